@@ -1,0 +1,94 @@
+# Everything a person or CI runs. No activation, nothing global: all of it happens in .venv.
+#
+#   make demo         the whole road on a real slide; `make demo DEMO_ARGS="slide.svs --mpp 0.5"` takes yours
+#   make test         the test suite; `make test TEST_ARGS="-k tiling"` takes a part
+#   make lint types docs
+#   make interop      only the tests that open what we write in other projects' readers
+#   make bench        the benchmarks
+#   make check        what CI runs, in CI's order
+#   make constraints  resolve constraints.txt anew
+#
+# PYTHON chooses the interpreter the environment is made with: `make test PYTHON=python3.12`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --constraint constraints.txt
+# What turns the package into an installed one; pinned like the rest, so no isolated build fetches another.
+BUILD_TOOLS := pip hatchling editables
+# Exactly this: a range would let pip choose a build for other hardware over a CPU wheel it has at hand.
+TORCH := 2.13.0
+
+.PHONY: demo test lint types docs interop bench check constraints format clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed
+	$(BIN)/microtome demo $(DEMO_ARGS)
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(VENV)/.installed-dev
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/mkdocs build --strict --quiet
+
+interop: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m interop $(TEST_ARGS)
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+# The tests last: their summary is what a reader of the log looks for.
+check: lint types docs
+	$(MAKE) test
+
+# ---------------------------------------------------------------- the environment
+
+# New pins make a new environment; a change of pyproject.toml alone installs into the one that is there.
+$(VENV)/.made: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "microtome needs CPython 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+		     "Name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "making $(VENV) (the first installation takes a few minutes)"
+	$(PYTHON) -m venv --clear $(VENV)
+	$(INSTALL) --upgrade $(BUILD_TOOLS)
+	@touch $@
+
+# One environment in layers, each pinned by the same file: what a user runs, the tests and the other
+# readers they need, the tools of a developer. `make demo` does not wait for the last two.
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
+	$(INSTALL) --no-build-isolation --editable '.[all]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(INSTALL) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(INSTALL) --no-build-isolation --editable '.[all,bench,interop,test]'
+	@touch $@
+
+# A clean environment with everything in it, frozen. Local build tags (+cpu) are cut off: the same
+# pin must fit whichever build of that version a machine has.
+constraints:
+	$(PYTHON) -m venv --clear build/constraints-venv
+	build/constraints-venv/bin/python -m pip install --quiet --upgrade $(BUILD_TOOLS)
+	build/constraints-venv/bin/python -m pip install --quiet --no-build-isolation torch==$(TORCH) --editable '.[dev]'
+	{ echo "# Every package that make demo, make test and CI install, on CPython 3.11 and Linux."; \
+	  echo "# Made by: make constraints"; \
+	  build/constraints-venv/bin/python -m pip freeze --all --exclude-editable | sed 's/+.*//' | LC_ALL=C sort -f; } > constraints.txt
+	rm -rf build/constraints-venv
+
+clean:
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
