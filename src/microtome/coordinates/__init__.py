@@ -1,0 +1,39 @@
+"""Where things are: axes, coordinate spaces, linear transforms, pixel size.
+
+Two conventions meet here and are never mixed up:
+
+* **boxes** are half-open and speak of pixel *edges*: `[0, width)` covers an image exactly, and a
+  level that is half as fine maps onto the finer one by a pure factor of two;
+* **OME-NGFF** transforms on disk speak of pixel *centres*: that same level has the scale 2 and
+  the translation 0.5.
+
+`microtome.image` converts between them at the border, everything above uses boxes.
+"""
+
+from ._axes import Axis, CoordinateSpace
+from ._resolution import MPP_SOURCES, Mpp, MppSource, Resolution
+from ._transforms import (
+    AffineTransform,
+    CoordinateTransform,
+    IdentityTransform,
+    ScaleTransform,
+    TranslationTransform,
+    UniformScaleTransform,
+    transform_from_matrix,
+)
+
+__all__ = [
+    "MPP_SOURCES",
+    "AffineTransform",
+    "Axis",
+    "CoordinateSpace",
+    "CoordinateTransform",
+    "IdentityTransform",
+    "Mpp",
+    "MppSource",
+    "Resolution",
+    "ScaleTransform",
+    "TranslationTransform",
+    "UniformScaleTransform",
+    "transform_from_matrix",
+]

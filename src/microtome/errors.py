@@ -1,0 +1,93 @@
+"""The one exception family of microtome.
+
+Every class is also the builtin it stands for, so code that knows nothing of microtome can
+still catch `ValueError` or `FileNotFoundError`:
+
+    MicrotomeError
+    ├── InvalidInputError      ValueError          an argument is wrong
+    │   └── NoResolutionError  ValueError          an image says nothing about its pixel size
+    ├── UnknownNameError       KeyError            a name that is not there (level, channel, tissue)
+    ├── OutOfRangeError        IndexError          an index outside what exists
+    ├── NotFoundError          FileNotFoundError   a path that is not there
+    ├── ExistsError            FileExistsError     a path that is there and must not be
+    ├── FormatError            ValueError          a file is damaged or is not what it claims to be
+    ├── ModeError              PermissionError     the object is closed or open for something else
+    ├── StorageError           OSError             the disk or store refused (full, denied, gone)
+    ├── BusyError              TimeoutError        another process holds the cohort
+    └── DependencyError        ImportError         an optional package is not installed
+
+A message says what is wrong, with which values, and what to do about it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BusyError",
+    "DependencyError",
+    "ExistsError",
+    "FormatError",
+    "InvalidInputError",
+    "MicrotomeError",
+    "ModeError",
+    "NoResolutionError",
+    "NotFoundError",
+    "OutOfRangeError",
+    "StorageError",
+    "UnknownNameError",
+]
+
+
+class MicrotomeError(Exception):
+    """Base of every error that microtome raises on purpose."""
+
+
+class InvalidInputError(MicrotomeError, ValueError):
+    """An argument of the call is wrong."""
+
+
+class NoResolutionError(InvalidInputError):
+    """An image does not state its pixel size, or states an impossible one."""
+
+
+class UnknownNameError(MicrotomeError, KeyError):
+    """A name (level, channel, tissue, modality...) that is not there.
+
+    >>> str(UnknownNameError("no channel 'CD3'"))
+    "no channel 'CD3'"
+    """
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which puts a sentence between quotes.
+        return str(self.args[0]) if self.args else ""
+
+
+class OutOfRangeError(MicrotomeError, IndexError):
+    """An index outside what exists."""
+
+
+class NotFoundError(MicrotomeError, FileNotFoundError):
+    """A path that is not there."""
+
+
+class ExistsError(MicrotomeError, FileExistsError):
+    """A path that is there and must not be overwritten."""
+
+
+class FormatError(MicrotomeError, ValueError):
+    """A file is damaged, or is not what its name or its metadata claims."""
+
+
+class ModeError(MicrotomeError, PermissionError):
+    """The object is closed, or open in another mode than the call needs."""
+
+
+class StorageError(MicrotomeError, OSError):
+    """The disk or the store refused: full, denied, gone."""
+
+
+class BusyError(MicrotomeError, TimeoutError):
+    """Another process holds the cohort."""
+
+
+class DependencyError(MicrotomeError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""

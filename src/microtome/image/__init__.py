@@ -1,0 +1,31 @@
+"""`MultiscaleImage`: the levels of one picture, and where every pixel lies."""
+
+from ._image import MultiscaleImage
+from ._level import Level, MemoryArray, PixelArray
+from ._ngff import DatasetEntry, ImageMetadata, Kind, read_metadata, write_metadata
+from ._pyramid import blocks_of, halve_labels, halve_mean, pyramid_shapes
+from ._resample import Interpolation, grid_size
+from ._spatial import Channels, SpatialRead, channel_indices
+from ._writer import begin_image
+
+__all__ = [
+    "Channels",
+    "DatasetEntry",
+    "ImageMetadata",
+    "Interpolation",
+    "Kind",
+    "Level",
+    "MemoryArray",
+    "MultiscaleImage",
+    "PixelArray",
+    "SpatialRead",
+    "begin_image",
+    "blocks_of",
+    "channel_indices",
+    "grid_size",
+    "halve_labels",
+    "halve_mean",
+    "pyramid_shapes",
+    "read_metadata",
+    "write_metadata",
+]

@@ -1,0 +1,291 @@
+"""OME-NGFF metadata in both directions: 0.4, 0.5 and 0.6 in, 0.5 out.
+
+Reading is lenient where readers in the field are (a missing unit, no `omero` block) and strict
+where a guess would move pixels (unknown version, a transform that is not scale + translation).
+Writing goes through the models of ome-zarr-models, so that what is written is valid by
+construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from microtome.errors import FormatError
+
+__all__ = ["DatasetEntry", "ImageMetadata", "Kind", "read_metadata", "write_metadata"]
+
+Kind = Literal["intensity", "labels"]
+"""What pixels mean: measured intensities, or the identifiers of objects."""
+
+NGFF_VERSION = "0.5"
+_READABLE = ("0.4", "0.5", "0.6")
+_AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+
+# To micrometres; NGFF names units as UDUNITS-2 does.
+_UNITS = {
+    "angstrom": 1e-4,
+    "nanometer": 1e-3,
+    "micrometer": 1.0,
+    "millimeter": 1e3,
+    "centimeter": 1e4,
+    "meter": 1e6,
+}
+
+# Distinct on black and for the common red-green deficiencies; white for a lone channel.
+_COLORS = ("0072B2", "E69F00", "009E73", "CC79A7", "56B4E9", "D55E00", "F0E442")
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetEntry:
+    """One level in the metadata: where its array lies and what its pixels mean in space.
+
+    Parameters
+    ----------
+    path
+        Path of the array inside the group.
+    scale, translation
+        Pixel size and centre of pixel 0, an entry an axis of the image, micrometres for space.
+    """
+
+    path: str
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMetadata:
+    """What a group says about the image in it.
+
+    Parameters
+    ----------
+    axes
+        Names of the axes, one letter each, for example ``"cyx"``.
+    datasets
+        The levels, finest first.
+    has_unit
+        Whether the spatial axes carry a unit of length: without, scale is no pixel size.
+    channel_names
+        Names from the `omero` block, None where there is none.
+    kind
+        Labels where the group has an `image-label` block.
+    name
+        Name of the image, or None.
+    attributes
+        All attributes of the group, unread ones included.
+    """
+
+    axes: str
+    datasets: tuple[DatasetEntry, ...]
+    has_unit: bool
+    channel_names: tuple[str, ...] | None
+    kind: Kind
+    name: str | None
+    attributes: Mapping[str, Any]
+
+
+def read_metadata(attributes: Mapping[str, Any], *, where: str) -> ImageMetadata:
+    """Parse the attributes of a Zarr group.
+
+    Parameters
+    ----------
+    attributes
+        Attributes of the group.
+    where
+        Path of the group, for messages.
+
+    Raises
+    ------
+    FormatError
+        If the group is no OME-Zarr image, or of a version or with transforms that cannot be
+        read without guessing.
+    """
+    ome = attributes.get("ome", attributes)
+    try:
+        return _parse(cast("Mapping[str, Any]", ome), attributes, where)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        msg = f"{where}: OME-Zarr metadata is incomplete ({type(error).__name__}: {error})"
+        raise FormatError(msg) from error
+
+
+def _parse(ome: Mapping[str, Any], attributes: Mapping[str, Any], where: str) -> ImageMetadata:
+    images = ome.get("multiscales")
+    if not images:
+        msg = f"{where} is a Zarr group but no OME-Zarr image (no 'multiscales' in its attributes)"
+        raise FormatError(msg)
+    image = images[0]
+    version = str(ome.get("version", image.get("version", "0.4")))
+    family = version.split("-", 1)[0]
+    if not any(family == known or family.startswith(f"{known}.") for known in _READABLE):
+        msg = f"{where} is OME-Zarr {version}; versions {', '.join(_READABLE)} can be read"
+        raise FormatError(msg)
+    entries = _axis_entries(image)
+    axes = "".join(entry["name"].lower() for entry in entries)
+    if len(axes) != len(entries) or not set(axes) <= set(_AXIS_TYPES) or "yx" not in axes:
+        msg = f"{where}: axes must be of t, c, z, y, x with y and x last, got {[e['name'] for e in entries]}"
+        raise FormatError(msg)
+    factors = [
+        _UNITS.get(str(entry.get("unit", "")).lower(), 1.0) if entry["name"].lower() in "zyx" else 1.0
+        for entry in entries
+    ]
+    common = image.get("coordinateTransformations", []) if family != "0.6" else []
+    datasets = tuple(
+        _dataset(entry, common, factors, where=where) for entry in image["datasets"]
+    )
+    omero = ome.get("omero") or {}
+    channels = omero.get("channels")
+    return ImageMetadata(
+        axes=axes,
+        datasets=datasets,
+        has_unit=all(
+            str(entry.get("unit", "")).lower() in _UNITS
+            for entry in entries
+            if entry["name"].lower() in "yx"
+        ),
+        channel_names=tuple(str(c.get("label", i)) for i, c in enumerate(channels))
+        if channels
+        else None,
+        kind="labels" if "image-label" in ome else "intensity",
+        name=image.get("name"),
+        attributes=attributes,
+    )
+
+
+def _axis_entries(image: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if "axes" in image:
+        return list(image["axes"])
+    # 0.6 keeps axes in named coordinate systems; the last is the image's own, by the convention
+    # of RFC-5 that every dataset leads to it.
+    return list(image["coordinateSystems"][-1]["axes"])
+
+
+def _dataset(
+    entry: Mapping[str, Any],
+    common: Sequence[Mapping[str, Any]],
+    factors: Sequence[float],
+    *,
+    where: str,
+) -> DatasetEntry:
+    rank = len(factors)
+    scale, translation = [1.0] * rank, [0.0] * rank
+    for transform in _flattened([*entry.get("coordinateTransformations", []), *common]):
+        kind = transform.get("type")
+        if kind == "identity":
+            continue
+        values = transform.get(str(kind))
+        if kind not in {"scale", "translation"} or not isinstance(values, list):
+            msg = f"{where}: level {entry['path']!r} has a transform {kind!r}; only scale and translation are read"
+            raise FormatError(msg)
+        numbers = [float(value) for value in cast("list[float]", values)]
+        if len(numbers) != rank:
+            msg = f"{where}: level {entry['path']!r} has a {kind} of {len(numbers)} numbers for {rank} axes"
+            raise FormatError(msg)
+        if kind == "scale":
+            scale = [a * b for a, b in zip(scale, numbers, strict=True)]
+            translation = [a * b for a, b in zip(translation, numbers, strict=True)]
+        else:
+            translation = [a + b for a, b in zip(translation, numbers, strict=True)]
+    return DatasetEntry(
+        str(entry["path"]),
+        tuple(a * b for a, b in zip(scale, factors, strict=True)),
+        tuple(a * b for a, b in zip(translation, factors, strict=True)),
+    )
+
+
+def _flattened(transforms: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    flat: list[Mapping[str, Any]] = []
+    for transform in transforms:
+        if transform.get("type") == "sequence":
+            flat.extend(_flattened(transform["transformations"]))
+        else:
+            flat.append(transform)
+    return flat
+
+
+def write_metadata(
+    *,
+    axes: str,
+    datasets: Sequence[DatasetEntry],
+    channel_names: Sequence[str] | None,
+    kind: Kind,
+    name: str,
+    windows: Sequence[tuple[float, float]] | None = None,
+    rgb: bool = False,
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the attributes of an OME-Zarr 0.5 image group.
+
+    Parameters
+    ----------
+    axes
+        Names of the axes, for example ``"cyx"``.
+    datasets
+        The levels, finest first; micrometres.
+    channel_names
+        One a channel; None for an image without a channel axis.
+    kind
+        Labels get an `image-label` block.
+    name
+        Name of the image.
+    windows
+        Display range (low, high) a channel, for viewers.
+    rgb
+        Whether the three channels are the red, green and blue of a photograph.
+    extra
+        Further attributes, beside `ome`.
+    """
+    from ome_zarr_models.v05.image import ImageAttrs  # noqa: PLC0415 - half a second, needed to write only
+
+    ome: dict[str, Any] = {
+        "version": NGFF_VERSION,
+        "multiscales": [
+            {
+                "name": name,
+                "axes": [
+                    {"name": axis, "type": _AXIS_TYPES[axis]}
+                    | ({"unit": "micrometer"} if axis in "zyx" else {})
+                    for axis in axes
+                ],
+                "datasets": [
+                    {
+                        "path": entry.path,
+                        "coordinateTransformations": [
+                            {"type": "scale", "scale": list(entry.scale)},
+                            {"type": "translation", "translation": list(entry.translation)},
+                        ],
+                    }
+                    for entry in datasets
+                ],
+                "type": "mode" if kind == "labels" else "mean",
+            }
+        ],
+    }
+    if kind == "labels":
+        ome["image-label"] = {"version": NGFF_VERSION}
+    else:
+        names = list(channel_names) if channel_names is not None else [name]
+        ome["omero"] = {"channels": _omero_channels(names, windows, rgb=rgb)}
+    ImageAttrs.model_validate(ome)
+    return {**(extra or {}), "ome": ome}
+
+
+def _omero_channels(
+    names: Sequence[str], windows: Sequence[tuple[float, float]] | None, *, rgb: bool
+) -> list[dict[str, Any]]:
+    if rgb:
+        colors = ("FF0000", "00FF00", "0000FF")
+    elif len(names) == 1:
+        colors = ("FFFFFF",)
+    else:
+        colors = tuple(_COLORS[i % len(_COLORS)] for i in range(len(names)))
+    ranges = windows if windows is not None else [(0.0, 255.0 if rgb else 65535.0)] * len(names)
+    return [
+        {
+            "label": name,
+            "color": color,
+            "active": rgb or i < len(_COLORS),
+            "window": {"min": low, "max": high, "start": low, "end": high},
+        }
+        for i, (name, color, (low, high)) in enumerate(zip(names, colors, ranges, strict=True))
+    ]

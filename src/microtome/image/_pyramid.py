@@ -1,0 +1,138 @@
+"""The pyramid rule: what one pixel of a coarser level is.
+
+Each level halves y and x, `n -> ceil(n / 2)`. Intensity is the mean over the part of the 2 x 2
+block that exists, rounded half up for integers; a label is the most frequent of the block, ties
+to the smallest that is not background. Four good writers in the field disagree here (anisotropic
+scales, missing half-pixel shifts, truncation), so ours is stated, and kept by tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.storage import Box
+
+__all__ = ["blocks_of", "halve", "halve_labels", "halve_mean", "halved_shape", "pyramid_shapes"]
+
+
+def halved_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of the next level: y and x are the last two axes."""
+    return (*shape[:-2], -(-shape[-2] // 2), -(-shape[-1] // 2))
+
+
+def pyramid_shapes(shape: Sequence[int], smallest: int) -> list[tuple[int, ...]]:
+    """Return the shapes of all levels, finest first, until the larger side is at most `smallest`."""
+    shapes = [tuple(shape)]
+    while max(shapes[-1][-2:]) > smallest:
+        shapes.append(halved_shape(shapes[-1]))
+    return shapes
+
+
+def halve(pixels: NDArray[Any], *, labels: bool) -> NDArray[Any]:
+    """Halve the last two axes by the rule for labels or for intensities."""
+    return halve_labels(pixels) if labels else halve_mean(pixels)
+
+
+def halve_mean(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Average 2 x 2 blocks over the last two axes.
+
+    Parameters
+    ----------
+    pixels
+        (..., Y, X) of any integer, boolean or floating type.
+
+    Returns
+    -------
+    (..., ceil(Y / 2), ceil(X / 2)) of the same type; integers rounded half up.
+    """
+    height, width = pixels.shape[-2:]
+    out = np.empty(halved_shape(pixels.shape), pixels.dtype)
+    even_y, even_x = height // 2 * 2, width // 2 * 2
+    main = pixels[..., :even_y, :even_x]
+    quads = [main[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    out[..., : height // 2, : width // 2] = _mean(quads)
+    if height % 2:
+        row = pixels[..., -1, :even_x]
+        out[..., -1, : width // 2] = _mean([row[..., 0::2], row[..., 1::2]])
+    if width % 2:
+        column = pixels[..., :even_y, -1]
+        out[..., : height // 2, -1] = _mean([column[..., 0::2], column[..., 1::2]])
+    if height % 2 and width % 2:
+        out[..., -1, -1] = pixels[..., -1, -1]
+    return out
+
+
+def _mean(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    kind, size = parts[0].dtype.kind, parts[0].dtype.itemsize
+    count = len(parts)
+    if kind == "f":
+        # Pairwise in float64, so that the order of the four does not show in the result.
+        total = np.zeros(parts[0].shape, np.float64)
+        for part in parts:
+            total += part
+        return (total / count).astype(parts[0].dtype)
+    if kind == "b":
+        return np.asarray(sum(part.astype(np.uint8) for part in parts) * 2 >= count)
+    if size <= 4:  # noqa: PLR2004 - bytes: four times such a value fits in twice the width
+        wide = np.dtype(f"{'i' if kind == 'i' else 'u'}{max(4, 2 * size)}")
+        total = parts[0].astype(wide)
+        for part in parts[1:]:
+            total += part
+        # Halves go up: floor((2 s + n) / 2n) == floor(s / n + 1 / 2); n is 2 or 4, so a shift.
+        total += count // 2
+        total >>= 1 if count == 2 else 2  # noqa: PLR2004
+        return total.astype(parts[0].dtype)
+    # 64 bit: no wider integer, so add quotients and remainders apart.
+    one = parts[0].dtype.type
+    whole = sum(part // one(count) for part in parts)
+    rest = sum(part % one(count) for part in parts)
+    return np.asarray(whole + (one(2) * rest + one(count)) // one(2 * count))
+
+
+def halve_labels(labels: NDArray[Any]) -> NDArray[Any]:
+    """Take the most frequent label of 2 x 2 blocks over the last two axes.
+
+    Parameters
+    ----------
+    labels
+        (..., Y, X) of an integer or boolean type; 0 is background.
+
+    Returns
+    -------
+    (..., ceil(Y / 2), ceil(X / 2)). Ties go to the smallest label that is not 0, so that thin
+    objects survive.
+    """
+    pad_y, pad_x = labels.shape[-2] % 2, labels.shape[-1] % 2
+    if pad_y or pad_x:
+        # Repeating the edge doubles every count of a partial block, which changes no majority.
+        labels = np.pad(labels, [(0, 0)] * (labels.ndim - 2) + [(0, pad_y), (0, pad_x)], mode="edge")
+    quads = [labels[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    best = quads[0].copy()
+    mixed = np.zeros(best.shape, np.bool_)
+    for quad in quads[1:]:
+        mixed |= quad != best
+    if mixed.any():
+        values = np.stack([quad[mixed] for quad in quads])
+        counts = (values[:, None] == values[None]).sum(axis=1, dtype=np.uint8)
+        winner, votes = values[0].copy(), counts[0].copy()
+        for value, count in zip(values[1:], counts[1:], strict=True):
+            tie = (count == votes) & (value != 0) & ((winner == 0) | (value < winner))
+            better = (count > votes) | tie
+            winner[better], votes[better] = value[better], count[better]
+        best[mixed] = winner
+    return best
+
+
+def blocks_of(shape: Sequence[int], unit: Sequence[int]) -> Iterator[Box]:
+    """Cut an array into its write units, in row-major order."""
+    ranges = [range(0, size, step) for size, step in zip(shape, unit, strict=True)]
+    for corner in product(*ranges):
+        yield tuple(
+            (start, min(start + step, size))
+            for start, step, size in zip(corner, unit, shape, strict=True)
+        )

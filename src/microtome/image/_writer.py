@@ -1,0 +1,229 @@
+"""Writing an image: level 0 by the caller, the pyramid by us, then all of it at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from microtome.coordinates import Mpp
+from microtome.errors import InvalidInputError
+from microtome.progress import Progress
+from microtome.storage import (
+    Box,
+    Draft,
+    Layout,
+    StoredArray,
+    create_array,
+    image_layout,
+    label_layout,
+)
+
+from ._image import MultiscaleImage
+from ._level import Level
+from ._ngff import DatasetEntry, Kind, write_metadata
+from ._pyramid import blocks_of, halve, pyramid_shapes
+
+__all__ = ["ImageWriter", "begin_image"]
+
+_NGFF_ORDER = "tczyx"
+_WRITABLE = frozenset("iuf")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageWriter:
+    """What an image that is being written needs besides its levels.
+
+    Parameters
+    ----------
+    draft
+        The directory under its temporary name.
+    layout
+        Chunks, shards and codec of every level.
+    mpp
+        Pixel size of level 0.
+    kind
+        Decides how levels are halved.
+    rgb
+        Whether the channels are a photograph's.
+    translation
+        Centre of pixel (0, 0) of level 0 in micrometres, (y, x).
+    """
+
+    draft: Draft
+    layout: Layout
+    mpp: Mpp
+    kind: Kind
+    rgb: bool
+    translation: tuple[float, float]
+
+    def build_levels(self, base: Level, *, progress: Progress) -> list[Level]:
+        """Write all coarser levels and return them."""
+        shapes = pyramid_shapes(base.shape, max(self.layout.chunk[-2:]))[1:]
+        levels: list[Level] = []
+        source, done = base, 0
+        jobs = sum(len(list(blocks_of(s, self.layout.fitted(s).write_unit))) for s in shapes)
+        for index, shape in enumerate(shapes, start=1):
+            level = self._new_level(index, f"level{index}", shape, base.dtype, base.axes)
+            for block in blocks_of(shape, level_array(level).write_unit):
+                _halve_block(source, level, block, labels=self.kind == "labels")
+                done += 1
+                progress("pyramid", done, jobs)
+            levels.append(level)
+            source = level
+        return levels
+
+    def publish(self, image: MultiscaleImage) -> None:
+        """Write the metadata and make the image appear at its place."""
+        levels = [image.level(i) for i in range(image.level_count)]
+        attributes = write_metadata(
+            axes=image.axes,
+            datasets=[DatasetEntry(v.path, v.scale, v.translation) for v in levels],
+            channel_names=image.channel_names,
+            kind=self.kind,
+            name=image.name,
+            windows=_display_windows(levels[-1]) if self.kind == "intensity" else None,
+            rgb=self.rgb,
+            extra={
+                **image.metadata,
+                "microtome": {
+                    **image.metadata.get("microtome", {}),
+                    "level_keys": [v.key for v in levels],
+                    "mpp_source": self.mpp.source,
+                },
+            },
+        )
+        self.draft.write_root(attributes)
+        self.draft.publish()
+
+    def _new_level(
+        self, index: int, key: str, shape: Sequence[int], dtype: DTypeLike, axes: str
+    ) -> Level:
+        path = str(index)
+        array = create_array(
+            self.draft.path / path, shape=shape, dtype=dtype, layout=self.layout, axes=axes
+        )
+        factor = 2**index
+        sizes = {"y": self.mpp.y, "x": self.mpp.x}
+        origin = dict(zip("yx", self.translation, strict=True))
+        # The centre of a block of `factor` pixels lies (factor - 1) / 2 pixels past the first's.
+        return Level(
+            key,
+            path,
+            array,
+            axes,
+            tuple(sizes[a] * factor if a in sizes else 1.0 for a in axes),
+            tuple(origin[a] + sizes[a] * (factor - 1) / 2 if a in sizes else 0.0 for a in axes),
+        )
+
+
+def begin_image(
+    uri: str | os.PathLike[str],
+    *,
+    dtype: DTypeLike,
+    shape: Sequence[int],
+    axes: str,
+    channel_names: Sequence[str] | None,
+    mpp: Mpp,
+    key: str = "level0",
+    kind: Kind = "intensity",
+    layout: Layout | None = None,
+    overwrite: bool = False,
+    name: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    translation: tuple[float, float] = (0.0, 0.0),
+    rgb: bool = False,
+) -> MultiscaleImage:
+    """Begin a new image; parameters as for `MultiscaleImage.create`, and:
+
+    Parameters
+    ----------
+    kind
+        ``"intensity"`` or ``"labels"``.
+    layout
+        Chunks, shards and codec; the measured default of the kind by default.
+    overwrite
+        Whether an image that is there may be replaced, in one step, when this one is complete.
+    name
+        Name of the image; the file name up to its first dot by default.
+    metadata
+        Further attributes.
+    translation
+        Centre of pixel (0, 0) in micrometres, (y, x).
+    rgb
+        Whether the channels are red, green and blue.
+    """
+    order = [_NGFF_ORDER.find(axis) for axis in axes]
+    if -1 in order or order != sorted(set(order)) or not axes.endswith("yx"):
+        msg = f"{uri}: axes must be of t, c, z, y, x, in this order and with y and x, got {axes!r}"
+        raise InvalidInputError(msg)
+    if len(shape) != len(axes) or min(shape, default=0) < 1:
+        msg = f"{uri}: shape {tuple(shape)} does not fit axes {axes!r}"
+        raise InvalidInputError(msg)
+    pixel = np.dtype(dtype)
+    if pixel.kind not in _WRITABLE or (kind == "labels" and pixel.kind == "f"):
+        msg = f"{uri}: {kind} cannot be {pixel}; use an integer{'' if kind == 'labels' else ' or floating'} type"
+        raise InvalidInputError(msg)
+    count = dict(zip(axes, shape, strict=True)).get("c")
+    names = channel_names if channel_names is None else tuple(str(n) for n in channel_names)
+    if names is not None and len(names) != (count or 0):
+        msg = f"{uri}: {len(names)} channel names {names} for {count or 'no'} channels"
+        raise InvalidInputError(msg)
+    if names is None and count is not None:
+        names = tuple(f"channel {i}" for i in range(count))
+    default = label_layout if kind == "labels" else image_layout
+    draft = Draft(uri, overwrite=overwrite)
+    try:
+        writer = ImageWriter(draft, layout or default(axes, shape), mpp, kind, rgb, translation)
+        level = writer._new_level(0, key, shape, pixel, axes)  # noqa: SLF001
+        return MultiscaleImage(
+            [level],
+            uri=str(uri),
+            channel_names=names,
+            mpp=mpp,
+            kind=kind,
+            name=name or Path(uri).name.split(".")[0],
+            metadata=metadata,
+            writer=writer,
+        )
+    except BaseException:
+        draft.discard()
+        raise
+
+
+def level_array(level: Level) -> StoredArray:
+    """Return the stored array of a level that is being written."""
+    if not isinstance(level.array, StoredArray):
+        msg = f"level {level.key!r} is not stored"
+        raise InvalidInputError(msg)
+    return level.array
+
+
+def _halve_block(source: Level, target: Level, block: Box, *, labels: bool) -> None:
+    """Fill one write unit of `target` from `source`, a plane at a time to bound the memory."""
+    out = np.empty(tuple(stop - start for start, stop in block), target.dtype)
+    edges = [(2 * start, min(2 * stop, size)) for (start, stop), size in zip(block[-2:], source.shape[-2:], strict=True)]
+    for plane in np.ndindex(out.shape[:-2]):
+        at = tuple((start + i, start + i + 1) for (start, _), i in zip(block[:-2], plane, strict=True))
+        out[plane] = halve(source.array.read((*at, *edges)), labels=labels)[(0,) * len(plane)]
+    level_array(target).write(block, out)
+
+
+def _display_windows(level: Level) -> list[tuple[float, float]]:
+    """Return the display range of each channel, from the coarsest level."""
+    pixels = level[...]
+    axis = level.axes.find("c")
+    planes = [pixels] if axis < 0 else [np.take(pixels, i, axis=axis) for i in range(pixels.shape[axis])]
+    if pixels.dtype == np.uint8:
+        return [(0.0, 255.0)] * len(planes)
+    windows: list[tuple[float, float]] = []
+    for plane in planes:
+        finite = plane[np.isfinite(plane)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        windows.append((min(0.0, low), high if high > min(0.0, low) else min(0.0, low) + 1.0))
+    return windows

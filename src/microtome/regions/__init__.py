@@ -1,0 +1,20 @@
+"""Regions: which windows to read, one function that reads them, and the type they travel in."""
+
+from ._collate import collate_regions, decollate_regions, region_batch
+from ._read import Padding, read_regions
+from ._region import ImageRegionData, PatchSpecs, RegionSpecs, TileSpecs
+from ._windows import Windows, valid_windows
+
+__all__ = [
+    "ImageRegionData",
+    "Padding",
+    "PatchSpecs",
+    "RegionSpecs",
+    "TileSpecs",
+    "Windows",
+    "collate_regions",
+    "decollate_regions",
+    "read_regions",
+    "region_batch",
+    "valid_windows",
+]

@@ -1,0 +1,194 @@
+"""Many regions into one batch, and back, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from microtome.errors import InvalidInputError
+from microtome.image import Channels, MultiscaleImage, channel_indices
+
+from ._region import ImageRegionData, PatchSpecs
+from ._windows import Windows
+
+__all__ = ["collate_regions", "decollate_regions", "region_batch"]
+
+# Stands for "this image has fewer axes" in a collated shape; no size is negative.
+_NO_AXIS = -1
+
+
+def collate_regions(regions: Sequence[ImageRegionData[Any]]) -> ImageRegionData[Any]:
+    """Stack regions into the collated form of seed 001.
+
+    Parameters
+    ----------
+    regions
+        Regions whose data have one shape and dtype; sources may differ in everything else.
+
+    Returns
+    -------
+    One `ImageRegionData`: data (B, C, (Z), Y, X), shapes one tuple of length B a dimension,
+    `region_spec` a dict of sequences of length B, other fields lists of length B. Where stored
+    arrays differ in rank, `original_data_shape` has -1 for the axes that one lacks.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is none, or data or specifications do not fit each other.
+    """
+    if not regions:
+        msg = "cannot collate no regions"
+        raise InvalidInputError(msg)
+    shapes = {tuple(region.data.shape) for region in regions}
+    keys = [tuple(region.region_spec) for region in regions]
+    if len(shapes) > 1 or len(set(keys)) > 1:
+        msg = f"regions of one batch have one shape and one kind of specification, got shapes {sorted(shapes)} and keys {sorted(set(keys))}"
+        raise InvalidInputError(msg)
+    first = regions[0].data
+    if isinstance(first, np.ndarray):
+        data: Any = np.stack([region.data for region in regions])
+    else:
+        import torch  # noqa: PLC0415 - only where the data are tensors already
+
+        data = torch.stack([region.data for region in regions])
+    return ImageRegionData(
+        data=data,
+        source=[str(region.source) for region in regions],
+        data_shape=_transposed([region.data_shape for region in regions]),
+        dtype=[str(region.dtype) for region in regions],
+        axes=[str(region.axes) for region in regions],
+        original_data_shape=_transposed([region.original_data_shape for region in regions]),
+        region_spec=cast(
+            "Any",
+            {
+                key: np.asarray([cast("Any", region.region_spec)[key] for region in regions])
+                for key in keys[0]
+            },
+        ),
+        additional_metadata=[
+            cast("Mapping[str, Any]", region.additional_metadata) for region in regions
+        ],
+    )
+
+
+def decollate_regions(batch: ImageRegionData[Any]) -> list[ImageRegionData[Any]]:
+    """Undo `collate_regions`.
+
+    Parameters
+    ----------
+    batch
+        A collated batch; its data may have been replaced by a model's output of the same length.
+
+    Returns
+    -------
+    One region a sample; data are views of the batch.
+
+    Raises
+    ------
+    InvalidInputError
+        If the data and the other fields differ in length.
+    """
+    count = len(batch.source)
+    if isinstance(batch.source, str) or len(batch.data) != count:
+        msg = f"not a collated batch: data of length {len(batch.data)}, source {batch.source!r}"
+        raise InvalidInputError(msg)
+    shapes = list(zip(*batch.data_shape, strict=True))
+    originals = list(zip(*batch.original_data_shape, strict=True))
+    specs: dict[str, Any] = dict(cast("Mapping[str, Any]", batch.region_spec))
+    columns = [_scalars(values) for values in specs.values()]
+    rows = zip(*columns, strict=True) if columns else [()] * count
+    metadata = cast("Sequence[Mapping[str, Any]]", batch.additional_metadata)
+    return [
+        ImageRegionData(
+            data=batch.data[i],
+            source=batch.source[i],
+            data_shape=tuple(size for size in shapes[i] if size != _NO_AXIS),
+            dtype=batch.dtype[i],
+            axes=batch.axes[i],
+            original_data_shape=tuple(size for size in originals[i] if size != _NO_AXIS),
+            region_spec=cast("Any", dict(zip(specs, row, strict=True))),
+            additional_metadata=metadata[i],
+        )
+        for i, row in enumerate(rows)
+    ]
+
+
+def region_batch(
+    images: Sequence[MultiscaleImage],
+    windows: Windows,
+    data: Any,
+    *,
+    channels: Channels | None = None,
+    specs: Mapping[str, Any] | None = None,
+    metadata: Sequence[Mapping[str, Any]] | None = None,
+) -> ImageRegionData[Any]:
+    """Describe a batch that `read_regions` filled, in collated form.
+
+    Parameters
+    ----------
+    images, windows, channels
+        What was read.
+    data
+        The batch, (n, C, (Z), Y, X).
+    specs
+        Further columns of the specification, each of length n (those of `TileSpecs`).
+    metadata
+        Further facts a window, each added to what is known of its image.
+    """
+    facts = {int(i): _facts(images[i], windows.level, channels) for i in np.unique(windows.image)}
+    own = [facts[int(i)] for i in windows.image]
+    spec: PatchSpecs = {
+        "data_idx": cast("Any", windows.image),
+        "sample_idx": cast("Any", np.zeros(len(windows), np.int64)),
+        "coords": cast("Any", windows.start),
+        "patch_size": cast("Any", np.tile(np.asarray(windows.size, np.int64), (len(windows), 1))),
+    }
+    return ImageRegionData(
+        data=data,
+        source=[fact["source"] for fact in own],
+        data_shape=_transposed([fact["data_shape"] for fact in own]),
+        dtype=[fact["dtype"] for fact in own],
+        axes=[fact["axes"] for fact in own],
+        original_data_shape=_transposed([fact["original_data_shape"] for fact in own]),
+        region_spec=cast("Any", {**spec, **(specs or {})}),
+        additional_metadata=[
+            {**fact["metadata"], **extra}
+            for fact, extra in zip(own, metadata or [{}] * len(own), strict=True)
+        ],
+    )
+
+
+def _facts(image: MultiscaleImage, level: int, channels: Channels | None) -> dict[str, Any]:
+    chosen = image.level(level)
+    picked = channel_indices(channels, image.channel_names, image.nchannels)
+    sizes = dict(zip(chosen.axes, chosen.shape, strict=True))
+    spatial = tuple(sizes[axis] for axis in "zyx" if axis in sizes)
+    mpp = image.level_mpp(level) if image.mpp is not None else None
+    names = image.channel_names
+    return {
+        "source": image.uri,
+        "data_shape": (sizes.get("t", 1), len(picked), *spatial),
+        "dtype": str(chosen.dtype),
+        "axes": chosen.axes.upper(),
+        "original_data_shape": chosen.shape,
+        "metadata": {
+            "level": level,
+            "mpp": (mpp.y, mpp.x) if mpp else None,
+            "channel_names": tuple(names[i] for i in picked) if names else None,
+            "chunks": chosen.array.chunks,
+            "shards": getattr(chosen.array, "shards", None),
+        },
+    }
+
+
+def _transposed(shapes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    rank = max((len(shape) for shape in shapes), default=0)
+    padded = [tuple(shape) + (_NO_AXIS,) * (rank - len(shape)) for shape in shapes]
+    return [tuple(sizes) for sizes in zip(*padded, strict=True)]
+
+
+def _scalars(values: Any) -> list[Any]:
+    rows: list[Any] = values.tolist() if hasattr(values, "tolist") else list(values)
+    return [tuple(cast("list[Any]", row)) if isinstance(row, list) else row for row in rows]
