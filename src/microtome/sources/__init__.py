@@ -1,0 +1,6 @@
+"""Foreign formats as read-only images: one file a format, found through one registry."""
+
+from ._array import image_from_array
+from ._registry import SourceFormat, open_image, register_source, source_formats
+
+__all__ = ["SourceFormat", "image_from_array", "open_image", "register_source", "source_formats"]

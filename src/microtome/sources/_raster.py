@@ -1,0 +1,67 @@
+"""PNG and JPEG: one level, decoded whole, no resolution that can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imagecodecs
+
+from microtome.coordinates import Mpp
+from microtome.errors import FormatError
+from microtome.image import MultiscaleImage
+
+from ._array import image_from_array
+
+__all__ = ["open_raster"]
+
+# What a decoder may allocate: a small file can claim a huge picture (a decompression bomb).
+_LARGEST = 2**31
+
+
+def open_raster(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
+    """Open a PNG or JPEG file.
+
+    Its density tag, if any, speaks of print and is ignored: without `mpp` the image has none.
+
+    Raises
+    ------
+    FormatError
+        If the file is damaged or would be larger than 2 GiB in memory.
+    """
+    data = path.read_bytes()
+    try:
+        if _claimed_bytes(data) > _LARGEST:
+            msg = f"{path} claims to be larger than {_LARGEST >> 30} GiB; convert it to a tiled TIFF"
+            raise FormatError(msg)
+        decode = imagecodecs.png_decode if data.startswith(b"\x89PNG") else imagecodecs.jpeg_decode
+        pixels = decode(data)
+    except FormatError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        msg = f"{path} is damaged: {error}"
+        raise FormatError(msg) from error
+    axes = "yx"
+    if pixels.ndim == 3:  # noqa: PLR2004
+        axes, alpha = "yxc", pixels.shape[2] in {2, 4}
+        # Transparency is no stain.
+        pixels = pixels[:, :, :-1] if alpha else pixels
+        if pixels.shape[2] == 1:
+            axes, pixels = "yx", pixels[:, :, 0]
+    return image_from_array(
+        pixels, axes=axes, mpp=mpp, uri=str(path), name=path.name.split(".")[0]
+    )
+
+
+def _claimed_bytes(data: bytes) -> int:
+    if data.startswith(b"\x89PNG"):
+        width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+        return width * height * 8
+    # A JPEG side has 16 bits, so that a picture has at most 12 GiB; its header says how many.
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:  # noqa: PLR2004 - marker byte
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:  # noqa: PLR2004 - SOF
+            height = int.from_bytes(data[at + 5 : at + 7], "big")
+            return height * int.from_bytes(data[at + 7 : at + 9], "big") * 3
+        at += 2 + length
+    return 0

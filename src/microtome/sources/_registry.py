@@ -1,0 +1,167 @@
+"""Which format a path holds, decided by what is in it and not by its name."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from microtome.coordinates import Mpp
+from microtome.errors import FormatError, InvalidInputError, NotFoundError, StorageError
+from microtome.image import MultiscaleImage
+
+from ._array import image_from_array
+
+__all__ = ["SourceFormat", "open_image", "register_source", "source_formats"]
+
+_HEAD = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFormat:
+    """A file format that images can be read from in place.
+
+    Parameters
+    ----------
+    name
+        Short name for people.
+    matches
+        Whether a path holds the format, given the path and its first 16 bytes (empty for a
+        directory).
+    opener
+        ``"module:function"``, imported when first needed so that a format's reader costs nothing
+        until then. The function takes the path and `mpp`, None or an `Mpp` that overrides what
+        the file says.
+    suffixes
+        Usual ends of its names: used in messages only.
+    """
+
+    name: str
+    matches: Callable[[Path, bytes], bool]
+    opener: str
+    suffixes: tuple[str, ...]
+
+    def open(self, path: Path, mpp: Mpp | None) -> MultiscaleImage:
+        """Open a path as this format."""
+        module, _, function = self.opener.partition(":")
+        return getattr(importlib.import_module(module), function)(path, mpp=mpp)
+
+
+def _is_zarr(path: Path, head: bytes) -> bool:
+    return not head and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zattrs"))
+
+
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_FORMATS: list[SourceFormat] = [
+    SourceFormat("OME-Zarr", _is_zarr, "microtome.sources._zarr:open_zarr", (".zarr",)),
+    SourceFormat(
+        "TIFF",
+        lambda _, head: head[:4] in _TIFF_HEADS,
+        "microtome.sources._tiff:open_tiff",
+        (".tif", ".tiff", ".svs", ".qptiff", ".btf", ".ome.tif"),
+    ),
+    SourceFormat(
+        "PNG or JPEG",
+        lambda _, head: head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")),
+        "microtome.sources._raster:open_raster",
+        (".png", ".jpg", ".jpeg"),
+    ),
+]
+
+
+def register_source(source: SourceFormat) -> None:
+    """Add a format; it is asked before those that are there.
+
+    Parameters
+    ----------
+    source
+        The format.
+    """
+    _FORMATS.insert(0, source)
+
+
+def source_formats() -> tuple[SourceFormat, ...]:
+    """Return the formats, in the order in which they are asked."""
+    return tuple(_FORMATS)
+
+
+def open_image(
+    source: Any,
+    *,
+    mpp: float | tuple[float, float] | Mpp | None = None,
+    axes: str | None = None,
+    channel_names: tuple[str, ...] | list[str] | None = None,
+) -> MultiscaleImage:
+    """Open anything as a read-only multiscale image; pixels are read when asked for.
+
+    Parameters
+    ----------
+    source
+        A path (OME-Zarr, TIFF and its relatives SVS, OME-TIFF and QPTIFF, PNG, JPEG), an array,
+        or a `MultiscaleImage`, which is returned as it is.
+    mpp
+        Micrometres per pixel, one number or (y, x), instead of what the source states.
+    axes
+        Names of an array's axes, for example ``"yxc"``; not needed for a plain (Y, X) array.
+    channel_names
+        Names of an array's channels.
+
+    Raises
+    ------
+    NotFoundError
+        If the path is not there.
+    FormatError
+        If it is damaged, or no format that can be read.
+    InvalidInputError
+        If an array's axes are missing or do not fit it.
+    """
+    given = Mpp.from_user(mpp) if mpp is not None else None
+    if isinstance(source, MultiscaleImage):
+        if given is not None or axes is not None or channel_names is not None:
+            msg = "an open image keeps its own mpp, axes and channel names; open its source with others"
+            raise InvalidInputError(msg)
+        return source
+    if not isinstance(source, str | os.PathLike):
+        return image_from_array(
+            source, axes=axes, mpp=given, channel_names=channel_names
+        )
+    if axes is not None or channel_names is not None:
+        msg = f"{source}: axes and channel_names are read from a file, they are given for arrays only"
+        raise InvalidInputError(msg)
+    path = Path(source)
+    head = _head(path)
+    for candidate in _FORMATS:
+        if candidate.matches(path, head):
+            return candidate.open(path, given)
+    raise FormatError(_unknown(path, head))
+
+
+def _head(path: Path) -> bytes:
+    if path.is_dir():
+        return b""
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD) or b"\0"
+    except FileNotFoundError as error:
+        msg = f"{path} does not exist"
+        raise NotFoundError(msg) from error
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise StorageError(msg) from error
+
+
+def _unknown(path: Path, head: bytes) -> str:
+    known = ", ".join(f"{f.name} ({' '.join(f.suffixes)})" for f in _FORMATS)
+    if path.is_dir():
+        return f"{path} is a directory but no OME-Zarr image; formats that can be read: {known}"
+    named = [f.name for f in _FORMATS if path.name.lower().endswith(f.suffixes)]
+    start = f"it starts with {head[:8]!r}" if head != b"\0" else "it is empty"
+    if named:
+        return f"{path} is named like {named[0]} but is none: {start}. Is it damaged or cut short?"
+    return f"{path} is no format that can be read: {start}. Formats: {known}"
+
+

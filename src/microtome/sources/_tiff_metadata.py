@@ -1,0 +1,138 @@
+"""What a TIFF says about itself: pixel size and channel names, in the dialects of its makers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from defusedxml import ElementTree
+from defusedxml.common import DefusedXmlException
+
+from microtome.coordinates import Mpp, MppSource
+from microtome.errors import FormatError
+
+__all__ = ["channel_names", "pixel_size"]
+
+_CENTIMETER, _INCH = 3, 2
+_TAG_UNITS = {_CENTIMETER: 1e4, _INCH: 25400.0}
+
+# 1200 dots per inch, the finest of print, is 21 um: a tag coarser than that speaks of paper
+# (72, 96 and 300 dpi are what image libraries write when they know nothing).
+_PRINT_UM = 21.0
+
+_LENGTHS = {
+    "": 1.0,
+    "µm": 1.0,
+    "μm": 1.0,
+    "um": 1.0,
+    "micron": 1.0,
+    "microns": 1.0,
+    "micrometer": 1.0,
+    "\\u00b5m": 1.0,
+    "nm": 1e-3,
+    "mm": 1e3,
+    "cm": 1e4,
+    "inch": 25400.0,
+}
+
+
+def pixel_size(tiff: Any, page: Any) -> Mpp | None:
+    """Return the pixel size that a TIFF states, or None.
+
+    What the maker wrote as such (Aperio's MPP, OME's PhysicalSize, ImageJ's unit) goes before the
+    resolution tags; the objective's magnification is never turned into a pixel size.
+
+    Parameters
+    ----------
+    tiff
+        The open `tifffile.TiffFile`.
+    page
+        First page of the finest level.
+    """
+    if tiff.is_svs:
+        found = re.search(r"(?:^|\|)\s*MPP\s*=\s*([0-9.eE+-]+)", page.description)
+        return _mpp(found.group(1), found.group(1), 1.0, "metadata") if found else None
+    if tiff.is_ome:
+        pixels = _ome_pixels(tiff)
+        x, y = pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeY")
+        if x is not None and y is not None:
+            unit = _LENGTHS.get(pixels.get("PhysicalSizeXUnit", "µm"))
+            return _mpp(y, x, unit, "metadata") if unit else None
+    if tiff.is_imagej:
+        unit = _LENGTHS.get(str((tiff.imagej_metadata or {}).get("unit", "none")).lower())
+        return _from_tags(page, unit, "metadata") if unit else None
+    unit_tag = page.tags.get("ResolutionUnit")
+    unit = _TAG_UNITS.get(int(unit_tag.value)) if unit_tag is not None else _TAG_UNITS[_INCH]
+    found = _from_tags(page, unit, "tag") if unit else None
+    return found if found is not None and max(found.y, found.x) < _PRINT_UM else None
+
+
+def channel_names(tiff: Any, pages: list[Any], count: int) -> tuple[str, ...] | None:
+    """Return the names of the channels, or None where the file has none.
+
+    Parameters
+    ----------
+    tiff
+        The open `tifffile.TiffFile`.
+    pages
+        Pages of the finest level, one a channel.
+    count
+        Number of channels.
+    """
+    names: list[str | None] = []
+    if tiff.is_ome:
+        names = _ome_channels(tiff)
+    elif tiff.is_qpi:
+        names = [_xml_text(page.description, "Name") for page in pages]
+    elif tiff.is_imagej:
+        labels = (tiff.imagej_metadata or {}).get("Labels")
+        names = [str(label) for label in labels] if isinstance(labels, list | tuple) else []
+    if not names:
+        # Only the first of many like pages is parsed whole; the others are asked to be now.
+        tags = [page.aspage().tags.get("PageName") for page in pages]
+        names = [str(tag.value) if tag is not None else None for tag in tags]
+    if len(names) != count or any(not name for name in names):
+        return None
+    return tuple(str(name) for name in names)
+
+
+def _from_tags(page: Any, unit: float, source: MppSource) -> Mpp | None:
+    x, y = page.tags.get("XResolution"), page.tags.get("YResolution")
+    if x is None or y is None or 0 in (*x.value, *y.value):
+        return None
+    return _mpp(y.value[1] / y.value[0], x.value[1] / x.value[0], unit, source)
+
+
+def _mpp(y: Any, x: Any, unit: float, source: MppSource) -> Mpp | None:
+    try:
+        sizes = float(y) * unit, float(x) * unit
+    except ValueError:
+        return None
+    return Mpp(*sizes, source) if min(sizes) > 0 else None
+
+
+def _ome_root(tiff: Any) -> Any:
+    try:
+        return ElementTree.fromstring(tiff.ome_metadata)
+    except (ElementTree.ParseError, DefusedXmlException, ValueError) as error:
+        msg = f"{tiff.filename}: its OME-XML cannot be read: {error}"
+        raise FormatError(msg) from error
+
+
+def _ome_pixels(tiff: Any) -> dict[str, str]:
+    found = _ome_root(tiff).find("{*}Image/{*}Pixels")
+    return dict(found.attrib) if found is not None else {}
+
+
+def _ome_channels(tiff: Any) -> list[str | None]:
+    image = _ome_root(tiff).find("{*}Image")
+    found = image.findall("{*}Pixels/{*}Channel") if image is not None else []
+    return [channel.get("Name") for channel in found]
+
+
+def _xml_text(text: str, tag: str) -> str | None:
+    try:
+        # The declaration says utf-16, the text was decoded long ago.
+        return ElementTree.fromstring(re.sub(r"^<\?xml[^>]*\?>", "", text)).findtext(tag)
+    except (ElementTree.ParseError, DefusedXmlException, ValueError):
+        return None
