@@ -86,8 +86,10 @@ def valid_windows(images: Sequence[MultiscaleImage], windows: Windows) -> NDArra
     window lies outside altogether.
     """
     rank = len(windows.size)
-    shapes = np.asarray([image.level_shape(windows.level)[-rank:] for image in images], np.int64)
-    limit = shapes[windows.image] if len(images) else np.zeros_like(windows.start)
+    # Only the images of these windows: a cohort's other thousands stay closed.
+    used, place = np.unique(windows.image, return_inverse=True)
+    shapes = [images[int(i)].level_shape(windows.level)[-rank:] for i in used]
+    limit = np.asarray(shapes, np.int64).reshape(-1, rank)[place]
     low = np.clip(-windows.start, 0, windows.size)
     high = np.clip(limit - windows.start, 0, windows.size)
     return np.stack([np.minimum(low, high), high], axis=-1)
