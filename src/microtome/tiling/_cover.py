@@ -1,0 +1,310 @@
+"""Tiles that cover a tissue mask: greedy cover with a stop rule, and the fixed grid.
+
+The rules are those of SPORA's `best_mask_tiling_try_to_stop` and `get_grid_tile`, so that a tiling
+made there can be made again here, tile for tile. Shares are compared as the decimals they are
+written as: `tolerance=0.85` keeps a tile of which exactly 15 % is tissue, although the float
+`1 - 0.85` is a little more than 0.15.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from microtome.errors import InvalidInputError
+from microtome.progress import Progress, silent
+
+from ._cells import Axis, CellGrid, read_mask, reduce_mask
+from ._greedy import Greedy, StopRule, choose
+from ._stats import StopReason, TileStats, size_text
+from ._tile import TileSelection, read_size
+
+__all__ = ["best_mask_tiling_try_to_stop", "get_grid_tile"]
+
+_log = logging.getLogger(__name__)
+_LOG_EVERY = 500  # tiles
+
+
+def best_mask_tiling_try_to_stop(  # noqa: PLR0913, PLR0917 (the seed's own signature)
+    mask: ArrayLike,
+    tile_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    tolerance: float = 0.2,
+    coverage_goal: float = 0.99,
+    min_gain_ratio: float = 0.05,
+    max_tiles: int | None = None,
+    allow_overlap: bool = True,  # noqa: FBT001, FBT002 (the seed's own signature)
+    progress: bool | Progress = False,  # noqa: FBT001, FBT002 (the seed's own signature)
+) -> tuple[TileSelection, TileStats, NDArray[np.bool_]]:
+    """Cover a tissue mask with tiles, always taking the one that adds the most tissue.
+
+    Candidates start at multiples of the stride, plus one per axis that ends exactly at the far
+    edge; those with too little tissue are left out. Of equal ones the first in row-major order
+    wins. It stops
+
+    - once the goal is met and the best tile would add less than `min_gain_ratio` of its area
+      (`adaptive_stop`). A goal of 1 counts as met from the start: only the gain decides;
+    - once the goal is met, where `min_gain_ratio` is 0 (`coverage_goal`). SPORA documents this
+      and runs on to exhaustion;
+    - at `max_tiles`, when nothing new can be added (`no_gain`), when every candidate is taken or
+      ruled out (`candidates_exhausted`), or because there is no tissue (`empty_mask`).
+
+    Parameters
+    ----------
+    mask
+        (height, width) True on tissue. A side shorter than the tile is padded with background.
+    tile_size
+        Pixels; one int or (height, width).
+    stride
+        Pixels between candidates, one int or (down, across); by default the tile size.
+    tolerance
+        Largest share of a tile that may be background, in [0, 1).
+    coverage_goal
+        Share of the tissue to cover, in (0, 1]. It may be out of reach: thin tissue has no
+        candidate within the tolerance. The statistics say what was reached.
+    min_gain_ratio
+        Least new tissue as a share of the tile's area, in [0, 1).
+    max_tiles
+        Most tiles to choose; by default as many as it takes.
+    allow_overlap
+        Whether tiles may overlap; if not, every candidate that touches a chosen tile is ruled out.
+    progress
+        Called with tissue pixels covered and in all; True writes log lines instead.
+
+    Returns
+    -------
+    tiles
+        In the order they were chosen.
+    stats
+        A row of the tile statistics table; `tiling_method` is `"default"`.
+    covered
+        (height, width) True on tissue that at least one tile covers.
+
+    Raises
+    ------
+    InvalidInputError
+        If a parameter is outside its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask = np.zeros((8, 8), bool)
+    >>> mask[2:6, 1:7] = True
+    >>> tiles, stats, covered = best_mask_tiling_try_to_stop(mask, 4, 2, tolerance=0.5)
+    >>> [(tile.row, tile.col, tile.gain) for tile in tiles]
+    [(2, 2, 16), (2, 0, 4), (2, 4, 4)]
+    >>> stats["coverage_ratio"], stats["stop_reason"]
+    (1.0, 'no_gain')
+    """
+    tissue = read_mask(mask)
+    rule = _Rule.read(tile_size, stride, tolerance)
+    goal = _share(coverage_goal, "coverage_goal", above_zero=True)
+    gain_ratio = _share(min_gain_ratio, "min_gain_ratio")
+    if max_tiles is not None and max_tiles < 1:
+        raise InvalidInputError(f"max_tiles must be at least 1, got {max_tiles}")
+    grid = reduce_mask(
+        tissue,
+        *(
+            Axis.from_starts(_clamped_starts(length, size, step), size)
+            for length, size, step in zip(tissue.shape, rule.size, rule.stride, strict=True)
+        ),
+    )
+    counts = grid.candidate_counts()
+    kept = (counts > 0) & (counts >= rule.least_tissue)
+    total = int(grid.counts.sum())
+    stop = StopRule(
+        goal=ceil(goal * total),
+        least_gain=ceil(gain_ratio * rule.area),
+        gain_only=goal == 1 and gain_ratio > 0,
+        most_tiles=max_tiles,
+    )
+    picks, gains, reason = choose(
+        Greedy(grid, kept),
+        stop,
+        total,
+        overlap=allow_overlap,
+        progress=_read_progress(progress),
+    )
+    rows, cols = grid.rows.starts[picks[:, 0]], grid.cols.starts[picks[:, 1]]
+    fraction = (counts[picks[:, 0], picks[:, 1]] / rule.area).astype(np.float32)
+    selection = TileSelection(rows, cols, fraction, gains, rule.size)
+    stats = _stats(tissue, rule, selection, total, reason)
+    stats["candidate_count"] = int(kept.sum())
+    stats["coverage_goal"] = float(coverage_goal)
+    stats["min_gain_ratio"] = float(min_gain_ratio)
+    return selection, stats, _covered(tissue, selection)
+
+
+def get_grid_tile(
+    mask: ArrayLike,
+    tile_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    tolerance: float = 0.85,
+) -> tuple[TileSelection, TileStats]:
+    """Tiles of a fixed grid that hold enough tissue, in row-major order.
+
+    The grid starts at the top-left pixel and is as small as covers the mask, so its last tiles may
+    hang over the far edges; they keep their true position, and what hangs over is background.
+
+    Parameters
+    ----------
+    mask
+        (height, width) True on tissue.
+    tile_size
+        Pixels; one int or (height, width).
+    stride
+        Pixels between tiles, one int or (down, across); by default the tile size.
+    tolerance
+        Largest share of a whole tile that may be background, in [0, 1).
+
+    Returns
+    -------
+    tiles
+        Row by row. The gain of a tile is the tissue that no tile before it covers.
+    stats
+        A row of the tile statistics table; `tiling_method` is `"grid"`, `grid_candidate_count`
+        the tiles of the whole grid, `candidate_count` those with enough tissue, and the goals,
+        which do not apply, are None.
+
+    Raises
+    ------
+    InvalidInputError
+        If a parameter is outside its range.
+    """
+    tissue = read_mask(mask)
+    rule = _Rule.read(tile_size, stride, tolerance)
+    rows, cols = (
+        Axis.from_starts(_lattice_starts(length, size, step), size)
+        for length, size, step in zip(tissue.shape, rule.size, rule.stride, strict=True)
+    )
+    grid = reduce_mask(tissue, rows, cols)
+    counts = grid.candidate_counts()
+    picks = np.argwhere((counts > 0) & (counts >= rule.least_tissue))
+    selection = TileSelection(
+        rows.starts[picks[:, 0]],
+        cols.starts[picks[:, 1]],
+        (counts[picks[:, 0], picks[:, 1]] / rule.area).astype(np.float32),
+        _ordered_gains(grid, picks),
+        rule.size,
+    )
+    stats = _stats(tissue, rule, selection, int(grid.counts.sum()), "fixed_grid_complete")
+    stats["candidate_count"] = len(selection)
+    stats["tiling_method"] = "grid"
+    stats["grid_candidate_count"] = counts.size
+    stats["padded_height"] = int(rows.edges[-1])
+    stats["padded_width"] = int(cols.edges[-1])
+    return selection, stats
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What both planners ask of a tile."""
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    tolerance: float
+    least_tissue: int
+
+    @classmethod
+    def read(
+        cls,
+        tile_size: int | Sequence[int],
+        stride: int | Sequence[int] | None,
+        tolerance: float,
+    ) -> _Rule:
+        size = read_size(tile_size, "tile_size")
+        step = size if stride is None else read_size(stride, "stride")
+        background = _share(tolerance, "tolerance")
+        return cls(size, step, float(tolerance), ceil((1 - background) * size[0] * size[1]))
+
+    @property
+    def area(self) -> int:
+        return self.size[0] * self.size[1]
+
+
+def _clamped_starts(length: int, size: int, step: int) -> NDArray[np.int64]:
+    if length <= size:
+        return np.zeros(1, np.int64)
+    return np.union1d(np.arange(0, length - size + 1, step), [length - size]).astype(np.int64)
+
+
+def _lattice_starts(length: int, size: int, step: int) -> NDArray[np.int64]:
+    return np.arange(1 + max(0, -((size - length) // step)), dtype=np.int64) * step
+
+
+def _ordered_gains(grid: CellGrid, picks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Tissue that each pick covers first, when they are taken in the given order."""
+    owner = np.full(grid.counts.shape, -1, np.int64)
+    rows, cols = grid.rows, grid.cols
+    for pick in range(len(picks) - 1, -1, -1):
+        row, col = picks[pick]
+        owner[rows.first[row] : rows.last[row], cols.first[col] : cols.last[col]] = pick
+    owned = owner >= 0
+    gains = np.zeros(len(picks), np.int64)
+    np.add.at(gains, owner[owned], grid.counts[owned])
+    return gains
+
+
+def _covered(mask: NDArray[np.bool_], tiles: TileSelection) -> NDArray[np.bool_]:
+    covered = np.zeros_like(mask)
+    height, width = tiles.tile_size
+    for row, col in zip(tiles.row.tolist(), tiles.col.tolist(), strict=True):
+        covered[row : row + height, col : col + width] = True
+    return np.logical_and(covered, mask, out=covered)
+
+
+def _stats(
+    mask: NDArray[np.bool_], rule: _Rule, tiles: TileSelection, total: int, reason: StopReason
+) -> TileStats:
+    covered = int(tiles.gain.sum())
+    return TileStats(
+        mask_height=mask.shape[0],
+        mask_width=mask.shape[1],
+        tissue_mask_frac=total / mask.size,
+        num_tiles=len(tiles),
+        coverage_ratio=covered / total if total else 1.0,
+        covered_valid_pixels=covered,
+        total_valid_pixels=total,
+        candidate_count=0,
+        stop_reason=reason,
+        tile_size=size_text(rule.size),
+        stride=size_text(rule.stride),
+        tolerance=rule.tolerance,
+        coverage_goal=None,
+        min_gain_ratio=None,
+        tiling_method="default",
+    )
+
+
+def _share(value: float, name: str, *, above_zero: bool = False) -> Fraction:
+    """Read a share as the decimal it is written as."""
+    if above_zero:
+        if not 0 < value <= 1:
+            raise InvalidInputError(f"{name} must be above 0 and at most 1, got {value}")
+    elif not 0 <= value < 1:
+        raise InvalidInputError(f"{name} must be at least 0 and below 1, got {value}")
+    return Fraction(repr(float(value)))
+
+
+def _read_progress(progress: Progress | bool, /) -> Progress:  # noqa: FBT001 (the seed's type)
+    if callable(progress):
+        return progress
+    return _LogLines() if progress else silent
+
+
+class _LogLines:
+    """What `progress=True` means in a library that never prints."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def __call__(self, job: str, done: int, total: int, /) -> None:
+        self._calls += 1
+        if self._calls % _LOG_EVERY == 0 or done == total:
+            _log.info("%s: %d tiles cover %.1f %%", job, self._calls, 100 * done / total)
