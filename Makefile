@@ -7,6 +7,7 @@
 #   make bench        the benchmarks
 #   make check        what CI runs, in CI's order
 #   make constraints  resolve constraints.txt anew
+#   make floors       the test suite on the oldest releases that pyproject.toml allows
 #
 # PYTHON chooses the interpreter the environment is made with: `make test PYTHON=python3.12`.
 
@@ -20,7 +21,7 @@ BUILD_TOOLS := pip hatchling editables
 # Exactly this: a range would let pip choose a build for other hardware over a CPU wheel it has at hand.
 TORCH := 2.13.0
 
-.PHONY: demo test lint types docs interop bench check constraints format clean
+.PHONY: demo test lint types docs interop bench check constraints floors format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -89,6 +90,18 @@ constraints:
 	  echo "# Made by: make constraints"; \
 	  build/constraints-venv/bin/python -m pip freeze --all --exclude-editable | sed 's/+.*//' | LC_ALL=C sort -f; } > constraints.txt
 	rm -rf build/constraints-venv
+
+# The oldest of what is named, the newest of what those bring along; torch as pinned, since its old
+# builds are for other hardware too.
+FLOORS := build/floors-venv/bin
+floors:
+	$(PYTHON) -m venv --clear build/floors-venv
+	$(FLOORS)/python -m pip install --quiet uv $(BUILD_TOOLS)
+	$(FLOORS)/uv pip compile --quiet --python $(FLOORS)/python --resolution lowest-direct \
+		pyproject.toml --extra report --extra test --output-file build/floors.txt
+	$(FLOORS)/python -m pip install --quiet --requirement build/floors.txt torch==$(TORCH)
+	$(FLOORS)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(FLOORS)/python -m pytest $(TEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "microtome"
+REPOSITORY = Path(__file__).parents[1]
+SOURCE = REPOSITORY / "src" / "microtome"
 
 FLOORS = {
     "errors": 0,
@@ -182,6 +186,35 @@ def files_with_vague_names(root: Path) -> list[str]:
     ]
 
 
+def plain(distribution: str) -> str:
+    """The one spelling of a distribution's name: no extras, no versions, no dots or underscores."""
+    name = re.split(r"[\s\[<>=!~;]", distribution, maxsplit=1)[0]
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared_for_users(pyproject: Path) -> set[str]:
+    """What is installed for a user with all extras: the core, and each extra that `all` names."""
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    (everything,) = extras["all"]
+    named = everything.removeprefix("microtome[").removesuffix("]").split(",")
+    requirements = [*project["dependencies"], *(line for extra in named for line in extras[extra])]
+    return {plain(requirement) for requirement in requirements}
+
+
+def undeclared_imports(root: Path, declared: set[str]) -> list[str]:
+    """Packages that are there by luck: because another one, or a test, happens to need them."""
+    providers = packages_distributions()
+    return [
+        f"{where(root, module, line)}: {package} is not among the dependencies of pyproject.toml"
+        for module in modules(root)
+        for line, name in imported_names(root, module)
+        if (package := name.split(".")[0]) and package not in sys.stdlib_module_names
+        if package != root.name
+        and not {plain(name) for name in providers.get(package, [package])} & declared
+    ]
+
+
 CHECKS = [
     rooms_without_a_floor,
     imports_that_do_not_go_down,
@@ -198,6 +231,11 @@ CHECKS = [
 def test_the_house(check):
     assert modules(SOURCE), f"no source under {SOURCE}"
     found = check(SOURCE)
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_every_package_it_imports_is_declared():
+    found = undeclared_imports(SOURCE, declared_for_users(REPOSITORY / "pyproject.toml"))
     assert not found, "\n" + "\n".join(found)
 
 
@@ -331,3 +369,24 @@ def test_a_vague_name_is_found(tmp_path, name):
     root = house(tmp_path, {name: "", "image/_database.py": ""})
     (found,) = files_with_vague_names(root)
     assert found.startswith(f"microtome/{name}:1: ")
+
+
+def test_an_undeclared_package_is_found(tmp_path):
+    text = (
+        "import json, numpy.typing\nfrom . import _b\ndef f():\n    import no_such_thing.x, yaml\n"
+    )
+    root = house(tmp_path, {"image/_a.py": text})
+    # `yaml` comes in a distribution of another name.
+    assert undeclared_imports(root, {"numpy", plain("PyYAML>=6")}) == [
+        "microtome/image/_a.py:4: no_such_thing is not among the dependencies of pyproject.toml"
+    ]
+
+
+def test_what_a_user_has_is_the_core_and_the_extras_of_all(tmp_path):
+    path = tmp_path / "pyproject.toml"
+    path.write_text(
+        "[project]\ndependencies = ['ome_zarr.models>=1', 'numpy']\n[project.optional-dependencies]\n"
+        "torch = ['torch>=2']\nreport = ['Jinja2[i18n]>=3']\ntest = ['pytest']\n"
+        "all = ['microtome[torch,report]']\n"
+    )
+    assert declared_for_users(path) == {"ome-zarr-models", "numpy", "torch", "jinja2"}
