@@ -67,9 +67,7 @@ class CoordinateSpace(Sequence[Axis]):
             raise InvalidInputError(msg)
 
     @classmethod
-    def from_axis_names(
-        cls, names: Sequence[str], *, unit: str | None = None
-    ) -> CoordinateSpace:
+    def from_axis_names(cls, names: Sequence[str], *, unit: str | None = None) -> CoordinateSpace:
         """Build a space whose axes all have the same unit."""
         return cls(tuple(Axis(name, unit) for name in names))
 

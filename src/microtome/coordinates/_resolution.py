@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from typing import Literal
 
 from microtome.errors import InvalidInputError, NoResolutionError
@@ -22,7 +22,10 @@ MPP_SOURCES: tuple[MppSource, ...] = ("metadata", "tag", "user")
 # "resolution" is a typographic DPI or a missing unit, not a pixel size.
 _SANE = (1e-4, 1e3)
 
-_DIRECTORY = re.compile(r"^(\d+(?:_\d+)?)(?:x(\d+(?:_\d+)?))?mpp$")
+_NUMBER = r"[0-9]+(?:_[0-9]+)?"
+_DIRECTORY = re.compile(rf"({_NUMBER})(?:x({_NUMBER}))?mpp")
+# What people type. Decimal itself would read "0_5" as 5: an underscore is nothing to it.
+_TYPED = re.compile(r"[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +68,31 @@ class Mpp:
 
     @classmethod
     def from_user(cls, value: float | tuple[float, float] | Mpp) -> Mpp:
-        """Take what a caller typed: one number, a (y, x) pair, or an `Mpp` as it is."""
+        """Take what a caller typed: one number, a (y, x) pair, or an `Mpp` as it is.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is none of these.
+        NoResolutionError
+            If a number is not a possible pixel size.
+        """
         if isinstance(value, Mpp):
             return value
-        if isinstance(value, tuple):
-            return cls(float(value[0]), float(value[1]), "user")
-        return cls(float(value), float(value), "user")
+        try:
+            y, x = value if isinstance(value, tuple) else (value, value)
+            return cls(float(y), float(x), "user")
+        except NoResolutionError:
+            raise
+        except (TypeError, ValueError) as error:
+            msg = f"{value!r} is no pixel size; give micrometres per pixel, a number or (y, x)"
+            raise InvalidInputError(msg) from error
 
     def scaled(self, factor_y: float, factor_x: float | None = None) -> Mpp:
         """Return the pixel size of a level that is coarser by these factors."""
-        return Mpp(self.y * factor_y, self.x * (factor_y if factor_x is None else factor_x), self.source)
+        return Mpp(
+            self.y * factor_y, self.x * (factor_y if factor_x is None else factor_x), self.source
+        )
 
     def __str__(self) -> str:
         size = f"{self.y:g}" if self.y == self.x else f"{self.y:g} x {self.x:g} (y, x)"
@@ -115,8 +133,11 @@ class Resolution:
         if isinstance(value, Resolution):
             return value
         if isinstance(value, tuple):
+            if len(value) != 2:
+                msg = f"a resolution is one number or (y, x), got {value!r}"
+                raise InvalidInputError(msg)
             return cls(_decimal(value[0]), _decimal(value[1]))
-        if isinstance(value, str) and (match := _DIRECTORY.match(value)):
+        if isinstance(value, str) and (match := _DIRECTORY.fullmatch(value)):
             y, x = match.group(1), match.group(2) or match.group(1)
             return cls(_decimal(y.replace("_", ".")), _decimal(x.replace("_", ".")))
         number = _decimal(value)
@@ -138,15 +159,16 @@ class Resolution:
 
 
 def _decimal(value: float | str) -> Decimal:
+    # Through the shortest decimal that prints the float: 0.65, not 0.65000000000000002.
+    text = str(value)
     try:
-        # Through the shortest decimal that prints the float: 0.65, not 0.65000000000000002.
-        number = Decimal(str(value)).normalize()
-    except InvalidOperation:
+        number = Decimal(text if _TYPED.fullmatch(text) else "NaN").normalize()
+    except DecimalException:  # malformed, or past the largest exponent
         number = Decimal("NaN")
-    if not number.is_finite() or not _SANE[0] <= number <= _SANE[1]:
+    if not number.is_finite() or not _SANE[0] <= float(number) <= _SANE[1]:
         msg = f"{value!r} is not a resolution; give micrometres per pixel such as 0.5, or '0_5mpp'"
         raise InvalidInputError(msg)
-    return number + Decimal(0) if number != number.to_integral_value() else number.quantize(Decimal(1))
+    return number.quantize(Decimal(1)) if number == number.to_integral_value() else number
 
 
 def _plain(number: Decimal) -> str:

@@ -8,7 +8,7 @@ keeps the most specific class that both share, so that a pyramid of pure scales 
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import final
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-class CoordinateTransform:
+class CoordinateTransform(ABC):
     """A linear map from one set of named axes to another; an immutable value.
 
     Parameters
@@ -113,12 +113,13 @@ class CoordinateTransform:
         if len(box) != 2 * rank:
             msg = f"a box over {self._input_axes} needs {2 * rank} numbers, got {tuple(box)}"
             raise InvalidInputError(msg)
-        low, high = np.asarray(box[:rank], float), np.asarray(box[rank:], float)
-        # Interval arithmetic: exact for a linear map, without visiting 2**n corners.
-        center, half = (low + high) / 2, np.abs(high - low) / 2
-        middle = self.apply(center)
-        reach = np.abs(self.linear) @ half
-        return (*(middle - reach).tolist(), *(middle + reach).tolist())
+        first, second = np.asarray(box[:rank], float), np.asarray(box[rank:], float)
+        low, high = np.minimum(first, second), np.maximum(first, second)
+        # Interval arithmetic: as exact as mapping the corners, without visiting all 2**n of them.
+        grows, shrinks = np.maximum(self.linear, 0.0), np.minimum(self.linear, 0.0)
+        lower = grows @ low + shrinks @ high + self.offset
+        upper = grows @ high + shrinks @ low + self.offset
+        return (*lower.tolist(), *upper.tolist())
 
     def inverse_transform(self) -> CoordinateTransform:
         """Return the transform that undoes this one, of the same class.
@@ -128,15 +129,35 @@ class CoordinateTransform:
         InvalidInputError
             If there is none (a scale of zero, a singular matrix).
         """
-        matrix = self.augmented_matrix
-        if not np.isfinite(matrix).all() or np.linalg.matrix_rank(matrix) < len(matrix):
+        linear = self._inverse_linear()
+        if linear is None or not np.isfinite(linear).all():
             msg = f"{self!r} cannot be inverted"
             raise InvalidInputError(msg)
+        rank = len(linear)
+        matrix = np.eye(rank + 1)
+        matrix[:rank, :rank] = linear
+        matrix[:rank, rank] = 0.0 - linear @ self.offset  # 0, not -0, for no shift
         return transform_from_matrix(
-            self._output_axes, self._input_axes, np.linalg.inv(matrix), like=(type(self),)
+            self._output_axes, self._input_axes, matrix, like=(type(self),)
         )
 
+    def _inverse_linear(self) -> NDArray[np.float64] | None:
+        """Return the inverse of the linear part, None where there is none."""
+        linear = self.linear
+        # Rows and columns may differ by any power of ten (nanometres beside metres) in a map that
+        # is perfectly invertible, so the rank is that of the balanced matrix.
+        rows = np.abs(linear).max(axis=1, keepdims=True)
+        if not rows.all():
+            return None
+        balanced = linear / rows
+        columns = np.abs(balanced).max(axis=0, keepdims=True)
+        if not columns.all() or np.linalg.matrix_rank(balanced / columns) < len(linear):
+            return None
+        return np.linalg.inv(linear).astype(np.float64, copy=False)
+
     def __matmul__(self, other: CoordinateTransform) -> CoordinateTransform:
+        if not isinstance(other, CoordinateTransform):  # pyright: ignore[reportUnnecessaryIsInstance] - an operator meets anything
+            return NotImplemented
         if self._input_axes != other.output_axes:
             msg = (
                 f"cannot compose: {other!r} ends in {other.output_axes}, "
@@ -159,7 +180,9 @@ class CoordinateTransform:
         )
 
     def __hash__(self) -> int:
-        return hash((self._input_axes, self._output_axes, self.augmented_matrix.tobytes()))
+        # -0.0 equals 0.0, but its bytes differ; adding 0 makes them one.
+        numbers = (self.augmented_matrix + 0.0).tobytes()
+        return hash((self._input_axes, self._output_axes, numbers))
 
     def __repr__(self) -> str:
         axes = f"{','.join(self._input_axes)} -> {','.join(self._output_axes)}"
@@ -256,6 +279,12 @@ class ScaleTransform(CoordinateTransform):
         """Linear part, (n, n)."""
         return np.diag(self._factors)
 
+    def _inverse_linear(self) -> NDArray[np.float64] | None:
+        if 0.0 in self._factors:
+            return None
+        with np.errstate(over="ignore"):  # the reciprocal of a denormal, refused as infinite
+            return np.diag(1.0 / np.asarray(self._factors))
+
     def _describe(self) -> str:
         return f", {list(self._factors)}"
 
@@ -265,9 +294,7 @@ class UniformScaleTransform(ScaleTransform):
 
     __slots__ = ()
 
-    def __init__(
-        self, input_axes: Sequence[str], output_axes: Sequence[str], scale: float
-    ) -> None:
+    def __init__(self, input_axes: Sequence[str], output_axes: Sequence[str], scale: float) -> None:
         super().__init__(input_axes, output_axes, [scale] * len(tuple(input_axes)))
 
     @property
