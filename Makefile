@@ -41,8 +41,9 @@ format: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# Not --quiet: that hides the warnings from --strict as well.
 docs: $(VENV)/.installed-dev
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 interop: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m interop $(TEST_ARGS)
