@@ -1,0 +1,38 @@
+"""Images through a model, tile by tile, and the answer back onto the tissue.
+
+`predict` does the whole job. Its parts are public for people with a loop of their own:
+`iter_tile_batches` reads the tiles of a plan, `Stitcher` puts the kept part of each into a new
+image, `stitch_tiles` into an array. `embed_tiles` makes one vector a tile. `load_model` finds a
+model by name; `StainDensityModel` is a small one that needs no weights.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ._batches import iter_tile_batches
+from ._embed import embed_tiles
+from ._model import load_model
+from ._predict import predict
+from ._stitch import Stitcher, stitch_tiles
+
+if TYPE_CHECKING:
+    from ._stain import StainDensityModel
+
+__all__ = [
+    "StainDensityModel",
+    "Stitcher",
+    "embed_tiles",
+    "iter_tile_batches",
+    "load_model",
+    "predict",
+    "stitch_tiles",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # A torch module cannot be defined without torch, which nothing else here imports.
+    if name == "StainDensityModel":
+        from ._model import stain_density_model
+
+        return stain_density_model()
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -1,0 +1,183 @@
+"""A model over a whole cohort: a prediction a tissue, and a table of tile embeddings."""
+
+from __future__ import annotations
+
+import logging
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.cohort import (
+    BaseImagingDataset,
+    CohortLayout,
+    HEImagingDataset,
+    Modality,
+    SingleIHCImagingDataset,
+    parse_modality,
+    tissues_with_images,
+)
+from microtome.coordinates import Resolution
+from microtome.errors import InvalidInputError
+from microtome.image import MultiscaleImage
+from microtome.progress import Progress, silent
+from microtome.regions import ImageRegionData, collate_regions, decollate_regions
+
+from ._embed import embed_tiles
+from ._predict import predict
+
+__all__ = ["predict_cohort"]
+
+_log = logging.getLogger(__name__)
+
+
+def predict_cohort(
+    model: Any,
+    cohort: str | os.PathLike[str],
+    *,
+    name: str,
+    modality: str | Modality | None = None,
+    tissues: Sequence[str] | None = None,
+    resolution: float | str | tuple[float, float] | Resolution | None = None,
+    tile_size: int = 512,
+    overlap: int = 64,
+    batch_size: int = 8,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> list[Path]:
+    """Run a model over the images of a cohort and keep its answers there.
+
+    Each tissue's prediction goes to `predictions/<resolution>/<name>/<tissue_id>.ome.zarr`. Where
+    the model has a method `embed` and brightfield tissues have tiles of the strategy
+    ``"default"``, their vectors go to `embeddings.parquet` beside them.
+
+    Parameters
+    ----------
+    model
+        As for `predict`; it sees the stored values.
+    cohort
+        Directory of the cohort.
+    name
+        Name of the model: a directory.
+    modality
+        Which images; by default each tissue's first, H&E before IHC before multiplex.
+    tissues
+        Which tissues; None for all.
+    resolution
+        Which resolution; may be left out where the cohort has one.
+    tile_size, overlap, batch_size
+        As for `predict`.
+    overwrite
+        Replace predictions that are there; otherwise they are kept and only missing ones made.
+    progress
+        Called with what is done and to do.
+
+    Returns
+    -------
+    The predictions, and the table of embeddings where there is one.
+
+    Raises
+    ------
+    InvalidInputError
+        As `predict`; also if the resolution or modality is not in the cohort.
+    """
+    layout = CohortLayout.open(cohort)
+    target = layout.resolution(resolution)
+    only = [parse_modality(modality)] if modality is not None else None
+    chosen = tissues_with_images(layout, target, tissues=tissues, modalities=only)
+    directory = layout.predictions(target, name)
+    written: list[Path] = []
+    for tissue_id, modalities in chosen.items():
+        path = directory / f"{tissue_id}.ome.zarr"
+        if MultiscaleImage.exists(path) and not overwrite:
+            _log.info("%s is there already", path)
+        else:
+            image = MultiscaleImage.open(layout.image(modalities[0], target, tissue_id))
+            predict(
+                model,
+                image,
+                path,
+                tile_size=tile_size,
+                overlap=overlap,
+                batch_size=batch_size,
+                overwrite=overwrite,
+                progress=progress,
+            )
+        written.append(path)
+    tiles = _tiles(layout, target, {modalities[0] for modalities in chosen.values()})
+    if hasattr(model, "embed") and tiles is not None:
+        table = directory / "embeddings.parquet"
+        if table.exists() and not overwrite:
+            _log.info("%s is there already", table)
+        else:
+            embed_tiles(model, tiles, table, progress=progress)
+        written.append(table)
+    return written
+
+
+class _Chain:
+    """Tiles of several datasets one after the other.
+
+    Parameters
+    ----------
+    datasets
+        Datasets of tiles of one size and number of channels.
+    """
+
+    def __init__(self, datasets: Sequence[BaseImagingDataset]) -> None:
+        self._datasets = list(datasets)
+        self._ends = list(accumulate(len(dataset) for dataset in datasets))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def read_batch(self, rows: NDArray[np.int64], /) -> ImageRegionData[Any]:
+        """Read tiles, each from the dataset that its number falls into."""
+        owner = np.asarray([bisect_right(self._ends, int(row)) for row in rows])
+        if len(set(owner.tolist())) == 1:
+            return self._read(int(owner[0]), rows)
+        parts: list[ImageRegionData[Any] | None] = [None] * len(rows)
+        for place in sorted(set(owner.tolist())):
+            mine = np.flatnonzero(owner == place)
+            for at, region in zip(mine, decollate_regions(self._read(place, rows[mine])), strict=True):
+                parts[at] = region
+        return collate_regions([part for part in parts if part is not None])
+
+    def _read(self, place: int, rows: NDArray[np.int64]) -> ImageRegionData[Any]:
+        return self._datasets[place].read_batch(rows - (self._ends[place - 1] if place else 0))
+
+
+def _tiles(
+    layout: CohortLayout, resolution: Resolution, modalities: set[Modality]
+) -> _Chain | None:
+    """Return the default tiles of the brightfield modalities with their stored values."""
+    sizes = sorted(
+        size for strategy, size in layout.tilings(resolution) if strategy == "default" and size.isdigit()
+    )
+    found: list[BaseImagingDataset] = []
+    for modality in sorted(modalities, key=str):
+        if modality.kind != "brightfield" or not sizes:
+            continue
+        options: dict[str, Any] = {
+            "path": layout.root,
+            "resolution": resolution,
+            "tile_size": int(sizes[0]),
+            "mean_std_type": "raw",
+        }
+        name = layout.root.name
+        found.append(
+            HEImagingDataset(name, **options)
+            if modality.name == "he"
+            else SingleIHCImagingDataset(name, modality.name, **options)
+        )
+    kept = [dataset for dataset in found if len(dataset)]
+    if len(sizes) > 1 and kept:
+        msg = f"{layout.root} has default tiles of sizes {sizes}; embeddings are made of one: remove the others"
+        raise InvalidInputError(msg)
+    return _Chain(kept) if kept else None
+
