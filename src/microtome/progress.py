@@ -14,7 +14,9 @@ __all__ = ["Progress", "silent"]
 class Progress(Protocol):
     """Called with the name of the job, how many units are done, and how many there are."""
 
-    def __call__(self, job: str, done: int, total: int, /) -> None: ...
+    def __call__(self, job: str, done: int, total: int, /) -> None:
+        """Take note of how far a job is."""
+        ...
 
 
 def silent(job: str, done: int, total: int, /) -> None:

@@ -23,7 +23,6 @@ from microtome.cohort import (
     tissues_with_images,
 )
 from microtome.coordinates import Resolution
-from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData, collate_regions, decollate_regions
@@ -36,7 +35,7 @@ __all__ = ["predict_cohort"]
 _log = logging.getLogger(__name__)
 
 
-def predict_cohort(
+def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     model: Any,
     cohort: str | os.PathLike[str],
     *,
@@ -54,7 +53,7 @@ def predict_cohort(
 
     Each tissue's prediction goes to `predictions/<resolution>/<name>/<tissue_id>.ome.zarr`. Where
     the model has a method `embed` and brightfield tissues have tiles of the strategy
-    ``"default"``, their vectors go to `embeddings.parquet` beside them.
+    ``"default"``, their vectors go to `<size>_tile_embeddings.parquet` beside them.
 
     Parameters
     ----------
@@ -79,7 +78,7 @@ def predict_cohort(
 
     Returns
     -------
-    The predictions, and the table of embeddings where there is one.
+    The predictions, and the tables of embeddings where there are any.
 
     Raises
     ------
@@ -109,9 +108,10 @@ def predict_cohort(
                 progress=progress,
             )
         written.append(path)
-    tiles = _tiles(layout, target, {modalities[0] for modalities in chosen.values()})
-    if hasattr(model, "embed") and tiles is not None:
-        table = directory / "embeddings.parquet"
+    if not hasattr(model, "embed"):
+        return written
+    for size, tiles in _tilings(layout, target, {kinds[0] for kinds in chosen.values()}):
+        table = directory / f"{size}_tile_embeddings.parquet"
         if table.exists() and not overwrite:
             _log.info("%s is there already", table)
         else:
@@ -144,7 +144,9 @@ class _Chain:
         parts: list[ImageRegionData[Any] | None] = [None] * len(rows)
         for place in sorted(set(owner.tolist())):
             mine = np.flatnonzero(owner == place)
-            for at, region in zip(mine, decollate_regions(self._read(place, rows[mine])), strict=True):
+            for at, region in zip(
+                mine, decollate_regions(self._read(place, rows[mine])), strict=True
+            ):
                 parts[at] = region
         return collate_regions([part for part in parts if part is not None])
 
@@ -152,32 +154,32 @@ class _Chain:
         return self._datasets[place].read_batch(rows - (self._ends[place - 1] if place else 0))
 
 
-def _tiles(
+def _tilings(
     layout: CohortLayout, resolution: Resolution, modalities: set[Modality]
-) -> _Chain | None:
-    """Return the default tiles of the brightfield modalities with their stored values."""
-    sizes = sorted(
-        size for strategy, size in layout.tilings(resolution) if strategy == "default" and size.isdigit()
-    )
-    found: list[BaseImagingDataset] = []
-    for modality in sorted(modalities, key=str):
-        if modality.kind != "brightfield" or not sizes:
+) -> list[tuple[str, _Chain]]:
+    """Return the default tilings by size, with the stored values of the brightfield modalities."""
+    found: list[tuple[str, _Chain]] = []
+    for strategy, size in layout.tilings(resolution):
+        if strategy != "default":
             continue
-        options: dict[str, Any] = {
-            "path": layout.root,
-            "resolution": resolution,
-            "tile_size": int(sizes[0]),
-            "mean_std_type": "raw",
-        }
-        name = layout.root.name
-        found.append(
-            HEImagingDataset(name, **options)
-            if modality.name == "he"
-            else SingleIHCImagingDataset(name, modality.name, **options)
-        )
-    kept = [dataset for dataset in found if len(dataset)]
-    if len(sizes) > 1 and kept:
-        msg = f"{layout.root} has default tiles of sizes {sizes}; embeddings are made of one: remove the others"
-        raise InvalidInputError(msg)
-    return _Chain(kept) if kept else None
-
+        height, _, width = size.partition("x")
+        datasets: list[BaseImagingDataset] = []
+        for modality in sorted(modalities, key=str):
+            if modality.kind != "brightfield":
+                continue
+            options: dict[str, Any] = {
+                "path": layout.root,
+                "resolution": resolution,
+                "tile_size": (int(height), int(width or height)),
+                "mean_std_type": "raw",
+            }
+            name = layout.root.name
+            datasets.append(
+                HEImagingDataset(name, **options)
+                if modality.name == "he"
+                else SingleIHCImagingDataset(name, modality.name, **options)
+            )
+        kept = [dataset for dataset in datasets if len(dataset)]
+        if kept:
+            found.append((size, _Chain(kept)))
+    return found

@@ -120,7 +120,7 @@ def region_batch(
     windows: Windows,
     data: Any,
     *,
-    channels: Channels | None = None,
+    channels: Channels | Mapping[int, Channels] | None = None,
     specs: Mapping[str, Any] | None = None,
     metadata: Sequence[Mapping[str, Any]] | None = None,
 ) -> ImageRegionData[Any]:
@@ -137,7 +137,12 @@ def region_batch(
     metadata
         Further facts a window, each added to what is known of its image.
     """
-    facts = {int(i): _facts(images[i], windows.level, channels) for i in np.unique(windows.image)}
+    facts = {int(i): _facts(
+            images[int(i)],
+            windows.level,
+            channels[int(i)] if isinstance(channels, Mapping) else channels,
+        )
+        for i in np.unique(windows.image)}
     own = [facts[int(i)] for i in windows.image]
     spec: PatchSpecs = {
         "data_idx": cast("Any", windows.image),

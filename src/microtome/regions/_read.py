@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ def read_regions(
     images: Sequence[MultiscaleImage],
     windows: Windows,
     *,
-    channels: Channels | None = None,
+    channels: Channels | Mapping[int, Channels] | None = None,
     out: NDArray[Any] | None = None,
     padding: Padding = 0,
 ) -> NDArray[Any]:
@@ -39,7 +39,8 @@ def read_regions(
     windows
         What to read.
     channels
-        Channels by number or name, resolved image by image; None for all.
+        Channels by number or name, the same for every image; or a mapping from the number of an
+        image to its channels; None for all.
     out
         Buffer (n, C, (Z), Y, X) of the images' dtype to fill; a new one by default. Reusing one
         saves more time than any codec: memory that is touched for the first time costs more than
@@ -64,7 +65,12 @@ def read_regions(
         msg = f"windows speak of images {int(windows.image.min())} to {int(windows.image.max())}, there are {len(images)}"
         raise OutOfRangeError(msg)
     used = np.unique(windows.image)
-    picks = {int(i): channel_indices(channels, images[i].channel_names, images[i].nchannels) for i in used}
+    picks = {int(i): channel_indices(
+            channels[int(i)] if isinstance(channels, Mapping) else channels,
+            images[i].channel_names,
+            images[i].nchannels,
+        )
+        for i in used}
     batch = _buffer(images, windows, picks, out)
     valid = valid_windows(images, windows)
     pending: list[tuple[int, Pending]] = []

@@ -46,7 +46,7 @@ def image_from_array(
     if pixels.dtype.kind not in "biuf":
         msg = f"an image holds numbers, got {pixels.dtype} of type {type(array).__name__}"
         raise InvalidInputError(msg)
-    letters = (axes or ("yx" if pixels.ndim == 2 else "")).lower()  # noqa: PLR2004
+    letters = (axes or ("yx" if pixels.ndim == 2 else "")).lower()
     if (
         len(letters) != pixels.ndim
         or len(set(letters)) != len(letters)

@@ -31,7 +31,9 @@ def open_raster(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
     data = path.read_bytes()
     try:
         if _claimed_bytes(data) > _LARGEST:
-            msg = f"{path} claims to be larger than {_LARGEST >> 30} GiB; convert it to a tiled TIFF"
+            msg = (
+                f"{path} claims to be larger than {_LARGEST >> 30} GiB; convert it to a tiled TIFF"
+            )
             raise FormatError(msg)
         decode = imagecodecs.png_decode if data.startswith(b"\x89PNG") else imagecodecs.jpeg_decode
         pixels = decode(data)
@@ -41,15 +43,13 @@ def open_raster(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
         msg = f"{path} is damaged: {error}"
         raise FormatError(msg) from error
     axes = "yx"
-    if pixels.ndim == 3:  # noqa: PLR2004
+    if pixels.ndim == 3:
         axes, alpha = "yxc", pixels.shape[2] in {2, 4}
         # Transparency is no stain.
         pixels = pixels[:, :, :-1] if alpha else pixels
         if pixels.shape[2] == 1:
             axes, pixels = "yx", pixels[:, :, 0]
-    return image_from_array(
-        pixels, axes=axes, mpp=mpp, uri=str(path), name=path.name.split(".")[0]
-    )
+    return image_from_array(pixels, axes=axes, mpp=mpp, uri=str(path), name=path.name.split(".")[0])
 
 
 def _claimed_bytes(data: bytes) -> int:
@@ -58,9 +58,9 @@ def _claimed_bytes(data: bytes) -> int:
         return width * height * 8
     # A JPEG side has 16 bits, so that a picture has at most 12 GiB; its header says how many.
     at = 2
-    while at + 9 < len(data) and data[at] == 0xFF:  # noqa: PLR2004 - marker byte
+    while at + 9 < len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:  # noqa: PLR2004 - SOF
+        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
             height = int.from_bytes(data[at + 5 : at + 7], "big")
             return height * int.from_bytes(data[at + 7 : at + 9], "big") * 3
         at += 2 + length

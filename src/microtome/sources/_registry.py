@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def open_image(
     *,
     mpp: float | tuple[float, float] | Mpp | None = None,
     axes: str | None = None,
-    channel_names: tuple[str, ...] | list[str] | None = None,
+    channel_names: Sequence[str] | None = None,
 ) -> MultiscaleImage:
     """Open anything as a read-only multiscale image; pixels are read when asked for.
 
@@ -108,7 +108,7 @@ def open_image(
     axes
         Names of an array's axes, for example ``"yxc"``; not needed for a plain (Y, X) array.
     channel_names
-        Names of an array's channels.
+        Names of the channels, instead of what a file states.
 
     Raises
     ------
@@ -126,18 +126,29 @@ def open_image(
             raise InvalidInputError(msg)
         return source
     if not isinstance(source, str | os.PathLike):
-        return image_from_array(
-            source, axes=axes, mpp=given, channel_names=channel_names
-        )
-    if axes is not None or channel_names is not None:
-        msg = f"{source}: axes and channel_names are read from a file, they are given for arrays only"
+        return image_from_array(source, axes=axes, mpp=given, channel_names=channel_names)
+    if axes is not None:
+        msg = f"{source}: axes are read from a file, they are given for arrays only"
         raise InvalidInputError(msg)
     path = Path(source)
     head = _head(path)
     for candidate in _FORMATS:
         if candidate.matches(path, head):
-            return candidate.open(path, given)
+            image = candidate.open(path, given)
+            return image if channel_names is None else _renamed(image, channel_names)
     raise FormatError(_unknown(path, head))
+
+
+def _renamed(image: MultiscaleImage, names: Sequence[str]) -> MultiscaleImage:
+    return MultiscaleImage(
+        [image.level(i) for i in range(image.level_count)],
+        uri=image.uri,
+        channel_names=names if image.has_channel_axis else None,
+        mpp=image.mpp,
+        kind=image.kind,
+        name=image.name,
+        metadata=image.metadata,
+    )
 
 
 def _head(path: Path) -> bytes:
@@ -163,5 +174,3 @@ def _unknown(path: Path, head: bytes) -> str:
     if named:
         return f"{path} is named like {named[0]} but is none: {start}. Is it damaged or cut short?"
     return f"{path} is no format that can be read: {start}. Formats: {known}"
-
-

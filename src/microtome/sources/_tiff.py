@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -31,6 +31,32 @@ __all__ = ["TiffArray", "open_tiff"]
 # Letters of tifffile for an axis that nobody named are channels here: planes of one picture.
 _CHANNEL_LETTERS = frozenset("CIQS")
 _ORDER = "tczyx"
+
+
+# PlanarConfiguration 2: a page holds its samples one plane after the other.
+_SEPARATE = 2
+
+# Decoding fewer segments than this costs less than handing them to other threads.
+_INLINE = 3
+
+
+class _Window(NamedTuple):
+    """What is asked for: half-open intervals."""
+
+    planes: tuple[int, int]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+
+class _Segment(NamedTuple):
+    """A tile or strip of a page."""
+
+    page: int
+    number: int
+    plane: int | None
+    """None where it holds all samples of a pixel."""
+    top: int
+    left: int
 
 
 class _Finished:
@@ -125,61 +151,58 @@ class TiffArray:
 
     def read_into(self, box: Box, out: NDArray[Any]) -> Pending:
         """Decode the segments that a box touches and copy what is inside."""
-        planes, rows, columns = (box[0] if len(box) > 2 else (0, 1)), box[-2], box[-1]  # noqa: PLR2004
-        target = out if out.ndim > 2 else out[None]  # noqa: PLR2004
-        jobs = list(self._jobs(planes, rows, columns))
-        if len(jobs) > 3:  # noqa: PLR2004 - below, handing over costs more than it gains
-            list(_pool().map(lambda job: self._copy(*job, planes, rows, columns, target), jobs))
+        *lead, rows, columns = box
+        window = _Window(lead[0] if lead else (0, 1), rows, columns)
+        target = out if lead else out[None]
+        segments = list(self._touched(window))
+        if len(segments) > _INLINE:
+            list(_pool().map(lambda segment: self._copy(segment, window, target), segments))
         else:
-            for job in jobs:
-                self._copy(*job, planes, rows, columns, target)
+            for segment in segments:
+                self._copy(segment, window, target)
         return _Finished()
 
-    def _jobs(
-        self, planes: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]
-    ) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (page, segment, plane or -1 for all samples, sequence) that a box needs."""
+    def _touched(self, window: _Window) -> Iterator[_Segment]:
+        """Find the segments that a window needs."""
         height, width = self._segment
         across = -(-self._shape[-1] // width)
         per_plane = across * -(-self._shape[-2] // height)
-        separate = self._samples and self._key.planarconfig == 2  # noqa: PLR2004 - separate planes
-        for y in range(rows[0] // height, -(-rows[1] // height)):
-            for x in range(columns[0] // width, -(-columns[1] // width)):
+        separate = self._samples and self._key.planarconfig == _SEPARATE
+        for y in range(window.rows[0] // height, -(-window.rows[1] // height)):
+            for x in range(window.columns[0] // width, -(-window.columns[1] // width)):
                 position = y * across + x
+                corner = (y * height, x * width)
                 if self._samples and not separate:
-                    yield 0, position, -1, position
-                    continue
-                for plane in range(*planes):
-                    page = 0 if separate else plane
-                    yield page, position + (plane * per_plane if separate else 0), plane, position
+                    yield _Segment(0, position, None, *corner)
+                elif separate:
+                    for plane in range(*window.planes):
+                        yield _Segment(0, position + plane * per_plane, plane, *corner)
+                else:
+                    for plane in range(*window.planes):
+                        yield _Segment(plane, position, plane, *corner)
 
-    def _copy(
-        self,
-        page: int,
-        segment: int,
-        plane: int,
-        position: int,
-        planes: tuple[int, int],
-        rows: tuple[int, int],
-        columns: tuple[int, int],
-        out: NDArray[Any],
-    ) -> None:
+    def _copy(self, segment: _Segment, window: _Window, out: NDArray[Any]) -> None:
         height, width = self._segment
-        across = -(-self._shape[-1] // width)
-        top, left = position // across * height, position % across * width
-        y0, y1 = max(rows[0], top), min(rows[1], top + height)
-        x0, x1 = max(columns[0], left), min(columns[1], left + width)
-        pixels = self._decode(page, segment)
-        at = (slice(y0 - rows[0], y1 - rows[0]), slice(x0 - columns[0], x1 - columns[0]))
+        y0 = max(window.rows[0], segment.top)
+        y1 = min(window.rows[1], segment.top + height)
+        x0 = max(window.columns[0], segment.left)
+        x1 = min(window.columns[1], segment.left + width)
+        pixels = self._decode(segment.page, segment.number)
+        plane = slice(None) if segment.plane is None else segment.plane - window.planes[0]
+        target = out[
+            plane,
+            y0 - window.rows[0] : y1 - window.rows[0],
+            x0 - window.columns[0] : x1 - window.columns[0],
+        ]
         if pixels is None:
             # A sparse segment was never written: the format says it reads as zero.
-            out[(slice(None) if plane < 0 else plane - planes[0], *at)] = 0
+            target[...] = 0
             return
-        part = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
-        if plane < 0:
-            out[(slice(None), *at)] = part[..., planes[0] : planes[1]].transpose(2, 0, 1)
+        part = pixels[y0 - segment.top : y1 - segment.top, x0 - segment.left : x1 - segment.left]
+        if segment.plane is None:
+            target[...] = part[..., slice(*window.planes)].transpose(2, 0, 1)
         else:
-            out[(plane - planes[0], *at)] = part[..., 0]
+            target[...] = part[..., 0]
 
     def _decode(self, page: int, segment: int) -> NDArray[Any] | None:
         """Return a segment as (height, width, samples), None where nothing was written."""

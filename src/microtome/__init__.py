@@ -1,0 +1,186 @@
+"""Tissue images from the microscope's files to model-ready tiles, and the answers back.
+
+Three values, one road:
+
+* `MultiscaleImage`: the levels of one picture and where their pixels lie. `open_image` makes one
+  of any file, `ingest` writes one into a cohort.
+* `TileTable`: which windows to read, in what order. `tile` makes one from tissue masks.
+* `ImageRegionData`: pixels with exactly where they came from. Datasets such as
+  `HEImagingDataset` give one a tile, `TileLoader` batches of them, and `predict` takes a model's
+  answers back onto the tissue.
+
+Importing this package does no work: names are looked up when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.metadata import version
+
+    from .cohort import (
+        BaseImagingDataset,
+        CODEXModality,
+        CycIFModality,
+        HEImagingDataset,
+        HEModality,
+        HETissue,
+        IHCModality,
+        IHCTissue,
+        IMCModality,
+        MIBIModality,
+        MultiplexImagingDataset,
+        MultiplexTissue,
+        SingleIHCImagingDataset,
+        TissueMask,
+        info,
+        ingest,
+        mask,
+        stats,
+        tile,
+    )
+    from .coordinates import (
+        AffineTransform,
+        Axis,
+        CoordinateSpace,
+        IdentityTransform,
+        Mpp,
+        Resolution,
+        ScaleTransform,
+        UniformScaleTransform,
+    )
+    from .errors import MicrotomeError
+    from .image import MultiscaleImage, SpatialRead
+    from .loading import TileLoader
+    from .prediction import embed_tiles, predict, predict_cohort
+    from .regions import (
+        ImageRegionData,
+        PatchSpecs,
+        TileSpecs,
+        collate_regions,
+        decollate_regions,
+        read_regions,
+    )
+    from .sources import open_image
+    from .tiling import TileTable, best_mask_tiling_try_to_stop, get_grid_tile
+    from .view import report
+
+    __version__ = version("microtome")
+
+_ROOMS = {
+    "cohort": (
+        "BaseImagingDataset",
+        "CODEXModality",
+        "CycIFModality",
+        "HEImagingDataset",
+        "HEModality",
+        "HETissue",
+        "IHCModality",
+        "IHCTissue",
+        "IMCModality",
+        "MIBIModality",
+        "MultiplexImagingDataset",
+        "MultiplexTissue",
+        "SingleIHCImagingDataset",
+        "TissueMask",
+        "info",
+        "ingest",
+        "mask",
+        "stats",
+        "tile",
+    ),
+    "coordinates": (
+        "AffineTransform",
+        "Axis",
+        "CoordinateSpace",
+        "IdentityTransform",
+        "Mpp",
+        "Resolution",
+        "ScaleTransform",
+        "UniformScaleTransform",
+    ),
+    "errors": ("MicrotomeError",),
+    "image": ("MultiscaleImage", "SpatialRead"),
+    "loading": ("TileLoader",),
+    "prediction": ("embed_tiles", "predict", "predict_cohort"),
+    "regions": (
+        "ImageRegionData",
+        "PatchSpecs",
+        "TileSpecs",
+        "collate_regions",
+        "decollate_regions",
+        "read_regions",
+    ),
+    "sources": ("open_image",),
+    "tiling": ("TileTable", "best_mask_tiling_try_to_stop", "get_grid_tile"),
+    "view": ("report",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [
+    "AffineTransform",
+    "Axis",
+    "BaseImagingDataset",
+    "CODEXModality",
+    "CoordinateSpace",
+    "CycIFModality",
+    "HEImagingDataset",
+    "HEModality",
+    "HETissue",
+    "IHCModality",
+    "IHCTissue",
+    "IMCModality",
+    "IdentityTransform",
+    "ImageRegionData",
+    "MIBIModality",
+    "MicrotomeError",
+    "Mpp",
+    "MultiplexImagingDataset",
+    "MultiplexTissue",
+    "MultiscaleImage",
+    "PatchSpecs",
+    "Resolution",
+    "ScaleTransform",
+    "SingleIHCImagingDataset",
+    "SpatialRead",
+    "TileLoader",
+    "TileSpecs",
+    "TileTable",
+    "TissueMask",
+    "UniformScaleTransform",
+    "best_mask_tiling_try_to_stop",
+    "collate_regions",
+    "decollate_regions",
+    "embed_tiles",
+    "get_grid_tile",
+    "info",
+    "ingest",
+    "mask",
+    "open_image",
+    "predict",
+    "predict_cohort",
+    "read_regions",
+    "report",
+    "stats",
+    "tile",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("microtome")
+    room = _ROOM_OF.get(name)
+    if room is None:
+        msg = f"module 'microtome' has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(f"microtome.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

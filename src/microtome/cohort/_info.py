@@ -1,0 +1,205 @@
+"""`info`: what an image or a cohort is, for people and for programs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from microtome.image import MultiscaleImage
+from microtome.sources import open_image
+
+from ._layout import CohortLayout
+from ._tables import read_tissues
+from ._tiles import tile_statistics
+
+__all__ = ["CohortInfo", "ImageInfo", "LevelInfo", "info"]
+
+
+@dataclass(frozen=True, slots=True)
+class LevelInfo:
+    """One level of an image."""
+
+    shape: tuple[int, ...]
+    mpp: tuple[float, float] | None
+    """Micrometres per pixel, (y, x)."""
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What an image is."""
+
+    uri: str
+    kind: str
+    axes: str
+    dtype: str
+    mpp_source: str | None
+    """Where the pixel size was read; None where nothing states it."""
+    channel_names: tuple[str, ...] | None
+    levels: tuple[LevelInfo, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as plain types."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        first = self.levels[0]
+        size = (
+            "not stated: give --mpp"
+            if first.mpp is None
+            else f"{_size(first.mpp)} um/px (from {self.mpp_source})"
+        )
+        lines = [
+            self.uri,
+            f"  {self.kind}, axes {self.axes}, {self.dtype}",
+            f"  pixel size  {size}",
+        ]
+        if self.channel_names is not None:
+            lines.append(
+                f"  channels    {len(self.channel_names)}: {', '.join(self.channel_names)}"
+            )
+        for i, level in enumerate(self.levels):
+            at = f" at {_size(level.mpp)} um" if level.mpp else ""
+            shards = f" in shards {_shape(level.shards)}" if level.shards else ""
+            lines.append(
+                f"  level {i}     {_shape(level.shape)}{at}, chunks {_shape(level.chunks)}{shards}"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class CohortInfo:
+    """What a cohort holds."""
+
+    root: str
+    tissues: tuple[dict[str, Any], ...]
+    """Rows of the tissue table: tissue_id, modality, split, mpp, mpp_source."""
+    resolutions: tuple[str, ...]
+    tilings: tuple[dict[str, Any], ...]
+    """resolution, strategy, size, tissues and tiles of each tiling."""
+    standardizations: tuple[str, ...]
+    predictions: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as plain types."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        ids = {row["tissue_id"] for row in self.tissues}
+        lines = [
+            self.root,
+            f"  cohort of {len(ids)} tissues, {len(self.tissues)} images at {', '.join(self.resolutions) or 'no resolution'}",
+        ]
+        for row in self.tissues:
+            mpp = (
+                f"source {row['mpp']:g} um/px (from {row['mpp_source']})"
+                if row.get("mpp")
+                else "source pixel size not recorded"
+            )
+            split = f", split {row['split']}" if row.get("split") else ""
+            lines.append(f"  {row['tissue_id']:<24} {row['modality']:<12} {mpp}{split}")
+        lines.extend(
+            f"  tiles       {t['strategy']} {t['size']} px at {t['resolution']}: {t['tiles']} tiles on {t['tissues']} tissues"
+            for t in self.tilings
+        )
+        lines.extend(f"  statistics  {spec}" for spec in self.standardizations)
+        lines.extend(f"  prediction  {name}" for name in self.predictions)
+        return "\n".join(lines)
+
+
+def info(path: str | os.PathLike[str]) -> ImageInfo | CohortInfo:
+    """Say what an image or a cohort is.
+
+    Parameters
+    ----------
+    path
+        An image in any format that can be read, or a cohort directory.
+
+    Raises
+    ------
+    NotFoundError
+        If there is nothing.
+    FormatError
+        If it is neither, or damaged.
+    """
+    layout = CohortLayout(Path(path))
+    if layout.manifest.is_file() or layout.tissues.is_file():
+        return _cohort_info(CohortLayout.open(path))
+    return _image_info(open_image(path))
+
+
+def _image_info(image: MultiscaleImage) -> ImageInfo:
+    levels: list[LevelInfo] = []
+    for index in range(image.level_count):
+        level = image.level(index)
+        mpp = image.level_mpp(index) if image.mpp is not None else None
+        levels.append(
+            LevelInfo(
+                shape=level.shape,
+                mpp=(mpp.y, mpp.x) if mpp else None,
+                chunks=level.array.chunks,
+                shards=getattr(level.array, "shards", None),
+            )
+        )
+    return ImageInfo(
+        uri=image.uri,
+        kind=image.kind,
+        axes=image.axes,
+        dtype=str(image.dtype),
+        mpp_source=image.mpp.source if image.mpp else None,
+        channel_names=image.channel_names,
+        levels=tuple(levels),
+    )
+
+
+def _cohort_info(layout: CohortLayout) -> CohortInfo:
+    table = read_tissues(layout)
+    shown = [
+        c
+        for c in ("tissue_id", "modality", "patient_id", "split", "mpp", "mpp_source")
+        if c in table.column_names
+    ]
+    tilings: list[dict[str, Any]] = []
+    for resolution in layout.resolutions():
+        for strategy, size in layout.tilings(resolution):
+            rows = tile_statistics(layout, resolution, strategy, size)
+            tilings.append(
+                {
+                    "resolution": resolution.directory,
+                    "strategy": strategy,
+                    "size": size,
+                    "tissues": len(rows),
+                    "tiles": sum(int(row["num_tiles"]) for row in rows),
+                }
+            )
+    return CohortInfo(
+        root=str(layout.root),
+        tissues=tuple(table.select(shown).to_pylist()),
+        resolutions=tuple(r.directory for r in layout.resolutions()),
+        tilings=tuple(tilings),
+        standardizations=tuple(
+            sorted(
+                p.relative_to(layout.root).as_posix()
+                for p in layout.root.glob("*/*mpp/standardization/*/*")
+                if p.is_dir()
+            )
+        ),
+        predictions=tuple(
+            sorted(
+                p.relative_to(layout.root).as_posix()
+                for p in layout.root.glob("predictions/*/*/*")
+                if not p.name.startswith(".")
+            )
+        ),
+    )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in shape)
+
+
+def _size(mpp: tuple[float, float]) -> str:
+    return f"{mpp[0]:g}" if mpp[0] == mpp[1] else f"{mpp[0]:g} x {mpp[1]:g} (y, x)"

@@ -1,0 +1,250 @@
+"""`ingest`: any microscope file becomes a multiscale image in a cohort."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from microtome.coordinates import Mpp, Resolution
+from microtome.errors import ExistsError, InvalidInputError
+from microtome.image import MultiscaleImage, begin_image, blocks_of, channel_indices
+from microtome.progress import Progress, silent
+from microtome.sources import open_image
+from microtome.storage import Codec, image_layout
+
+from ._fingerprint import fingerprint
+from ._layout import CohortLayout, check_tissue_id
+from ._modality import Modality, parse_modality
+from ._tables import add_tissue, add_to_panel
+
+__all__ = ["ingest"]
+
+_log = logging.getLogger(__name__)
+
+# A pixel size that differs by less is the same: 0.4999 and 0.5 um are one scanner's setting, but
+# resampling is exact all the same, so this only decides what counts as up-sampling.
+_FINER = 1.02
+_RGB = 3
+
+
+def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
+    source: Any,
+    *,
+    cohort: str | os.PathLike[str],
+    tissue_id: str,
+    modality: str | Modality,
+    mpp: float | tuple[float, float] | Mpp | None = None,
+    resolution: float | str | tuple[float, float] | Resolution = 1.0,
+    axes: str | None = None,
+    channel_names: Sequence[str] | None = None,
+    patient_id: str | None = None,
+    specimen_id: str | None = None,
+    split: str | None = None,
+    codec: Codec = "fast",
+    upsample: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> MultiscaleImage:
+    """Write a source into a cohort at the cohort's resolution.
+
+    The image appears whole or not at all; a killed run leaves nothing that opens, and running it
+    again completes it. Running it again with the same source and settings changes nothing.
+
+    Parameters
+    ----------
+    source
+        Whatever `microtome.open_image` takes: a path, an array, an open image.
+    cohort
+        Directory of the cohort; begun where there is nothing.
+    tissue_id
+        Name of the tissue: letters, digits, ``.``, ``_`` and ``-``. Images of one piece of tissue
+        share it over all modalities.
+    modality
+        How it was imaged: ``"he"``, ``"ihc_<marker>"``, ``"imc"``, ``"codex"``, ``"cycif"``,
+        ``"mibi"``, ``"stains"``, or a registered one.
+    mpp
+        Micrometres per pixel of the source, where it does not state them or states wrong ones.
+    resolution
+        Micrometres per pixel of the image in the cohort.
+    axes
+        Names of an array's axes, for example ``"yxc"``.
+    channel_names
+        Names of the channels in order, where the source does not state them: those of a multiplex
+        modality are known by name.
+    patient_id, specimen_id, split
+        Columns of the tissue's row.
+    codec
+        ``"fast"`` or ``"small"``.
+    upsample
+        Allow a source that is coarser than the resolution; its pixels are interpolated.
+    overwrite
+        Replace an image made from another source or with other settings.
+    progress
+        Called with the blocks done and to do.
+
+    Returns
+    -------
+    The image in the cohort, open for reading.
+
+    Raises
+    ------
+    InvalidInputError
+        If an argument is wrong, or the source does not fit the modality.
+    NoResolutionError
+        If nobody states the source's pixel size.
+    NotFoundError, FormatError
+        If the source is missing or damaged, or the directory is not a cohort.
+    ExistsError
+        If the tissue has an image made from something else.
+    """
+    check_tissue_id(tissue_id)
+    kind = parse_modality(modality)
+    target = Resolution.parse(resolution)
+    image = open_image(source, mpp=mpp, axes=axes, channel_names=channel_names)
+    own = image.require_mpp()
+    channels = _channels(image, kind)
+    if not upsample and max(own.y / target.mpp[0], own.x / target.mpp[1]) > _FINER:
+        msg = (
+            f"{image.uri} has {own}, coarser than the resolution {target} um asked for: pixels would be "
+            f"invented. Use a coarser --resolution, or allow it with --upsample (upsample=True)"
+        )
+        raise InvalidInputError(msg)
+    layout = CohortLayout.open_or_create(cohort)
+    digest = fingerprint(source if not isinstance(source, MultiscaleImage) else _pixels_of(source))
+    settings = {
+        "sha256": digest,
+        "mpp": [own.y, own.x],
+        "resolution": target.directory,
+        "channels": channels,
+        "codec": codec,
+    }
+    path = layout.image(kind, target, tissue_id)
+    there = MultiscaleImage.open(path) if MultiscaleImage.exists(path) else None
+    made = there.metadata.get("microtome", {}).get("ingest") if there is not None else None
+    if there is not None and made != settings and not overwrite:
+        msg = (
+            f"{path} was made from another source or with other settings; replace it with --overwrite "
+            "(overwrite=True), or use another tissue id"
+        )
+        raise ExistsError(msg)
+    order = (
+        add_to_panel(layout, kind, tissue_id, channels) if kind.kind == "multiplex" else channels
+    )
+    if there is None or made != settings:
+        _write(
+            image,
+            path,
+            target,
+            order,
+            settings,
+            codec=codec,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    else:
+        _log.info("%s is there already, made from the same source", path)
+    base = image.level(0)
+    add_tissue(
+        layout,
+        {
+            "tissue_id": tissue_id,
+            "dataset": layout.root.resolve().name,
+            "patient_id": patient_id,
+            "specimen_id": specimen_id,
+            "modality": kind.name,
+            "split": split,
+            "mpp": float(np.sqrt(own.y * own.x)),
+            "mpp_source": own.source,
+            "width": base.width,
+            "height": base.height,
+            "source": image.uri,
+            "sha256": digest,
+        },
+    )
+    return MultiscaleImage.open(path)
+
+
+def _channels(image: MultiscaleImage, modality: Modality) -> list[str]:
+    """Return the names of the channels to store, checked against the modality."""
+    if modality.kind == "brightfield":
+        if not image.has_channel_axis or image.nchannels != _RGB or image.dtype != np.uint8:
+            msg = f"{modality} is red, green and blue of 8 bits; {image.uri} has {image.nchannels} channels of {image.dtype}"
+            raise InvalidInputError(msg)
+        return ["red", "green", "blue"]
+    names = image.channel_names
+    # A source without names numbers its channels; a panel of numbers would join by accident.
+    if names is None or names == tuple(f"channel {i}" for i in range(len(names))):
+        msg = (
+            f"{image.uri} has {image.nchannels} channels without names, and channels of {modality} are "
+            "known by name; give them in order with --channel (channel_names=)"
+        )
+        raise InvalidInputError(msg)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        msg = f"{image.uri}: channel names must be unique, {twice} occur more than once"
+        raise InvalidInputError(msg)
+    return list(names)
+
+
+def _write(
+    image: MultiscaleImage,
+    path: Path,
+    resolution: Resolution,
+    order: Sequence[str],
+    settings: dict[str, Any],
+    *,
+    codec: Codec,
+    overwrite: bool,
+    progress: Progress,
+) -> None:
+    own = image.require_mpp()
+    target = Mpp(*resolution.mpp, own.source)
+    height, width = image.grid_at(target)
+    picked = channel_indices(_present(image, order), image.channel_names, image.nchannels)
+    shape = (len(picked), height, width)
+    with begin_image(
+        path,
+        dtype=image.dtype,
+        shape=shape,
+        axes="cyx",
+        channel_names=order,
+        mpp=target,
+        layout=image_layout("cyx", shape, codec=codec),
+        overwrite=overwrite,
+        rgb=list(order) == ["red", "green", "blue"],
+        metadata={
+            "microtome": {
+                "ingest": settings,
+                # From pixel edges of this image to pixel edges of the source, (x, y).
+                "source": {"uri": image.uri, "scale": [target.x / own.x, target.y / own.y]},
+            }
+        },
+    ) as made:
+        level = made.level(0)
+        unit = image_layout("cyx", shape).fitted(shape).write_unit
+        blocks = list(blocks_of(shape, unit))
+        for done, block in enumerate(blocks, start=1):
+            pixels = image.read_grid(target, block[-2], block[-1], channels=picked)
+            level[:, slice(*block[-2]), slice(*block[-1])] = pixels.reshape(
+                len(picked), *pixels.shape[-2:]
+            )
+            progress("ingest", done, len(blocks))
+        made.build_levels(progress=progress)
+
+
+def _present(image: MultiscaleImage, order: Sequence[str]) -> list[int] | list[str]:
+    names = image.channel_names
+    # A brightfield image may call its channels otherwise; their order is red, green, blue.
+    return (
+        list(order) if names is not None and set(order) <= set(names) else list(range(len(order)))
+    )
+
+
+def _pixels_of(image: MultiscaleImage) -> Any:
+    """Return what identifies an open image: its place, or its pixels where it has none."""
+    return image.uri if Path(image.uri).exists() else image.level(0)[...]

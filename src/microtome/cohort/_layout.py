@@ -1,0 +1,246 @@
+"""Where everything of a cohort lies: the SPORA layout (seed 003), as paths."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from microtome.coordinates import Resolution
+from microtome.errors import FormatError, InvalidInputError, NotFoundError
+from microtome.storage import is_group, replace_file, storage_errors
+
+from ._modality import Modality, parse_modality
+
+__all__ = ["CohortLayout", "check_tissue_id"]
+
+FORMAT = "microtome-cohort"
+FORMAT_VERSION = 1
+
+_TISSUE_ID = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")
+_LONGEST_ID = 200
+
+
+def check_tissue_id(tissue_id: str) -> str:
+    """Return a tissue id that can be part of a path, unchanged.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has anything but letters, digits, ``.``, ``_`` and ``-``, begins with ``.`` or
+        ``-``, or is longer than 200 characters.
+    """
+    if not _TISSUE_ID.match(tissue_id) or len(tissue_id) > _LONGEST_ID:
+        msg = (
+            f"tissue id {tissue_id!r} becomes part of a path: use letters, digits, '.', '_' and '-' "
+            f"only, not beginning with '.' or '-', at most {_LONGEST_ID} characters"
+        )
+        raise InvalidInputError(msg)
+    return tissue_id
+
+
+@dataclass(frozen=True, slots=True)
+class CohortLayout:
+    """The paths of a cohort directory.
+
+    Parameters
+    ----------
+    root
+        The directory.
+    """
+
+    root: Path
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> CohortLayout:
+        """Find an existing cohort, ours or a SPORA dataset.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no directory.
+        FormatError
+            If it is not a cohort, or one of a newer format.
+        """
+        layout = cls(Path(path))
+        if not layout.root.is_dir():
+            msg = f"there is no cohort at {path}; make one with `microtome ingest ... --cohort {path}`"
+            raise NotFoundError(msg)
+        if layout.manifest.is_file():
+            layout.read_manifest()
+        elif not layout.tissues.is_file():
+            msg = f"{path} is a directory but no cohort: it has neither cohort.json nor metadata/tissues.parquet"
+            raise FormatError(msg)
+        return layout
+
+    @classmethod
+    def open_or_create(cls, path: str | os.PathLike[str]) -> CohortLayout:
+        """Find a cohort, or begin one where there is nothing.
+
+        Raises
+        ------
+        FormatError
+            If there is something else, which is left as it is.
+        """
+        layout = cls(Path(path))
+        if layout.root.exists():
+            if not layout.root.is_dir():
+                msg = f"{path} is a file, not a cohort directory"
+                raise FormatError(msg)
+            if any(layout.root.iterdir()):
+                return cls.open(path)
+        with storage_errors(layout.root):
+            layout.root.mkdir(parents=True, exist_ok=True)
+        manifest = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "created_with": f"microtome {version('microtome')}",
+        }
+        with replace_file(layout.manifest) as temporary:
+            temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        return layout
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Return the content of cohort.json; empty for a foreign cohort.
+
+        Raises
+        ------
+        FormatError
+            If it is damaged, something else's, or of a newer version.
+        """
+        if not self.manifest.is_file():
+            return {}
+        try:
+            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            msg = f"{self.manifest} is damaged: {error}"
+            raise FormatError(msg) from error
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            msg = f"{self.manifest} is not a microtome cohort's"
+            raise FormatError(msg)
+        if not isinstance(manifest.get("version"), int) or manifest["version"] > FORMAT_VERSION:
+            msg = f"{self.manifest} has version {manifest.get('version')!r}; this microtome reads up to {FORMAT_VERSION}"
+            raise FormatError(msg)
+        return dict(manifest)
+
+    @property
+    def manifest(self) -> Path:
+        """cohort.json; absent in a cohort that spora_io wrote."""
+        return self.root / "cohort.json"
+
+    @property
+    def lock(self) -> Path:
+        """The lock file of whoever changes tables."""
+        return self.root / ".cohort.lock"
+
+    @property
+    def tissues(self) -> Path:
+        """The table of tissues."""
+        return self.root / "metadata" / "tissues.parquet"
+
+    def channels(self, modality: Modality) -> Path:
+        """Return the panel of a modality."""
+        return self.root / modality.canonical_dir / "channels.parquet"
+
+    def channels_per_tissue(self, modality: Modality) -> Path:
+        """Return the table of which tissue measured which channel."""
+        return self.root / modality.canonical_dir / "channels_per_tissue.parquet"
+
+    def images(self, modality: Modality, resolution: Resolution) -> Path:
+        """Return the directory of a modality's images."""
+        return self.root / modality.canonical_dir / resolution.directory / "images"
+
+    def image(self, modality: Modality, resolution: Resolution, tissue_id: str) -> Path:
+        """Return the image of a tissue."""
+        return self.images(modality, resolution) / f"{check_tissue_id(tissue_id)}.ome.zarr"
+
+    def standardization(self, modality: Modality, resolution: Resolution) -> Path:
+        """Return the directory of a modality's standardization tables."""
+        return self.root / modality.canonical_dir / resolution.directory / "standardization"
+
+    def tissue_mask(self, resolution: Resolution, tissue_id: str) -> Path:
+        """Return the tissue mask: OME-Zarr labels, or the `.npz` where there is only that."""
+        base = self.root / "segmentations" / resolution.directory / "tissue_masks"
+        labels = base / f"{check_tissue_id(tissue_id)}.ome.zarr"
+        archive = base / f"{tissue_id}.npz"
+        return archive if archive.is_file() and not is_group(labels) else labels
+
+    def tile_coordinates(self, resolution: Resolution, strategy: str, size: str) -> Path:
+        """Return the table of tiles of a strategy and size."""
+        return self._tiling(resolution, strategy) / f"{size}_tile_coordinates.parquet"
+
+    def tile_stats(self, resolution: Resolution, strategy: str, size: str) -> Path:
+        """Return the table of what a strategy achieved on each tissue."""
+        return self._tiling(resolution, strategy) / f"{size}_tile_stats.parquet"
+
+    def tilings(self, resolution: Resolution) -> list[tuple[str, str]]:
+        """Return the (strategy, size) of the tilings that are there."""
+        base = self.root / "tiling" / resolution.directory
+        ending = "_tile_coordinates.parquet"
+        return sorted(
+            (p.parent.name, p.name.removesuffix(ending)) for p in base.glob(f"*/*{ending}")
+        )
+
+    def predictions(self, resolution: Resolution, name: str) -> Path:
+        """Return the directory of a model's predictions (our addition to the layout)."""
+        return self.root / "predictions" / resolution.directory / _plain("model name", name)
+
+    def modalities(self) -> list[Modality]:
+        """Return the modalities that have images."""
+        found = {
+            path.parents[1].relative_to(self.root).as_posix()
+            for path in self.root.glob("**/*mpp/images")
+            if path.is_dir()
+        }
+        names = [name.removeprefix("ihc/") for name in sorted(found) if name.count("/") <= 1]
+        return [parse_modality(name) for name in names]
+
+    def resolutions(self, modality: Modality | None = None) -> list[Resolution]:
+        """Return the resolutions that have images, finest first."""
+        chosen = [modality] if modality is not None else self.modalities()
+        found = {
+            Resolution.parse(path.parent.name)
+            for one in chosen
+            for path in (self.root / one.canonical_dir).glob("*mpp/images")
+        }
+        return sorted(found, key=lambda r: r.mpp)
+
+    def resolution(
+        self, wanted: float | str | tuple[float, float] | Resolution | None
+    ) -> Resolution:
+        """Return the resolution asked for, or the only one that the cohort has.
+
+        Raises
+        ------
+        InvalidInputError
+            If none was asked for and the cohort has several or none, or it has not the one asked
+            for.
+        """
+        there = self.resolutions()
+        shown = ", ".join(r.directory for r in there) or "none"
+        if wanted is not None:
+            parsed = Resolution.parse(wanted)
+            if parsed not in there:
+                msg = f"{self.root} has no images at {parsed} um per pixel; it has {shown}"
+                raise InvalidInputError(msg)
+            return parsed
+        if len(there) != 1:
+            msg = f"{self.root} has images at {shown}; say which with --resolution (resolution=)"
+            raise InvalidInputError(msg)
+        return there[0]
+
+    def _tiling(self, resolution: Resolution, strategy: str) -> Path:
+        return self.root / "tiling" / resolution.directory / _plain("tiling strategy", strategy)
+
+
+def _plain(what: str, name: str) -> str:
+    if not _TISSUE_ID.match(name):
+        msg = (
+            f"a {what} becomes part of a path: letters, digits, '.', '_' and '-' only, got {name!r}"
+        )
+        raise InvalidInputError(msg)
+    return name

@@ -1,0 +1,259 @@
+"""The tables of a cohort: tissues, panels, and who measured what.
+
+Rows are added under the cohort's lock by reading, changing and replacing the whole file, so that
+a reader sees the old table or the new one. Columns that we do not know (clinical data, another
+tool's) are kept as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from microtome.errors import FormatError, NotFoundError, UnknownNameError
+from microtome.storage import locked, replace_file
+
+from ._layout import CohortLayout
+from ._modality import Modality
+
+__all__ = [
+    "add_tissue",
+    "add_to_panel",
+    "panel",
+    "read_parquet",
+    "read_tissues",
+    "tissue_row",
+    "write_parquet",
+]
+
+TISSUES_SCHEMA = pa.schema(
+    [
+        ("tissue_id", pa.string()),
+        ("dataset", pa.string()),
+        ("patient_id", pa.string()),
+        ("specimen_id", pa.string()),
+        ("modality", pa.string()),
+        ("split", pa.string()),
+        # Of the source, not of the cohort's images, whose pixel size is their directory's name.
+        ("mpp", pa.float64()),
+        ("mpp_source", pa.string()),
+        ("width", pa.int64()),
+        ("height", pa.int64()),
+        ("source", pa.string()),
+        ("sha256", pa.string()),
+    ]
+)
+
+PANEL_SCHEMA = pa.schema(
+    [
+        ("channel_name", pa.string()),
+        ("index", pa.int64()),
+        ("uniprot_id", pa.string()),
+        ("qc_pass", pa.bool_()),
+        ("is_nuclear_marker", pa.bool_()),
+    ]
+)
+
+
+def read_parquet(path: Path, required: Sequence[str]) -> pa.Table:
+    """Read a table.
+
+    Parameters
+    ----------
+    path
+        The file.
+    required
+        Columns that must be there.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no file.
+    FormatError
+        If it is no parquet file or lacks a column.
+    """
+    if not path.is_file():
+        msg = f"{path} does not exist"
+        raise NotFoundError(msg)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        msg = f"{path} is not a parquet file that can be read: {error}"
+        raise FormatError(msg) from error
+    missing = [name for name in required if name not in table.column_names]
+    if missing:
+        msg = f"{path} lacks the columns {missing}; it has {table.column_names}"
+        raise FormatError(msg)
+    return table
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a table in one step."""
+    with replace_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_tissues(layout: CohortLayout) -> pa.Table:
+    """Return the table of tissues.
+
+    Raises
+    ------
+    FormatError
+        If a column is missing or a (tissue_id, modality) is there twice.
+    """
+    if not layout.tissues.is_file() and layout.manifest.is_file():
+        return TISSUES_SCHEMA.empty_table()
+    table = read_parquet(layout.tissues, ["tissue_id", "modality"])
+    keys = (
+        table.select(["tissue_id", "modality"])
+        .group_by(["tissue_id", "modality"])
+        .aggregate([([], "count_all")])
+    )
+    twice = keys.filter(pc.greater(keys["count_all"], 1))
+    if twice.num_rows:
+        row = twice.slice(0, 1).to_pylist()[0]
+        msg = f"{layout.tissues}: tissue {row['tissue_id']!r} has {row['count_all']} rows for modality {row['modality']!r}"
+        raise FormatError(msg)
+    return table
+
+
+def tissue_row(layout: CohortLayout, tissue_id: str, modality: Modality) -> dict[str, Any] | None:
+    """Return the row of a tissue and modality, or None."""
+    table = read_tissues(layout)
+    found = table.filter(
+        pc.and_(
+            pc.equal(table["tissue_id"].cast(pa.string()), tissue_id),
+            pc.equal(table["modality"].cast(pa.string()), modality.name),
+        )
+    )
+    return found.to_pylist()[0] if found.num_rows else None
+
+
+def add_tissue(layout: CohortLayout, row: Mapping[str, Any]) -> None:
+    """Add or replace the row of a (tissue_id, modality)."""
+    with locked(layout.lock, what=f"the cohort {layout.root}"):
+        table = read_tissues(layout)
+        same = pc.and_(
+            pc.equal(table["tissue_id"].cast(pa.string()), row["tissue_id"]),
+            pc.equal(table["modality"].cast(pa.string()), row["modality"]),
+        )
+        old = table.filter(same)
+        known = {
+            **(old.to_pylist()[0] if old.num_rows else {}),
+            **{k: v for k, v in row.items() if v is not None},
+        }
+        fields = {field.name: field.type for field in [*TISSUES_SCHEMA, *table.schema]}
+        new = pa.table(
+            {name: pa.array([known.get(name)], type=kind) for name, kind in fields.items()}
+        )
+        rest = table.filter(pc.invert(same))
+        merged = pa.concat_tables([rest, new], promote_options="default")
+        write_parquet(merged.replace_schema_metadata(None), layout.tissues)
+
+
+def panel(layout: CohortLayout, modality: Modality) -> pa.Table:
+    """Return the panel of a modality: its channels in the order in which images store them.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none.
+    """
+    return read_parquet(layout.channels(modality), ["channel_name"])
+
+
+def measured_channels(layout: CohortLayout, modality: Modality, tissue_id: str) -> list[str]:
+    """Return the channels that a tissue measured, in panel order: the planes of its image.
+
+    Raises
+    ------
+    UnknownNameError
+        If the table does not speak of the tissue: nobody may say that all were measured.
+    """
+    path = layout.channels_per_tissue(modality)
+    table = read_parquet(path, [])
+    column = next((c for c in ("tissue_id", "__index_level_0__") if c in table.column_names), None)
+    if column is None:
+        msg = f"{path} has no column or index 'tissue_id'"
+        raise FormatError(msg)
+    rows = table.filter(pc.equal(table[column].cast(pa.string()), tissue_id)).to_pylist()
+    if len(rows) != 1:
+        msg = f"{path} has {len(rows)} rows for tissue {tissue_id!r}, needs one"
+        raise UnknownNameError(msg)
+    names = panel(layout, modality)["channel_name"].to_pylist()
+    missing = [name for name in names if name not in rows[0]]
+    if missing:
+        msg = f"{path} lacks the panel's channels {missing}"
+        raise FormatError(msg)
+    return [name for name in names if rows[0][name]]
+
+
+def add_to_panel(
+    layout: CohortLayout, modality: Modality, tissue_id: str, channels: Sequence[str]
+) -> list[str]:
+    """Note which channels a tissue measured; new ones go to the end of the panel.
+
+    Parameters
+    ----------
+    layout, modality, tissue_id
+        Whose.
+    channels
+        Names of the channels, each once.
+
+    Returns
+    -------
+    The channels in panel order, in which the image must store its planes.
+    """
+    with locked(layout.lock, what=f"the cohort {layout.root}"):
+        known = (
+            panel(layout, modality)
+            if layout.channels(modality).is_file()
+            else PANEL_SCHEMA.empty_table()
+        )
+        names: list[str] = known["channel_name"].to_pylist()
+        new = [name for name in channels if name not in names]
+        if new:
+            size = len(names)
+            rows: dict[str, list[Any]] = {
+                "channel_name": list(new),
+                "index": list(range(size, size + len(new))),
+                "uniprot_id": [None] * len(new),
+                "qc_pass": [True] * len(new),
+                "is_nuclear_marker": [False] * len(new),
+            }
+            added = pa.table({n: pa.array(v, PANEL_SCHEMA.field(n).type) for n, v in rows.items()})
+            merged = pa.concat_tables([known, added], promote_options="default")
+            write_parquet(merged, layout.channels(modality))
+            names += new
+        _note_measured(layout.channels_per_tissue(modality), names, tissue_id, set(channels))
+    return [name for name in names if name in set(channels)]
+
+
+def _note_measured(path: Path, names: Sequence[str], tissue_id: str, measured: set[str]) -> None:
+    rows: list[dict[str, Any]] = []
+    if path.is_file():
+        table = read_parquet(path, [])
+        index = "tissue_id" if "tissue_id" in table.column_names else "__index_level_0__"
+        rows = [
+            {**row, "tissue_id": row[index]} for row in table.to_pylist() if row[index] != tissue_id
+        ]
+    rows.append({"tissue_id": tissue_id, **{name: name in measured for name in names}})
+    columns = {"tissue_id": pa.array([row["tissue_id"] for row in rows], pa.string())}
+    for name in names:
+        # A tissue that was there before a channel joined the panel did not measure it.
+        columns[name] = pa.array([bool(row.get(name, False)) for row in rows], pa.bool_())
+    # pandas, and so spora_io, shall find the tissues in the index.
+    note = {
+        "index_columns": ["tissue_id"],
+        "column_indexes": [],
+        "columns": [],
+        "pandas_version": "2.0.0",
+    }
+    table = pa.table(columns).replace_schema_metadata({"pandas": json.dumps(note)})
+    write_parquet(table, path)

@@ -1,0 +1,156 @@
+"""`tile`: tissue masks become tables of tiles."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+from microtome.coordinates import Resolution
+from microtome.errors import ExistsError, FormatError, InvalidInputError
+from microtome.image import MultiscaleImage
+from microtome.progress import Progress, silent
+from microtome.tiling import (
+    TileStats,
+    TileTable,
+    best_mask_tiling_try_to_stop,
+    get_grid_tile,
+    write_tile_stats,
+)
+
+from ._layout import CohortLayout
+from ._masks import read_tissue_mask, tissues_with_images
+from ._tables import read_parquet
+
+__all__ = ["TilingMethod", "open_tiles", "tile"]
+
+_log = logging.getLogger(__name__)
+
+TilingMethod = Literal["cover", "grid"]
+"""`cover`: `best_mask_tiling_try_to_stop`, the seed's greedy cover. `grid`: `get_grid_tile`."""
+
+
+def tile(  # noqa: PLR0913 - the seed's parameters
+    cohort: str | os.PathLike[str],
+    *,
+    tile_size: int | tuple[int, int] = 224,
+    method: TilingMethod = "cover",
+    strategy: str | None = None,
+    stride: int | tuple[int, int] | None = None,
+    tolerance: float = 0.85,
+    coverage_goal: float = 1.0,
+    min_gain_ratio: float = 0.05,
+    tissues: Sequence[str] | None = None,
+    resolution: float | str | tuple[float, float] | Resolution | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> TileTable:
+    """Choose tiles on every tissue mask and write the table with its statistics.
+
+    Parameters
+    ----------
+    cohort
+        Directory of the cohort.
+    tile_size
+        Pixels of the cohort's resolution: one int for a square, or (height, width).
+    method
+        ``"cover"`` or ``"grid"``.
+    strategy
+        Name of the directory; ``"default"`` for the cover and ``"grid"`` for the grid.
+    stride
+        Pixels between candidates; half the tile for the cover, the tile for the grid.
+    tolerance
+        Largest share of a tile that may be background, in [0, 1).
+    coverage_goal, min_gain_ratio
+        When the cover stops, see `best_mask_tiling_try_to_stop`. The defaults are those of the
+        seed's script, not of its function.
+    tissues
+        Which tissues; None for all.
+    resolution
+        Which resolution; may be left out where the cohort has one.
+    overwrite
+        Replace a table that is there.
+    progress
+        Called with the tissues done and to do.
+
+    Returns
+    -------
+    The table, tissue after tissue.
+
+    Raises
+    ------
+    ExistsError
+        If the table is there and `overwrite` is false.
+    NotFoundError
+        If a tissue has no mask.
+    """
+    layout = CohortLayout.open(cohort)
+    target = layout.resolution(resolution)
+    size = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
+    if method not in {"cover", "grid"}:
+        msg = f"method must be 'cover' or 'grid', got {method!r}"
+        raise InvalidInputError(msg)
+    name = strategy or ("default" if method == "cover" else "grid")
+    text = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
+    path = layout.tile_coordinates(target, name, text)
+    if path.exists() and not overwrite:
+        msg = (
+            f"{path} exists; replace it with --overwrite (overwrite=True) or name another strategy"
+        )
+        raise ExistsError(msg)
+    step = stride or (tuple(max(1, s // 2) for s in size) if method == "cover" else None)
+    chosen = tissues_with_images(layout, target, tissues=tissues)
+    tables: list[TileTable] = []
+    stats: dict[str, TileStats] = {}
+    for done, (tissue_id, modalities) in enumerate(chosen.items(), start=1):
+        shape = MultiscaleImage.open(layout.image(modalities[0], target, tissue_id)).level_shape(0)
+        tissue = read_tissue_mask(layout, target, tissue_id, (shape[-2], shape[-1]))
+        if method == "grid":
+            tiles, found = get_grid_tile(tissue, size, step, tolerance)
+        else:
+            tiles, found, _ = best_mask_tiling_try_to_stop(
+                tissue, size, step, tolerance, coverage_goal, min_gain_ratio
+            )
+        stats[tissue_id] = found
+        tables.append(
+            TileTable.from_tiles(tissue_id, tiles, strategy=name, resolution=target.directory)
+        )
+        progress("tile", done, len(chosen))
+    table = TileTable.concat(tables)
+    # The statistics first: a table that is there has them.
+    write_tile_stats(layout.tile_stats(target, name, text), stats)
+    table.write(path)
+    return table
+
+
+def open_tiles(
+    layout: CohortLayout, resolution: Resolution, strategy: str, tile_size: int | tuple[int, int]
+) -> TileTable:
+    """Open a table of tiles, ours or spora_io's.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is none; the message says which there are.
+    """
+    size = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
+    text = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
+    path = layout.tile_coordinates(resolution, strategy, text)
+    if not path.is_file():
+        there = ", ".join(f"{s} {t}" for s, t in layout.tilings(resolution)) or "none"
+        msg = f"{layout.root} has no tiles {strategy} {text} at {resolution} um per pixel; it has {there}. Make some with `microtome tile`"
+        raise InvalidInputError(msg)
+    table = TileTable.read(path, tile_size=size)
+    if table.resolution not in {None, resolution.directory}:
+        msg = f"{path} speaks of tiles at {table.resolution}"
+        raise FormatError(msg)
+    return TileTable(table.table, table.tile_size, strategy, resolution.directory)
+
+
+def tile_statistics(
+    layout: CohortLayout, resolution: Resolution, strategy: str, size: str
+) -> list[dict[str, Any]]:
+    """Return the rows of a tile statistics table."""
+    table = read_parquet(layout.tile_stats(resolution, strategy, size), [])
+    return cast("list[dict[str, Any]]", table.to_pylist())
