@@ -1,0 +1,307 @@
+"""Statistics of a cohort's channels on disk, as SPORA lays them out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
+
+from ._files import StoredTable, read_table, write_table
+from ._spec import Level
+
+__all__ = ["ChannelStatistics", "StatisticsTable", "StatisticsTables"]
+
+_Row = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChannelStatistics:
+    """Statistics of some channels, for one tissue; NaN where a channel was not measured."""
+
+    channel_names: tuple[str, ...]
+    upper: _Row | None = None
+    """(C,) upper quantile of the pixels."""
+    lower: _Row | None = None
+    """(C,) lower quantile; None stands for 0."""
+    mean: _Row | None = None
+    """(C,) mean of the transformed pixels."""
+    std: _Row | None = None
+    """(C,) standard deviation of the transformed pixels."""
+
+    def __post_init__(self) -> None:
+        for name in ("upper", "lower", "mean", "std"):
+            values = getattr(self, name)
+            if values is None:
+                continue
+            row = np.asarray(values, np.float32)
+            if row.shape != (len(self.channel_names),):
+                raise InvalidInputError(
+                    f"{name} must have one number per channel ({len(self.channel_names)}), got "
+                    f"shape {row.shape}"
+                )
+            object.__setattr__(self, name, row)
+
+    def select(self, channels: ArrayLike) -> ChannelStatistics:
+        """Return the statistics of some channels, by mask or by index."""
+        chosen = np.arange(len(self.channel_names))[np.asarray(channels)]
+        rows = (self.upper, self.lower, self.mean, self.std)
+        return ChannelStatistics(
+            tuple(self.channel_names[index] for index in chosen),
+            *(None if row is None else row[chosen] for row in rows),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StatisticsTable:
+    """One number per channel, for every tissue or for all of them together.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is not one row per tissue and one column per channel, or a name comes twice.
+    """
+
+    channel_names: tuple[str, ...]
+    values: NDArray[np.float32]
+    """(tissues, C), or (1, C) for all together; NaN where a channel was not measured."""
+    tissue_ids: tuple[str, ...] | None = None
+    """None for all together."""
+    _columns: dict[str, int] = field(init=False, repr=False)
+    _rows: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.values, np.float32)
+        tissues = self.tissue_ids
+        shape = (1 if tissues is None else len(tissues), len(self.channel_names))
+        if values.shape != shape:
+            raise InvalidInputError(f"values must have shape {shape}, got {values.shape}")
+        columns = {name: place for place, name in enumerate(self.channel_names)}
+        rows = {name: place for place, name in enumerate(tissues or ())}
+        for what, names, places in (
+            ("channel", self.channel_names, columns),
+            ("tissue", tissues or (), rows),
+        ):
+            if len(places) < len(names):
+                again = next(name for place, name in enumerate(names) if places[name] != place)
+                raise InvalidInputError(f"{what} {again!r} comes more than once")
+        for name, value in (("values", values), ("_columns", columns), ("_rows", rows)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def level(self) -> Level:
+        """`image` with a row per tissue, `global` with one for all."""
+        return "global" if self.tissue_ids is None else "image"
+
+    def row(self, tissue_id: str | None, channel_names: Sequence[str]) -> _Row:
+        """(C,) numbers of some channels of one tissue.
+
+        Raises
+        ------
+        UnknownNameError
+            If the tissue or a channel is not in the table.
+        """
+        try:
+            columns = [self._columns[name] for name in channel_names]
+        except KeyError as error:
+            raise UnknownNameError(
+                f"no statistics of channel {error.args[0]!r}; there are those of "
+                f"{', '.join(self.channel_names)}"
+            ) from None
+        if self.tissue_ids is None:
+            return self.values[0, columns]
+        if tissue_id not in self._rows:
+            raise UnknownNameError(
+                f"no statistics of tissue {tissue_id!r} among those of {len(self._rows)}; "
+                "compute them again with it, or use global statistics"
+            )
+        return self.values[self._rows[tissue_id], columns]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StatisticsTables:
+    """All statistics of one standardization of a modality: a directory of parquet files.
+
+    The files are `{image|global}_level_upper_quantiles.parquet`, where used
+    `..._lower_quantiles`, and where computed `..._means` and `..._stds`.
+
+    Raises
+    ------
+    InvalidInputError
+        If the lower quantiles have another level than the upper ones, or the means than the
+        standard deviations, or only one of the latter is given.
+    """
+
+    upper: StatisticsTable
+    lower: StatisticsTable | None = None
+    means: StatisticsTable | None = None
+    stds: StatisticsTable | None = None
+    fitted_on: tuple[str, ...] = ()
+    """Tissues whose pixels were counted; empty where the files do not say."""
+    split: str | None = None
+    """Split of the cohort that these were; None for all of it, or where the files do not say."""
+
+    def __post_init__(self) -> None:
+        if self.lower is not None and self.lower.level != self.upper.level:
+            raise InvalidInputError(
+                f"lower quantiles are {self.lower.level}, upper ones {self.upper.level}"
+            )
+        if (self.means is None) != (self.stds is None):
+            raise InvalidInputError("means and standard deviations come together or not at all")
+        means, stds = self.means, self.stds
+        if means is not None and stds is not None and means.level != stds.level:
+            raise InvalidInputError(f"means are {means.level}, standard deviations {stds.level}")
+
+    def for_tissue(self, tissue_id: str | None, channel_names: Sequence[str]) -> ChannelStatistics:
+        """Statistics of some channels of one tissue.
+
+        Parameters
+        ----------
+        tissue_id
+            May be None where all tables are global.
+        channel_names
+            In the order in which they are wanted.
+
+        Raises
+        ------
+        UnknownNameError
+            If the tissue or a channel is not in a table.
+        """
+        tables = (self.upper, self.lower, self.means, self.stds)
+        return ChannelStatistics(
+            tuple(channel_names),
+            *(None if table is None else table.row(tissue_id, channel_names) for table in tables),
+        )
+
+    @classmethod
+    def read(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        quantile_level: Level | None = None,
+        stats_level: Level | None = None,
+    ) -> Self:
+        """Read a directory, ours or of a SPORA dataset.
+
+        Parameters
+        ----------
+        directory
+            `<modality>/<resolution>/standardization/<method>/<quantiles>`.
+        quantile_level, stats_level
+            Level of the quantiles, and of the means and standard deviations; needed only where the
+            directory has both.
+
+        Raises
+        ------
+        NotFoundError
+            If there are no upper quantiles.
+        FormatError
+            If a file is damaged, or files of ours are of different runs.
+        InvalidInputError
+            If both levels are there and none is chosen.
+        """
+        path = Path(directory)
+        quantiles = _choose_level(path, "upper_quantiles", quantile_level, "quantile_level")
+        if quantiles is None:
+            raise NotFoundError(f"{path} has no upper quantiles; compute the statistics first")
+        upper = read_table(_file(path, quantiles, "upper_quantiles"), quantiles)
+        found: dict[str, StoredTable] = {"upper_quantiles": upper}
+        if _file(path, quantiles, "lower_quantiles").exists():
+            found["lower_quantiles"] = read_table(
+                _file(path, quantiles, "lower_quantiles"), quantiles
+            )
+        level = _choose_level(path, "means", stats_level, "stats_level")
+        if level is not None:
+            for name in ("means", "stds"):
+                found[name] = read_table(_file(path, level, name), level)
+        _refuse_mixed(path, found)
+        tables = {
+            name: StatisticsTable(stored.channel_names, stored.values, stored.tissue_ids)
+            for name, stored in found.items()
+        }
+        return cls(
+            tables["upper_quantiles"],
+            tables.get("lower_quantiles"),
+            tables.get("means"),
+            tables.get("stds"),
+            tuple(upper.note.get("fitted_on", ())),
+            upper.note.get("split"),
+        )
+
+    def write(self, directory: str | os.PathLike[str]) -> None:
+        """Write the files, each in one step, replacing those that are there.
+
+        The upper quantiles, without which nothing reads the directory, come last; and every file
+        carries a digest of the quantiles it belongs to. A run that is killed leaves either nothing
+        that opens or files that `read` refuses as being of different runs.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses.
+        """
+        path = Path(directory)
+        note = {
+            "quantiles": _digest(self.upper, self.lower),
+            "fitted_on": list(self.fitted_on),
+            "split": self.split,
+        }
+        moments = {**note, "moments": _digest(self.means, self.stds)}
+        if self.lower is None:
+            # One left from an earlier run would be taken for a part of this one.
+            _file(path, self.upper.level, "lower_quantiles").unlink(missing_ok=True)
+        for name, table, notes in (
+            ("means", self.means, moments),
+            ("stds", self.stds, moments),
+            ("lower_quantiles", self.lower, note),
+            ("upper_quantiles", self.upper, note),
+        ):
+            if table is not None:
+                stored = StoredTable(table.channel_names, table.values, table.tissue_ids, notes)
+                write_table(stored, _file(path, table.level, name))
+
+
+def _file(directory: Path, level: Level, name: str) -> Path:
+    return directory / f"{level}_level_{name}.parquet"
+
+
+def _choose_level(directory: Path, name: str, level: Level | None, option: str) -> Level | None:
+    """Level of which there are files; None if there are none and none is asked for."""
+    levels: tuple[Level, ...] = ("image", "global") if level is None else (level,)
+    found: list[Level] = [each for each in levels if _file(directory, each, name).exists()]
+    if level is not None and not found:
+        raise NotFoundError(f"{_file(directory, level, name)} does not exist")
+    if len(found) > 1:
+        raise InvalidInputError(
+            f"{directory} has {name} of both levels; choose one by {option}='image' or 'global'"
+        )
+    return found[0] if found else None
+
+
+def _digest(*tables: StatisticsTable | None) -> str:
+    """What tells two sets of numbers apart."""
+    digest = hashlib.sha256()
+    for table in tables:
+        if table is not None:
+            names = [table.channel_names, table.tissue_ids]
+            digest.update(json.dumps(names).encode() + table.values.tobytes())
+        digest.update(b"|")
+    return digest.hexdigest()[:16]
+
+
+def _refuse_mixed(directory: Path, found: Mapping[str, StoredTable]) -> None:
+    for key in ("quantiles", "moments"):
+        stated = {name: table.note[key] for name, table in found.items() if key in table.note}
+        if len(set(stated.values())) > 1:
+            raise FormatError(
+                f"{directory} has files of different runs ({', '.join(stated)}), perhaps of one "
+                "that was interrupted; compute the statistics again"
+            )
