@@ -116,28 +116,39 @@ def resample(pixels: NDArray[Any], y: Taps, x: Taps) -> NDArray[Any]:
     """
     if y.weight.shape[1] == 1 and x.weight.shape[1] == 1:
         return pixels[..., y.index[:, 0], :][..., x.index[:, 0]]
-    result = _along(_along(pixels, y, axis=-2), x, axis=-1)
-    if pixels.dtype.kind in "iu":
+    rows, columns = _matrix(y), _matrix(x)
+    out = np.empty((*pixels.shape[:-2], rows.shape[0], columns.shape[0]), pixels.dtype)
+    for plane in np.ndindex(pixels.shape[:-2]):
+        # Both products run along rows in memory, so the plane is turned before and after.
+        half = columns @ np.ascontiguousarray(pixels[plane].T).astype(np.float64)
+        out[plane] = _rounded(rows @ np.ascontiguousarray(half.T), pixels.dtype)
+    return out
+
+
+def _matrix(weights: Taps) -> Any:
+    """Return the weights as a sparse matrix (output pixels, source pixels).
+
+    A row is summed in the order of its entries whatever else is in the product, so that a pixel
+    comes out the same in every window that holds it.
+    """
+    from scipy.sparse import csr_array
+
+    count, width = weights.index.shape
+    starts = np.arange(0, count * width + 1, width)
+    shape = (count, weights.stop - weights.start)
+    return csr_array((weights.weight.ravel(), weights.index.ravel(), starts), shape=shape)
+
+
+def _rounded(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if dtype.kind == "b":
+        return values >= 0.5
+    if dtype.kind in "iu":
         # Sums of weights are 1 only to rounding: 2.4999999999999996 means 2.5.
-        result = np.floor(result + (0.5 + 1e-9))
-        limits = np.iinfo(pixels.dtype)
-        np.clip(result, limits.min, limits.max, out=result)
-    elif pixels.dtype.kind == "b":
-        result = result >= 0.5  # noqa: PLR2004 - half
-    return result.astype(pixels.dtype)
-
-
-def _along(pixels: NDArray[Any], weights: Taps, *, axis: int) -> NDArray[np.float64]:
-    shape = [1] * pixels.ndim
-    shape[axis] = -1
-    total: NDArray[np.float64] | None = None
-    # One pass a tap, in a fixed order: the same sum whatever else is in the block.
-    for tap in range(weights.index.shape[1]):
-        part = np.take(pixels, weights.index[:, tap], axis=axis) * weights.weight[:, tap].reshape(shape)
-        total = part if total is None else np.add(total, part, out=total)
-    if total is None:  # pragma: no cover - there is always one tap
-        return pixels.astype(np.float64)
-    return total
+        values += 0.5 + 1e-9
+        np.floor(values, out=values)
+        limits = np.iinfo(dtype)
+        np.clip(values, limits.min, limits.max, out=values)
+    return values.astype(dtype)
 
 
 def _snapped(edges: NDArray[np.float64]) -> NDArray[np.float64]:
