@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -14,22 +14,19 @@ from numpy.typing import NDArray
 from microtome.coordinates import (
     CoordinateSpace,
     CoordinateTransform,
-    IdentityTransform,
     Mpp,
-    ScaleTransform,
 )
 from microtome.errors import (
     InvalidInputError,
     ModeError,
     NoResolutionError,
     NotFoundError,
-    OutOfRangeError,
-    UnknownNameError,
 )
 from microtome.progress import Progress, silent
-from microtome.storage import Draft, open_array, read_group
+from microtome.storage import open_array, read_group
 
 from ._level import Level
+from ._levels import LevelStack
 from ._ngff import Kind, read_metadata
 from ._resample import Interpolation, grid_size, resample, taps
 from ._spatial import Channels, SpatialRead, channel_indices, read_spatial_region
@@ -40,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["MultiscaleImage"]
 
 
-class MultiscaleImage(Mapping[str, Level]):
+class MultiscaleImage(LevelStack):
     """The levels of one picture, finest first, and where their pixels lie.
 
     It is the only thing that pixels are read from, whatever they are stored in. Users get one from
@@ -78,18 +75,12 @@ class MultiscaleImage(Mapping[str, Level]):
         metadata: Mapping[str, Any] | None = None,
         writer: ImageWriter | None = None,
     ) -> None:
-        self._levels = list(levels)
-        self._uri = uri
-        self._channel_names = tuple(channel_names) if channel_names is not None else None
-        self._mpp = mpp
-        self._kind: Kind = kind
-        self._name = name
+        super().__init__(
+            levels, uri=uri, channel_names=channel_names, mpp=mpp, kind=kind, name=name
+        )
         self._metadata: dict[str, Any] = dict(metadata or {})
         self._writer = writer
         self._closed = False
-        if self._channel_names is not None and len(self._channel_names) != self.nchannels:
-            msg = f"{uri}: {len(self._channel_names)} channel names {self._channel_names} for {self.nchannels} channels"
-            raise InvalidInputError(msg)
 
     # -- life cycle
 
@@ -141,7 +132,7 @@ class MultiscaleImage(Mapping[str, Level]):
         NoResolutionError
             If `mpp` is missing: a scale of 1 would claim a micrometre that nobody measured.
         """
-        from ._writer import begin_image  # noqa: PLC0415 - the writer builds on this class
+        from ._writer import begin_image
 
         if mpp is None:
             msg = f"{uri}: an image needs its pixel size; give mpp= in micrometres per pixel"
@@ -186,7 +177,9 @@ class MultiscaleImage(Mapping[str, Level]):
         for key, entry in zip(keys, found.datasets, strict=True):
             array = open_array(path / entry.path)
             if len(array.shape) != len(found.axes):
-                msg = f"{path}: level {entry.path!r} has shape {array.shape} but axes {found.axes!r}"
+                msg = (
+                    f"{path}: level {entry.path!r} has shape {array.shape} but axes {found.axes!r}"
+                )
                 raise InvalidInputError(msg)
             levels.append(Level(key, entry.path, array, found.axes, entry.scale, entry.translation))
         mpp = None
@@ -228,7 +221,9 @@ class MultiscaleImage(Mapping[str, Level]):
         ModeError
             If the image is not open for writing.
         """
-        self._levels[1:] = self.verify_open_for_writing().build_levels(self._levels[0], progress=progress)
+        self._levels[1:] = self.verify_open_for_writing().build_levels(
+            self._levels[0], progress=progress
+        )
 
     def close(self) -> None:
         """Release the image; one that was open for writing appears at its place."""
@@ -270,23 +265,6 @@ class MultiscaleImage(Mapping[str, Level]):
         else:
             self.discard()
 
-    # -- what it is
-
-    @property
-    def uri(self) -> str:
-        """Where the image is."""
-        return self._uri
-
-    @property
-    def name(self) -> str:
-        """Name of the image."""
-        return self._name
-
-    @property
-    def kind(self) -> Kind:
-        """``"intensity"`` or ``"labels"``."""
-        return self._kind
-
     @property
     def mode(self) -> str:
         """``"r"`` or ``"w"``."""
@@ -301,125 +279,6 @@ class MultiscaleImage(Mapping[str, Level]):
     def metadata(self) -> dict[str, Any]:
         """Further attributes, stored with the image."""
         return self._metadata
-
-    @property
-    def axes(self) -> str:
-        """Names of the array's axes, one letter each."""
-        return self._levels[0].axes
-
-    @property
-    def data_axis_order(self) -> tuple[str, ...]:
-        """Names of the array's axes."""
-        return tuple(self.axes)
-
-    @property
-    def coordinate_space(self) -> CoordinateSpace:
-        """Space that regions are given in: pixels of the reference level, (x, y)."""
-        return CoordinateSpace.from_axis_names(("x", "y"))
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of a pixel."""
-        return self._levels[0].dtype
-
-    @property
-    def has_channel_axis(self) -> bool:
-        """Whether there is a channel axis."""
-        return "c" in self.axes
-
-    @property
-    def nchannels(self) -> int:
-        """Number of channels; 1 without a channel axis."""
-        return self._levels[0].shape[self.axes.index("c")] if self.has_channel_axis else 1
-
-    @property
-    def channel_names(self) -> tuple[str, ...] | None:
-        """Names of the channels, or None without a channel axis."""
-        return self._channel_names
-
-    @property
-    def mpp(self) -> Mpp | None:
-        """Pixel size of the reference level, None where nothing states it."""
-        return self._mpp
-
-    def require_mpp(self) -> Mpp:
-        """Return the pixel size.
-
-        Raises
-        ------
-        NoResolutionError
-            If nothing states it.
-        """
-        if self._mpp is None:
-            msg = f"{self._uri} does not state its pixel size; give it with --mpp (mpp=) in micrometres per pixel"
-            raise NoResolutionError(msg)
-        return self._mpp
-
-    # -- levels
-
-    @property
-    def level_count(self) -> int:
-        """Number of levels."""
-        return len(self._levels)
-
-    def level(self, level: int | str) -> Level:
-        """Return a level by index (negative counts from the coarsest) or key.
-
-        Raises
-        ------
-        OutOfRangeError
-            If there is no such index.
-        UnknownNameError
-            If there is no such key.
-        """
-        if isinstance(level, str):
-            for candidate in self._levels:
-                if candidate.key == level:
-                    return candidate
-            msg = f"{self._uri} has no level {level!r}, only {list(self)}"
-            raise UnknownNameError(msg)
-        if not -len(self._levels) <= level < len(self._levels):
-            msg = f"{self._uri} has {len(self._levels)} levels, no level {level}"
-            raise OutOfRangeError(msg)
-        return self._levels[level]
-
-    def level_shape(self, level: int | str) -> tuple[int, ...]:
-        """Return the shape of a level in the order of the axes."""
-        return self.level(level).shape
-
-    def level_uri(self, level: int | str) -> str:
-        """Return where the array of a level lies."""
-        return f"{self._uri}/{self.level(level).path}"
-
-    def levels(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Return `{key: (uri, shape)}`, finest first."""
-        return {level.key: (f"{self._uri}/{level.path}", level.shape) for level in self._levels}
-
-    def level_mpp(self, level: int | str) -> Mpp:
-        """Return the pixel size of a level.
-
-        Raises
-        ------
-        NoResolutionError
-            If nothing states it.
-        """
-        fx, fy = self._factors(level)
-        return self.require_mpp().scaled(fy, fx)
-
-    def get_transform_from_level(self, level: int | str) -> CoordinateTransform:
-        """Return the transform from a level's pixels to the reference level's, (x, y)."""
-        if self.level(level) is self._levels[0]:
-            return IdentityTransform(("x", "y"), ("x", "y"))
-        return ScaleTransform(("x", "y"), ("x", "y"), self._factors(level))
-
-    def get_transform_to_level(self, level: int | str) -> CoordinateTransform:
-        """Return the transform from the reference level's pixels to a level's, (x, y)."""
-        return self.get_transform_from_level(level).inverse_transform()
-
-    def _factors(self, level: int | str) -> tuple[float, float]:
-        # From the stated scales, not from shapes: 2967 -> 1484 rows is a factor of exactly 2.
-        base, chosen = self._levels[0].scale, self.level(level).scale
-        return chosen[-1] / base[-1], chosen[-2] / base[-2]
 
     # -- pixels
 
@@ -573,7 +432,7 @@ class MultiscaleImage(Mapping[str, Level]):
         level = self.best_level(mpp)
         own, chosen = self.level_mpp(level), self._levels[level]
         ratio = mpp.y / own.y, mpp.x / own.x
-        if abs(ratio[0] - 1) < 1e-9 and abs(ratio[1] - 1) < 1e-9:  # noqa: PLR2004
+        if abs(ratio[0] - 1) < 1e-9 and abs(ratio[1] - 1) < 1e-9:
             return self.read(level, y, x, channels=channels)
         if interpolation == "auto":
             down = ratio[0] >= 1 and ratio[1] >= 1
@@ -584,23 +443,6 @@ class MultiscaleImage(Mapping[str, Level]):
             level, (rows.start, rows.stop), (columns.start, columns.stop), channels=channels
         )
         return resample(pixels, rows, columns)
-
-    # -- mapping
-
-    def __getitem__(self, key: str) -> Level:
-        return self.level(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return (level.key for level in self._levels)
-
-    def __len__(self) -> int:
-        return len(self._levels)
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
 
     def __repr__(self) -> str:
         return f"MultiscaleImage({self._uri!r}, {self._levels[0].shape} {self.dtype}, {self.level_count} levels)"

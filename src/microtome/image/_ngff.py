@@ -126,13 +126,13 @@ def _parse(ome: Mapping[str, Any], attributes: Mapping[str, Any], where: str) ->
         msg = f"{where}: axes must be of t, c, z, y, x with y and x last, got {[e['name'] for e in entries]}"
         raise FormatError(msg)
     factors = [
-        _UNITS.get(str(entry.get("unit", "")).lower(), 1.0) if entry["name"].lower() in "zyx" else 1.0
+        _UNITS.get(str(entry.get("unit", "")).lower(), 1.0)
+        if entry["name"].lower() in "zyx"
+        else 1.0
         for entry in entries
     ]
     common = image.get("coordinateTransformations", []) if family != "0.6" else []
-    datasets = tuple(
-        _dataset(entry, common, factors, where=where) for entry in image["datasets"]
-    )
+    datasets = tuple(_dataset(entry, common, factors, where=where) for entry in image["datasets"])
     omero = ome.get("omero") or {}
     channels = omero.get("channels")
     return ImageMetadata(
@@ -235,7 +235,7 @@ def write_metadata(
     extra
         Further attributes, beside `ome`.
     """
-    from ome_zarr_models.v05.image import ImageAttrs  # noqa: PLC0415 - half a second, needed to write only
+    from ome_zarr_models.v05.image import ImageAttrs
 
     ome: dict[str, Any] = {
         "version": NGFF_VERSION,

@@ -78,14 +78,14 @@ def _mean(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
         return (total / count).astype(parts[0].dtype)
     if kind == "b":
         return np.asarray(sum(part.astype(np.uint8) for part in parts) * 2 >= count)
-    if size <= 4:  # noqa: PLR2004 - bytes: four times such a value fits in twice the width
+    if size <= 4:
         wide = np.dtype(f"{'i' if kind == 'i' else 'u'}{max(4, 2 * size)}")
         total = parts[0].astype(wide)
         for part in parts[1:]:
             total += part
         # Halves go up: floor((2 s + n) / 2n) == floor(s / n + 1 / 2); n is 2 or 4, so a shift.
         total += count // 2
-        total >>= 1 if count == 2 else 2  # noqa: PLR2004
+        total >>= 1 if count == 2 else 2
         return total.astype(parts[0].dtype)
     # 64 bit: no wider integer, so add quotients and remainders apart.
     one = parts[0].dtype.type
@@ -110,7 +110,9 @@ def halve_labels(labels: NDArray[Any]) -> NDArray[Any]:
     pad_y, pad_x = labels.shape[-2] % 2, labels.shape[-1] % 2
     if pad_y or pad_x:
         # Repeating the edge doubles every count of a partial block, which changes no majority.
-        labels = np.pad(labels, [(0, 0)] * (labels.ndim - 2) + [(0, pad_y), (0, pad_x)], mode="edge")
+        labels = np.pad(
+            labels, [(0, 0)] * (labels.ndim - 2) + [(0, pad_y), (0, pad_x)], mode="edge"
+        )
     quads = [labels[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]
     best = quads[0].copy()
     mixed = np.zeros(best.shape, np.bool_)

@@ -50,7 +50,9 @@ class SpatialRead:
     coordinate_transform: CoordinateTransform
 
 
-def channel_indices(channels: Channels | None, names: Sequence[str] | None, count: int) -> list[int]:
+def channel_indices(
+    channels: Channels | None, names: Sequence[str] | None, count: int
+) -> list[int]:
     """Resolve channels given by number, name, list or slice.
 
     Parameters
@@ -112,7 +114,9 @@ def read_spatial_region(
     if region is None:
         x0, y0, x1, y1 = 0, 0, chosen.width, chosen.height
     else:
-        x0, y0, x1, y1 = _pixel_box(to_level.apply_box(_checked(region)), chosen.width, chosen.height)
+        x0, y0, x1, y1 = _pixel_box(
+            to_level.apply_box(_checked(region)), chosen.width, chosen.height
+        )
     data = image.read(level, (y0, y1), (x0, x1), channels=channel_coords)
     corner = AffineTransform(("x", "y"), ("x", "y"), [[1, 0, x0], [0, 1, y0]])
     moved: CoordinateTransform = corner
@@ -128,7 +132,7 @@ def read_spatial_region(
 
 def _checked(region: Sequence[float]) -> tuple[float, ...]:
     box = tuple(float(value) for value in region)
-    if len(box) != 4 or not all(math.isfinite(value) for value in box):  # noqa: PLR2004
+    if len(box) != 4 or not all(math.isfinite(value) for value in box):
         msg = f"a region is four finite numbers (x0, y0, x1, y1), got {region!r}"
         raise InvalidInputError(msg)
     if box[2] <= box[0] or box[3] <= box[1]:

@@ -69,7 +69,7 @@ class ImageWriter:
         source, done = base, 0
         jobs = sum(len(list(blocks_of(s, self.layout.fitted(s).write_unit))) for s in shapes)
         for index, shape in enumerate(shapes, start=1):
-            level = self._new_level(index, f"level{index}", shape, base.dtype, base.axes)
+            level = self.new_level(index, f"level{index}", shape, base.dtype, base.axes)
             for block in blocks_of(shape, level_array(level).write_unit):
                 _halve_block(source, level, block, labels=self.kind == "labels")
                 done += 1
@@ -101,9 +101,20 @@ class ImageWriter:
         self.draft.write_root(attributes)
         self.draft.publish()
 
-    def _new_level(
+    def new_level(
         self, index: int, key: str, shape: Sequence[int], dtype: DTypeLike, axes: str
     ) -> Level:
+        """Create the array of a level.
+
+        Parameters
+        ----------
+        index
+            Number of the level; it is `2 ** index` times as coarse as the finest.
+        key
+            Its name.
+        shape, dtype, axes
+            Of the array.
+        """
         path = str(index)
         array = create_array(
             self.draft.path / path, shape=shape, dtype=dtype, layout=self.layout, axes=axes
@@ -122,7 +133,7 @@ class ImageWriter:
         )
 
 
-def begin_image(
+def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the first keyword-only
     uri: str | os.PathLike[str],
     *,
     dtype: DTypeLike,
@@ -139,10 +150,24 @@ def begin_image(
     translation: tuple[float, float] = (0.0, 0.0),
     rgb: bool = False,
 ) -> MultiscaleImage:
-    """Begin a new image; parameters as for `MultiscaleImage.create`, and:
+    """Begin a new image; it appears at `uri`, whole, when it is closed without an error.
 
     Parameters
     ----------
+    uri
+        Directory of the OME-Zarr image.
+    dtype
+        Type of a pixel.
+    shape
+        Shape of the finest level, in the order of `axes`.
+    axes
+        Names of the axes, one letter each, in the order t, c, z, y, x.
+    channel_names
+        One a channel; ``"channel 0"``, ... by default.
+    mpp
+        Micrometres per pixel of the finest level.
+    key
+        Name of the finest level.
     kind
         ``"intensity"`` or ``"labels"``.
     layout
@@ -157,6 +182,13 @@ def begin_image(
         Centre of pixel (0, 0) in micrometres, (y, x).
     rgb
         Whether the channels are red, green and blue.
+
+    Raises
+    ------
+    ExistsError
+        If there is an image at `uri` and `overwrite` is false.
+    InvalidInputError
+        If axes, shape, names or type do not fit each other.
     """
     order = [_NGFF_ORDER.find(axis) for axis in axes]
     if -1 in order or order != sorted(set(order)) or not axes.endswith("yx"):
@@ -180,7 +212,7 @@ def begin_image(
     draft = Draft(uri, overwrite=overwrite)
     try:
         writer = ImageWriter(draft, layout or default(axes, shape), mpp, kind, rgb, translation)
-        level = writer._new_level(0, key, shape, pixel, axes)  # noqa: SLF001
+        level = writer.new_level(0, key, shape, pixel, axes)
         return MultiscaleImage(
             [level],
             uri=str(uri),
@@ -207,9 +239,14 @@ def level_array(level: Level) -> StoredArray:
 def _halve_block(source: Level, target: Level, block: Box, *, labels: bool) -> None:
     """Fill one write unit of `target` from `source`, a plane at a time to bound the memory."""
     out = np.empty(tuple(stop - start for start, stop in block), target.dtype)
-    edges = [(2 * start, min(2 * stop, size)) for (start, stop), size in zip(block[-2:], source.shape[-2:], strict=True)]
+    edges = [
+        (2 * start, min(2 * stop, size))
+        for (start, stop), size in zip(block[-2:], source.shape[-2:], strict=True)
+    ]
     for plane in np.ndindex(out.shape[:-2]):
-        at = tuple((start + i, start + i + 1) for (start, _), i in zip(block[:-2], plane, strict=True))
+        at = tuple(
+            (start + i, start + i + 1) for (start, _), i in zip(block[:-2], plane, strict=True)
+        )
         out[plane] = halve(source.array.read((*at, *edges)), labels=labels)[(0,) * len(plane)]
     level_array(target).write(block, out)
 
@@ -218,7 +255,9 @@ def _display_windows(level: Level) -> list[tuple[float, float]]:
     """Return the display range of each channel, from the coarsest level."""
     pixels = level[...]
     axis = level.axes.find("c")
-    planes = [pixels] if axis < 0 else [np.take(pixels, i, axis=axis) for i in range(pixels.shape[axis])]
+    planes = (
+        [pixels] if axis < 0 else [np.take(pixels, i, axis=axis) for i in range(pixels.shape[axis])]
+    )
     if pixels.dtype == np.uint8:
         return [(0.0, 255.0)] * len(planes)
     windows: list[tuple[float, float]] = []
