@@ -85,7 +85,7 @@ def mask(
             _log.info("%s is there already", path)
         else:
             image = MultiscaleImage.open(layout.image(modalities[0], target, tissue_id))
-            _store(_detect(image, method), image, layout, target, tissue_id, modalities[0])
+            _store(_detect(image, method, modalities[0]), image, layout, target, tissue_id, modalities[0])
         shares[tissue_id] = _share(open_tissue_mask(layout, target, tissue_id))
         progress("mask", done, len(chosen))
     return shares
@@ -198,11 +198,16 @@ def read_tissue_mask(
     return pixels.reshape(shape) != 0
 
 
-def _detect(image: MultiscaleImage, method: str) -> tuple[NDArray[np.bool_], Mpp]:
+def _detect(
+    image: MultiscaleImage, method: str, modality: Modality
+) -> tuple[NDArray[np.bool_], Mpp]:
     own = image.require_mpp()
     coarse = Mpp(max(_COARSE, own.y), max(_COARSE, own.x), own.source)
     pixels = image.read_at(mpp=coarse)
-    return detect_tissue(pixels, method=method, mpp=(coarse.y, coarse.x)), coarse
+    found = detect_tissue(
+        pixels, method=method, mpp=(coarse.y, coarse.x), kind=modality.kind
+    )
+    return found, coarse
 
 
 def _store(

@@ -9,6 +9,7 @@ model by name; `StainDensityModel` is a small one that needs no weights.
 from typing import TYPE_CHECKING, Any
 
 from ._batches import iter_tile_batches
+from ._cohort import predict_cohort
 from ._embed import embed_tiles
 from ._model import load_model
 from ._predict import predict
@@ -24,6 +25,7 @@ __all__ = [
     "iter_tile_batches",
     "load_model",
     "predict",
+    "predict_cohort",
     "stitch_tiles",
 ]
 

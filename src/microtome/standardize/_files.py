@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from microtome.errors import FormatError, NotFoundError, StorageError
+from microtome.storage import replace_file
 
 from ._spec import Level
 
@@ -55,20 +53,8 @@ def write_table(table: StoredTable, path: Path) -> None:
         b"pandas": _pandas_note(arrow),
         _KEY: json.dumps(dict(table.note)).encode(),
     }
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            pq.write_table(arrow.replace_schema_metadata(metadata), pa.PythonFile(file, mode="w"))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with replace_file(path) as temporary:
+        pq.write_table(arrow.replace_schema_metadata(metadata), temporary)
 
 
 def read_table(path: Path, level: Level) -> StoredTable:
@@ -156,13 +142,3 @@ def _pandas_note(arrow: pa.Table) -> bytes:
         "pandas_version": "2.0.0",
     }
     return json.dumps(note).encode()
-
-
-def _sync_directory(path: Path) -> None:
-    # Without it the rename can be lost with the power; not every file system allows it.
-    with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -1,16 +1,10 @@
-"""Tables of tiles on disk, and what a file states about itself.
-
-Files are written beside, then renamed, so that no reader ever sees half of one.
-"""
+"""Tables of tiles on disk, and what a file states about itself."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import uuid
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from microtome.errors import FormatError, InvalidInputError, NotFoundError, StorageError
+from microtome.storage import replace_file
 
 from ._tile import read_size
 
@@ -106,38 +101,11 @@ def _read_parquet(path: Path) -> pa.Table:
 
 def write_parquet(table: pa.Table, path: str | os.PathLike[str]) -> None:
     """Write a parquet file, replacing the one that is there."""
-    with _replacing(Path(path)) as file:
-        pq.write_table(table, file, compression="zstd")
+    with replace_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def write_arrow(table: pa.Table, path: str | os.PathLike[str]) -> None:
     """Write an uncompressed Arrow file, which opens memory-mapped; replaces the one there."""
-    with _replacing(Path(path)) as file, pa.ipc.new_file(file, table.schema) as writer:
+    with replace_file(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
         writer.write_table(table)
-
-
-@contextmanager
-def _replacing(path: Path) -> Generator[pa.NativeFile]:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
-    try:
-        with temporary.open("xb") as file:
-            yield pa.PythonFile(file, mode="w")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _sync_directory(path: Path) -> None:
-    # Without it the rename can be lost with the power; not every file system allows it.
-    with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
