@@ -7,10 +7,8 @@ times the CPU for the same small reads.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,18 +16,13 @@ import numpy as np
 import tensorstore as ts
 from numpy.typing import DTypeLike, NDArray
 
-from microtome.errors import (
-    FormatError,
-    InvalidInputError,
-    MicrotomeError,
-    ModeError,
-    NotFoundError,
-    StorageError,
-)
+from microtome.errors import InvalidInputError, ModeError, NotFoundError
 
+from ._documents import read_document
+from ._engine import ENGINE, engine_errors
 from ._layout import Layout, codec_chain
 
-__all__ = ["Box", "Pending", "StoredArray", "create_array", "open_array"]
+__all__ = ["Box", "Pending", "StoredArray", "array_metadata", "create_array", "open_array"]
 
 Box = tuple[tuple[int, int], ...]
 """Half-open interval an axis, in the order of the array's axes."""
@@ -58,8 +51,10 @@ class StoredArray:
     def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
         self._path = Path(path)
         self._writable = writable
-        self._store: Any = None
-        self._pid = -1
+        self._closed = False
+        self._store: ts.TensorStore | None = None
+        self._shape: tuple[int, ...] = ()
+        self._dtype: np.dtype[Any] = np.dtype(np.void)
 
     @property
     def path(self) -> Path:
@@ -69,22 +64,24 @@ class StoredArray:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape in pixels."""
-        return tuple(self._handle().shape)
+        self._handle()
+        return self._shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of a pixel."""
-        return np.dtype(self._handle().dtype.numpy_dtype)
+        """Type of a pixel, in this machine's byte order."""
+        self._handle()
+        return self._dtype
 
     @property
     def chunks(self) -> tuple[int, ...]:
         """Smallest part that is decoded."""
-        return tuple(self._handle().chunk_layout.read_chunk.shape)
+        return self._known(self._handle().chunk_layout.read_chunk.shape)
 
     @property
     def write_unit(self) -> tuple[int, ...]:
         """Smallest part that is written: the shard, or the chunk where there are none."""
-        return tuple(self._handle().chunk_layout.write_chunk.shape)
+        return self._known(self._handle().chunk_layout.write_chunk.shape)
 
     @property
     def shards(self) -> tuple[int, ...] | None:
@@ -105,7 +102,7 @@ class StoredArray:
         FormatError
             If a chunk is damaged; the message names the array.
         """
-        with _translated(self._path):
+        with engine_errors(self._path):
             return np.asarray(self._view(box).read().result())
 
     def read_into(self, box: Box, out: NDArray[Any]) -> Pending:
@@ -117,10 +114,21 @@ class StoredArray:
             Half-open interval an axis, inside the array.
         out
             Buffer of the box's shape and the array's dtype; need not be contiguous.
+
+        Raises
+        ------
+        InvalidInputError
+            If shape or dtype differ: the engine would cast and repeat pixels silently.
         """
-        with _translated(self._path):
-            target = ts.array(out)
-            return _Transfer(target[...].write(self._view(box)), self._path)
+        view = self._view(box)
+        if out.shape != tuple(view.shape) or out.dtype != self._dtype or not out.flags.writeable:
+            msg = (
+                f"{self._path}: a box of {tuple(view.shape)} {self._dtype} cannot be read into "
+                f"{out.shape} {out.dtype}{'' if out.flags.writeable else ', read-only'}"
+            )
+            raise InvalidInputError(msg)
+        with engine_errors(self._path):
+            return _Transfer(ts.array(out)[...].write(view), self._path)
 
     def write(self, box: Box, values: NDArray[Any]) -> None:
         """Write a box.
@@ -128,46 +136,66 @@ class StoredArray:
         Raises
         ------
         ModeError
-            If the array was opened for reading.
+            If the array was opened for reading, or closed.
         InvalidInputError
             If shape or dtype differ: values are never cast silently.
+        StorageError
+            If the disk refuses.
         """
         if not self._writable:
             msg = f"{self._path} is open for reading"
             raise ModeError(msg)
-        shape = tuple(stop - start for start, stop in box)
-        if values.shape != shape or values.dtype != self.dtype:
+        view = self._view(box)
+        if values.shape != tuple(view.shape) or values.dtype != self._dtype:
             msg = (
-                f"{self._path}: a box of {shape} {self.dtype} was given {values.shape} "
-                f"{values.dtype}; convert it explicitly"
+                f"{self._path}: a box of {tuple(view.shape)} {self._dtype} was given "
+                f"{values.shape} {values.dtype}; convert it explicitly"
             )
             raise InvalidInputError(msg)
-        with _translated(self._path):
-            self._view(box).write(values).result()
+        with engine_errors(self._path):
+            view.write(values).result()
 
-    def _view(self, box: Box) -> Any:
-        shape = self._handle().shape
+    def close(self) -> None:
+        """Refuse reads and writes from now on; shape and dtype stay known.
+
+        For an array that is about to move: the engine takes files that are not where they were
+        for pixels that were never written, and would read zeros.
+        """
+        self._closed = True
+
+    def _known(self, unit: tuple[int | None, ...] | None) -> tuple[int, ...]:
+        # A grid without a size along an axis is not cut there.
+        sizes = unit if unit is not None else (None,) * len(self._shape)
+        return tuple(s if n is None else n for n, s in zip(sizes, self._shape, strict=True))
+
+    def _view(self, box: Box) -> ts.TensorStore:
+        handle = self._handle()
+        if self._closed:
+            msg = f"{self._path} is closed"
+            raise ModeError(msg)
+        shape = self._shape
         if len(box) != len(shape) or any(
             not 0 <= start <= stop <= size for (start, stop), size in zip(box, shape, strict=True)
         ):
-            msg = f"{self._path}: box {box} does not lie inside {tuple(shape)}"
+            msg = f"{self._path}: box {box} does not lie inside {shape}"
             raise InvalidInputError(msg)
-        return self._handle()[tuple(slice(start, stop) for start, stop in box)]
+        return handle[tuple(slice(start, stop) for start, stop in box)]
 
-    def _handle(self) -> Any:
+    def _handle(self) -> ts.TensorStore:
+        ENGINE.verify(self._path)
         if self._store is None:
-            with _translated(self._path):
-                self._store = ts.open(
-                    _spec(self._path), open=True, read=True, write=self._writable, context=_context()
+            with engine_errors(self._path):
+                store = ts.open(
+                    _spec(self._path),
+                    open=True,
+                    read=True,
+                    write=self._writable,
+                    context=ENGINE.context(self._path),
                 ).result()
-            self._pid = os.getpid()
-        elif self._pid != os.getpid():
-            msg = (
-                f"{self._path} was opened in process {self._pid} and used in {os.getpid()}: the "
-                "array engine does not survive a fork. Start workers with the 'spawn' or "
-                "'forkserver' method, or use microtome.TileLoader, which needs no workers"
-            )
-            raise ModeError(msg)
+            self._shape = tuple(store.shape)
+            self._dtype = np.dtype(store.dtype.numpy_dtype)
+            # Last: another thread that sees the handle takes all the rest for known.
+            self._store = store
         return self._store
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -182,12 +210,12 @@ class _Transfer:
 
     __slots__ = ("_future", "_path")
 
-    def __init__(self, future: Any, path: Path) -> None:
+    def __init__(self, future: ts.WriteFutures, path: Path) -> None:
         self._future = future
         self._path = path
 
     def result(self, timeout: float | None = None) -> object:
-        with _translated(self._path):
+        with engine_errors(self._path):
             return self._future.result(timeout)
 
 
@@ -217,15 +245,21 @@ def create_array(
     Raises
     ------
     InvalidInputError
-        If a size is not positive or ranks differ.
+        If a size is not positive, ranks differ, or a pixel is no number that Zarr can hold.
+    ExistsError
+        If there is an array.
     StorageError
         If the disk refuses.
     """
+    pixel = _pixel_type(dtype, path)
     if len(shape) != len(axes) or len(shape) != len(layout.chunk) or min(shape, default=0) < 1:
-        msg = f"{path}: cannot create an array of shape {tuple(shape)} over axes {axes!r} in chunks {layout.chunk}"
+        msg = (
+            f"{path}: cannot create an array of shape {tuple(shape)} over axes {axes!r} in chunks "
+            f"{layout.chunk}"
+        )
         raise InvalidInputError(msg)
     fitted = layout.fitted(shape)
-    chain = codec_chain(fitted.codec, dtype)
+    chain = codec_chain(fitted.codec, pixel)
     if fitted.shard is not None:
         chain = [
             {
@@ -242,8 +276,8 @@ def create_array(
             }
         ]
     metadata: dict[str, object] = {
-        "shape": list(shape),
-        "data_type": np.dtype(dtype).name,
+        "shape": [int(size) for size in shape],
+        "data_type": pixel.name,
         "chunk_grid": {
             "name": "regular",
             "configuration": {"chunk_shape": list(fitted.write_unit)},
@@ -251,11 +285,11 @@ def create_array(
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "codecs": chain,
         "dimension_names": list(axes),
-        "fill_value": False if np.dtype(dtype) == np.bool_ else 0,
+        "fill_value": False if pixel == np.bool_ else 0,
     }
     spec = {"driver": "zarr3", "kvstore": _kvstore(Path(path)), "metadata": metadata}
-    with _translated(Path(path)):
-        ts.open(spec, create=True, open=False, context=_context()).result()
+    with engine_errors(Path(path)):
+        ts.open(spec, create=True, open=False, context=ENGINE.context(Path(path))).result()
     return StoredArray(path, writable=True)
 
 
@@ -283,43 +317,36 @@ def _spec(path: Path) -> dict[str, object]:
     return {"driver": driver, "kvstore": _kvstore(path)}
 
 
-_CONTEXT: dict[int, Any] = {}
+# Without complex numbers, strings and times: no picture is made of them.
+_PIXEL_TYPES = frozenset(
+    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()  # noqa: SIM905
+)
 
 
-def _context() -> Any:
-    # One per process: a context that a parent used must not be touched after a fork.
-    pid = os.getpid()
-    if pid not in _CONTEXT:
-        # No cache of decoded chunks: readers keep what they need, memory stays bounded.
-        _CONTEXT[pid] = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
-    return _CONTEXT[pid]
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn the engine's errors, all ValueErrors with a status word, into ours."""
+def _pixel_type(dtype: DTypeLike, path: str | os.PathLike[str]) -> np.dtype[Any]:
     try:
-        yield
-    except MicrotomeError:
-        raise
-    except (ValueError, OSError) as error:
-        text = str(error)
-        status, _, rest = text.partition(":")
-        reason = rest.split("[", 1)[0].strip() or text
-        if status == "NOT_FOUND":
-            msg = f"{path}: {reason}"
-            raise NotFoundError(msg) from error
-        if status in {"DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "OUT_OF_RANGE"}:
-            msg = f"{path} is damaged or not an array that can be read: {reason}"
-            raise FormatError(msg) from error
-        msg = f"{path}: {reason}"
-        raise StorageError(msg) from error
+        pixel = np.dtype(dtype)
+    except (TypeError, ValueError) as error:
+        msg = f"{path}: {dtype!r} is no type of a pixel"
+        raise InvalidInputError(msg) from error
+    if pixel.name not in _PIXEL_TYPES:
+        msg = f"{path}: pixels are of one of {', '.join(sorted(_PIXEL_TYPES))}, got {pixel}"
+        raise InvalidInputError(msg)
+    return pixel
 
 
-def array_metadata(path: Path) -> dict[str, Any]:
-    """Return the parsed metadata document of an array, for `microtome info`."""
+def array_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the parsed metadata document of an array, for `microtome info`.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none.
+    FormatError
+        If it is not a JSON object.
+    """
     for name in ("zarr.json", ".zarray"):
-        if (path / name).is_file():
-            return dict(json.loads((path / name).read_text()))
+        if (Path(path) / name).is_file():
+            return read_document(Path(path) / name)
     msg = f"{path} holds no Zarr array"
     raise NotFoundError(msg)

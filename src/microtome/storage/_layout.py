@@ -78,8 +78,7 @@ class Layout:
         if self.shard is None:
             return self
         shard = tuple(
-            min(s, -(-n // c) * c)
-            for s, c, n in zip(self.shard, self.chunk, shape, strict=True)
+            min(s, -(-n // c) * c) for s, c, n in zip(self.shard, self.chunk, shape, strict=True)
         )
         return Layout(self.chunk, shard, self.codec)
 
@@ -113,9 +112,7 @@ def label_layout(axes: str, shape: Sequence[int]) -> Layout:
 
 def codec_chain(codec: Codec, dtype: DTypeLike) -> list[dict[str, object]]:
     """Return the Zarr v3 codecs of a chunk."""
-    chain: list[dict[str, object]] = [
-        {"name": "bytes", "configuration": {"endian": "little"}}
-    ]
+    chain: list[dict[str, object]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
     if codec in {"fast", "small"}:
         name, level = ("lz4", 5) if codec == "fast" else ("zstd", 1)
         chain.append(
