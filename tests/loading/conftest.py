@@ -1,0 +1,50 @@
+"""A source whose pixels are known without reading anything back."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from microtome.regions import ImageRegionData
+
+
+class ArraySource:
+    """Tiles of an array in memory; row i holds the numbers that say so."""
+
+    def __init__(self, count, shape=(2, 3, 4)):
+        size = int(np.prod(shape))
+        self.pixels = np.arange(count * size, dtype=np.float32).reshape(count, *shape)
+        self.lock = threading.Lock()
+        self.asked = []
+        self.before = lambda rows: None
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def read_batch(self, rows):
+        with self.lock:
+            self.asked.append(rows)
+        self.before(rows)
+        count, (c, h, w) = len(rows), self.pixels.shape[1:]
+        return ImageRegionData(
+            data=self.pixels[rows],
+            source=["array"] * count,
+            data_shape=[(1,) * count, (c,) * count, (h,) * count, (w,) * count],
+            dtype=["float32"] * count,
+            axes=["CYX"] * count,
+            original_data_shape=[(c,) * count, (h,) * count, (w,) * count],
+            region_spec={
+                "data_idx": np.asarray(rows),
+                "sample_idx": np.zeros(count, np.int64),
+                "coords": np.zeros((count, 2), np.int64),
+                "patch_size": np.tile([h, w], (count, 1)),
+            },
+            additional_metadata=[{"tile_id": int(row)} for row in rows],
+        )
+
+
+@pytest.fixture
+def source_of():
+    return ArraySource

@@ -1,0 +1,142 @@
+"""Resuming: the next batch is the next batch, whatever was read ahead."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from microtome.errors import InvalidInputError
+from microtome.loading import TileLoader, TileOrder
+
+
+def rows_of(batches):
+    return [batch.region_spec["data_idx"].tolist() for batch in batches]
+
+
+@pytest.mark.parametrize("kind", ["sequential", "random", "blocked"])
+@pytest.mark.parametrize("prefetch", [0, 3])
+def test_an_epoch_goes_on_at_every_batch(source_of, kind, prefetch):
+    order = TileOrder(37, kind, seed=5, epoch=4, block=3, group=2)
+    whole = rows_of(TileLoader(source_of(37), 5, order=order))
+    for stop in range(len(whole) + 1):
+        stopped = TileLoader(source_of(37), 5, order=order, prefetch=prefetch)
+        batches = iter(stopped)
+        before = rows_of(next(batches) for _ in range(stop))
+        state = json.loads(json.dumps(stopped.state_dict()))
+        batches.close()
+        # Seed and epoch come from the state.
+        resumed = TileLoader(
+            source_of(37), 5, order=TileOrder(37, kind, block=3, group=2), prefetch=prefetch
+        )
+        resumed.load_state_dict(state)
+        assert resumed.state_dict() == state
+        assert before + rows_of(resumed) == whole
+        # Once is enough: the next iteration is an epoch again.
+        assert rows_of(resumed) == whole
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_one_state_serves_all_ranks(source_of, rank):
+    ranks = [TileLoader(source_of(50), 4, seed=1, rank=r, world_size=3) for r in range(3)]
+    iterators = [iter(loader) for loader in ranks]
+    for batches in iterators:
+        next(batches), next(batches)
+    assert ranks[0].state_dict() == ranks[1].state_dict() == ranks[2].state_dict()
+    resumed = TileLoader(source_of(50), 4, rank=rank, world_size=3)
+    resumed.load_state_dict(ranks[0].state_dict())
+    assert rows_of(resumed) == rows_of(iterators[rank])
+    for batches in iterators:
+        batches.close()
+
+
+def test_a_training_loop_that_sets_the_epoch_resumes_in_it(source_of):
+    def train(loader, first, stop_at=None):
+        seen = []
+        for epoch in range(first, 3):
+            loader.set_epoch(epoch)
+            for batch in loader:
+                seen.append((epoch, *batch.region_spec["data_idx"].tolist()))
+                if len(seen) == stop_at:
+                    return seen
+        return seen
+
+    whole = train(TileLoader(source_of(20), 6, seed=2), 0)
+    for stop_at in range(1, len(whole)):
+        stopped = TileLoader(source_of(20), 6, seed=2)
+        before = train(stopped, 0, stop_at)
+        resumed = TileLoader(source_of(20), 6, seed=2)
+        resumed.load_state_dict(stopped.state_dict())
+        assert before + train(resumed, resumed.epoch) == whole
+
+
+def test_setting_the_epoch_starts_it(source_of):
+    loader = TileLoader(source_of(20), 6)
+    next(iter(loader))
+    assert (loader.state_dict()["epoch"], loader.state_dict()["batch"]) == (0, 1)
+    loader.set_epoch(5)
+    assert (loader.state_dict()["epoch"], loader.state_dict()["batch"]) == (5, 0)
+
+
+def test_an_iteration_under_way_is_not_disturbed(source_of):
+    loader = TileLoader(source_of(20), 6, seed=1)
+    whole = rows_of(loader)
+    batches = iter(loader)
+    seen = rows_of([next(batches)])
+    loader.set_epoch(3)
+    seen += rows_of([next(batches)])
+    # What the state names is what was handed out last.
+    state = loader.state_dict()
+    assert (state["epoch"], state["batch"]) == (0, 2)
+    assert seen + rows_of(batches) == whole
+
+
+def test_between_epochs_ranks_and_batches_may_change(source_of):
+    loader = TileLoader(source_of(20), 6, seed=4, epoch=1)
+    list(loader)
+    resumed = TileLoader(source_of(20), 5, order="blocked", rank=1, world_size=2)
+    resumed.load_state_dict(loader.state_dict())
+    assert list(resumed) == []  # that epoch is over
+    resumed.set_epoch(2)
+    expected = TileLoader(source_of(20), 5, order="blocked", seed=4, epoch=2, rank=1, world_size=2)
+    assert rows_of(resumed) == rows_of(expected)
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"batch_size": 5}, "batch_size 6, this loader has 5"),
+        ({"order": "sequential"}, "order 'random', this loader has 'sequential'"),
+        ({"world_size": 2}, "world_size 1, this loader has 2"),
+        ({"drop_last": True}, "drop_last False, this loader has True"),
+        ({"order": TileOrder(20, block=7)}, "block 32, this loader has 7"),
+        ({"order": TileOrder(20, group=7)}, "group 16, this loader has 7"),
+    ],
+)
+def test_inside_an_epoch_they_may_not(source_of, other, named):
+    loader = TileLoader(source_of(20), 6)
+    next(iter(loader))
+    resumed = TileLoader(source_of(20), **{"batch_size": 6, **other})
+    with pytest.raises(InvalidInputError, match=named):
+        resumed.load_state_dict(loader.state_dict())
+
+
+def test_inside_an_epoch_the_tiles_are_the_same(source_of):
+    loader = TileLoader(source_of(20), 6)
+    next(iter(loader))
+    with pytest.raises(InvalidInputError, match="count 20, this loader has 21"):
+        TileLoader(source_of(21), 6).load_state_dict(loader.state_dict())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"version": 2}, {"seed": None}, {"batch": "3"}, {"batch": -1}, {"batch": 99}, {"epoch": -1}],
+)
+def test_what_is_no_state_is_refused(source_of, wrong):
+    loader = TileLoader(source_of(20), 6, seed=8)
+    state = {**loader.state_dict(), **wrong}
+    other = TileLoader(source_of(20), 6, seed=1)
+    before = other.state_dict()
+    with pytest.raises(InvalidInputError, match=r"state|epoch must be"):
+        other.load_state_dict(state)
+    assert other.state_dict() == before
