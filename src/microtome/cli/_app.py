@@ -19,6 +19,8 @@ app = App(
     name="microtome",
     help="Tissue images from the microscope's files to model-ready tiles, and the answers back.",
     version=lambda: version("microtome"),
+    # Verbs print what they found themselves; `main` decides on the exit code.
+    result_action="return_value",
 )
 app.meta.group_parameters = app.group_parameters
 
@@ -403,6 +405,41 @@ def report(
     with _progress() as progress:
         written = do(cohort, output, progress=progress)
     _say(str(written))
+
+
+@app.command
+def conformance(path: Path, source: str, target: str, coordinates: str) -> None:
+    """Map coordinates through the transforms of an OME-Zarr scene.
+
+    This is the entry that the public suite `ome-zarr-transformations-conformance` calls: it prints
+    a JSON object with the mapped coordinates.
+
+    Parameters
+    ----------
+    path
+        OME-Zarr 0.6 hierarchy with a scene.
+    source
+        Name of the coordinate system that the coordinates are in.
+    target
+        Name of the coordinate system wanted.
+    coordinates
+        JSON list of points.
+    """
+    from microtome.coordinates import TransformGraph
+    from microtome.errors import FormatError, InvalidInputError
+    from microtome.storage import read_group
+
+    ome = read_group(path).get("ome", {})
+    if "scene" not in ome:
+        msg = f"{path} has no scene in its OME-Zarr metadata"
+        raise FormatError(msg)
+    try:
+        points = json.loads(coordinates)
+    except json.JSONDecodeError as error:
+        msg = f"coordinates must be a JSON list of points, got {coordinates!r}: {error}"
+        raise InvalidInputError(msg) from error
+    mapped = TransformGraph.from_scene(ome["scene"]).transform(source, target).apply(points)
+    sys.stdout.write(json.dumps({"coordinates": mapped.tolist()}) + "\n")
 
 
 @app.command

@@ -11,7 +11,10 @@ Two conventions meet here and are never mixed up:
 """
 
 from ._axes import Axis, CoordinateSpace
+from ._compound import BijectionTransform, SequenceTransform
+from ._graph import TransformGraph
 from ._resolution import MPP_SOURCES, Mpp, MppSource, Resolution
+from ._rfc5 import transform_from_json, transform_to_json
 from ._transforms import (
     AffineTransform,
     CoordinateTransform,
@@ -26,6 +29,7 @@ __all__ = [
     "MPP_SOURCES",
     "AffineTransform",
     "Axis",
+    "BijectionTransform",
     "CoordinateSpace",
     "CoordinateTransform",
     "IdentityTransform",
@@ -33,7 +37,11 @@ __all__ = [
     "MppSource",
     "Resolution",
     "ScaleTransform",
+    "SequenceTransform",
+    "TransformGraph",
     "TranslationTransform",
     "UniformScaleTransform",
+    "transform_from_json",
     "transform_from_matrix",
+    "transform_to_json",
 ]
