@@ -8,7 +8,8 @@ times the CPU for the same small reads.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ import numpy as np
 import tensorstore as ts
 from numpy.typing import DTypeLike, NDArray
 
-from microtome.errors import InvalidInputError, ModeError, NotFoundError
+from microtome.errors import InvalidInputError, MicrotomeError, ModeError, NotFoundError
 
 from ._documents import read_document
 from ._engine import ENGINE, engine_errors
@@ -153,7 +154,19 @@ class StoredArray:
             )
             raise InvalidInputError(msg)
         with engine_errors(self._path):
-            view.write(values).result()
+            writes = [
+                view[within].write(values[outside])
+                for within, outside in _pieces(box, self.write_unit)
+            ]
+        failed: list[Exception] = []
+        for write in writes:
+            try:
+                with engine_errors(self._path):
+                    write.result()
+            except MicrotomeError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     def close(self) -> None:
         """Refuse reads and writes from now on; shape and dtype stay known.
@@ -217,6 +230,29 @@ class _Transfer:
     def result(self, timeout: float | None = None) -> object:
         with engine_errors(self._path):
             return self._future.result(timeout)
+
+
+def _pieces(box: Box, unit: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Cut a box where files meet: each piece in the array's coordinates, and in the box's.
+
+    One write of many files fails with the first, while the engine is still at work on the rest:
+    files would appear in a directory that the caller has begun to remove.
+    """
+    cuts = [
+        [
+            slice(max(at, start), min(at + step, stop))
+            for at in range(start // step * step, stop, step)
+        ]
+        for (start, stop), step in zip(box, unit, strict=True)
+    ]
+    for piece in product(*cuts):
+        yield (
+            piece,
+            tuple(
+                slice(part.start - start, part.stop - start)
+                for part, (start, _) in zip(piece, box, strict=True)
+            ),
+        )
 
 
 def create_array(
