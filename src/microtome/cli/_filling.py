@@ -1,0 +1,240 @@
+"""Verbs that fill a cohort."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from ._console import progress, say, shape_text
+from ._options import Flag, ResolutionOption, Tissues, parse_mpp
+
+__all__ = ["ingest", "mask", "stats", "tile"]
+
+
+def ingest(
+    source: Path,
+    *,
+    cohort: Path,
+    tissue: str,
+    modality: str,
+    mpp: str | None = None,
+    resolution: str = "1.0",
+    channel: Annotated[list[str] | None, Parameter(negative=())] = None,
+    patient: str | None = None,
+    specimen: str | None = None,
+    split: str | None = None,
+    codec: Literal["fast", "small"] = "fast",
+    upsample: Annotated[bool, Flag] = False,
+    overwrite: Annotated[bool, Flag] = False,
+) -> None:
+    """Write a microscope file into a cohort as a multiscale OME-Zarr image.
+
+    Parameters
+    ----------
+    source
+        SVS, OME-TIFF, QPTIFF, TIFF, PNG, JPEG or OME-Zarr.
+    cohort
+        Directory of the cohort; begun where there is nothing.
+    tissue
+        Tissue id: letters, digits, '.', '_' and '-'.
+    modality
+        he, ihc_<marker>, imc, codex, cycif, mibi or stains.
+    mpp
+        Micrometres per pixel where the file states none or wrong ones; y,x if not square.
+    resolution
+        Micrometres per pixel in the cohort.
+    channel
+        Name of a channel, once for each in order, where the file states none.
+    patient
+        Patient id.
+    specimen
+        Specimen id.
+    split
+        Split, for example train or test.
+    codec
+        fast, or a fifth smaller.
+    upsample
+        Allow a source that is coarser than the resolution.
+    overwrite
+        Replace an image made from something else.
+    """
+    from microtome.cohort import ingest as do
+
+    with progress() as show:
+        image = do(
+            source,
+            cohort=cohort,
+            tissue_id=tissue,
+            modality=modality,
+            mpp=parse_mpp(mpp),
+            resolution=resolution,
+            channel_names=channel,
+            patient_id=patient,
+            specimen_id=specimen,
+            split=split,
+            codec=codec,
+            upsample=upsample,
+            overwrite=overwrite,
+            progress=show,
+        )
+    say(f"{image.uri}: {shape_text(image.level_shape(0))}, {image.mpp}, {image.level_count} levels")
+
+
+def mask(
+    cohort: Path,
+    *,
+    tissue: Tissues = None,
+    modality: str | None = None,
+    resolution: ResolutionOption = None,
+    overwrite: Annotated[bool, Flag] = False,
+) -> None:
+    """Find the tissue on every slide and store it as labels.
+
+    Parameters
+    ----------
+    cohort
+        Directory of the cohort.
+    tissue
+        Only this tissue; may be given several times.
+    modality
+        Which image to look at; H&E where there is one.
+    resolution
+        Which resolution, where the cohort has several.
+    overwrite
+        Replace masks that are there.
+    """
+    from microtome.cohort import mask as do
+
+    with progress() as show:
+        shares = do(
+            cohort,
+            tissues=tissue,
+            modality=modality,
+            resolution=resolution,
+            overwrite=overwrite,
+            progress=show,
+        )
+    for tissue_id, share in shares.items():
+        say(f"{tissue_id}: {share:.1%} tissue")
+
+
+def tile(
+    cohort: Path,
+    *,
+    size: int = 224,
+    method: Literal["cover", "grid"] = "cover",
+    strategy: str | None = None,
+    stride: int | None = None,
+    tolerance: float = 0.85,
+    coverage_goal: float = 1.0,
+    min_gain_ratio: float = 0.05,
+    tissue: Tissues = None,
+    resolution: ResolutionOption = None,
+    overwrite: Annotated[bool, Flag] = False,
+) -> None:
+    """Choose tiles on the tissue masks and write their table.
+
+    Parameters
+    ----------
+    cohort
+        Directory of the cohort.
+    size
+        Side of a tile in pixels of the cohort's resolution.
+    method
+        cover: greedy cover of the mask. grid: a fixed grid.
+    strategy
+        Name of the tiling; default for the cover, grid for the grid.
+    stride
+        Pixels between candidates.
+    tolerance
+        Largest share of a tile that may be background.
+    coverage_goal
+        Share of the tissue to cover.
+    min_gain_ratio
+        Stop when the best tile adds less than this share of its area.
+    tissue
+        Only this tissue; may be given several times.
+    resolution
+        Which resolution, where the cohort has several.
+    overwrite
+        Replace a table that is there.
+    """
+    from microtome.cohort import tile as do
+
+    with progress() as show:
+        table = do(
+            cohort,
+            tile_size=size,
+            method=method,
+            strategy=strategy,
+            stride=stride,
+            tolerance=tolerance,
+            coverage_goal=coverage_goal,
+            min_gain_ratio=min_gain_ratio,
+            tissues=tissue,
+            resolution=resolution,
+            overwrite=overwrite,
+            progress=show,
+        )
+    for tissue_id in table.tissue_ids:
+        say(f"{tissue_id}: {table.positions(tissue_id).size} tiles of {size} px")
+
+
+def stats(
+    cohort: Path,
+    *,
+    modality: str | None = None,
+    method: str = "quantile_clipping",
+    quantile: float = 0.99,
+    quantile_level: Literal["image", "global"] = "image",
+    stats_level: Literal["image", "global"] = "global",
+    split: str | None = None,
+    resolution: ResolutionOption = None,
+    overwrite: Annotated[bool, Flag] = False,
+) -> None:
+    """Compute standardization tables of the multiplex modalities.
+
+    Parameters
+    ----------
+    cohort
+        Directory of the cohort.
+    modality
+        Only this one; all that need tables by default. Brightfield needs none.
+    method
+        quantile_clipping or quantile_clipping_log1p.
+    quantile
+        Upper quantile at which intensities are clipped.
+    quantile_level
+        Quantiles of each image, or of all together.
+    stats_level
+        Mean and standard deviation of each image, or of all together.
+    split
+        Tissues to fit on; train where there is such a split, else all.
+    resolution
+        Which resolution, where the cohort has several.
+    overwrite
+        Replace tables that are there.
+    """
+    from microtome.cohort import stats as do
+
+    with progress() as show:
+        written = do(
+            cohort,
+            modality=modality,
+            method=method,
+            quantile=quantile,
+            quantile_level=quantile_level,
+            stats_level=stats_level,
+            split=split,
+            resolution=resolution,
+            overwrite=overwrite,
+            progress=show,
+        )
+    for path in written:
+        say(str(path))
+    if not written:
+        say(
+            "nothing to compute: no multiplex modality; brightfield is standardized by fixed numbers"
+        )

@@ -1,0 +1,29 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from microtome.errors import InvalidInputError
+
+__all__ = ["Flag", "ResolutionOption", "Tissues", "parse_mpp"]
+
+Tissues = Annotated[list[str] | None, Parameter(name=["--tissue"], negative=())]
+ResolutionOption = Annotated[str | None, Parameter(name="--resolution")]
+Flag = Parameter(negative=())
+
+
+def parse_mpp(text: str | None) -> float | tuple[float, float] | None:
+    """Read `--mpp 0.5` or, for pixels that are not square, `--mpp 0.5,0.6` (y, x)."""
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in {1, 2}:
+        msg = f"--mpp takes micrometres per pixel, one number or y,x, got {text!r}"
+        raise InvalidInputError(msg)
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
