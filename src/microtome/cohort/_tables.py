@@ -227,7 +227,9 @@ def add_to_panel(
                 "qc_pass": [True] * len(new),
                 "is_nuclear_marker": [False] * len(new),
             }
-            added = pa.table({n: pa.array(v, PANEL_SCHEMA.field(n).type) for n, v in rows.items()})
+            # A panel that was edited with pandas has that one's types, such as large_string.
+            kinds = {field.name: field.type for field in [*PANEL_SCHEMA, *known.schema]}
+            added = pa.table({n: pa.array(v, kinds[n]) for n, v in rows.items()})
             merged = pa.concat_tables([known, added], promote_options="default")
             write_parquet(merged, layout.channels(modality))
             names += new
@@ -248,12 +250,28 @@ def _note_measured(path: Path, names: Sequence[str], tissue_id: str, measured: s
     for name in names:
         # A tissue that was there before a channel joined the panel did not measure it.
         columns[name] = pa.array([bool(row.get(name, False)) for row in rows], pa.bool_())
-    # pandas, and so spora_io, shall find the tissues in the index.
+    # pandas, and so spora_io, shall find the tissues in the index. It opens a file with an index
+    # only where every column is described.
     note = {
         "index_columns": ["tissue_id"],
-        "column_indexes": [],
-        "columns": [],
+        "column_indexes": [
+            {**_pandas_column(None, "unicode", "object"), "metadata": {"encoding": "UTF-8"}}
+        ],
+        "columns": [
+            _pandas_column("tissue_id", "unicode", "object"),
+            *(_pandas_column(name, "bool", "bool") for name in names),
+        ],
         "pandas_version": "2.0.0",
     }
     table = pa.table(columns).replace_schema_metadata({"pandas": json.dumps(note)})
     write_parquet(table, path)
+
+
+def _pandas_column(name: str | None, pandas_type: str, numpy_type: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "field_name": name,
+        "pandas_type": pandas_type,
+        "numpy_type": numpy_type,
+        "metadata": None,
+    }
