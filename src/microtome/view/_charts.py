@@ -1,0 +1,140 @@
+"""How bright the channels of a slide are, as charts for a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from microtome.cohort import Modality
+from microtome.image import MultiscaleImage
+from microtome.standardize import (
+    StandardizationSpec,
+    Standardizer,
+    StatisticsTables,
+    build_standardizer,
+)
+
+from ._figures import new_figure, plot_histograms
+from ._histograms import ChannelHistogram, histograms
+from ._inventory import Inventory, Missing, Tissue, attempt
+from ._pictures import Picture, chart_of
+from ._thumbnails import frame_of
+
+__all__ = ["HistogramBlock", "histogram_block"]
+
+_SIZE = 768
+_MOST_CHARTS = 48
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramBlock:
+    """Charts of the brightness of a slide's channels."""
+
+    charts: tuple[tuple[str, Picture], ...]
+    """Title and chart."""
+    left_out: int
+    """Channels that are not shown."""
+    standardization: str | None
+    """Which, where charts show the pixels after it as well."""
+    inside: bool
+    """Whether only pixels inside the tissue mask were counted."""
+    mpp: float
+    """Pixel size that was counted at."""
+    notes: tuple[Missing, ...]
+
+
+def histogram_block(
+    inventory: Inventory,
+    tissue: Tissue,
+    modality: Modality,
+    image: MultiscaleImage,
+    mask: MultiscaleImage | None,
+) -> HistogramBlock | Missing:
+    """Draw histograms of every channel, before and, where there are tables, after standardization.
+
+    Parameters
+    ----------
+    inventory, tissue, modality
+        Whose they are.
+    image
+        The image.
+    mask
+        Its tissue mask; None counts every pixel.
+    """
+    notes: list[Missing] = []
+    directory = _tables(inventory, tissue, modality)
+    standardizer: Standardizer | None = None
+    if directory is not None:
+        built = attempt(
+            f"standardization {directory}", lambda: _standardizer(directory, tissue, image)
+        )
+        if isinstance(built, Missing):
+            notes.append(built)
+        else:
+            standardizer = built
+    elif modality.kind == "multiplex":
+        command = inventory.command("stats", tissue.resolution)
+        notes.append(Missing("This modality has no standardization tables.", command))
+    found = histograms(image, mask=mask, standardizer=standardizer, size=_SIZE)
+    if not found:
+        return Missing("No pixel lies inside the tissue mask: there is nothing to count.")
+    groups = [found] if modality.kind == "brightfield" else [[channel] for channel in found]
+    charts = tuple(
+        _chart(group, tissue.tissue_id, standardized=standardizer is not None)
+        for group in groups[:_MOST_CHARTS]
+    )
+    return HistogramBlock(
+        charts,
+        len(groups) - len(charts),
+        None if standardizer is None else str(standardizer.spec),
+        mask is not None,
+        frame_of(image, _SIZE).step_y,
+        tuple(notes),
+    )
+
+
+def _tables(inventory: Inventory, tissue: Tissue, modality: Modality) -> Path | None:
+    """Return the first directory of standardization tables."""
+    if modality.kind != "multiplex":
+        return None
+    base = inventory.layout.standardization(modality, tissue.resolution)
+    return next((p.parent for p in sorted(base.glob("*/*/*_upper_quantiles.parquet"))), None)
+
+
+def _standardizer(directory: Path, tissue: Tissue, image: MultiscaleImage) -> Standardizer:
+    spec = StandardizationSpec.parse("/".join(directory.parts[-2:]))
+    # Of statistics at both levels, the one that every tissue shares is the usual one.
+    both = (directory / "global_level_means.parquet").is_file()
+    tables = StatisticsTables.read(
+        directory,
+        quantile_level=spec.quantile_level,
+        stats_level="global" if both else None,
+    )
+    return build_standardizer(
+        spec,
+        image.channel_names or (),
+        tables=tables,
+        tissue_id=tissue.tissue_id,
+        use_mean_std=tables.means is not None,
+    )
+
+
+def _chart(
+    channels: list[ChannelHistogram], tissue_id: str, *, standardized: bool
+) -> tuple[str, Picture]:
+    figure = new_figure(520 if standardized else 420, 180)
+    axes = figure.subplots(1, 2 if standardized else 1, squeeze=False)[0]
+    # A marker is dark in most of the tissue: on a linear scale there would be one bar.
+    log = len(channels) == 1
+    plot_histograms(channels, log=log, ax=axes[0])
+    if standardized:
+        plot_histograms(channels, stage="standardized", log=log, ax=axes[1])
+        axes[1].set_ylabel("")
+        if channels[0].standardized is None:
+            axes[1].clear()
+            axes[1].set_axis_off()
+            axes[1].text(0.5, 0.5, "no signal to standardize by", ha="center", va="center")
+    figure.tight_layout(pad=0.5)
+    title = ", ".join(channel.name for channel in channels)
+    stages = "before and after standardization" if standardized else "as stored"
+    return title, chart_of(figure, f"Histogram of {title} in {tissue_id}, {stages}.")

@@ -1,0 +1,81 @@
+"""One tissue on a page: its images, its tiles in numbers, and what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from microtome.cohort import open_tissue_mask
+from microtome.image import MultiscaleImage
+
+from ._inventory import Inventory, Missing, Tissue, attempt
+from ._numbers import TileNumbers, tile_numbers
+from ._predictions import find_predictions
+from ._slides import SlideBlock, slide_block
+
+__all__ = ["Section", "section_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One tissue at one resolution."""
+
+    anchor: str
+    tissue: Tissue
+    slides: tuple[SlideBlock, ...]
+    tiling: str
+    """Which tiling is drawn and counted; empty where there is none."""
+    tile: str
+    """Size of its tiles."""
+    numbers: TileNumbers | Missing
+    notes: tuple[Missing, ...]
+
+
+def section_of(inventory: Inventory, tissue: Tissue, anchor: str) -> Section:
+    """Draw a tissue.
+
+    Parameters
+    ----------
+    inventory
+        The cohort.
+    tissue
+        One of its tissues.
+    anchor
+        Identifier of the section in the page.
+    """
+    notes: list[Missing] = []
+    mask = attempt(f"mask of {tissue.tissue_id}", lambda: _mask(inventory, tissue))
+    if isinstance(mask, Missing):
+        notes.append(mask)
+    predicted = find_predictions(inventory, tissue)
+    if not predicted:
+        command = inventory.command("predict", tissue.resolution)
+        notes.append(Missing("No model has predicted on this tissue.", command))
+    slides = [
+        slide_block(
+            inventory,
+            tissue,
+            modality,
+            None if isinstance(mask, Missing) else mask,
+            # What was made from an image that is no longer here is shown on the first.
+            [p for p in predicted if p.source is modality or (p.source is None and not place)],
+        )
+        for place, modality in enumerate(tissue.modalities)
+    ]
+    tiling = inventory.tiling(tissue.resolution)
+    numbers: TileNumbers | Missing
+    name = size = ""
+    if tiling is None:
+        command = inventory.command("tile", tissue.resolution)
+        numbers = Missing("There are no tiles at this resolution.", command)
+    else:
+        numbers, name = tile_numbers(tiling, tissue.tissue_id), tiling.name
+        (height, width), (mpp_y, mpp_x) = tiling.table.tile_size, tissue.resolution.mpp
+        size = f"{width} x {height} px, {width * mpp_x:g} x {height * mpp_y:g} µm"
+    return Section(anchor, tissue, tuple(slides), name, size, numbers, tuple(notes))
+
+
+def _mask(inventory: Inventory, tissue: Tissue) -> MultiscaleImage | Missing:
+    if not inventory.layout.tissue_mask(tissue.resolution, tissue.tissue_id).exists():
+        command = inventory.command("mask", tissue.resolution)
+        return Missing("This tissue has no tissue mask.", command)
+    return open_tissue_mask(inventory.layout, tissue.resolution, tissue.tissue_id)
