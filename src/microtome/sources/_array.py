@@ -46,6 +46,9 @@ def image_from_array(
     if pixels.dtype.kind not in "biuf":
         msg = f"an image holds numbers, got {pixels.dtype} of type {type(array).__name__}"
         raise InvalidInputError(msg)
+    if pixels.size == 0:
+        msg = f"an array of shape {pixels.shape} has no pixels"
+        raise InvalidInputError(msg)
     letters = (axes or ("yx" if pixels.ndim == 2 else "")).lower()
     if (
         len(letters) != pixels.ndim

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import imagecodecs
@@ -16,6 +17,8 @@ __all__ = ["open_raster"]
 
 # What a decoder may allocate: a small file can claim a huge picture (a decompression bomb).
 _LARGEST = 2**31
+
+_SCAN, _END = 0xDA, b"\xff\xd9"
 
 
 def open_raster(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
@@ -35,13 +38,20 @@ def open_raster(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
                 f"{path} claims to be larger than {_LARGEST >> 30} GiB; convert it to a tiled TIFF"
             )
             raise FormatError(msg)
-        decode = imagecodecs.png_decode if data.startswith(b"\x89PNG") else imagecodecs.jpeg_decode
+        png = data.startswith(b"\x89PNG")
+        if not png and _is_cut_short(data):
+            msg = f"{path} is cut short: it has no end"
+            raise FormatError(msg)
+        decode = imagecodecs.png_decode if png else imagecodecs.jpeg_decode
         pixels = decode(data)
     except FormatError:
         raise
     except (RuntimeError, ValueError) as error:
         msg = f"{path} is damaged: {error}"
         raise FormatError(msg) from error
+    if pixels.size == 0:
+        msg = f"{path} is damaged: it has {pixels.shape[0]} rows of {pixels.shape[1]} pixels"
+        raise FormatError(msg)
     axes = "yx"
     if pixels.ndim == 3:
         axes, alpha = "yxc", pixels.shape[2] in {2, 4}
@@ -53,15 +63,32 @@ def open_raster(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
 
 
 def _claimed_bytes(data: bytes) -> int:
+    """Return how much memory the header says the picture needs."""
     if data.startswith(b"\x89PNG"):
         width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
         return width * height * 8
     # A JPEG side has 16 bits, so that a picture has at most 12 GiB; its header says how many.
-    at = 2
-    while at + 9 < len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+    for marker, at in _jpeg_markers(data):
         if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
             height = int.from_bytes(data[at + 5 : at + 7], "big")
             return height * int.from_bytes(data[at + 7 : at + 9], "big") * 3
-        at += 2 + length
     return 0
+
+
+def _is_cut_short(data: bytes) -> bool:
+    """Whether a JPEG file ends within its picture, which decoders fill up with grey."""
+    start = next((at for marker, at in _jpeg_markers(data) if marker == _SCAN), None)
+    # Within a scan no other byte than 0 and restart markers follow 0xFF.
+    return start is not None and data.find(_END, start) < 0
+
+
+def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the markers of a JPEG file and where they are, up to the first scan."""
+    at, marker = 2, 0
+    while marker != _SCAN and at + 9 < len(data) and data[at] == 0xFF:
+        if data[at + 1] == 0xFF:  # any number of these may stand before a marker
+            at += 1
+            continue
+        marker = data[at + 1]
+        yield marker, at
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from microtome.coordinates import Mpp
-from microtome.errors import FormatError, InvalidInputError, NotFoundError, StorageError
+from microtome.errors import (
+    FormatError,
+    InvalidInputError,
+    MicrotomeError,
+    NotFoundError,
+    StorageError,
+)
 from microtome.image import MultiscaleImage
 
 from ._array import image_from_array
@@ -152,17 +158,26 @@ def _renamed(image: MultiscaleImage, names: Sequence[str]) -> MultiscaleImage:
 
 
 def _head(path: Path) -> bytes:
-    if path.is_dir():
-        return b""
     try:
+        if path.is_dir():
+            return b""
+        if path.exists() and not path.is_file():
+            # A pipe would be waited on for ever.
+            msg = f"{path} is neither a file nor a directory"
+            raise FormatError(msg)
         with path.open("rb") as file:
             return file.read(_HEAD) or b"\0"
-    except FileNotFoundError as error:
+    except MicrotomeError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
         msg = f"{path} does not exist"
         raise NotFoundError(msg) from error
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror}"
         raise StorageError(msg) from error
+    except ValueError as error:
+        msg = f"{str(path)!r} is no path: {error}"
+        raise InvalidInputError(msg) from error
 
 
 def _unknown(path: Path, head: bytes) -> str:

@@ -7,10 +7,12 @@ number of threads.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +21,18 @@ import tifffile
 from numpy.typing import NDArray
 
 from microtome.coordinates import Mpp
-from microtome.errors import FormatError, InvalidInputError
+from microtome.errors import (
+    FormatError,
+    InvalidInputError,
+    MicrotomeError,
+    NoResolutionError,
+    StorageError,
+)
 from microtome.image import MultiscaleImage
 from microtome.storage import Box, Pending
 
 from ._array import image_from_levels
-from ._tiff_metadata import channel_names, pixel_size
+from ._tiff_metadata import channel_names, pixel_size, verify_description
 
 __all__ = ["TiffArray", "open_tiff"]
 
@@ -93,25 +101,22 @@ class TiffArray:
         ):
             msg = f"{path}: axes {letters!r} of shape {series.shape} cannot be read; one channel, z or time axis besides y and x can"
             raise FormatError(msg)
-        self._pages = list(series.pages)
-        if any(page is None for page in self._pages):
-            msg = f"{path}: {self._pages.count(None)} of {len(self._pages)} planes are missing"
-            raise FormatError(msg)
         key = series.keyframe
         if key.imagedepth != 1:
             msg = f"{path}: volumes stored in one page (depth {key.imagedepth}) cannot be read"
             raise FormatError(msg)
-        self._key = key
         # Both read from the file when first asked for, and it is open only now.
         self._decoder = key.decode
-        self._segments = [(page.dataoffsets, page.databytecounts) for page in self._pages]
-        self._tables = [getattr(page, "jpegtables", None) for page in self._pages]
-        height, width = key.imagelength, key.imagewidth
+        planes = series.shape[letters.index(leading[0])] if leading else 1
+        self._segments, self._tables = _tables(path, series, planes)
+        self._separate = self._samples and key.planarconfig == _SEPARATE
+        # A damaged tag may hold 70.0: then it is no size.
+        height, width = index(key.imagelength), index(key.imagewidth)
         if self._samples:
-            self.axes, self._shape = "cyx", (key.samplesperpixel, height, width)
+            self.axes, self._shape = "cyx", (index(key.samplesperpixel), height, width)
         elif leading:
             letter = "c" if leading[0] in _CHANNEL_LETTERS else leading[0].lower()
-            self.axes, self._shape = f"{letter}yx", (len(self._pages), height, width)
+            self.axes, self._shape = f"{letter}yx", (planes, height, width)
         else:
             self.axes, self._shape = "yx", (height, width)
         self._dtype = np.dtype(series.dtype).newbyteorder("=")
@@ -119,9 +124,9 @@ class TiffArray:
             msg = f"{path}: pixels of type {self._dtype} cannot be read"
             raise FormatError(msg)
         self._segment = (
-            (key.tilelength, key.tilewidth)
+            (index(key.tilelength), index(key.tilewidth))
             if key.is_tiled
-            else (min(key.rowsperstrip or height, height), width)
+            else (min(index(key.rowsperstrip) or height, height), width)
         )
         self._file: int | None = None
         self._guard = threading.Lock()
@@ -165,9 +170,8 @@ class TiffArray:
     def _touched(self, window: _Window) -> Iterator[_Segment]:
         """Find the segments that a window needs."""
         height, width = self._segment
-        across = -(-self._shape[-1] // width)
-        per_plane = across * -(-self._shape[-2] // height)
-        separate = self._samples and self._key.planarconfig == _SEPARATE
+        across, per_plane = self._counts()
+        separate = self._separate
         for y in range(window.rows[0] // height, -(-window.rows[1] // height)):
             for x in range(window.columns[0] // width, -(-window.columns[1] // width)):
                 position = y * across + x
@@ -210,7 +214,11 @@ class TiffArray:
         offset, size = offsets[segment], sizes[segment]
         if size == 0:
             return None
-        data = os.pread(self._descriptor(), size, offset)
+        try:
+            data = os.pread(self._descriptor(), size, offset)
+        except OSError as error:
+            msg = f"{self._path} cannot be read: {error.strerror}"
+            raise StorageError(msg) from error
         try:
             decoded = self._decoder(data, segment, jpegtables=self._tables[page])[0]
         except Exception as error:
@@ -222,6 +230,12 @@ class TiffArray:
         pixels = np.asarray(decoded)
         return pixels.reshape(pixels.shape[-3:])
 
+    def _counts(self) -> tuple[int, int]:
+        """Return how many segments lie side by side, and how many make up a plane."""
+        height, width = self._segment
+        across = -(-self._shape[-1] // width)
+        return across, across * -(-self._shape[-2] // height)
+
     def _descriptor(self) -> int:
         with self._guard:
             if self._file is None:
@@ -229,10 +243,20 @@ class TiffArray:
             return self._file
 
     def _check_complete(self) -> None:
-        """Refuse a file that ends before its last segment."""
+        """Refuse an empty picture, a table of too few segments, and a file that ends before them."""
+        if min(*self._shape, *self._segment) < 1:
+            msg = f"{self._path}: a picture of {self._shape} pixels in segments of {self._segment} cannot be read"
+            raise FormatError(msg)
         size = self._path.stat().st_size
+        needed = self._counts()[1] * (self._shape[0] if self._separate else 1)
         for offsets, counts in self._segments:
+            if len(offsets) < needed:
+                msg = f"{self._path} lists {len(offsets)} segments of a picture that has {needed}"
+                raise FormatError(msg)
             for offset, count in zip(offsets, counts, strict=True):
+                if min(index(offset), index(count)) < 0:
+                    msg = f"{self._path}: a segment of {count} bytes at {offset} cannot be"
+                    raise FormatError(msg)
                 if offset + count > size:
                     msg = f"{self._path} is cut short: a segment ends at byte {offset + count}, the file at {size}"
                     raise FormatError(msg)
@@ -244,6 +268,61 @@ class TiffArray:
     def __reduce__(self) -> tuple[Any, ...]:
         msg = f"{self._path}: open the file in the other process instead of sending it there"
         raise InvalidInputError(msg)
+
+
+def _stated_size(path: Path, tiff: Any, page: Any) -> Mpp | None:
+    try:
+        return pixel_size(tiff, page)
+    except NoResolutionError as error:
+        msg = f"{path}: {error}"
+        raise NoResolutionError(msg) from error
+
+
+def _verify_pages(path: Path, tiff: Any) -> None:
+    """Refuse a file in which the chain of pages breaks off: tifffile reads those before the break."""
+    count = len(tiff.pages)
+    handle, position = tiff.filehandle, tiff.pages.next_page_offset
+    if position is None:
+        return
+    handle.seek(position)
+    link = int.from_bytes(
+        handle.read(tiff.tiff.offsetsize), "big" if tiff.byteorder == ">" else "little"
+    )
+    if link not in {0, *(page.offset for page in tiff.pages)}:
+        msg = f"{path} is cut short or damaged: page {count + 1} should begin at byte {link}"
+        raise FormatError(msg)
+
+
+def _tables(
+    path: Path, series: Any, planes: int
+) -> tuple[list[tuple[Sequence[int], Sequence[int]]], list[bytes | None]]:
+    """Return where the segments of each plane lie (offsets, sizes), and its JPEG tables."""
+    pages = list(series.pages)
+    lost = max(pages.count(None), planes - len(pages))
+    if series.is_multifile:
+        msg = f"{path} is one of several files that make up an image together; join them into one"
+        raise FormatError(msg)
+    kind = series.keyframe.hash
+    other = [i for i, page in enumerate(pages) if page is not None and page.keyframe.hash != kind]
+    if other:
+        msg = f"{path}: planes {other[:5]} are of another size, type or compression than the first"
+        raise FormatError(msg)
+    if lost == 0:
+        tables = [getattr(page, "jpegtables", None) for page in pages]
+        return [(page.dataoffsets, page.databytecounts) for page in pages], tables
+    if len(pages) > 1 or series.dataoffset is None:
+        msg = f"{path}: {lost} of {planes} planes are missing"
+        raise FormatError(msg)
+    # ImageJ describes only the first plane of a stack past 4 GB; the others follow it.
+    page, size = pages[0], int(pages[0].nbytes)
+    counts = page.databytecounts
+    if series.dataoffset + planes * size > path.stat().st_size:
+        # Before a list is made of planes that somebody may only claim.
+        msg = f"{path} is cut short: {planes} planes of {size} bytes do not fit into it"
+        raise FormatError(msg)
+    return [
+        ([offset + plane * size for offset in page.dataoffsets], counts) for plane in range(planes)
+    ], [None] * planes
 
 
 def open_tiff(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
@@ -263,20 +342,30 @@ def open_tiff(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
     """
     try:
         with tifffile.TiffFile(path) as tiff:
+            verify_description(tiff)
+            _verify_pages(path, tiff)
             if not tiff.series:
                 msg = f"{path} holds no image"
                 raise FormatError(msg)
             series = tiff.series[0]
+            if tiff.is_imagej and series.kind != "imagej":
+                # tifffile takes what the description does not fit for a picture of fewer planes.
+                msg = f"{path} is cut short: it does not hold what its ImageJ description promises"
+                raise FormatError(msg)
             arrays = [TiffArray(path, level) for level in series.levels]
             base = arrays[0]
             count = base.shape[0] if base.axes == "cyx" else 1
             names = None if "S" in series.axes else channel_names(tiff, list(series.pages), count)
-            size = mpp or pixel_size(tiff, series.keyframe)
+            size = mpp or _stated_size(path, tiff, series.keyframe)
             metadata = {"description": series.keyframe.description}
             associated = [s.name for s in tiff.series[1:]]
-    except FormatError:
+    except MicrotomeError:
         raise
-    except (tifffile.TiffFileError, ValueError, IndexError, KeyError, OverflowError) as error:
+    except Exception as error:
+        # A damaged tag can be of any type and size, and so is what tifffile stumbles over then.
+        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
+            msg = f"{path} cannot be read: {error.strerror}"
+            raise StorageError(msg) from error
         msg = f"{path} is a damaged TIFF: {error}"
         raise FormatError(msg) from error
     return image_from_levels(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from defusedxml import ElementTree
@@ -11,7 +13,7 @@ from defusedxml.common import DefusedXmlException
 from microtome.coordinates import Mpp, MppSource
 from microtome.errors import FormatError
 
-__all__ = ["channel_names", "pixel_size"]
+__all__ = ["channel_names", "pixel_size", "verify_description"]
 
 _CENTIMETER, _INCH = 3, 2
 _TAG_UNITS = {_CENTIMETER: 1e4, _INCH: 25400.0}
@@ -32,8 +34,39 @@ _LENGTHS = {
     "nm": 1e-3,
     "mm": 1e3,
     "cm": 1e4,
+    "m": 1e6,
+    "Å": 1e-4,
+    "in": 25400.0,
     "inch": 25400.0,
 }
+
+
+# More planes than any file of ours has pages, far fewer than would fill the memory.
+_MOST_PLANES = 1_000_000
+_PLANE_COUNTS = ("PlaneCount", "NumPlanes", "FirstC", "FirstZ", "FirstT", "IFD")
+
+
+def verify_description(tiff: Any) -> None:
+    """Refuse OME-XML that would harm whoever parses it or believes its numbers.
+
+    Parameters
+    ----------
+    tiff
+        The open `tifffile.TiffFile`, its series not yet asked for.
+
+    Raises
+    ------
+    FormatError
+        If the XML is damaged, defines entities, or speaks of millions of planes: tifffile makes a
+        list of as many.
+    """
+    if not tiff.is_ome:
+        return
+    for data in _ome_root(tiff).iterfind("{*}Image/{*}Pixels/{*}TiffData"):
+        counts = [int(data.get(name, 0)) for name in _PLANE_COUNTS]
+        if not 0 <= min(counts) <= max(counts) <= _MOST_PLANES:
+            msg = f"{tiff.filehandle.path}: its OME-XML speaks of {max(counts)} planes"
+            raise FormatError(msg)
 
 
 def pixel_size(tiff: Any, page: Any) -> Mpp | None:
@@ -51,20 +84,20 @@ def pixel_size(tiff: Any, page: Any) -> Mpp | None:
     """
     if tiff.is_svs:
         found = re.search(r"(?:^|\|)\s*MPP\s*=\s*([0-9.eE+-]+)", page.description)
-        return _mpp(found.group(1), found.group(1), 1.0, "metadata") if found else None
+        return _mpp(found.group(1), found.group(1), (1.0, 1.0), "metadata") if found else None
     if tiff.is_ome:
         pixels = _ome_pixels(tiff)
         x, y = pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeY")
         if x is not None and y is not None:
-            unit = _LENGTHS.get(pixels.get("PhysicalSizeXUnit", "µm"))
-            return _mpp(y, x, unit, "metadata") if unit else None
+            # Either axis has a unit of its own.
+            units = [_LENGTHS.get(pixels.get(f"PhysicalSize{a}Unit", "µm")) for a in "YX"]
+            return _mpp(y, x, units, "metadata")
     if tiff.is_imagej:
         unit = _LENGTHS.get(str((tiff.imagej_metadata or {}).get("unit", "none")).lower())
         return _from_tags(page, unit, "metadata") if unit else None
     unit_tag = page.tags.get("ResolutionUnit")
     unit = _TAG_UNITS.get(int(unit_tag.value)) if unit_tag is not None else _TAG_UNITS[_INCH]
-    found = _from_tags(page, unit, "tag") if unit else None
-    return found if found is not None and max(found.y, found.x) < _PRINT_UM else None
+    return _from_tags(page, unit, "tag", below=_PRINT_UM) if unit else None
 
 
 def channel_names(tiff: Any, pages: list[Any], count: int) -> tuple[str, ...] | None:
@@ -96,16 +129,19 @@ def channel_names(tiff: Any, pages: list[Any], count: int) -> tuple[str, ...] | 
     return tuple(str(name) for name in names)
 
 
-def _from_tags(page: Any, unit: float, source: MppSource) -> Mpp | None:
+def _from_tags(page: Any, unit: float, source: MppSource, *, below: float = math.inf) -> Mpp | None:
+    """Return the pixel size of the resolution tags, None where it is not below a limit."""
     x, y = page.tags.get("XResolution"), page.tags.get("YResolution")
     if x is None or y is None or 0 in (*x.value, *y.value):
         return None
-    return _mpp(y.value[1] / y.value[0], x.value[1] / x.value[0], unit, source)
+    sizes = y.value[1] / y.value[0], x.value[1] / x.value[0]
+    return _mpp(*sizes, (unit, unit), source) if max(sizes) * unit < below else None
 
 
-def _mpp(y: Any, x: Any, unit: float, source: MppSource) -> Mpp | None:
+def _mpp(y: Any, x: Any, units: Sequence[float | None], source: MppSource) -> Mpp | None:
+    """Return a pixel size of numbers in units of so many micrometres; None for what is no length."""
     try:
-        sizes = float(y) * unit, float(x) * unit
+        sizes = float(y) * (units[0] or 0.0), float(x) * (units[1] or 0.0)
     except ValueError:
         return None
     return Mpp(*sizes, source) if min(sizes) > 0 else None
@@ -115,7 +151,7 @@ def _ome_root(tiff: Any) -> Any:
     try:
         return ElementTree.fromstring(tiff.ome_metadata)
     except (ElementTree.ParseError, DefusedXmlException, ValueError) as error:
-        msg = f"{tiff.filename}: its OME-XML cannot be read: {error}"
+        msg = f"{tiff.filehandle.path}: its OME-XML cannot be read: {error}"
         raise FormatError(msg) from error
 
 
