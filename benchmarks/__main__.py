@@ -1,0 +1,45 @@
+"""Run benchmarks: `python -m benchmarks [NAME ...] [--image PATH] [--rounds N] [--items N]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from . import tiles
+from .machine import describe_machine
+from .options import Options
+from .report import write_results
+
+BENCHMARKS = {"tiles": tiles.tables}
+
+
+def main() -> None:
+    """Run the benchmarks that the command line names, all by default, and print their tables."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--image", type=Path, help="an OME-Zarr, or any file that microtome opens")
+    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--items", type=int, default=256, help="in a round; default: %(default)s")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    asked = parser.parse_args()
+    unknown = [name for name in asked.names if name not in BENCHMARKS]
+    if unknown or min(asked.rounds, asked.items) < 1:
+        parser.error(f"no benchmark {unknown}" if unknown else "rounds and items start at 1")
+
+    for name in asked.names or BENCHMARKS:
+        machine = describe_machine()
+        with tempfile.TemporaryDirectory(prefix="microtome-bench-") as work:
+            options = Options(asked.image, asked.rounds, asked.items, Path(work), _tell)
+            found = BENCHMARKS[name](options)
+        print(write_results(name, found, machine, asked.results))
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+# The worker processes of a loader import this module under another name.
+if __name__ == "__main__":
+    main()

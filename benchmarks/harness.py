@@ -1,0 +1,173 @@
+"""Measuring competitors beside each other: same items, in turns, in processor time.
+
+A shared machine gives no two runs alike, so nothing is compared across runs: in every round each
+competitor does the same fresh items, one after the other, and what is reported is the median over
+the rounds of its ratio to one of them. Processor time counts, since wall time also measures who
+else was at work; both are kept.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .machine import cpu_seconds
+
+__all__ = ["Benchmark", "Items", "Measurement", "Read", "Table", "UnequalPixelsError"]
+
+Items = NDArray[np.int64]
+"""What one round asks for: an item a row."""
+Read = Callable[[Items], Iterable[Any]]
+"""Does some items and yields what came of them, in order, array by array; each is looked at and
+dropped before the next is asked for."""
+Setup = Callable[[], Generator[Read, None, None]]
+"""Prepares, yields its `Read` once, and cleans up."""
+
+
+class UnequalPixelsError(Exception):
+    """Two competitors do not read the same: there is nothing to compare."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One competitor's figures, an entry a round."""
+
+    name: str
+    cpu: list[float]
+    """Processor seconds an item."""
+    wall: list[float]
+    """Seconds an item."""
+
+    def cpu_times(self, base: Measurement) -> list[float]:
+        """Return how many times the processor time of another this one needs, round by round."""
+        return [own / other for own, other in zip(self.cpu, base.cpu, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What one benchmark found."""
+
+    title: str
+    item: str
+    items: int
+    base: str
+    measurements: list[Measurement]
+    notes: list[str]
+
+    @property
+    def base_measurement(self) -> Measurement:
+        """The competitor that the others are compared with."""
+        return next(m for m in self.measurements if m.name == self.base)
+
+    def cpu_ratio(self, name: str) -> float:
+        """Return the median ratio of a competitor's processor time to the base's."""
+        found = next(m for m in self.measurements if m.name == name)
+        return statistics.median(found.cpu_times(self.base_measurement))
+
+
+@dataclass(slots=True)
+class Benchmark:
+    """Competitors for one task.
+
+    Parameters
+    ----------
+    title
+        The task.
+    item
+        What is counted, in the singular.
+    draw
+        Makes a number of items from a generator.
+    items
+        Items a round.
+    base
+        Name of the competitor that the others are compared with.
+    notes
+        What a reader of the table should know.
+    """
+
+    title: str
+    item: str
+    draw: Callable[[np.random.Generator, int], Items]
+    items: int
+    base: str
+    notes: list[str] = field(default_factory=list)
+    _setups: dict[str, Setup] = field(default_factory=dict)
+
+    def add(self, name: str, setup: Setup) -> None:
+        """Register a competitor: a function that prepares, yields its `Read`, and cleans up."""
+        self._setups[name] = setup
+
+    def run(self, rounds: int, *, seed: int = 0, tell: Callable[[str], None]) -> Table:
+        """Check that all competitors give equal arrays, then measure them in turns.
+
+        Parameters
+        ----------
+        rounds
+            How many times each is measured; the check, which also warms up, comes on top.
+        seed
+            Chooses the items.
+        tell
+            Called with a line after every round.
+
+        Raises
+        ------
+        UnequalPixelsError
+            If two do not give the same.
+        """
+        with ExitStack() as stack:
+            reads = {
+                name: stack.enter_context(contextmanager(setup)())
+                for name, setup in self._setups.items()
+            }
+            self._check(reads, self._draw(seed, 0))
+            found = {name: Measurement(name, [], []) for name in reads}
+            for number in range(1, rounds + 1):
+                items = self._draw(seed, number)
+                for name, read in reads.items():
+                    cpu, wall = _timed(read, items)
+                    found[name].cpu.append(cpu)
+                    found[name].wall.append(wall)
+                tell(f"{self.title}: round {number} of {rounds}")
+        return Table(self.title, self.item, self.items, self.base, list(found.values()), self.notes)
+
+    def _draw(self, seed: int, number: int) -> Items:
+        return self.draw(np.random.default_rng((seed, number)), self.items)
+
+    def _check(self, reads: dict[str, Read], items: Items) -> None:
+        expected = _together(reads[self.base](items))
+        for name, read in reads.items():
+            given = _together(read(items))
+            if given.dtype != expected.dtype or not np.array_equal(given, expected):
+                wrong = (
+                    np.flatnonzero((given != expected).reshape(len(items), -1).any(1))[:5].tolist()
+                    if given.shape == expected.shape
+                    else "all"
+                )
+                msg = (
+                    f"{self.title}: {name} gives {given.shape} {given.dtype}, {self.base} gives "
+                    f"{expected.shape} {expected.dtype}; different: {self.item} {wrong}"
+                )
+                raise UnequalPixelsError(msg)
+
+
+def _timed(read: Read, items: Items) -> tuple[float, float]:
+    """Return processor and wall seconds an item."""
+    gc.collect()
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    for _ in read(items):
+        pass
+    cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall
+    return cpu / len(items), wall / len(items)
+
+
+def _together(arrays: Iterable[Any]) -> NDArray[Any]:
+    # Copied one by one: a competitor may fill the same buffer again.
+    return np.concatenate([np.asarray(array).copy() for array in arrays])

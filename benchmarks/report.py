@@ -1,0 +1,93 @@
+"""Tables of figures, as Markdown for people and as JSON for whoever draws them."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .harness import Table
+
+__all__ = ["markdown", "write_results"]
+
+_HOW = (
+    "Processor time is user and system time of the process with all its threads and children; it "
+    "counts, since wall time also measures who else is at work on the machine. Competitors take "
+    "turns: in each round all of them do the same fresh items, after a round in which they were "
+    "checked to give equal pixels. Figures are medians over the rounds; a ratio is the median of "
+    "the ratios within a round, in brackets the least and the most. Less is better."
+)
+
+
+def write_results(
+    name: str, tables: Sequence[Table], machine: Mapping[str, str | int], directory: Path
+) -> str:
+    """Write ``<name>.md`` and ``<name>.json``, and return the Markdown.
+
+    Parameters
+    ----------
+    name
+        Name of the benchmark.
+    tables
+        What it found.
+    machine
+        What it was measured on.
+    directory
+        Where the files go; made where it is missing.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    text = markdown(name, tables, machine)
+    (directory / f"{name}.md").write_text(text, encoding="utf-8")
+    found = {
+        "benchmark": name,
+        "machine": dict(machine),
+        "tables": [
+            {
+                "title": table.title,
+                "item": table.item,
+                "items": table.items,
+                "base": table.base,
+                "notes": table.notes,
+                "competitors": [
+                    {
+                        "name": m.name,
+                        "cpu_seconds": m.cpu,
+                        "wall_seconds": m.wall,
+                        "cpu_times_base": table.cpu_ratio(m.name),
+                    }
+                    for m in table.measurements
+                ],
+            }
+            for table in tables
+        ],
+    }
+    (directory / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return text
+
+
+def markdown(name: str, tables: Sequence[Table], machine: Mapping[str, str | int]) -> str:
+    """Return a page with one section a table."""
+    facts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in machine.items())
+    parts = [f"# {name}", f"Measured on: {facts}.", _HOW]
+    for table in tables:
+        rounds = len(table.base_measurement.cpu)
+        parts += [
+            f"## {table.title}",
+            " ".join([*table.notes, f"{rounds} rounds of {table.items} {table.item}s."]),
+            _rows(table),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _rows(table: Table) -> str:
+    lines = [
+        f"| | processor us a {table.item} | times {table.base} | wall us a {table.item} |",
+        "|---|---:|---:|---:|",
+    ]
+    for m in table.measurements:
+        ratios = m.cpu_times(table.base_measurement)
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        cpu, wall = (statistics.median(values) * 1e6 for values in (m.cpu, m.wall))
+        lines.append(f"| {m.name} | {cpu:.0f} | {spread} | {wall:.0f} |")
+    return "\n".join(lines)
