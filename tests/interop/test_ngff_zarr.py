@@ -62,7 +62,7 @@ def write(path, version, *, units="micrometer", omero=None):
     return [np.asarray(level.data) for level in levels.images]
 
 
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
 def test_what_it_writes_opens(tmp_path, digest, version):
     path = tmp_path / "theirs.ome.zarr"
     expected = write(path, version)
@@ -81,7 +81,7 @@ def test_what_it_writes_opens(tmp_path, digest, version):
     assert digest(path) == before
 
 
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
 def test_its_channel_names_are_kept(tmp_path, version):
     channels = [
         ngff_zarr.OmeroChannel(

@@ -244,7 +244,8 @@ def write_metadata(
                 "name": name,
                 "axes": [
                     {"name": axis, "type": _AXIS_TYPES[axis]}
-                    | ({"unit": "micrometer"} if axis in "zyx" else {})
+                    # No unit along z: images are written without knowing the step of their planes.
+                    | ({"unit": "micrometer"} if axis in "yx" else {})
                     for axis in axes
                 ],
                 "datasets": [
