@@ -5,6 +5,7 @@ from ._documents import is_group, read_group, write_group
 from ._files import locked, replace_file, storage_errors
 from ._layout import CODECS, Codec, Layout, image_layout, label_layout
 from ._publish import Draft
+from ._remote import Place, StorageOptions, place_of
 
 __all__ = [
     "CODECS",
@@ -13,6 +14,8 @@ __all__ = [
     "Draft",
     "Layout",
     "Pending",
+    "Place",
+    "StorageOptions",
     "StoredArray",
     "array_metadata",
     "create_array",
@@ -21,6 +24,7 @@ __all__ = [
     "label_layout",
     "locked",
     "open_array",
+    "place_of",
     "read_group",
     "replace_file",
     "storage_errors",

@@ -22,6 +22,7 @@ from microtome.errors import InvalidInputError, MicrotomeError, ModeError, NotFo
 from ._documents import read_document
 from ._engine import ENGINE, engine_errors
 from ._layout import Layout, codec_chain
+from ._remote import Place
 
 __all__ = ["Box", "Pending", "StoredArray", "array_metadata", "create_array", "open_array"]
 
@@ -44,13 +45,13 @@ class StoredArray:
     Parameters
     ----------
     path
-        Directory of the array.
+        Directory of the array, or its place in a store that is read only.
     writable
         Whether `write` is allowed.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
-        self._path = Path(path)
+    def __init__(self, path: str | os.PathLike[str] | Place, *, writable: bool = False) -> None:
+        self._path = path if isinstance(path, Place) else Path(path)
         self._writable = writable
         self._closed = False
         self._store: ts.TensorStore | None = None
@@ -58,8 +59,8 @@ class StoredArray:
         self._dtype: np.dtype[Any] = np.dtype(np.void)
 
     @property
-    def path(self) -> Path:
-        """Directory of the array."""
+    def path(self) -> Path | Place:
+        """Directory of the array, or its place in a store."""
         return self._path
 
     @property
@@ -212,7 +213,8 @@ class StoredArray:
         return self._store
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (str(self._path), self._writable)
+        place = self._path if isinstance(self._path, Place) else str(self._path)
+        return _rebuild, (place, self._writable)
 
     def __repr__(self) -> str:
         return f"StoredArray({str(self._path)!r})"
@@ -223,7 +225,7 @@ class _Transfer:
 
     __slots__ = ("_future", "_path")
 
-    def __init__(self, future: ts.WriteFutures, path: Path) -> None:
+    def __init__(self, future: ts.WriteFutures, path: object) -> None:
         self._future = future
         self._path = path
 
@@ -329,12 +331,12 @@ def create_array(
     return StoredArray(path, writable=True)
 
 
-def open_array(path: str | os.PathLike[str], *, writable: bool = False) -> StoredArray:
+def open_array(path: str | os.PathLike[str] | Place, *, writable: bool = False) -> StoredArray:
     """Open a Zarr v2 or v3 array; parameters as for `StoredArray`."""
     return StoredArray(path, writable=writable)
 
 
-def _rebuild(path: str, writable: bool) -> StoredArray:  # noqa: FBT001 - pickle calls it by position
+def _rebuild(path: str | Place, writable: bool) -> StoredArray:  # noqa: FBT001 - pickle calls it by position
     return StoredArray(path, writable=writable)
 
 
@@ -342,7 +344,14 @@ def _kvstore(path: Path) -> dict[str, str]:
     return {"driver": "file", "path": f"{path.resolve()}/"}
 
 
-def _spec(path: Path) -> dict[str, object]:
+def _spec(path: Path | Place) -> dict[str, object]:
+    if isinstance(path, Place):
+        drivers = {"zarr.json": "zarr3", ".zarray": "zarr"}
+        for name, driver in drivers.items():
+            if path.read(name) is not None:
+                return {"driver": driver, "kvstore": path.spec}
+        msg = f"{path} holds no Zarr array (neither zarr.json nor .zarray)"
+        raise NotFoundError(msg)
     if (path / "zarr.json").is_file():
         driver = "zarr3"
     elif (path / ".zarray").is_file():

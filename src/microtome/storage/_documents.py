@@ -11,6 +11,7 @@ from typing import Any
 from microtome.errors import FormatError, NotFoundError, StorageError
 
 from ._files import replace_file, storage_errors
+from ._remote import Place, read_remote_group
 
 __all__ = ["is_group", "read_document", "read_group", "write_document", "write_group"]
 
@@ -26,8 +27,13 @@ def is_group(path: str | os.PathLike[str]) -> bool:
     return (directory / ".zgroup").is_file()
 
 
-def read_group(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_group(path: str | os.PathLike[str] | Place) -> dict[str, Any]:
     """Return the attributes of a Zarr group, v2 or v3.
+
+    Parameters
+    ----------
+    path
+        Directory of the group, or its place in a store.
 
     Raises
     ------
@@ -38,6 +44,8 @@ def read_group(path: str | os.PathLike[str]) -> dict[str, Any]:
     StorageError
         If it may not be read.
     """
+    if isinstance(path, Place):
+        return read_remote_group(path)
     directory = Path(path)
     if not directory.exists():
         msg = f"{directory} does not exist"

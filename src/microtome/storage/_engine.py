@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 import tensorstore as ts
 
@@ -29,7 +28,7 @@ class Engine:
         self._pid: int | None = None
         self._context: ts.Context | None = None
 
-    def verify(self, path: Path) -> None:
+    def verify(self, path: object) -> None:
         """Refuse to work in a child that was forked after the engine had started.
 
         Its threads are not there; the engine itself would abort the process, without a word of
@@ -43,15 +42,24 @@ class Engine:
             )
             raise ModeError(msg)
 
-    def context(self, path: Path) -> ts.Context:
+    def context(self, path: object) -> ts.Context:
         """Return the context to open arrays with; from here on this process owns the engine."""
         self.verify(path)
         self._pid = os.getpid()
         if self._context is None:
-            # No cache of decoded chunks: readers keep what they need, memory stays bounded.
-            self._context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
+            self._context = ts.Context(
+                {
+                    # Nothing decoded is kept: readers keep what they need, memory stays bounded.
+                    "cache_pool": {"total_bytes_limit": 0},
+                    "http_request_retries": _RETRIES,
+                    "s3_request_retries": _RETRIES,
+                }
+            )
         return self._context
 
+
+# The engine's own default goes on for ten minutes, which looks like hanging.
+_RETRIES = {"max_retries": 6, "initial_delay": "100ms", "max_delay": "3s"}
 
 ENGINE = Engine()
 
@@ -60,7 +68,7 @@ _FORMAT = frozenset({"DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "OU
 
 
 @contextmanager
-def engine_errors(path: Path) -> Generator[None]:
+def engine_errors(path: object) -> Generator[None]:
     """Turn the engine's errors, all ValueErrors that begin with a status word, into ours."""
     try:
         yield
