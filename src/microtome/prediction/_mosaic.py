@@ -17,8 +17,9 @@ __all__ = ["Mosaic"]
 class Mosaic:
     """Pieces of a picture, kept until the write unit (shard) that they lie in is complete.
 
-    Memory is the pieces of unfinished units, not the units: where tiles come shard by shard, that
-    is one shard, and the strip of tiles that reach into the next row of shards.
+    A unit that is less than half full is held as pieces, not as a buffer: where tiles come shard
+    by shard, memory is then one shard, and the strip of tiles that reach into the next row of
+    shards, instead of two rows of shards.
 
     Parameters
     ----------
@@ -40,7 +41,9 @@ class Mosaic:
         self._unit = unit
         self._write = write
         self._pieces: dict[tuple[int, int], list[tuple[int, int, NDArray[Any]]]] = {}
+        self._buffers: dict[tuple[int, int], NDArray[Any]] = {}
         self._filled: dict[tuple[int, int], int] = {}
+        self._spare: NDArray[Any] | None = None
 
     def paste(self, row: int, col: int, pixels: NDArray[Any]) -> None:
         """Add a piece and write what it completes.
@@ -53,9 +56,19 @@ class Mosaic:
             (C, Y, X); copied, so that the batch that it is part of can go.
         """
         for key, (top, left), part in self._cut(row, col, pixels):
-            self._pieces.setdefault(key, []).append((top, left, part.copy()))
-            self._filled[key] = self._filled.get(key, 0) + part.shape[1] * part.shape[2]
-            if self._filled[key] == self._area(key):
+            (y0, y1), (x0, x1) = self._box(key)
+            area = (y1 - y0) * (x1 - x0)
+            filled = self._filled.get(key, 0) + part.shape[1] * part.shape[2]
+            self._filled[key] = filled
+            if key not in self._buffers and 2 * filled > area:
+                self._buffers[key] = self._buffer((y1 - y0, x1 - x0), pixels.dtype)
+                for place in self._pieces.pop(key, []):
+                    _copy_into(self._buffers[key], *place)
+            if key in self._buffers:
+                _copy_into(self._buffers[key], top, left, part)
+            else:
+                self._pieces.setdefault(key, []).append((top, left, part.copy()))
+            if filled == area:
                 self._flush(key)
 
     def _cut(
@@ -73,21 +86,22 @@ class Mosaic:
             yield (i, j), (top - i * height, left - j * width), part
 
     def _flush(self, key: tuple[int, int]) -> None:
-        (top, bottom), (left, right) = self._box(key)
-        pieces = self._pieces.pop(key)
+        out = self._buffers.pop(key)
         del self._filled[key]
-        out = np.empty((self._shape[0], bottom - top, right - left), pieces[0][2].dtype)
-        for row, col, part in pieces:
-            out[:, row : row + part.shape[1], col : col + part.shape[2]] = part
-        pieces.clear()
-        self._write(((0, self._shape[0]), (top, bottom), (left, right)), out)
+        self._write(((0, self._shape[0]), *self._box(key)), out)
+        self._spare = out
 
-    def _box(self, key: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-        return tuple(
-            (place * unit, min((place + 1) * unit, size))
-            for place, unit, size in zip(key, self._unit, self._shape[1:], strict=True)
-        )
+    def _buffer(self, size: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+        shape = (self._shape[0], *size)
+        spare, self._spare = self._spare, None
+        # Memory touched before costs less than new memory; only border units have another shape.
+        return spare if spare is not None and spare.shape == shape else np.empty(shape, dtype)
 
-    def _area(self, key: tuple[int, int]) -> int:
-        (top, bottom), (left, right) = self._box(key)
-        return (bottom - top) * (right - left)
+    def _box(self, key: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        (i, j), (height, width) = key, self._unit
+        top, left = i * height, j * width
+        return (top, min(top + height, self._shape[1])), (left, min(left + width, self._shape[2]))
+
+
+def _copy_into(out: NDArray[Any], top: int, left: int, part: NDArray[Any]) -> None:
+    out[:, top : top + part.shape[1], left : left + part.shape[2]] = part

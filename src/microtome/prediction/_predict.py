@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 from microtome.image import Channels, MultiscaleImage
 from microtome.progress import Progress, silent
+from microtome.regions import ImageRegionData, TileSpecs
 from microtome.tiling import plan_tiles
 
 from ._batches import iter_tile_batches, plane_level
@@ -46,7 +47,7 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     An image smaller than a tile is padded with 0.
 
     Memory does not depend on the length of the image. It holds at most two blocks of the input
-    ((2048 + tile)^2 pixels each, smaller blocks where that exceeds 64 MiB), a batch in and out,
+    ((2048 + tile)^2 pixels each, smaller blocks where 2048^2 pixels exceed 32 MiB), a batch in and out,
     two shards of the output (all channels of 2048^2 pixels, 1024^2 above eight channels), and one
     strip of output, a tile high and as long as the shorter side of the level, that waits for the
     next row of shards: predicting the strip again instead would run the model 1.5 times on average.
@@ -126,12 +127,18 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     ):
         done = 0
         for batch in batches:
-            try:
-                output = run(batch.data)
-            except Exception as error:
-                error.add_note(f"while predicting a batch from {place_of(batch, 0)}")
-                raise
-            stitcher.add(batch._replace(data=output))
+            stitcher.add(_answered(run, batch))
             done += len(batch.source)
             progress("predict", done, len(plan))
+            del batch  # before the next one is read
         return stitcher.finish(progress=progress)
+
+
+def _answered(
+    run: Callable[[Any], Any], batch: ImageRegionData[TileSpecs]
+) -> ImageRegionData[TileSpecs]:
+    try:
+        return batch._replace(data=run(batch.data))
+    except Exception as error:
+        error.add_note(f"while predicting a batch from {place_of(batch, 0)}")
+        raise

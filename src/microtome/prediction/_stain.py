@@ -29,8 +29,10 @@ class StainDensityModel(nn.Module):
 
     Light that passes through stain is dimmed exponentially, so stains add up in optical density,
     -log10(I / 255). Solving for the three stains of Ruifrok and Johnston gives a density each.
-    Nuclei are where hematoxylin, smoothed a little, exceeds a threshold (a soft step); their
-    density is that mask under a Gaussian window: the share of it that nuclei fill, 0 to 1.
+    Nuclei are where hematoxylin exceeds its surroundings: smoothed a little, it is compared with
+    itself smoothed widely, so that purple cytoplasm and a weak counterstain are no obstacle. The
+    share of a Gaussian window that they fill is their density, 0 to 1. The default widths suit
+    pixels of about 1 um.
 
     Pixels that are exactly black are no tissue but what lies outside the scan or the image: their
     stains are 0 and smoothing passes over them. Whatever lies outside the batch is treated so too;
@@ -39,16 +41,19 @@ class StainDensityModel(nn.Module):
     Parameters
     ----------
     threshold
-        Hematoxylin, in optical density, that is halfway between tissue and nucleus.
+        Excess of hematoxylin over its surroundings, in optical density, that is halfway between
+        tissue and nucleus.
     softness
-        Width of the step, in optical density.
+        How far below the threshold the ramp begins, and above it ends, in optical density.
+    surround
+        Standard deviation of the surroundings in pixels, about a nucleus wide.
     window
-        Standard deviation of the window in pixels.
+        Standard deviation of the window of the density in pixels.
 
     Raises
     ------
     InvalidInputError
-        If softness or window is not positive.
+        If softness, surround or window is not positive.
     """
 
     channel_names: tuple[str, ...] = ("hematoxylin", "eosin", "nuclear_density")
@@ -65,26 +70,34 @@ class StainDensityModel(nn.Module):
     """Of the numbers that `embed` returns."""
 
     def __init__(
-        self, *, threshold: float = 0.25, softness: float = 0.05, window: float = 8.0
+        self,
+        *,
+        threshold: float = 0.08,
+        softness: float = 0.04,
+        surround: float = 5.0,
+        window: float = 5.0,
     ) -> None:
         super().__init__()
-        if not (softness > 0 and window > 0 and math.isfinite(threshold + softness + window)):
-            msg = f"softness and window must be positive, got {softness} and {window}, threshold {threshold}"
+        lengths = (softness, surround, window)
+        if min(lengths) <= 0 or not math.isfinite(threshold + sum(lengths)):
+            msg = f"softness, surround and window must be positive, got {lengths}, threshold {threshold}"
             raise InvalidInputError(msg)
         self.threshold = threshold
         self.softness = softness
         # Buffers go along with the module to its device.
         self.register_buffer("unmix", torch.tensor(np.linalg.inv(_STAINS), dtype=torch.float32))
         self.register_buffer("grain", _gaussian(1.0))
+        self.register_buffer("surround", _gaussian(surround))
         self.register_buffer("window", _gaussian(window))
         self.unmix: Tensor
         self.grain: Tensor
+        self.surround: Tensor
         self.window: Tensor
 
     @property
     def margin(self) -> int:
-        """How far a pixel of the output looks, in pixels; 27 by default, under half of 64."""
-        return len(self.grain) // 2 + len(self.window) // 2
+        """How far a pixel of the output looks, in pixels; 30 by default, under half of 64."""
+        return max(len(self.grain), len(self.surround)) // 2 + len(self.window) // 2
 
     def forward(self, batch: Tensor) -> Tensor:
         """Return the maps of `channel_names`.
@@ -155,8 +168,10 @@ class StainDensityModel(nn.Module):
         return stains.clamp(min=0) * inside, inside
 
     def _nuclei(self, stains: Tensor, inside: Tensor) -> Tensor:
-        smooth = _smooth(stains[:, :1], inside, self.grain)
-        return torch.sigmoid((smooth - self.threshold) / self.softness) * inside
+        own = _smooth(stains[:, :1], inside, self.grain)
+        excess = own - _smooth(stains[:, :1], inside, self.surround)
+        # A ramp, not a sigmoid: glass has no nuclei at all, and most of a slide is glass.
+        return ((excess - self.threshold) / (2 * self.softness) + 0.5).clamp(0, 1) * inside
 
 
 def _gaussian(deviation: float) -> Tensor:
