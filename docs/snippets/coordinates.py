@@ -1,0 +1,52 @@
+# --8<-- [start:image]
+import json
+from pathlib import Path
+
+import numpy as np
+
+import microtome as mt
+
+# Every pixel holds the number of its column.
+_, columns = np.mgrid[0:300, 0:400]
+with mt.MultiscaleImage.create(
+    "ramp.ome.zarr",
+    type="float32",
+    level_shape=(300, 400),
+    has_channel_axis=False,
+    mpp=0.5,
+) as image:
+    image["level0"][...] = columns.astype(np.float32)
+    image.build_levels()
+image = mt.open_image("ramp.ome.zarr")
+# --8<-- [end:image]
+
+# --8<-- [start:boxes]
+box = (10, 20, 16, 24)  # x0, y0, x1, y1 in pixels of level 0
+read = image.read_spatial_region(1, box)
+print(read.data.shape)
+print(read.data[0])
+print(read.coordinate_transform.apply([[0, 0], [3, 2]]).tolist())
+# --8<-- [end:boxes]
+
+# --8<-- [start:touch]
+print(image.read_spatial_region(1, (11, 20, 15, 24)).data.shape)
+# --8<-- [end:touch]
+
+# --8<-- [start:levels]
+to_level = image.get_transform_to_level(2)
+print(to_level.apply_box((0, 0, 400, 300)), image.level_shape(2))
+# --8<-- [end:levels]
+
+# --8<-- [start:disk]
+stored = json.loads(Path("ramp.ome.zarr/zarr.json").read_text())["attributes"]
+for dataset in stored["ome"]["multiscales"][0]["datasets"]:
+    scale, translation = dataset["coordinateTransformations"]
+    print(dataset["path"], scale["scale"], translation["translation"])
+# --8<-- [end:disk]
+
+# --8<-- [start:resample]
+line = image.read_at(mpp=0.75, region=(0, 0, 3, 0.75))
+print(line[0].astype(float).round(4).tolist())
+by_hand = [(0 * 1 + 1 * 0.5) / 1.5, (1 * 0.5 + 2 * 1) / 1.5]
+print(np.round(by_hand, 4).tolist())
+# --8<-- [end:resample]

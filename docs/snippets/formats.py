@@ -1,0 +1,49 @@
+# --8<-- [start:write]
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from imagecodecs import png_encode
+
+import microtome as mt
+from microtome.sources import source_formats
+
+pixels = np.arange(2 * 300 * 400, dtype=np.uint16).reshape(2, 300, 400)
+tifffile.imwrite(
+    "panel.ome.tif",
+    pixels,
+    metadata={
+        "axes": "CYX",
+        "Channel": {"Name": ["DNA", "CD3"]},
+        "PhysicalSizeX": 0.65,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": 0.65,
+        "PhysicalSizeYUnit": "µm",
+    },
+)
+Path("picture.png").write_bytes(png_encode(np.zeros((300, 400, 3), np.uint8)))
+Path("notes.svs").write_text("this is no slide")
+# --8<-- [end:write]
+
+# --8<-- [start:info]
+print(mt.info("panel.ome.tif"))
+print(mt.info("picture.png"))
+# --8<-- [end:info]
+
+# --8<-- [start:array]
+image = mt.open_image(pixels, axes="cyx", mpp=0.65, channel_names=["DNA", "CD3"])
+panel = mt.open_image("panel.ome.tif")
+print(np.array_equal(image.level(0)[...], panel.level(0)[...]))
+# --8<-- [end:array]
+
+# --8<-- [start:wrong]
+try:
+    mt.open_image("notes.svs")
+except mt.MicrotomeError as error:
+    print(f"{type(error).__name__}: {error}")
+# --8<-- [end:wrong]
+
+# --8<-- [start:list]
+for source in source_formats():
+    print(source.name, source.suffixes)
+# --8<-- [end:list]

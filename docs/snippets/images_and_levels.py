@@ -1,0 +1,41 @@
+# --8<-- [start:write]
+import numpy as np
+
+import microtome as mt
+
+rng = np.random.default_rng(0)
+pixels = rng.integers(0, 1000, (2, 301, 500), dtype=np.uint16)
+
+with mt.MultiscaleImage.create(
+    "cells.ome.zarr",
+    type="uint16",
+    level_shape=(2, 301, 500),
+    channel_names=["DNA", "CD3"],
+    mpp=0.5,
+) as image:
+    image["level0"][...] = pixels
+    image.build_levels()
+# --8<-- [end:write]
+
+# --8<-- [start:look]
+image = mt.open_image("cells.ome.zarr")
+print(image.axes, image.dtype, image.mpp, image.channel_names)
+for index in range(image.level_count):
+    print(index, image.level_shape(index), image.level_mpp(index))
+# --8<-- [end:look]
+
+# --8<-- [start:read]
+whole = image.level(1)[...]
+window = image.read(0, y=(100, 164), x=(200, 264), channels=["CD3"])
+coarse = image.read_at(mpp=2.0, region=(0, 0, 100, 50))
+print(whole.shape, window.shape, coarse.shape)
+# --8<-- [end:read]
+
+# --8<-- [start:rule]
+# An even block is the mean of four, rounded half up.
+block = pixels[0, 0:2, 0:2].astype(float)
+print(block.tolist(), "->", int(whole[0, 0, 0]))
+# The last of 301 rows has no partner: two pixels.
+edge = pixels[0, 300, 0:2].astype(float)
+print(edge.tolist(), "->", int(whole[0, 150, 0]))
+# --8<-- [end:rule]
