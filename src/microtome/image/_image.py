@@ -23,13 +23,19 @@ from microtome.errors import (
     NotFoundError,
 )
 from microtome.progress import Progress, silent
-from microtome.storage import open_array, read_group
+from microtome.storage import read_group
 
 from ._level import Level
 from ._levels import LevelStack
 from ._ngff import Kind, read_metadata
-from ._resample import Interpolation, grid_size, resample, taps
-from ._spatial import Channels, SpatialRead, channel_indices, read_spatial_region
+from ._resample import Interpolation
+from ._resolved import best_level, grid_at, read_at, read_grid
+from ._spatial import (
+    Channels,
+    SpatialRead,
+    channel_indices,
+    read_spatial_region,
+)
 
 if TYPE_CHECKING:
     from ._writer import ImageWriter
@@ -165,38 +171,23 @@ class MultiscaleImage(LevelStack):
             If there is no Zarr group.
         FormatError
             If it is not an image that can be read.
+        NoResolutionError
+            If it states a pixel size that cannot be.
         """
+        from ._open import read_image
+
         if mode != "r":
             msg = f"mode must be 'r', got {mode!r}; use create to write a new image"
             raise InvalidInputError(msg)
-        path = Path(uri)
-        found = read_metadata(read_group(path), where=str(path))
-        ours = found.attributes.get("microtome", {})
-        keys = ours.get("level_keys", [f"level{i}" for i in range(len(found.datasets))])
-        levels: list[Level] = []
-        for key, entry in zip(keys, found.datasets, strict=True):
-            array = open_array(path / entry.path)
-            if len(array.shape) != len(found.axes):
-                msg = (
-                    f"{path}: level {entry.path!r} has shape {array.shape} but axes {found.axes!r}"
-                )
-                raise InvalidInputError(msg)
-            levels.append(Level(key, entry.path, array, found.axes, entry.scale, entry.translation))
-        mpp = None
-        if found.has_unit:
-            source = ours.get("mpp_source", "metadata")
-            mpp = Mpp(levels[0].scale[-2], levels[0].scale[-1], source)
-        names = found.channel_names if "c" in found.axes else None
-        if "c" in found.axes and names is None:
-            names = tuple(f"channel {i}" for i in range(levels[0].shape[found.axes.index("c")]))
+        found = read_image(Path(uri))
         return cls(
-            levels,
-            uri=str(path),
-            channel_names=names,
-            mpp=mpp,
+            found.levels,
+            uri=str(Path(uri)),
+            channel_names=found.channel_names,
+            mpp=found.mpp,
             kind=found.kind,
-            name=found.name or path.name.split(".")[0],
-            metadata=found.attributes,
+            name=found.name,
+            metadata=found.metadata,
         )
 
     @classmethod
@@ -226,15 +217,29 @@ class MultiscaleImage(LevelStack):
         )
 
     def close(self) -> None:
-        """Release the image; one that was open for writing appears at its place."""
-        if not self._closed and self._writer is not None:
-            self._writer.publish(self)
+        """Release the image; one that was open for writing appears at its place.
+
+        From then on the levels of one that was written are neither read nor written: open it.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses; nothing of the image is left.
+        ExistsError
+            If another process made one at its place meanwhile; nothing of this one is left.
+        """
+        writer = None if self._closed else self._writer
         self._closed = True
+        if writer is not None:
+            try:
+                writer.publish(self)
+            finally:
+                writer.release(self._levels)
 
     def discard(self) -> None:
         """Close an image that was open for writing and remove what was written."""
         if not self._closed and self._writer is not None:
-            self._writer.draft.discard()
+            self._writer.release(self._levels)
         self._closed = True
 
     def verify_open_for_writing(self) -> ImageWriter:
@@ -304,9 +309,20 @@ class MultiscaleImage(LevelStack):
         Returns
         -------
         Pixels in the order of the axes.
+
+        Raises
+        ------
+        InvalidInputError
+            If an interval is not inside the level.
         """
         chosen = self.level(level)
         box = [(0, size) for size in chosen.shape]
+        if not (0 <= y[0] <= y[1] <= chosen.height and 0 <= x[0] <= x[1] <= chosen.width):
+            msg = (
+                f"{self._uri}: rows {y} and columns {x} do not lie inside the {chosen.height} x "
+                f"{chosen.width} pixels of level {chosen.key!r}"
+            )
+            raise InvalidInputError(msg)
         box[-2:] = [y, x]
         if channels is None:
             return chosen.array.read(tuple(box))
@@ -317,7 +333,8 @@ class MultiscaleImage(LevelStack):
         low, high = min(picked, default=0), max(picked, default=-1) + 1
         box[axis] = (low, high)
         # One slice, then a selection in memory: fancy indexing in the engine costs far more.
-        return np.take(chosen.array.read(tuple(box)), [i - low for i in picked], axis=axis)
+        within = np.asarray(picked, dtype=np.intp) - low
+        return np.take(chosen.array.read(tuple(box)), within, axis=axis)
 
     def read_spatial_region(
         self,
@@ -390,34 +407,21 @@ class MultiscaleImage(LevelStack):
         ------
         NoResolutionError
             If the image does not state its pixel size.
+        InvalidInputError
+            If the region is empty, not finite or outside the image.
         """
-        wanted = Mpp.from_user(mpp)
-        height, width = self.grid_at(wanted)
-        if region is None:
-            y, x = (0, height), (0, width)
-        else:
-            x0, y0, x1, y1 = (float(value) for value in region)
-            y = (int(np.floor(y0 / wanted.y + 1e-6)), int(np.ceil(y1 / wanted.y - 1e-6)))
-            x = (int(np.floor(x0 / wanted.x + 1e-6)), int(np.ceil(x1 / wanted.x - 1e-6)))
-            y, x = (max(y[0], 0), min(y[1], height)), (max(x[0], 0), min(x[1], width))
-            if y[0] >= y[1] or x[0] >= x[1]:
-                msg = f"{self._uri}: region {tuple(region)} um does not overlap the image"
-                raise InvalidInputError(msg)
-        return self.read_grid(wanted, y, x, channels=channels, interpolation=interpolation)
+        return read_at(self, mpp, region, channels=channels, interpolation=interpolation)
 
     def grid_at(self, mpp: Mpp) -> tuple[int, int]:
         """Return the (height, width) of the whole image at a pixel size."""
-        own, base = self.require_mpp(), self._levels[0]
-        return grid_size(base.height, mpp.y / own.y), grid_size(base.width, mpp.x / own.x)
+        return grid_at(self, mpp)
 
     def best_level(self, mpp: Mpp) -> int:
-        """Return the coarsest level that is not coarser than `mpp`; 0 where none is fine enough."""
-        own, best = self.require_mpp(), 0
-        for index in range(1, len(self._levels)):
-            fx, fy = self._factors(index)
-            if own.y * fy <= mpp.y * (1 + 1e-9) and own.x * fx <= mpp.x * (1 + 1e-9):
-                best = index
-        return best
+        """Return the coarsest level that is not coarser than `mpp`; 0 where none is fine enough.
+
+        A level that ends a whole pixel of its own or more before the image does is passed over.
+        """
+        return best_level(self, mpp)
 
     def read_grid(
         self,
@@ -428,21 +432,15 @@ class MultiscaleImage(LevelStack):
         channels: Channels | None = None,
         interpolation: Interpolation = "auto",
     ) -> NDArray[Any]:
-        """Read pixels `y` x `x` of the grid that has the pixel size `mpp`; see `read_at`."""
-        level = self.best_level(mpp)
-        own, chosen = self.level_mpp(level), self._levels[level]
-        ratio = mpp.y / own.y, mpp.x / own.x
-        if abs(ratio[0] - 1) < 1e-9 and abs(ratio[1] - 1) < 1e-9:
-            return self.read(level, y, x, channels=channels)
-        if interpolation == "auto":
-            down = ratio[0] >= 1 and ratio[1] >= 1
-            interpolation = "nearest" if self._kind == "labels" else "area" if down else "linear"
-        rows = taps(chosen.height, ratio[0], *y, interpolation)
-        columns = taps(chosen.width, ratio[1], *x, interpolation)
-        pixels = self.read(
-            level, (rows.start, rows.stop), (columns.start, columns.stop), channels=channels
-        )
-        return resample(pixels, rows, columns)
+        """Read pixels `y` x `x` of the grid that has the pixel size `mpp`; see `read_at`.
+
+        Raises
+        ------
+        InvalidInputError
+            If an interval is empty or outside the grid, or labels were to be averaged.
+        """
+        return read_grid(self, mpp, y, x, channels=channels, interpolation=interpolation)
 
     def __repr__(self) -> str:
-        return f"MultiscaleImage({self._uri!r}, {self._levels[0].shape} {self.dtype}, {self.level_count} levels)"
+        shape = self._levels[0].shape
+        return f"MultiscaleImage({self._uri!r}, {shape} {self.dtype}, {self.level_count} levels)"

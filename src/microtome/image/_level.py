@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.errors import InvalidInputError, ModeError
+from microtome.errors import InvalidInputError, ModeError, OutOfRangeError
 from microtome.storage import Box, Pending, StoredArray
 
 __all__ = ["Level", "MemoryArray", "PixelArray"]
@@ -160,44 +161,70 @@ class Level:
             msg = f"level {self.key!r} is read-only"
             raise ModeError(msg)
         box, drop = _box_of(index, self.shape)
-        shape = tuple(stop - start for start, stop in box)
         given: NDArray[Any] = np.asarray(values)
-        # A lone number has no dtype of its own to respect, only a value that must fit.
-        fits = given.ndim == 0 and given.astype(self.dtype) == given
-        if given.dtype != self.dtype and not fits:
-            msg = f"level {self.key!r} holds {self.dtype}, got {given.dtype}; convert it explicitly"
+        if given.dtype != self.dtype and not _fits(given, self.dtype):
+            msg = (
+                f"level {self.key!r} holds {self.dtype}, got {values if given.ndim == 0 else ''} "
+                f"({given.dtype}); convert it explicitly"
+            )
             raise InvalidInputError(msg)
-        block = np.empty(shape, self.dtype)
-        block[drop] = given
+        block = np.empty(tuple(stop - start for start, stop in box), self.dtype)
+        try:
+            block[drop] = given
+        except ValueError as error:
+            msg = f"level {self.key!r}: {block[drop].shape} pixels were given {given.shape} values"
+            raise InvalidInputError(msg) from error
         self.array.write(box, block)
+
+
+def as_index(value: object) -> int | None:
+    """Return an integer of any library as Python's own, None for anything else.
+
+    Truth values are none: where one is given for a number, a mask was taken for indices.
+    """
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # an array of several, which has the method all the same
+        return None
+
+
+def _fits(given: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether this is a lone number: it has no type to respect, only a value that must fit."""
+    if given.ndim or given.dtype.kind not in "biuf":
+        return False
+    # A float has fewer digits than the number typed, never another value.
+    with np.errstate(invalid="ignore"):  # NaN and what is too large come out as something else
+        return dtype.kind == "f" or bool(given.astype(dtype) == given)
 
 
 def _box_of(index: Any, shape: Sequence[int]) -> tuple[Box, tuple[Any, ...]]:
     """Turn a numpy index into a box, and the index that removes the axes of single integers."""
     parts: list[Any] = list(index) if isinstance(index, tuple) else [index]
-    if parts.count(Ellipsis) > 1 or len(parts) - parts.count(Ellipsis) > len(shape):
+    dots = [place for place, part in enumerate(parts) if part is Ellipsis]
+    if len(dots) > 1 or len(parts) - len(dots) > len(shape):
         msg = f"index {index!r} does not fit an array of shape {tuple(shape)}"
         raise InvalidInputError(msg)
-    if Ellipsis not in parts:
-        parts.append(Ellipsis)
-    at = parts.index(Ellipsis)
-    parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
-    box: list[tuple[int, int]] = []
-    drop: list[Any] = []
-    for part, size in zip(parts, shape, strict=True):
-        if isinstance(part, slice):
-            start, stop, step = part.indices(size)
-            if step != 1:
-                msg = f"a level is read without steps, got {part}; slice the result"
-                raise InvalidInputError(msg)
-            box.append((start, max(start, stop)))
-            drop.append(slice(None))
-        else:
-            position = int(part)
-            if not -size <= position < size:
-                msg = f"index {position} is outside an axis of {size} pixels"
-                raise InvalidInputError(msg)
-            position %= size
-            box.append((position, position + 1))
-            drop.append(0)
-    return tuple(box), tuple(drop)
+    at = dots[0] if dots else len(parts)
+    parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + len(dots))
+    pairs = [_interval(part, size) for part, size in zip(parts, shape, strict=True)]
+    return tuple(interval for interval, _ in pairs), tuple(drop for _, drop in pairs)
+
+
+def _interval(part: Any, size: int) -> tuple[tuple[int, int], Any]:
+    if isinstance(part, slice):
+        start, stop, step = part.indices(size)
+        if step != 1:
+            msg = f"a level is read without steps, got {part}; slice the result"
+            raise InvalidInputError(msg)
+        return (start, max(start, stop)), slice(None)
+    position = as_index(part)
+    if position is None:
+        msg = f"a level is indexed by integers, slices and an ellipsis, got {part!r}"
+        raise InvalidInputError(msg)
+    if not -size <= position < size:
+        # An IndexError, by which Python also knows where a loop over the level ends.
+        msg = f"index {position} is outside an axis of {size} pixels"
+        raise OutOfRangeError(msg)
+    return (position % size, position % size + 1), 0

@@ -140,7 +140,10 @@ class LevelStack(Mapping[str, Level]):
             If nothing states it.
         """
         if self._mpp is None:
-            msg = f"{self._uri} does not state its pixel size; give it with --mpp (mpp=) in micrometres per pixel"
+            msg = (
+                f"{self._uri} does not state its pixel size; give it with --mpp (mpp=) in "
+                "micrometres per pixel"
+            )
             raise NoResolutionError(msg)
         return self._mpp
 
@@ -214,6 +217,10 @@ class LevelStack(Mapping[str, Level]):
 
     def __getitem__(self, key: str) -> Level:
         return self.level(key)
+
+    def __contains__(self, key: object) -> bool:
+        # Mapping asks __getitem__, which knows numbers too, and fails in other ways for them.
+        return any(level.key == key for level in self._levels)
 
     def __iter__(self) -> Iterator[str]:
         return (level.key for level in self._levels)

@@ -8,8 +8,10 @@ construction.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, Literal, cast
 
 from microtome.errors import FormatError
@@ -21,6 +23,7 @@ Kind = Literal["intensity", "labels"]
 
 NGFF_VERSION = "0.5"
 _READABLE = ("0.4", "0.5", "0.6")
+_ORDER = "tczyx"
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
 # To micrometres; NGFF names units as UDUNITS-2 does.
@@ -65,7 +68,8 @@ class ImageMetadata:
     datasets
         The levels, finest first.
     has_unit
-        Whether the spatial axes carry a unit of length: without, scale is no pixel size.
+        Whether the scale is a pixel size: y and x carry a unit of length, and the finest level
+        states a scale at all.
     channel_names
         Names from the `omero` block, None where there is none.
     kind
@@ -104,7 +108,9 @@ def read_metadata(attributes: Mapping[str, Any], *, where: str) -> ImageMetadata
     ome = attributes.get("ome", attributes)
     try:
         return _parse(cast("Mapping[str, Any]", ome), attributes, where)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except FormatError:
+        raise
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         msg = f"{where}: OME-Zarr metadata is incomplete ({type(error).__name__}: {error})"
         raise FormatError(msg) from error
 
@@ -120,30 +126,37 @@ def _parse(ome: Mapping[str, Any], attributes: Mapping[str, Any], where: str) ->
     if not any(family == known or family.startswith(f"{known}.") for known in _READABLE):
         msg = f"{where} is OME-Zarr {version}; versions {', '.join(_READABLE)} can be read"
         raise FormatError(msg)
-    entries = _axis_entries(image)
-    axes = "".join(entry["name"].lower() for entry in entries)
-    if len(axes) != len(entries) or not set(axes) <= set(_AXIS_TYPES) or "yx" not in axes:
-        msg = f"{where}: axes must be of t, c, z, y, x with y and x last, got {[e['name'] for e in entries]}"
+    if not image["datasets"]:
+        msg = f"{where}: OME-Zarr metadata names no level"
         raise FormatError(msg)
+    entries, common = _axis_entries(image, where)
+    names = [str(entry["name"]).lower() for entry in entries]
+    order = [_ORDER.find(name) if len(name) == 1 else -1 for name in names]
+    if -1 in order or order != sorted(set(order)) or names[-2:] != ["y", "x"]:
+        msg = (
+            f"{where}: axes must be of t, c, z, y, x, in this order and with y and x, got "
+            f"{[entry['name'] for entry in entries]}"
+        )
+        raise FormatError(msg)
+    axes = "".join(names)
+    units = [str(entry.get("unit", "")).lower() for entry in entries]
     factors = [
-        _UNITS.get(str(entry.get("unit", "")).lower(), 1.0)
-        if entry["name"].lower() in "zyx"
-        else 1.0
-        for entry in entries
+        _UNITS.get(unit, 1.0) if axis in "zyx" else 1.0
+        for axis, unit in zip(axes, units, strict=True)
     ]
-    common = image.get("coordinateTransformations", []) if family != "0.6" else []
-    datasets = tuple(_dataset(entry, common, factors, where=where) for entry in image["datasets"])
+    datasets = tuple(
+        _dataset(entry, common, axes, factors, where=where) for entry in image["datasets"]
+    )
+    # A level that states no scale has one of 1 that nobody measured.
+    first = _flattened([*(image["datasets"][0].get("coordinateTransformations") or ()), *common])
+    stated = any(transform.get("type") in {"scale", "identity"} for transform in first)
     omero = ome.get("omero") or {}
     channels = omero.get("channels")
     return ImageMetadata(
         axes=axes,
         datasets=datasets,
-        has_unit=all(
-            str(entry.get("unit", "")).lower() in _UNITS
-            for entry in entries
-            if entry["name"].lower() in "yx"
-        ),
-        channel_names=tuple(str(c.get("label", i)) for i, c in enumerate(channels))
+        has_unit=stated and units[-2] in _UNITS and units[-1] in _UNITS,
+        channel_names=tuple(str(c.get("label") or i) for i, c in enumerate(channels))
         if channels
         else None,
         kind="labels" if "image-label" in ome else "intensity",
@@ -152,42 +165,80 @@ def _parse(ome: Mapping[str, Any], attributes: Mapping[str, Any], where: str) ->
     )
 
 
-def _axis_entries(image: Mapping[str, Any]) -> list[dict[str, Any]]:
-    if "axes" in image:
-        return list(image["axes"])
-    # 0.6 keeps axes in named coordinate systems; the last is the image's own, by the convention
-    # of RFC-5 that every dataset leads to it.
-    return list(image["coordinateSystems"][-1]["axes"])
+def _axis_entries(
+    image: Mapping[str, Any], where: str
+) -> tuple[list[dict[str, Any]], list[Mapping[str, Any]]]:
+    """Return the axes that scales are given along, and the transforms that all levels share."""
+    if "coordinateSystems" not in image:
+        return list(image["axes"]), list(image.get("coordinateTransformations") or ())
+    # 0.6: all levels lead to one "intrinsic" system, wherever it stands in the list. What the
+    # image has besides leads on from there to other systems, and says nothing about its pixels.
+    outputs = {
+        _system_name(transform.get("output"))
+        for entry in image["datasets"]
+        for transform in entry["coordinateTransformations"]
+    }
+    systems = {str(system["name"]): system["axes"] for system in image["coordinateSystems"]}
+    found = [systems[name] for name in outputs if name in systems]
+    if len(outputs) != 1 or not found:
+        msg = f"{where}: levels lead to {sorted(outputs)} of the coordinate systems {list(systems)}"
+        raise FormatError(msg)
+    return list(found[0]), []
+
+
+def _system_name(reference: object) -> str:
+    # A name in the drafts of 0.6, an object with a name in the released version.
+    if isinstance(reference, Mapping):
+        return str(cast("Mapping[str, object]", reference).get("name"))
+    return str(reference)
 
 
 def _dataset(
     entry: Mapping[str, Any],
     common: Sequence[Mapping[str, Any]],
+    axes: str,
     factors: Sequence[float],
     *,
     where: str,
 ) -> DatasetEntry:
+    path = PurePosixPath(entry["path"])
+    if path.is_absolute() or not path.parts or ".." in path.parts:
+        msg = f"{where}: level {entry['path']!r} does not lie in the image"
+        raise FormatError(msg)
     rank = len(factors)
     scale, translation = [1.0] * rank, [0.0] * rank
-    for transform in _flattened([*entry.get("coordinateTransformations", []), *common]):
+    for transform in _flattened([*(entry.get("coordinateTransformations") or ()), *common]):
         kind = transform.get("type")
         if kind == "identity":
             continue
         values = transform.get(str(kind))
         if kind not in {"scale", "translation"} or not isinstance(values, list):
-            msg = f"{where}: level {entry['path']!r} has a transform {kind!r}; only scale and translation are read"
+            msg = (
+                f"{where}: level {str(path)!r} has a transform {kind!r}; only scale and "
+                "translation given as numbers are read"
+            )
             raise FormatError(msg)
         numbers = [float(value) for value in cast("list[float]", values)]
         if len(numbers) != rank:
-            msg = f"{where}: level {entry['path']!r} has a {kind} of {len(numbers)} numbers for {rank} axes"
+            msg = (
+                f"{where}: level {str(path)!r} has a {kind} of {len(numbers)} numbers for {rank} "
+                "axes"
+            )
             raise FormatError(msg)
         if kind == "scale":
             scale = [a * b for a, b in zip(scale, numbers, strict=True)]
             translation = [a * b for a, b in zip(translation, numbers, strict=True)]
         else:
             translation = [a + b for a, b in zip(translation, numbers, strict=True)]
+    sizes = [size for axis, size in zip(axes, scale, strict=True) if axis in "zyx"]
+    if not all(math.isfinite(v) for v in translation) or not all(0 < v < math.inf for v in sizes):
+        msg = (
+            f"{where}: level {path} has a scale of {scale} and a translation of {translation} "
+            f"along {axes}; sizes must be positive and all numbers finite"
+        )
+        raise FormatError(msg)
     return DatasetEntry(
-        str(entry["path"]),
+        str(path),
         tuple(a * b for a, b in zip(scale, factors, strict=True)),
         tuple(a * b for a, b in zip(translation, factors, strict=True)),
     )

@@ -73,9 +73,10 @@ def _mean(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     if kind == "f":
         # Pairwise in float64, so that the order of the four does not show in the result.
         total = np.zeros(parts[0].shape, np.float64)
-        for part in parts:
-            total += part
-        return (total / count).astype(parts[0].dtype)
+        with np.errstate(invalid="ignore"):  # infinities of both signs have no mean: NaN
+            for part in parts:  # divided first, which is exact, so that no sum is too large
+                total += np.multiply(part, 1 / count, dtype=np.float64)
+        return total.astype(parts[0].dtype)
     if kind == "b":
         return np.asarray(sum(part.astype(np.uint8) for part in parts) * 2 >= count)
     if size <= 4:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 
-__all__ = ["Interpolation", "Taps", "grid_size", "resample", "taps"]
+__all__ = ["Interpolation", "Taps", "grid_size", "interpolation_at", "resample", "taps"]
 
 Interpolation = Literal["auto", "area", "linear", "nearest"]
 """`auto`: nearest for labels, else area towards coarser grids and linear towards finer ones."""
@@ -26,6 +26,7 @@ Interpolation = Literal["auto", "area", "linear", "nearest"]
 # Pixel sizes come from decimal text and divisions: 0.2500001 um is 0.25 um. An edge within this
 # part of a pixel of a grid line lies on it.
 _SNAP = 1e-6
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,34 @@ def grid_size(size: int, ratio: float) -> int:
     return max(1, math.ceil(size / ratio - _SNAP))
 
 
+def interpolation_at(ratio: float, wanted: Interpolation, *, labels: bool) -> Interpolation:
+    """Return how an axis is resampled, with `auto` resolved.
+
+    Parameters
+    ----------
+    ratio
+        Source pixels an output pixel.
+    wanted
+        What was asked for.
+    labels
+        Whether the pixels are labels.
+
+    Raises
+    ------
+    InvalidInputError
+        If labels were to be averaged, or there is no such method.
+    """
+    if wanted not in ("auto", "area", "linear", "nearest"):
+        msg = f"interpolation must be 'auto', 'area', 'linear' or 'nearest', got {wanted!r}"
+        raise InvalidInputError(msg)
+    if labels and wanted in ("area", "linear"):
+        msg = f"labels are never averaged: interpolation must be 'nearest', got {wanted!r}"
+        raise InvalidInputError(msg)
+    if wanted != "auto":
+        return wanted
+    return "nearest" if labels else "area" if ratio >= 1 else "linear"
+
+
 def taps(size: int, ratio: float, start: int, stop: int, method: Interpolation) -> Taps:
     """Work out the weights along one axis.
 
@@ -72,7 +101,8 @@ def taps(size: int, ratio: float, start: int, stop: int, method: Interpolation) 
     out = np.arange(start, stop, dtype=np.float64)
     if method == "area":
         low, high = out * ratio, np.minimum((out + 1) * ratio, size)
-        low, high = _snapped(low), _snapped(high)
+        # A level may end a little before the image does: what lies past its end is its last pixel.
+        low, high = _snapped(np.minimum(low, size - 1.0)), _snapped(high)
         first = np.floor(low).astype(np.intp)
         count = int((np.ceil(high).astype(np.intp) - first).max())
         index = first[:, None] + np.arange(count)
@@ -136,18 +166,24 @@ def _matrix(weights: Taps) -> Any:
     count, width = weights.index.shape
     starts = np.arange(0, count * width + 1, width)
     shape = (count, weights.stop - weights.start)
-    return csr_array((weights.weight.ravel(), weights.index.ravel(), starts), shape=shape)
+    matrix = csr_array((weights.weight.ravel(), weights.index.ravel(), starts), shape=shape)
+    matrix.eliminate_zeros()  # an infinite pixel times a place that is not used would be NaN
+    return matrix
 
 
 def _rounded(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    # Sums of weights are 1 only to rounding: 2.4999999999999996 means 2.5.
     if dtype.kind == "b":
-        return values >= 0.5
+        return values >= 0.5 - _ROUNDING
     if dtype.kind in "iu":
-        # Sums of weights are 1 only to rounding: 2.4999999999999996 means 2.5.
-        values += 0.5 + 1e-9
+        values += 0.5 + _ROUNDING
         np.floor(values, out=values)
         limits = np.iinfo(dtype)
-        np.clip(values, limits.min, limits.max, out=values)
+        # The largest 64-bit integers round up to a float that is past them, and would wrap.
+        highest = float(limits.max)
+        if int(highest) > limits.max:
+            highest = float(np.nextafter(highest, 0.0))
+        np.clip(values, limits.min, highest, out=values)
     return values.astype(dtype)
 
 

@@ -18,6 +18,8 @@ from microtome.coordinates import (
 )
 from microtome.errors import InvalidInputError, OutOfRangeError, UnknownNameError
 
+from ._level import as_index
+
 if TYPE_CHECKING:
     from ._image import MultiscaleImage
 
@@ -70,6 +72,8 @@ def channel_indices(
         If a name is not there, or there twice.
     OutOfRangeError
         If a number is.
+    InvalidInputError
+        If it is none of these; a boolean mask would read as channels 0 and 1.
     """
     if channels is None:
         return list(range(count))
@@ -86,10 +90,14 @@ def _channel_index(item: int | str, names: Sequence[str] | None, count: int) -> 
             msg = f"channel {item!r} is there {len(found)} times in {list(names or ())}"
             raise UnknownNameError(msg)
         return found[0]
-    if not -count <= item < count:
-        msg = f"channel {item} is outside the {count} channels of the image"
+    index = as_index(item)
+    if index is None:
+        msg = f"channels are given by number or name, got {item!r}"
+        raise InvalidInputError(msg)
+    if not -count <= index < count:
+        msg = f"channel {index} is outside the {count} channels of the image"
         raise OutOfRangeError(msg)
-    return int(item) % count
+    return index % count
 
 
 def read_spatial_region(
@@ -108,6 +116,12 @@ def read_spatial_region(
     if region_transform is not None:
         to_level = to_level @ region_transform
         space = region_coord_space or CoordinateSpace.from_axis_names(region_transform.input_axes)
+        if space.axis_names != region_transform.input_axes:
+            msg = (
+                f"region_coord_space has axes {space.axis_names}, region_transform starts from "
+                f"{region_transform.input_axes}"
+            )
+            raise InvalidInputError(msg)
     elif region_coord_space is not None:
         msg = "region_coord_space says what region_transform starts from; give both or neither"
         raise InvalidInputError(msg)

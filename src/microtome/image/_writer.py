@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +36,8 @@ __all__ = ["ImageWriter", "begin_image"]
 
 _NGFF_ORDER = "tczyx"
 _WRITABLE = frozenset("iuf")
+# The names that the pyramid gives.
+_COARSER = re.compile(r"level[1-9][0-9]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,13 @@ class ImageWriter:
     translation: tuple[float, float]
 
     def build_levels(self, base: Level, *, progress: Progress) -> list[Level]:
-        """Write all coarser levels and return them."""
+        """Write all coarser levels and return them.
+
+        Raises
+        ------
+        ExistsError
+            If they are written already.
+        """
         shapes = pyramid_shapes(base.shape, max(self.layout.chunk[-2:]))[1:]
         levels: list[Level] = []
         source, done = base, 0
@@ -100,6 +111,12 @@ class ImageWriter:
         )
         self.draft.write_root(attributes)
         self.draft.publish()
+
+    def release(self, levels: Sequence[Level]) -> None:
+        """Let go of the arrays and remove what was not published."""
+        for level in levels:
+            level_array(level).close()
+        self.draft.discard()
 
     def new_level(
         self, index: int, key: str, shape: Sequence[int], dtype: DTypeLike, axes: str
@@ -190,6 +207,9 @@ def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the fi
     InvalidInputError
         If axes, shape, names or type do not fit each other.
     """
+    if kind not in ("intensity", "labels"):
+        msg = f"{uri}: kind must be 'intensity' or 'labels', got {kind!r}"
+        raise InvalidInputError(msg)
     order = [_NGFF_ORDER.find(axis) for axis in axes]
     if -1 in order or order != sorted(set(order)) or not axes.endswith("yx"):
         msg = f"{uri}: axes must be of t, c, z, y, x, in this order and with y and x, got {axes!r}"
@@ -197,10 +217,7 @@ def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the fi
     if len(shape) != len(axes) or min(shape, default=0) < 1:
         msg = f"{uri}: shape {tuple(shape)} does not fit axes {axes!r}"
         raise InvalidInputError(msg)
-    pixel = np.dtype(dtype)
-    if pixel.kind not in _WRITABLE or (kind == "labels" and pixel.kind == "f"):
-        msg = f"{uri}: {kind} cannot be {pixel}; use an integer{'' if kind == 'labels' else ' or floating'} type"
-        raise InvalidInputError(msg)
+    pixel = _pixel_type(uri, dtype, kind)
     count = dict(zip(axes, shape, strict=True)).get("c")
     names = channel_names if channel_names is None else tuple(str(n) for n in channel_names)
     if names is not None and len(names) != (count or 0):
@@ -208,6 +225,18 @@ def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the fi
         raise InvalidInputError(msg)
     if names is None and count is not None:
         names = tuple(f"channel {i}" for i in range(count))
+    if rgb and (count != 3 or kind == "labels"):
+        msg = (
+            f"{uri}: a photograph has three channels of intensities, got {count or 'no'} of {kind}"
+        )
+        raise InvalidInputError(msg)
+    if _COARSER.fullmatch(key):
+        msg = f"{uri}: the finest level cannot be called {key!r}, as a coarser one will be"
+        raise InvalidInputError(msg)
+    if len(translation) != 2 or not all(math.isfinite(value) for value in translation):
+        msg = f"{uri}: a translation is two finite numbers (y, x), got {translation}"
+        raise InvalidInputError(msg)
+    _verify_json(uri, metadata)
     default = label_layout if kind == "labels" else image_layout
     draft = Draft(uri, overwrite=overwrite)
     try:
@@ -226,6 +255,28 @@ def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the fi
     except BaseException:
         draft.discard()
         raise
+
+
+def _pixel_type(uri: str | os.PathLike[str], dtype: DTypeLike, kind: Kind) -> np.dtype[Any]:
+    try:
+        pixel = np.dtype(dtype)
+    except (TypeError, ValueError) as error:
+        msg = f"{uri}: {dtype!r} is no type of a pixel"
+        raise InvalidInputError(msg) from error
+    if pixel.kind not in _WRITABLE or (kind == "labels" and pixel.kind == "f"):
+        wanted = "integer" if kind == "labels" else "integer or floating"
+        msg = f"{uri}: {kind} cannot be {pixel}; use an {wanted} type"
+        raise InvalidInputError(msg)
+    return pixel
+
+
+def _verify_json(uri: str | os.PathLike[str], metadata: Mapping[str, Any] | None) -> None:
+    # Now, not when a whole slide has been written and is to be published.
+    try:
+        json.dumps(metadata, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        msg = f"{uri}: metadata must be JSON: {error}"
+        raise InvalidInputError(msg) from error
 
 
 def level_array(level: Level) -> StoredArray:
@@ -252,17 +303,23 @@ def _halve_block(source: Level, target: Level, block: Box, *, labels: bool) -> N
 
 
 def _display_windows(level: Level) -> list[tuple[float, float]]:
-    """Return the display range of each channel, from the coarsest level."""
-    pixels = level[...]
+    """Return the display range of each channel, from the coarsest level, in bounded memory."""
     axis = level.axes.find("c")
-    planes = (
-        [pixels] if axis < 0 else [np.take(pixels, i, axis=axis) for i in range(pixels.shape[axis])]
-    )
-    if pixels.dtype == np.uint8:
-        return [(0.0, 255.0)] * len(planes)
-    windows: list[tuple[float, float]] = []
-    for plane in planes:
-        finite = plane[np.isfinite(plane)]
-        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-        windows.append((min(0.0, low), high if high > min(0.0, low) else min(0.0, low) + 1.0))
-    return windows
+    count = level.shape[axis] if axis >= 0 else 1
+    if level.dtype == np.uint8:
+        return [(0.0, 255.0)] * count
+    low, high = np.zeros(count), np.full(count, -np.inf)
+    for block in blocks_of(level.shape, level_array(level).write_unit):
+        pixels = (
+            np.moveaxis(level.array.read(block), axis, 0)
+            if axis >= 0
+            else level.array.read(block)[None]
+        )
+        first = block[axis][0] if axis >= 0 else 0
+        for channel, plane in enumerate(pixels, first):
+            finite = plane[np.isfinite(plane)]
+            if finite.size:
+                low[channel] = min(low[channel], float(finite.min()))
+                high[channel] = max(high[channel], float(finite.max()))
+    # A range has to have a width, also for a channel of zeros or of nothing finite.
+    return [(a, b if b > a else a + 1.0) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
