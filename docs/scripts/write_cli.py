@@ -95,7 +95,7 @@ def option(argument: Any) -> tuple[str, str, str]:
     elif argument.hint is bool:
         written = f"`{name}`"
     else:
-        value = "\\|".join(choices) if choices else VALUES[kind]
+        value = f"{{{','.join(choices)}}}" if choices else VALUES[kind]
         short, *long = sorted(argument.names, key=len)
         written = (
             f"`{short}`, `{long[0]} {value}`" if long else f"`{short} {value}`"

@@ -17,12 +17,7 @@ tiles, stats, covered = mt.best_mask_tiling_try_to_stop(
     coverage_goal=1.0,
     min_gain_ratio=0.05,
 )
-print(
-    len(tiles),
-    "tiles cover",
-    f"{stats['coverage_ratio']:.1%},",
-    stats["stop_reason"],
-)
+print(len(tiles), "tiles cover", stats["coverage_ratio"], stats["stop_reason"])
 print(tiles[0])
 print(tiles[-1])
 # --8<-- [end:cover]
@@ -30,7 +25,7 @@ print(tiles[-1])
 # --8<-- [start:grid]
 grid, grid_stats = mt.get_grid_tile(tissue, tile_size=224, tolerance=0.85)
 print(len(grid), "tiles of", grid_stats["grid_candidate_count"], "are kept")
-print(f"they cover {grid_stats['coverage_ratio']:.1%}")
+print("they cover", grid_stats["coverage_ratio"])
 # --8<-- [end:grid]
 
 # --8<-- [start:table]
