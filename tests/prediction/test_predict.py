@@ -132,6 +132,18 @@ def test_too_little_overlap_does_not(tmp_path):
     assert (made["level0"][...] != box_sum(pixels[None])[0]).any()
 
 
+def test_a_model_may_answer_in_one_buffer_again_and_again(stored, tmp_path):
+    image = stored()
+    buffer = np.empty((1, 3, 16, 16), np.uint8)
+
+    def model(batch):
+        buffer[...] = batch
+        return buffer
+
+    made = predict(model, image, tmp_path / "p", tile_size=16, overlap=5, batch_size=1)
+    np.testing.assert_array_equal(made["level0"][...], image["level0"][...])
+
+
 # ------------------------------------------------------------------ where the answer lies
 
 

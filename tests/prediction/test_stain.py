@@ -53,10 +53,10 @@ def test_white_has_no_stain_and_black_is_outside():
 
 
 def nuclei_picture(size=200, radius=8):
-    """White glass with four disks of pure hematoxylin, and where they are."""
+    """White glass with five disks of pure hematoxylin, and where they are."""
     y, x = np.mgrid[:size, :size]
     disks = np.zeros((size, size), bool)
-    for row, col in ((50, 50), (50, 80), (75, 60), (150, 150)):
+    for row, col in ((50, 50), (50, 80), (75, 60), (150, 150), (197, 100)):
         disks |= (y - row) ** 2 + (x - col) ** 2 <= radius**2
     density = np.where(disks[..., None], 0.9 * np.array([0.65, 0.70, 0.29]), 0)
     return np.rint(255 * 10.0**-density).astype(np.uint8), disks
