@@ -19,6 +19,8 @@ __all__ = ["EmbeddingMap", "embedding_map"]
 
 # More points than this are one blot on a page, and their decomposition takes minutes.
 _MOST_POINTS = 4000
+# Rows in memory at a time.
+_ROWS = 8192
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +77,7 @@ def _every(file: Any, step: int) -> tuple[NDArray[np.float64], list[str]]:
     parts: list[NDArray[Any]] = []
     names: list[str] = []
     seen = 0
-    for batch in file.iter_batches(columns=["tissue_id", "embedding"]):
+    for batch in file.iter_batches(_ROWS, columns=["tissue_id", "embedding"]):
         chosen = np.arange(-seen % step, batch.num_rows, step)
         seen += batch.num_rows
         taken = batch.take(pa.array(chosen))

@@ -331,8 +331,7 @@ def _boxes(ax: Axes, tiles: TileTable, slide: Thumbnail) -> None:
             facecolors=(*_rgb(TILE_COLOUR), 0.07),
             edgecolors=TILE_COLOUR,
             linewidths=line,
-        ),
-        autolim=False,
+        )
     )
 
 
