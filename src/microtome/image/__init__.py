@@ -1,11 +1,13 @@
 """`MultiscaleImage`: the levels of one picture, and where every pixel lies."""
 
+from ._affine import Resampling
 from ._image import MultiscaleImage
 from ._level import Level, MemoryArray, PixelArray
 from ._ngff import DatasetEntry, ImageMetadata, Kind, read_metadata, write_metadata
 from ._pyramid import blocks_of, halve_labels, halve_mean, pyramid_shapes
 from ._resample import Interpolation, grid_size
-from ._spatial import Channels, SpatialRead, channel_indices
+from ._spatial import Channels, ResultOrder, SpatialRead, channel_indices
+from ._window import Padding
 from ._writer import begin_image
 
 __all__ = [
@@ -17,7 +19,10 @@ __all__ = [
     "Level",
     "MemoryArray",
     "MultiscaleImage",
+    "Padding",
     "PixelArray",
+    "Resampling",
+    "ResultOrder",
     "SpatialRead",
     "begin_image",
     "blocks_of",

@@ -25,6 +25,7 @@ from microtome.errors import (
 from microtome.progress import Progress, silent
 from microtome.storage import read_group
 
+from ._affine import Resampling
 from ._level import Level
 from ._levels import LevelStack
 from ._ngff import Kind, read_metadata
@@ -32,12 +33,16 @@ from ._resample import Interpolation
 from ._resolved import best_level, grid_at, read_at, read_grid
 from ._spatial import (
     Channels,
+    ResultOrder,
     SpatialRead,
     channel_indices,
     read_spatial_region,
 )
+from ._window import Padding
 
 if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
     from ._writer import ImageWriter
 
 __all__ = ["MultiscaleImage"]
@@ -336,16 +341,28 @@ class MultiscaleImage(LevelStack):
         within = np.asarray(picked, dtype=np.intp) - low
         return np.take(chosen.array.read(tuple(box)), within, axis=axis)
 
-    def read_spatial_region(
+    def read_spatial_region(  # noqa: PLR0913 - the seed's arguments, and those that it lacks
         self,
         level: int | str,
-        region: Sequence[float] | None = None,
+        region: Sequence[float] | BaseGeometry | None = None,
         *,
         channel_coords: Channels | None = None,
         region_transform: CoordinateTransform | None = None,
         region_coord_space: CoordinateSpace | None = None,
+        result_order: ResultOrder = "row-major",
+        data_axis_order: Sequence[str] | None = None,
+        pad: Padding = False,
+        mask_geometry: bool = False,
+        resample: Resampling | None = None,
+        grid_shape: Sequence[int] | None = None,
+        spacing: float | Sequence[float] | None = None,
     ) -> SpatialRead:
-        """Read a box of one level.
+        """Read a region of one level.
+
+        Without `resample`, every pixel that the region's bounding box touches is read as it is.
+        Boxes are half-open: neighbours whose common edge is an edge of the level's pixels share
+        none and leave none out, and a pixel that the edge runs through is in both. (In tiledbsoma
+        both ends are inclusive, so that all neighbours overlap.)
 
         Parameters
         ----------
@@ -353,20 +370,50 @@ class MultiscaleImage(LevelStack):
             Index or key of the level.
         region
             Half-open box (x0, y0, x1, y1) in pixels of the reference level, or in the space that
-            `region_transform` starts from; None for the whole level. Every pixel that the box
-            touches is read, clipped to the image. (In tiledbsoma both ends are inclusive, so
-            that neighbouring boxes overlap; here they do not.)
+            `region_transform` starts from; (x0, y0, z0, x1, y1, z1) for an image with a z axis,
+            where four numbers mean all of z. Or a shapely geometry with an area. None for the
+            whole level.
         channel_coords
-            Channels by number, name, list or slice; None for all.
+            Channels by number, name, list or slice; None for all. The channel axis stays.
         region_transform
-            From the region's space to pixels of the reference level.
+            From the region's space to pixels of the reference level: (x, y), or (x, y, z). In an
+            image with a z axis, one that leads to (x, y) reads all of z.
         region_coord_space
-            The region's space, where `region_transform` is given.
+            The region's space, where `region_transform` is given; named after its axes otherwise.
+        result_order
+            ``"column-major"`` returns the axes in the opposite order.
+        data_axis_order
+            Names of the image's axes in the order wanted, before `result_order` turns it about.
+        pad
+            What stands outside the image, so that a region always has the shape that it asks for:
+            a number, ``"edge"`` (the nearest pixel) or ``"reflect"`` (the mirror image). False
+            returns the part of the region that lies in the image; a resampled grid stays whole,
+            with 0 outside.
+        mask_geometry
+            Whether pixels whose centre lies outside the geometry become `pad`, or 0 where that is
+            no number.
+        resample
+            None returns pixels of the level. ``"nearest"``, ``"linear"`` and ``"area"`` resample
+            them onto a regular grid along the axes of the region's space, rotated and sheared
+            regions included; ``"area"`` is the mean of what a pixel covers, for grids coarser than
+            the level.
+        grid_shape
+            Shape of that grid, rows before columns; it fills the region exactly.
+        spacing
+            Pixel size of that grid in the region's space: one number, or (x, y) or (x, y, z). The
+            grid begins at (x0, y0) and may hang over (x1, y1). By default, that of the level.
+
+        Returns
+        -------
+        The pixels, and the transform from their edges to the region's space.
 
         Raises
         ------
         InvalidInputError
-            If the region is empty, not finite or outside the image.
+            If the region is empty, not finite, reversed, or outside the image with nothing to pad
+            it with; if axes do not fit each other, or a transform has no inverse.
+        UnknownNameError, OutOfRangeError
+            If there is no such level or channel.
         """
         return read_spatial_region(
             self,
@@ -375,6 +422,13 @@ class MultiscaleImage(LevelStack):
             channel_coords=channel_coords,
             region_transform=region_transform,
             region_coord_space=region_coord_space,
+            result_order=result_order,
+            data_axis_order=data_axis_order,
+            pad=pad,
+            mask_geometry=mask_geometry,
+            resample=resample,
+            grid_shape=grid_shape,
+            spacing=spacing,
         )
 
     def read_at(
