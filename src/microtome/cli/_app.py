@@ -23,6 +23,8 @@ app = App(
     result_action="return_value",
 )
 app.meta.group_parameters = app.group_parameters
+# An interrupt shall be told like any other end.
+app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False
 
 for verb in (info, ingest, mask, tile, stats, predict, report, conformance, demo):
     app.command(verb)

@@ -3,8 +3,8 @@
 `ingest`, `mask`, `tile` and `stats` fill it, datasets such as `HEImagingDataset` read it.
 """
 
-from ._dataset import BaseImagingDataset
 from ._brightfield import HEImagingDataset, SingleIHCImagingDataset
+from ._dataset import BaseImagingDataset
 from ._info import CohortInfo, ImageInfo, LevelInfo, info
 from ._ingest import ingest
 from ._layout import CohortLayout, check_tissue_id

@@ -11,8 +11,7 @@ from microtome.image import MultiscaleImage
 from microtome.sources import open_image
 
 from ._layout import CohortLayout
-from ._tables import read_tissues
-from ._tiles import tile_statistics
+from ._tables import read_parquet, read_tissues
 
 __all__ = ["CohortInfo", "ImageInfo", "LevelInfo", "info"]
 
@@ -165,14 +164,15 @@ def _cohort_info(layout: CohortLayout) -> CohortInfo:
     tilings: list[dict[str, Any]] = []
     for resolution in layout.resolutions():
         for strategy, size in layout.tilings(resolution):
-            rows = tile_statistics(layout, resolution, strategy, size)
+            path = layout.tile_coordinates(resolution, strategy, size)
+            counts = read_parquet(path, ["tissue_id"])["tissue_id"].value_counts().to_pylist()
             tilings.append(
                 {
                     "resolution": resolution.directory,
                     "strategy": strategy,
                     "size": size,
-                    "tissues": len(rows),
-                    "tiles": sum(int(row["num_tiles"]) for row in rows),
+                    "tissues": len(counts),
+                    "tiles": sum(int(row["counts"]) for row in counts),
                 }
             )
     return CohortInfo(

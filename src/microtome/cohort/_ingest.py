@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from microtome.coordinates import Mpp, Resolution
-from microtome.errors import ExistsError, InvalidInputError
+from microtome.errors import ExistsError, InvalidInputError, MicrotomeError
 from microtome.image import MultiscaleImage, begin_image, blocks_of, channel_indices
 from microtome.progress import Progress, silent
 from microtome.sources import open_image
@@ -20,7 +22,7 @@ from microtome.storage import Codec, image_layout
 from ._fingerprint import fingerprint
 from ._layout import CohortLayout, check_tissue_id
 from ._modality import Modality, parse_modality
-from ._tables import add_tissue, add_to_panel
+from ._tables import add_tissue, add_to_panel, channel_order
 
 __all__ = ["ingest"]
 
@@ -107,69 +109,147 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
     target = Resolution.parse(resolution)
     image = open_image(source, mpp=mpp, axes=axes, channel_names=channel_names)
     own = image.require_mpp()
-    channels = _channels(image, kind)
+    _verify_flat(image)
+    channels = _channels(image, kind, channel_names)
     if not upsample and max(own.y / target.mpp[0], own.x / target.mpp[1]) > _FINER:
         msg = (
             f"{image.uri} has {own}, coarser than the resolution {target} um asked for: pixels would be "
             f"invented. Use a coarser --resolution, or allow it with --upsample (upsample=True)"
         )
         raise InvalidInputError(msg)
+    before = _Before.of(cohort)
     layout = CohortLayout.open_or_create(cohort)
-    digest = fingerprint(source if not isinstance(source, MultiscaleImage) else _pixels_of(source))
-    settings = {
-        "sha256": digest,
-        "mpp": [own.y, own.x],
-        "resolution": target.directory,
-        "channels": channels,
-        "codec": codec,
-    }
-    path = layout.image(kind, target, tissue_id)
-    there = MultiscaleImage.open(path) if MultiscaleImage.exists(path) else None
-    made = there.metadata.get("microtome", {}).get("ingest") if there is not None else None
-    if there is not None and made != settings and not overwrite:
-        msg = (
-            f"{path} was made from another source or with other settings; replace it with --overwrite "
-            "(overwrite=True), or use another tissue id"
-        )
-        raise ExistsError(msg)
-    order = (
-        add_to_panel(layout, kind, tissue_id, channels) if kind.kind == "multiplex" else channels
-    )
-    if there is None or made != settings:
-        _write(
-            image,
-            path,
-            target,
-            order,
-            settings,
-            codec=codec,
-            overwrite=overwrite,
-            progress=progress,
-        )
-    else:
-        _log.info("%s is there already, made from the same source", path)
-    base = image.level(0)
-    add_tissue(
-        layout,
-        {
-            "tissue_id": tissue_id,
-            "dataset": layout.root.resolve().name,
-            "patient_id": patient_id,
-            "specimen_id": specimen_id,
-            "modality": kind.name,
-            "split": split,
-            "mpp": float(np.sqrt(own.y * own.x)),
-            "mpp_source": own.source,
-            "width": base.width,
-            "height": base.height,
-            "source": image.uri,
+    try:
+        digest = fingerprint(_pixels_of(source) if isinstance(source, MultiscaleImage) else source)
+        settings = {
             "sha256": digest,
-        },
-    )
-    return MultiscaleImage.open(path)
+            "mpp": [own.y, own.x],
+            "resolution": target.directory,
+            "channels": channels,
+            "codec": codec,
+        }
+        job = _Job(image, layout, kind, target, tissue_id, settings)
+        job.verify_free(overwrite=overwrite)
+        job.fill(progress)
+        base = image.level(0)
+        add_tissue(
+            layout,
+            {
+                "tissue_id": tissue_id,
+                "dataset": layout.root.resolve().name,
+                "patient_id": patient_id,
+                "specimen_id": specimen_id,
+                "modality": kind.name,
+                "split": split,
+                "mpp": float(np.sqrt(own.y * own.x)),
+                "mpp_source": own.source,
+                "width": base.width,
+                "height": base.height,
+                "source": image.uri,
+                "sha256": digest,
+            },
+        )
+    except Exception:
+        # A full disk must not leave an empty cohort where there was none. After an interrupt, which
+        # is no Exception, writes may still be going on.
+        before.restore(layout)
+        raise
+    return MultiscaleImage.open(job.path)
 
 
-def _channels(image: MultiscaleImage, modality: Modality) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What was at a cohort's place before a job began."""
+
+    directory: bool
+    cohort: bool
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> _Before:
+        layout = CohortLayout(Path(path))
+        return cls(layout.root.is_dir(), layout.manifest.is_file() or layout.tissues.is_file())
+
+    def restore(self, layout: CohortLayout) -> None:
+        """Undo the beginning of a cohort that nothing came into."""
+        if not self.cohort:
+            with contextlib.suppress(MicrotomeError, OSError):
+                layout.withdraw(keep_root=self.directory)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One image to write into a cohort.
+
+    Parameters
+    ----------
+    image
+        The source.
+    layout, modality, resolution, tissue_id
+        Where it goes.
+    settings
+        What the stored image depends on; kept with it.
+    """
+
+    image: MultiscaleImage
+    layout: CohortLayout
+    modality: Modality
+    resolution: Resolution
+    tissue_id: str
+    settings: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """Where the image goes."""
+        return self.layout.image(self.modality, self.resolution, self.tissue_id)
+
+    def verify_free(self, *, overwrite: bool) -> None:
+        """Refuse to replace what was made from something else."""
+        if not overwrite and MultiscaleImage.exists(self.path) and not self._is_made(None):
+            msg = (
+                f"{self.path} was made from another source or with other settings; replace it with "
+                "--overwrite (overwrite=True), or use another tissue id"
+            )
+            raise ExistsError(msg)
+
+    def fill(self, progress: Progress) -> None:
+        """Write the image unless it is there, and only then note its channels."""
+        channels: list[str] = self.settings["channels"]
+        if self.modality.kind != "multiplex":
+            self._write_unless_made(channels, progress)
+            return
+        order = channel_order(self.layout, self.modality, channels)
+        while True:
+            self._write_unless_made(order, progress)
+            stored = order
+            order = add_to_panel(self.layout, self.modality, self.tissue_id, stored)
+            if order == stored:
+                return
+            _log.info("the panel of %s has grown meanwhile; writing once more", self.modality)
+
+    def _is_made(self, order: Sequence[str] | None) -> bool:
+        """Whether the image is there, made with the same settings and in this order of planes."""
+        if not MultiscaleImage.exists(self.path):
+            return False
+        there = MultiscaleImage.open(self.path)
+        same = there.metadata.get("microtome", {}).get("ingest") == self.settings
+        return same and (order is None or list(there.channel_names or ()) == list(order))
+
+    def _write_unless_made(self, order: Sequence[str], progress: Progress) -> None:
+        if self._is_made(order):
+            _log.info("%s is there already, made from the same source", self.path)
+        else:
+            _write(self.image, self.path, self.resolution, order, self.settings, progress)
+
+
+def _verify_flat(image: MultiscaleImage) -> None:
+    sizes = dict(zip(image.axes, image.level_shape(0), strict=True))
+    deep = {axis: size for axis, size in sizes.items() if axis in "tz" and size > 1}
+    if deep:
+        msg = f"{image.uri} has axes {image.axes} of {image.level_shape(0)}; a cohort holds single planes"
+        raise InvalidInputError(msg)
+
+
+def _channels(image: MultiscaleImage, modality: Modality, given: Sequence[str] | None) -> list[str]:
     """Return the names of the channels to store, checked against the modality."""
     if modality.kind == "brightfield":
         if not image.has_channel_axis or image.nchannels != _RGB or image.dtype != np.uint8:
@@ -177,6 +257,8 @@ def _channels(image: MultiscaleImage, modality: Modality) -> list[str]:
             raise InvalidInputError(msg)
         return ["red", "green", "blue"]
     names = image.channel_names
+    if not image.has_channel_axis and given is not None and len(given) == 1:
+        names = tuple(given)
     # A source without names numbers its channels; a panel of numbers would join by accident.
     if names is None or names == tuple(f"channel {i}" for i in range(len(names))):
         msg = (
@@ -197,9 +279,6 @@ def _write(
     resolution: Resolution,
     order: Sequence[str],
     settings: dict[str, Any],
-    *,
-    codec: Codec,
-    overwrite: bool,
     progress: Progress,
 ) -> None:
     own = image.require_mpp()
@@ -214,8 +293,9 @@ def _write(
         axes="cyx",
         channel_names=order,
         mpp=target,
-        layout=image_layout("cyx", shape, codec=codec),
-        overwrite=overwrite,
+        layout=image_layout("cyx", shape, codec=settings["codec"]),
+        # What may not be replaced was refused before.
+        overwrite=True,
         rgb=list(order) == ["red", "green", "blue"],
         metadata={
             "microtome": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from microtome.coordinates import Resolution
-from microtome.errors import FormatError, InvalidInputError, NotFoundError
-from microtome.storage import is_group, replace_file, storage_errors
+from microtome.errors import FormatError, InvalidInputError, MicrotomeError, NotFoundError
+from microtome.storage import locked, replace_file, storage_errors
 
 from ._modality import Modality, parse_modality
 
-__all__ = ["CohortLayout", "check_tissue_id"]
+__all__ = ["CohortLayout", "check_tissue_id", "is_written", "sweep"]
 
 FORMAT = "microtome-cohort"
 FORMAT_VERSION = 1
+_LOCK = ".cohort.lock"
 
-_TISSUE_ID = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")
+_TISSUE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LONGEST_ID = 200
 
 
@@ -34,7 +36,7 @@ def check_tissue_id(tissue_id: str) -> str:
         If it has anything but letters, digits, ``.``, ``_`` and ``-``, begins with ``.`` or
         ``-``, or is longer than 200 characters.
     """
-    if not _TISSUE_ID.match(tissue_id) or len(tissue_id) > _LONGEST_ID:
+    if not _TISSUE_ID.fullmatch(tissue_id) or len(tissue_id) > _LONGEST_ID:
         msg = (
             f"tissue id {tissue_id!r} becomes part of a path: use letters, digits, '.', '_' and '-' "
             f"only, not beginning with '.' or '-', at most {_LONGEST_ID} characters"
@@ -87,22 +89,61 @@ class CohortLayout:
             If there is something else, which is left as it is.
         """
         layout = cls(Path(path))
-        if layout.root.exists():
+        if os.path.lexists(layout.root):
             if not layout.root.is_dir():
                 msg = f"{path} is a file, not a cohort directory"
                 raise FormatError(msg)
-            if any(layout.root.iterdir()):
+            if any(not _is_beginning(entry.name) for entry in layout.root.iterdir()):
                 return cls.open(path)
+        there = layout.root.is_dir()
         with storage_errors(layout.root):
             layout.root.mkdir(parents=True, exist_ok=True)
+        try:
+            with locked(layout.lock, what=f"the cohort {layout.root}"):
+                layout.write_manifest()
+        except Exception:
+            with contextlib.suppress(MicrotomeError, OSError):
+                layout.withdraw(keep_root=there)
+            raise
+        return layout
+
+    def write_manifest(self) -> None:
+        """Write cohort.json unless the cohort has begun; under the cohort's lock."""
+        if self.manifest.is_file() or self.tissues.is_file():
+            return
         manifest = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "created_with": f"microtome {version('microtome')}",
         }
-        with replace_file(layout.manifest) as temporary:
+        sweep(self.manifest)
+        with replace_file(self.manifest) as temporary:
             temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        return layout
+
+    def withdraw(self, *, keep_root: bool) -> None:
+        """Undo the beginning of a cohort into which nothing came; leaves any other as it is.
+
+        Parameters
+        ----------
+        keep_root
+            Leave the empty directory.
+        """
+        with locked(self.lock, what=f"the cohort {self.root}"):
+            mine = {self.manifest, self.lock}
+            entries = list(self.root.rglob("*"))
+            if any(not entry.is_dir() and entry not in mine for entry in entries):
+                return
+            for entry in sorted(entries, reverse=True):
+                with contextlib.suppress(OSError):  # another process is filling it now
+                    if entry.is_dir():
+                        entry.rmdir()
+            if set(self.root.iterdir()) - mine:
+                return
+            self.manifest.unlink(missing_ok=True)
+            self.lock.unlink(missing_ok=True)
+        if not keep_root:
+            with contextlib.suppress(OSError):
+                self.root.rmdir()
 
     def read_manifest(self) -> dict[str, Any]:
         """Return the content of cohort.json; empty for a foreign cohort.
@@ -135,7 +176,7 @@ class CohortLayout:
     @property
     def lock(self) -> Path:
         """The lock file of whoever changes tables."""
-        return self.root / ".cohort.lock"
+        return self.root / _LOCK
 
     @property
     def tissues(self) -> Path:
@@ -167,7 +208,7 @@ class CohortLayout:
         base = self.root / "segmentations" / resolution.directory / "tissue_masks"
         labels = base / f"{check_tissue_id(tissue_id)}.ome.zarr"
         archive = base / f"{tissue_id}.npz"
-        return archive if archive.is_file() and not is_group(labels) else labels
+        return archive if archive.is_file() and not is_written(labels) else labels
 
     def tile_coordinates(self, resolution: Resolution, strategy: str, size: str) -> Path:
         """Return the table of tiles of a strategy and size."""
@@ -193,11 +234,11 @@ class CohortLayout:
         """Return the modalities that have images."""
         found = {
             path.parents[1].relative_to(self.root).as_posix()
-            for path in self.root.glob("**/*mpp/images")
-            if path.is_dir()
+            for pattern in ("*/*mpp/images", "ihc/*/*mpp/images")
+            for path in self.root.glob(pattern)
+            if _holds_images(path)
         }
-        names = [name.removeprefix("ihc/") for name in sorted(found) if name.count("/") <= 1]
-        return [parse_modality(name) for name in names]
+        return [parse_modality(name.removeprefix("ihc/")) for name in sorted(found)]
 
     def resolutions(self, modality: Modality | None = None) -> list[Resolution]:
         """Return the resolutions that have images, finest first."""
@@ -206,6 +247,7 @@ class CohortLayout:
             Resolution.parse(path.parent.name)
             for one in chosen
             for path in (self.root / one.canonical_dir).glob("*mpp/images")
+            if _holds_images(path)
         }
         return sorted(found, key=lambda r: r.mpp)
 
@@ -237,10 +279,36 @@ class CohortLayout:
         return self.root / "tiling" / resolution.directory / _plain("tiling strategy", strategy)
 
 
+def is_written(image: Path) -> bool:
+    """Whether an OME-Zarr directory is complete: without its root it is what a killed writer left."""
+    return (image / "zarr.json").is_file() or (image / ".zgroup").is_file()
+
+
+def sweep(target: Path) -> None:
+    """Remove what killed writers of a file left beside it; under the lock that they held."""
+    # No glob: a name may hold [, * or ?.
+    for entry in target.parent.iterdir() if target.parent.is_dir() else ():
+        if entry.name.startswith(f".{target.name}.") and entry.name.endswith(".partial"):
+            entry.unlink(missing_ok=True)
+
+
+def _is_beginning(name: str) -> bool:
+    """Whether a file belongs to a cohort that is being begun, or whose beginning was cut short."""
+    return name == _LOCK or (name.startswith(".cohort.json.") and name.endswith(".partial"))
+
+
+def _holds_images(directory: Path) -> bool:
+    # What a failed ingest leaves is empty, what a running one is at is hidden.
+    return directory.is_dir() and any(
+        not entry.name.startswith(".") for entry in directory.iterdir()
+    )
+
+
 def _plain(what: str, name: str) -> str:
-    if not _TISSUE_ID.match(name):
+    if not _TISSUE_ID.fullmatch(name) or len(name) > _LONGEST_ID:
         msg = (
-            f"a {what} becomes part of a path: letters, digits, '.', '_' and '-' only, got {name!r}"
+            f"a {what} becomes part of a path: letters, digits, '.', '_' and '-' only, at most "
+            f"{_LONGEST_ID}, got {name!r}"
         )
         raise InvalidInputError(msg)
     return name

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.coordinates import Mpp, Resolution
-from microtome.errors import ExistsError, FormatError, InvalidInputError, NotFoundError
+from microtome.errors import ExistsError, FormatError, NotFoundError
 from microtome.image import MultiscaleImage, begin_image, blocks_of
 from microtome.progress import Progress, silent
 from microtome.segmentation import detect_tissue
 from microtome.sources import image_from_array
 
-from ._layout import CohortLayout
+from ._layout import CohortLayout, is_written
 from ._modality import Modality, parse_modality
 from ._tables import read_tissues
 
@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 # Glands and vessels are tens of micrometres: 8 um a pixel keeps their outline and is 1/256 of the
 # work at 0.5 um.
 _COARSE = 8.0
+# Pixels of a mask that are held at a time.
+_BLOCK = 2048
 _KINDS = {"brightfield": 0, "multiplex": 1}
 
 
@@ -81,11 +83,12 @@ def mask(
     shares: dict[str, float] = {}
     for done, (tissue_id, modalities) in enumerate(chosen.items(), start=1):
         path = layout.tissue_mask(target, tissue_id)
-        if path.exists() and not overwrite:
+        if _is_there(path) and not overwrite:
             _log.info("%s is there already", path)
         else:
             image = MultiscaleImage.open(layout.image(modalities[0], target, tissue_id))
-            _store(_detect(image, method, modalities[0]), image, layout, target, tissue_id, modalities[0])
+            found = _detect(image, method, modalities[0])
+            _store(found, image, path, tissue_id, modalities[0])
         shares[tissue_id] = _share(open_tissue_mask(layout, target, tissue_id))
         progress("mask", done, len(chosen))
     return shares
@@ -114,7 +117,7 @@ def tissues_with_images(
     Raises
     ------
     NotFoundError
-        If a row of the table has no image at this resolution, or none was found at all.
+        If a row of the table has no image at any resolution, or none was found at this one.
     """
     wanted = {m.name for m in modalities} if modalities is not None else None
     found: dict[str, list[Modality]] = {}
@@ -127,7 +130,12 @@ def tissues_with_images(
             continue
         if not layout.images(kind, resolution).is_dir():
             continue
-        if not layout.image(kind, resolution, tissue_id).exists():
+        if not is_written(layout.image(kind, resolution, tissue_id)):
+            others = [r for r in layout.resolutions(kind) if r != resolution]
+            if any(is_written(layout.image(kind, r, tissue_id)) for r in others):
+                # The table does not say at which resolution a tissue was ingested.
+                _log.info("tissue %r is imaged as %s at another resolution", tissue_id, kind)
+                continue
             msg = f"{layout.tissues} lists tissue {tissue_id!r} as {kind}, but {layout.image(kind, resolution, tissue_id)} is missing"
             raise NotFoundError(msg)
         found.setdefault(tissue_id, []).append(kind)
@@ -155,7 +163,7 @@ def open_tissue_mask(
         If the `.npz` is damaged, holds no array "mask", or holds pickled objects.
     """
     path = layout.tissue_mask(resolution, tissue_id)
-    if not path.exists():
+    if not _is_there(path):
         msg = f"tissue {tissue_id!r} has no tissue mask ({path}); make one with `microtome mask {layout.root}`"
         raise NotFoundError(msg)
     if path.suffix == ".npz":
@@ -204,24 +212,25 @@ def _detect(
     own = image.require_mpp()
     coarse = Mpp(max(_COARSE, own.y), max(_COARSE, own.x), own.source)
     pixels = image.read_at(mpp=coarse)
-    found = detect_tissue(
-        pixels, method=method, mpp=(coarse.y, coarse.x), kind=modality.kind
-    )
+    found = detect_tissue(pixels, method=method, mpp=(coarse.y, coarse.x), kind=modality.kind)
     return found, coarse
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a mask; a directory whose writer was killed just before the end is none."""
+    return path.is_file() if path.suffix == ".npz" else is_written(path)
 
 
 def _store(
     found: tuple[NDArray[np.bool_], Mpp],
     image: MultiscaleImage,
-    layout: CohortLayout,
-    resolution: Resolution,
+    path: Path,
     tissue_id: str,
     modality: Modality,
 ) -> None:
     tissue, coarse = found
-    path = layout.tissue_mask(resolution, tissue_id)
     if path.suffix == ".npz":
-        msg = f"{path} was made by another tool; remove it first"
+        msg = f"the mask of tissue {tissue_id!r}, {path}, was made by another tool; remove it first"
         raise ExistsError(msg)
     own, base = image.require_mpp(), image.level(0)
     labels = image_from_array(tissue.astype(np.uint8), axes="yx", mpp=coarse)
@@ -238,14 +247,16 @@ def _store(
     ) as made:
         level = made.level(0)
         # Block by block: at full size a mask of a slide may not fit in memory.
-        for y, x in blocks_of(level.shape, (2048, 2048)):
+        for y, x in blocks_of(level.shape, (_BLOCK, _BLOCK)):
             level[slice(*y), slice(*x)] = labels.read_grid(own, y, x, interpolation="nearest")
         made.build_levels()
 
 
 def _share(labels: MultiscaleImage) -> float:
-    pixels = labels.level(labels.level_count - 1)[...]
-    if pixels.size == 0:  # pragma: no cover - an image has pixels
-        msg = f"{labels.uri} is empty"
-        raise InvalidInputError(msg)
-    return float((pixels != 0).mean())
+    """Return the share of pixels that are tissue, counted at full size."""
+    level = labels.level(0)
+    inside = sum(
+        int(np.count_nonzero(labels.read(0, y, x)))
+        for y, x in blocks_of((level.height, level.width), (_BLOCK, _BLOCK))
+    )
+    return inside / (level.height * level.width)

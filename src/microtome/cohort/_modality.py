@@ -27,7 +27,7 @@ ModalityKind = Literal["brightfield", "multiplex"]
 """`brightfield`: red, green and blue of transmitted light. `multiplex`: one channel a marker,
 with a panel that tissues may have measured in part."""
 
-_MARKER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+_MARKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class IHCModality(Modality):
 
     def __init__(self, name: str) -> None:
         marker = name.removeprefix("ihc_")
-        if not _MARKER.match(marker):
+        if not _MARKER.fullmatch(marker):
             msg = f"an IHC marker is letters, digits, '.', '_' and '-', got {marker!r}"
             raise InvalidInputError(msg)
         object.__setattr__(self, "name", f"ihc_{marker}")
@@ -167,8 +167,8 @@ def register_modality(modality: Modality) -> None:
         modality.name in _REGISTRY
         or modality.name.startswith("ihc")
         or modality.canonical_dir in taken | {"metadata", "segmentations", "tiling", "predictions"}
-        or not _MARKER.match(modality.name)
-        or not _MARKER.match(modality.canonical_dir)
+        or not _MARKER.fullmatch(modality.name)
+        or not _MARKER.fullmatch(modality.canonical_dir)
     ):
         msg = f"{modality!r} cannot be registered: its name or directory is taken or no plain name"
         raise InvalidInputError(msg)

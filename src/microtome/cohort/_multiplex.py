@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from microtome.coordinates import Resolution
 from microtome.errors import FormatError, InvalidInputError, UnknownNameError
 from microtome.standardize import (
+    Level,
     StandardizationSpec,
     Standardizer,
     StatisticsTables,
@@ -80,6 +81,8 @@ class MultiplexImagingDataset(BaseImagingDataset):
         Which channels tiles have.
     channels
         Only these, in this order: for batches over tissues that measured different ones.
+    stats_level
+        Level of the means and standard deviations; needed only where the tables have both.
     use_mean_std
         Whether means are subtracted and divided by standard deviations.
     disable_quantile_mask
@@ -106,6 +109,7 @@ class MultiplexImagingDataset(BaseImagingDataset):
         split: str | None = None,
         kind: ChannelKind = "complete",
         channels: Sequence[str] | None = None,
+        stats_level: Level | None = None,
         use_mean_std: bool = True,
         disable_quantile_mask: bool = False,
     ) -> None:
@@ -145,7 +149,9 @@ class MultiplexImagingDataset(BaseImagingDataset):
         self._tables = (
             StatisticsTables.read(
                 self.layout.standardization(self.modality, self.resolution)
-                / str(self.standardization)
+                / str(self.standardization),
+                quantile_level=self.standardization.quantile_level,
+                stats_level=stats_level,
             )
             if self.standardization.needs_statistics
             else None

@@ -12,14 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from microtome.errors import FormatError, NotFoundError, UnknownNameError
+from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
 from microtome.storage import locked, replace_file
 
-from ._layout import CohortLayout
+from ._layout import CohortLayout, sweep
 from ._modality import Modality
 
 __all__ = [
@@ -94,7 +95,8 @@ def read_parquet(path: Path, required: Sequence[str]) -> pa.Table:
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write a table in one step."""
+    """Write a table in one step; under the cohort's lock."""
+    sweep(path)
     with replace_file(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
@@ -138,6 +140,8 @@ def tissue_row(layout: CohortLayout, tissue_id: str, modality: Modality) -> dict
 def add_tissue(layout: CohortLayout, row: Mapping[str, Any]) -> None:
     """Add or replace the row of a (tissue_id, modality)."""
     with locked(layout.lock, what=f"the cohort {layout.root}"):
+        # Another process may have begun the cohort, failed, and undone that.
+        layout.write_manifest()
         table = read_tissues(layout)
         same = pc.and_(
             pc.equal(table["tissue_id"].cast(pa.string()), row["tissue_id"]),
@@ -150,11 +154,26 @@ def add_tissue(layout: CohortLayout, row: Mapping[str, Any]) -> None:
         }
         fields = {field.name: field.type for field in [*TISSUES_SCHEMA, *table.schema]}
         new = pa.table(
-            {name: pa.array([known.get(name)], type=kind) for name, kind in fields.items()}
+            {
+                name: _column(layout.tissues, name, known.get(name), kind)
+                for name, kind in fields.items()
+            }
         )
         rest = table.filter(pc.invert(same))
         merged = pa.concat_tables([rest, new], promote_options="default")
         write_parquet(merged.replace_schema_metadata(None), layout.tissues)
+
+
+def _column(path: Path, name: str, value: Any, kind: pa.DataType) -> pa.Array:
+    """Return a column of one value, of the type that the column has in a table made elsewhere."""
+    try:
+        return pa.array([value], type=kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        try:
+            return pa.array([value]).cast(kind)
+        except (pa.ArrowException, ValueError):
+            msg = f"{path}: column {name!r} holds {kind}, which {value!r} is not"
+            raise InvalidInputError(msg) from error
 
 
 def panel(layout: CohortLayout, modality: Modality) -> pa.Table:
@@ -178,10 +197,7 @@ def measured_channels(layout: CohortLayout, modality: Modality, tissue_id: str) 
     """
     path = layout.channels_per_tissue(modality)
     table = read_parquet(path, [])
-    column = next((c for c in ("tissue_id", "__index_level_0__") if c in table.column_names), None)
-    if column is None:
-        msg = f"{path} has no column or index 'tissue_id'"
-        raise FormatError(msg)
+    column = _index_column(path, table)
     rows = table.filter(pc.equal(table[column].cast(pa.string()), tissue_id)).to_pylist()
     if len(rows) != 1:
         msg = f"{path} has {len(rows)} rows for tissue {tissue_id!r}, needs one"
@@ -192,6 +208,24 @@ def measured_channels(layout: CohortLayout, modality: Modality, tissue_id: str) 
         msg = f"{path} lacks the panel's channels {missing}"
         raise FormatError(msg)
     return [name for name in names if rows[0][name]]
+
+
+def _index_column(path: Path, table: pa.Table) -> str:
+    """Return the column with the tissue ids, pandas' unnamed index included."""
+    for column in ("tissue_id", "__index_level_0__"):
+        if column in table.column_names:
+            return column
+    msg = f"{path} has no column or index 'tissue_id'"
+    raise FormatError(msg)
+
+
+def channel_order(layout: CohortLayout, modality: Modality, channels: Sequence[str]) -> list[str]:
+    """Return channels in panel order, in which an image must store its planes; new ones last."""
+    known: list[str] = []
+    if layout.channels(modality).is_file():
+        known = panel(layout, modality)["channel_name"].to_pylist()
+    mine = set(channels)
+    return [c for c in known if c in mine] + [c for c in channels if c not in known]
 
 
 def add_to_panel(
@@ -239,9 +273,13 @@ def add_to_panel(
 
 def _note_measured(path: Path, names: Sequence[str], tissue_id: str, measured: set[str]) -> None:
     rows: list[dict[str, Any]] = []
+    others: dict[str, pa.DataType] = {}
     if path.is_file():
         table = read_parquet(path, [])
-        index = "tissue_id" if "tissue_id" in table.column_names else "__index_level_0__"
+        index = _index_column(path, table)
+        others = {
+            field.name: field.type for field in table.schema if field.name not in {index, *names}
+        }
         rows = [
             {**row, "tissue_id": row[index]} for row in table.to_pylist() if row[index] != tissue_id
         ]
@@ -250,6 +288,8 @@ def _note_measured(path: Path, names: Sequence[str], tissue_id: str, measured: s
     for name in names:
         # A tissue that was there before a channel joined the panel did not measure it.
         columns[name] = pa.array([bool(row.get(name, False)) for row in rows], pa.bool_())
+    for name, kind in others.items():
+        columns[name] = pa.array([row.get(name) for row in rows], kind)
     # pandas, and so spora_io, shall find the tissues in the index. It opens a file with an index
     # only where every column is described.
     note = {
@@ -260,11 +300,22 @@ def _note_measured(path: Path, names: Sequence[str], tissue_id: str, measured: s
         "columns": [
             _pandas_column("tissue_id", "unicode", "object"),
             *(_pandas_column(name, "bool", "bool") for name in names),
+            *(_pandas_column(name, *_pandas_types(kind)) for name, kind in others.items()),
         ],
         "pandas_version": "2.0.0",
     }
     table = pa.table(columns).replace_schema_metadata({"pandas": json.dumps(note)})
     write_parquet(table, path)
+
+
+def _pandas_types(kind: pa.DataType) -> tuple[str, str]:
+    """Return what pandas' metadata call a type, and the type of numpy that holds it."""
+    if pa.types.is_boolean(kind):
+        return "bool", "bool"
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        name = str(np.dtype(kind.to_pandas_dtype()))
+        return name, name
+    return "unicode", "object"
 
 
 def _pandas_column(name: str | None, pandas_type: str, numpy_type: str) -> dict[str, Any]:

@@ -99,7 +99,9 @@ def tile(  # noqa: PLR0913 - the seed's parameters
             f"{path} exists; replace it with --overwrite (overwrite=True) or name another strategy"
         )
         raise ExistsError(msg)
-    step = stride or (tuple(max(1, s // 2) for s in size) if method == "cover" else None)
+    step = stride
+    if step is None and method == "cover":
+        step = (max(1, size[0] // 2), max(1, size[1] // 2))
     chosen = tissues_with_images(layout, target, tissues=tissues)
     tables: list[TileTable] = []
     stats: dict[str, TileStats] = {}
