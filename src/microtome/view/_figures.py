@@ -359,7 +359,7 @@ def _scale_bar(ax: Axes, frame: Frame) -> None:
     ax.annotate(
         f"{length:g} µm",
         (x + length / 2, y),
-        (0, 5),
+        (0, 0.5 * size),
         textcoords="offset points",
         ha="center",
         fontsize=size,
