@@ -252,6 +252,12 @@ def test_regions_that_no_memory_holds(image):
         image.read_spatial_region(0, (0, 0, 1e200, 1), region_transform=huge)
 
 
+def test_a_box_however_small_lies_in_a_pixel(image):
+    for low, high, pixel in [(5, 5 + 1e-9, 5), (5 - 1e-9, 5 + 1e-9, 5), (5.3, 5.3 + 1e-12, 5)]:
+        read = image.read_spatial_region(0, (low, low, high, high))
+        np.testing.assert_array_equal(read.data, BASE[:, pixel : pixel + 1, pixel : pixel + 1])
+
+
 # ------------------------------------------------------------------ geometries
 
 

@@ -336,6 +336,16 @@ def test_outside_the_image(image):
     assert not read.data[:, :, 6:].any()
 
 
+@pytest.mark.parametrize("method", ["nearest", "linear"])
+def test_an_image_ends_before_its_last_edge(image, method):
+    # Centres on the edges of pixels: the left edge of the image is in it, the right one is not.
+    read = image.read_spatial_region(
+        0, (-1.5, 10, 47.5, 11), resample=method, spacing=1, pad=-1, channel_coords=0
+    )
+    inside = read.data[0, 0] >= 0
+    np.testing.assert_array_equal(np.flatnonzero(inside), np.arange(1, 47))
+
+
 @pytest.mark.parametrize("pad", ["edge", "reflect"])
 def test_the_image_goes_on_outside(image, pad):
     there = turned(15, shift=(5, 5))

@@ -74,7 +74,7 @@ class _Weights:
         count, width = self.index.shape
         starts = np.arange(0, count * width + 1, width)
         entries = self.weight.ravel(), self.index.ravel(), starts
-        matrix = csr_array(entries, (count, size), copy=True)
+        matrix = csr_array(entries, (count, size))
         matrix.eliminate_zeros()  # NaN or infinity times a place that is not used would be NaN
         return matrix
 
