@@ -515,3 +515,22 @@ def test_a_real_slide_goes_through(shared_data, tmp_path):
     made = predict(unchanged, image, tmp_path / "p")
     np.testing.assert_array_equal(made["level0"][...], image.level(0)[...])
     assert made.level(0).scale[-2:] == image.level(0).scale[-2:]
+
+
+def test_an_image_is_whatever_can_be_opened(tmp_path):
+    import tifffile
+
+    pixels = np.random.default_rng(5).integers(0, 255, (3, 97, 61), dtype=np.uint8)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        pixels,
+        photometric="minisblack",
+        planarconfig="separate",
+        resolution=(20000, 20000),
+        resolutionunit="CENTIMETER",
+    )
+    with predict(
+        lambda batch: batch, tmp_path / "a.tif", tmp_path / "out.ome.zarr", tile_size=32, overlap=5
+    ) as made:
+        np.testing.assert_array_equal(made["level0"][...], pixels)
+        assert made.mpp is not None and made.mpp.x == 0.5

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from microtome.coordinates import (
-    CoordinateSpace,
-    CoordinateTransform,
     Mpp,
 )
 from microtome.errors import (
@@ -23,32 +17,19 @@ from microtome.errors import (
     NotFoundError,
 )
 from microtome.progress import Progress, silent
-from microtome.storage import read_group
+from microtome.storage import Place, StorageOptions, place_of, read_group
 
-from ._affine import Resampling
 from ._level import Level
-from ._levels import LevelStack
 from ._ngff import Kind, read_metadata
-from ._resample import Interpolation
-from ._resolved import best_level, grid_at, read_at, read_grid
-from ._spatial import (
-    Channels,
-    ResultOrder,
-    SpatialRead,
-    channel_indices,
-    read_spatial_region,
-)
-from ._window import Padding
+from ._reading import ReadableImage
 
 if TYPE_CHECKING:
-    from shapely.geometry.base import BaseGeometry
-
     from ._writer import ImageWriter
 
 __all__ = ["MultiscaleImage"]
 
 
-class MultiscaleImage(LevelStack):
+class MultiscaleImage(ReadableImage):
     """The levels of one picture, finest first, and where their pixels lie.
 
     It is the only thing that pixels are read from, whatever they are stored in. Users get one from
@@ -160,20 +141,31 @@ class MultiscaleImage(LevelStack):
         )
 
     @classmethod
-    def open(cls, uri: str | os.PathLike[str], mode: Literal["r"] = "r") -> MultiscaleImage:
+    def open(
+        cls,
+        uri: str | os.PathLike[str] | Place,
+        mode: Literal["r"] = "r",
+        *,
+        context: StorageOptions | None = None,
+    ) -> MultiscaleImage:
         """Open an OME-Zarr image for reading; nothing is ever written.
 
         Parameters
         ----------
         uri
-            Directory of the image, OME-Zarr 0.4, 0.5 or 0.6.
+            Where the image is, OME-Zarr 0.4, 0.5 or 0.6: a directory, a zip file (``.ozx``), or
+            an address ``s3://``, ``http://``, ``https://`` or ``memory://``.
         mode
             ``"r"``. Images are written once, by `create`, and not changed afterwards.
+        context
+            How remote stores are reached.
 
         Raises
         ------
         NotFoundError
             If there is no Zarr group.
+        StorageError
+            If the store cannot be reached.
         FormatError
             If it is not an image that can be read.
         NoResolutionError
@@ -184,10 +176,11 @@ class MultiscaleImage(LevelStack):
         if mode != "r":
             msg = f"mode must be 'r', got {mode!r}; use create to write a new image"
             raise InvalidInputError(msg)
-        found = read_image(Path(uri))
+        place = place_of(uri, context)
+        found = read_image(place)
         return cls(
             found.levels,
-            uri=str(Path(uri)),
+            uri=str(place),
             channel_names=found.channel_names,
             mpp=found.mpp,
             kind=found.kind,
@@ -196,10 +189,12 @@ class MultiscaleImage(LevelStack):
         )
 
     @classmethod
-    def exists(cls, uri: str | os.PathLike[str]) -> bool:
-        """Whether there is an OME-Zarr image at `uri`."""
+    def exists(
+        cls, uri: str | os.PathLike[str] | Place, *, context: StorageOptions | None = None
+    ) -> bool:
+        """Whether there is an OME-Zarr image at `uri`; parameters as for `open`."""
         try:
-            read_metadata(read_group(uri), where=str(uri))
+            read_metadata(read_group(place_of(uri, context)), where=str(uri))
         except (NotFoundError, ValueError):
             return False
         return True
@@ -289,211 +284,6 @@ class MultiscaleImage(LevelStack):
     def metadata(self) -> dict[str, Any]:
         """Further attributes, stored with the image."""
         return self._metadata
-
-    # -- pixels
-
-    def read(
-        self,
-        level: int | str,
-        y: tuple[int, int],
-        x: tuple[int, int],
-        *,
-        channels: Channels | None = None,
-    ) -> NDArray[Any]:
-        """Read whole pixels of a level.
-
-        Parameters
-        ----------
-        level
-            Index or key.
-        y, x
-            Half-open intervals inside the level.
-        channels
-            Channels by number or name; None for all. The channel axis stays.
-
-        Returns
-        -------
-        Pixels in the order of the axes.
-
-        Raises
-        ------
-        InvalidInputError
-            If an interval is not inside the level.
-        """
-        chosen = self.level(level)
-        box = [(0, size) for size in chosen.shape]
-        if not (0 <= y[0] <= y[1] <= chosen.height and 0 <= x[0] <= x[1] <= chosen.width):
-            msg = (
-                f"{self._uri}: rows {y} and columns {x} do not lie inside the {chosen.height} x "
-                f"{chosen.width} pixels of level {chosen.key!r}"
-            )
-            raise InvalidInputError(msg)
-        box[-2:] = [y, x]
-        if channels is None:
-            return chosen.array.read(tuple(box))
-        picked = channel_indices(channels, self._channel_names, self.nchannels)
-        if not self.has_channel_axis:
-            return chosen.array.read(tuple(box))
-        axis = self.axes.index("c")
-        low, high = min(picked, default=0), max(picked, default=-1) + 1
-        box[axis] = (low, high)
-        # One slice, then a selection in memory: fancy indexing in the engine costs far more.
-        within = np.asarray(picked, dtype=np.intp) - low
-        return np.take(chosen.array.read(tuple(box)), within, axis=axis)
-
-    def read_spatial_region(  # noqa: PLR0913 - the seed's arguments, and those that it lacks
-        self,
-        level: int | str,
-        region: Sequence[float] | BaseGeometry | None = None,
-        *,
-        channel_coords: Channels | None = None,
-        region_transform: CoordinateTransform | None = None,
-        region_coord_space: CoordinateSpace | None = None,
-        result_order: ResultOrder = "row-major",
-        data_axis_order: Sequence[str] | None = None,
-        pad: Padding = False,
-        mask_geometry: bool = False,
-        resample: Resampling | None = None,
-        grid_shape: Sequence[int] | None = None,
-        spacing: float | Sequence[float] | None = None,
-    ) -> SpatialRead:
-        """Read a region of one level.
-
-        Without `resample`, every pixel that the region's bounding box touches is read as it is.
-        Boxes are half-open: neighbours whose common edge is an edge of the level's pixels share
-        none and leave none out, and a pixel that the edge runs through is in both. (In tiledbsoma
-        both ends are inclusive, so that all neighbours overlap.)
-
-        Parameters
-        ----------
-        level
-            Index or key of the level.
-        region
-            Half-open box (x0, y0, x1, y1) in pixels of the reference level, or in the space that
-            `region_transform` starts from; (x0, y0, z0, x1, y1, z1) for an image with a z axis,
-            where four numbers mean all of z. Or a shapely geometry with an area. None for the
-            whole level.
-        channel_coords
-            Channels by number, name, list or slice; None for all. The channel axis stays.
-        region_transform
-            From the region's space to pixels of the reference level: (x, y), or (x, y, z). In an
-            image with a z axis, one that leads to (x, y) reads all of z.
-        region_coord_space
-            The region's space, where `region_transform` is given; named after its axes otherwise.
-        result_order
-            ``"column-major"`` returns the axes in the opposite order.
-        data_axis_order
-            Names of the image's axes in the order wanted, before `result_order` turns it about.
-        pad
-            What stands outside the image, so that a region always has the shape that it asks for:
-            a number, ``"edge"`` (the nearest pixel) or ``"reflect"`` (the mirror image). False
-            returns the part of the region that lies in the image; a resampled grid stays whole,
-            with 0 outside.
-        mask_geometry
-            Whether pixels whose centre lies outside the geometry become `pad`, or 0 where that is
-            no number.
-        resample
-            None returns pixels of the level. ``"nearest"``, ``"linear"`` and ``"area"`` resample
-            them onto a regular grid along the axes of the region's space, rotated and sheared
-            regions included; ``"area"`` is the mean of what a pixel covers, for grids coarser than
-            the level.
-        grid_shape
-            Shape of that grid, rows before columns; it fills the region exactly.
-        spacing
-            Pixel size of that grid in the region's space: one number, or (x, y) or (x, y, z). The
-            grid begins at (x0, y0) and may hang over (x1, y1). By default, that of the level.
-
-        Returns
-        -------
-        The pixels, and the transform from their edges to the region's space.
-
-        Raises
-        ------
-        InvalidInputError
-            If the region is empty, not finite, reversed, or outside the image with nothing to pad
-            it with; if axes do not fit each other, or a transform has no inverse.
-        UnknownNameError, OutOfRangeError
-            If there is no such level or channel.
-        """
-        return read_spatial_region(
-            self,
-            level,
-            region,
-            channel_coords=channel_coords,
-            region_transform=region_transform,
-            region_coord_space=region_coord_space,
-            result_order=result_order,
-            data_axis_order=data_axis_order,
-            pad=pad,
-            mask_geometry=mask_geometry,
-            resample=resample,
-            grid_shape=grid_shape,
-            spacing=spacing,
-        )
-
-    def read_at(
-        self,
-        *,
-        mpp: float | tuple[float, float] | Mpp,
-        region: Sequence[float] | None = None,
-        channels: Channels | None = None,
-        interpolation: Interpolation = "auto",
-    ) -> NDArray[Any]:
-        """Read at exactly a pixel size.
-
-        Parameters
-        ----------
-        mpp
-            Micrometres per pixel wanted: one number or (y, x).
-        region
-            Box (x0, y0, x1, y1) in micrometres from the image's top-left corner; None for all.
-            All pixels of the wanted grid that it touches are returned.
-        channels
-            Channels by number or name; None for all.
-        interpolation
-            How to resample, see `Interpolation`.
-
-        Returns
-        -------
-        Pixels in the order of the axes. A box read whole equals the mosaic of its pieces.
-
-        Raises
-        ------
-        NoResolutionError
-            If the image does not state its pixel size.
-        InvalidInputError
-            If the region is empty, not finite or outside the image.
-        """
-        return read_at(self, mpp, region, channels=channels, interpolation=interpolation)
-
-    def grid_at(self, mpp: Mpp) -> tuple[int, int]:
-        """Return the (height, width) of the whole image at a pixel size."""
-        return grid_at(self, mpp)
-
-    def best_level(self, mpp: Mpp) -> int:
-        """Return the coarsest level that is not coarser than `mpp`; 0 where none is fine enough.
-
-        A level that ends a whole pixel of its own or more before the image does is passed over.
-        """
-        return best_level(self, mpp)
-
-    def read_grid(
-        self,
-        mpp: Mpp,
-        y: tuple[int, int],
-        x: tuple[int, int],
-        *,
-        channels: Channels | None = None,
-        interpolation: Interpolation = "auto",
-    ) -> NDArray[Any]:
-        """Read pixels `y` x `x` of the grid that has the pixel size `mpp`; see `read_at`.
-
-        Raises
-        ------
-        InvalidInputError
-            If an interval is empty or outside the grid, or labels were to be averaged.
-        """
-        return read_grid(self, mpp, y, x, channels=channels, interpolation=interpolation)
 
     def __repr__(self) -> str:
         shape = self._levels[0].shape

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from microtome.coordinates import MPP_SOURCES, Mpp, MppSource
 from microtome.errors import FormatError, NoResolutionError
-from microtome.storage import open_array, read_group
+from microtome.storage import Place, open_array, read_group
 
 from ._level import Level
 from ._ngff import ImageMetadata, Kind, read_metadata
@@ -29,13 +29,13 @@ class StoredImage:
     metadata: Mapping[str, Any]
 
 
-def read_image(path: Path) -> StoredImage:
+def read_image(path: Path | Place) -> StoredImage:
     """Read what an OME-Zarr image says about itself; no pixels, and nothing is written.
 
     Parameters
     ----------
     path
-        Directory of the image.
+        Directory of the image, or its place in a store.
 
     Raises
     ------
@@ -69,7 +69,9 @@ def read_image(path: Path) -> StoredImage:
         channel_names=_channel_names(found, levels[0], path),
         mpp=_mpp(found, levels[0], cast("dict[str, Any]", ours), path),
         kind=found.kind,
-        name=found.name if isinstance(found.name, str) else path.name.split(".")[0],
+        name=found.name
+        if isinstance(found.name, str)
+        else str(path).rstrip("/").rsplit("/", 1)[-1].split(".")[0],
         metadata=found.attributes,
     )
 
@@ -84,7 +86,7 @@ def _level_keys(ours: Mapping[str, Any], count: int) -> Sequence[str]:
     return [f"level{i}" for i in range(count)]
 
 
-def _verify(level: Level, base: Level, path: Path) -> None:
+def _verify(level: Level, base: Level, path: Path | Place) -> None:
     if len(level.shape) != len(level.axes):
         msg = f"{path}: level {level.path!r} has shape {level.shape} but axes {level.axes!r}"
         raise FormatError(msg)
@@ -98,7 +100,7 @@ def _verify(level: Level, base: Level, path: Path) -> None:
         raise FormatError(msg)
 
 
-def _channel_names(found: ImageMetadata, base: Level, path: Path) -> tuple[str, ...] | None:
+def _channel_names(found: ImageMetadata, base: Level, path: Path | Place) -> tuple[str, ...] | None:
     if "c" not in found.axes:
         return None
     count = base.shape[found.axes.index("c")]
@@ -110,7 +112,9 @@ def _channel_names(found: ImageMetadata, base: Level, path: Path) -> tuple[str, 
     return found.channel_names
 
 
-def _mpp(found: ImageMetadata, base: Level, ours: Mapping[str, Any], path: Path) -> Mpp | None:
+def _mpp(
+    found: ImageMetadata, base: Level, ours: Mapping[str, Any], path: Path | Place
+) -> Mpp | None:
     if not found.has_unit:
         return None
     stated = ours.get("mpp_source")

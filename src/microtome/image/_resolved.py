@@ -15,7 +15,7 @@ from ._resample import Interpolation, grid_size, interpolation_at, resample, tap
 from ._spatial import Channels
 
 if TYPE_CHECKING:
-    from ._image import MultiscaleImage
+    from ._reading import ReadableImage
 
 __all__ = ["best_level", "grid_at", "read_at", "read_grid"]
 
@@ -25,13 +25,13 @@ _SAME = 1e-9
 _ON_LINE = 1e-6
 
 
-def grid_at(image: MultiscaleImage, mpp: Mpp) -> tuple[int, int]:
+def grid_at(image: ReadableImage, mpp: Mpp) -> tuple[int, int]:
     """Return the (height, width) of the whole image; see `MultiscaleImage.grid_at`."""
     own, base = image.require_mpp(), image.level(0)
     return grid_size(base.height, mpp.y / own.y), grid_size(base.width, mpp.x / own.x)
 
 
-def best_level(image: MultiscaleImage, mpp: Mpp) -> int:
+def best_level(image: ReadableImage, mpp: Mpp) -> int:
     """Choose the level to resample from; see `MultiscaleImage.best_level`."""
     own, base, best = image.require_mpp(), image.level(0), 0
     for index in range(1, image.level_count):
@@ -45,7 +45,7 @@ def best_level(image: MultiscaleImage, mpp: Mpp) -> int:
 
 
 def read_at(
-    image: MultiscaleImage,
+    image: ReadableImage,
     mpp: float | tuple[float, float] | Mpp,
     region: Sequence[float] | None,
     *,
@@ -68,7 +68,7 @@ def read_at(
 
 
 def read_grid(
-    image: MultiscaleImage,
+    image: ReadableImage,
     mpp: Mpp,
     y: tuple[int, int],
     x: tuple[int, int],

@@ -26,7 +26,7 @@ from ._region import Region, checked_region, parse_region, pixels_inside
 from ._window import Padding, checked_padding, fill_value, read_window
 
 if TYPE_CHECKING:
-    from ._image import MultiscaleImage
+    from ._reading import ReadableImage
 
 __all__ = [
     "Channels",
@@ -182,7 +182,7 @@ class _Frame:
 
 
 def read_spatial_region(  # noqa: PLR0913 - the seed's arguments, and those that it lacks
-    image: MultiscaleImage,
+    image: ReadableImage,
     level: int | str,
     region: object,
     *,
@@ -250,7 +250,7 @@ def read_spatial_region(  # noqa: PLR0913 - the seed's arguments, and those that
 
 
 def _frame(
-    image: MultiscaleImage,
+    image: ReadableImage,
     level: int | str,
     region_transform: CoordinateTransform | None,
     region_coord_space: CoordinateSpace | None,
@@ -283,7 +283,7 @@ def _frame(
     return _Frame(chosen, reference, space, region_transform, own=False)
 
 
-def _wanted_channels(image: MultiscaleImage, channels: Channels | None) -> list[int] | None:
+def _wanted_channels(image: ReadableImage, channels: Channels | None) -> list[int] | None:
     if channels is None:
         return None
     if not image.has_channel_axis:
@@ -292,7 +292,7 @@ def _wanted_channels(image: MultiscaleImage, channels: Channels | None) -> list[
     return channel_indices(channels, image.channel_names, image.nchannels)
 
 
-def _wanted_order(image: MultiscaleImage, data_axis_order: Sequence[str] | None) -> tuple[str, ...]:
+def _wanted_order(image: ReadableImage, data_axis_order: Sequence[str] | None) -> tuple[str, ...]:
     order = tuple(image.axes if data_axis_order is None else data_axis_order)
     if sorted(map(str, order)) != sorted(image.axes):
         msg = f"data_axis_order must be some order of {image.data_axis_order}, got {order}"
@@ -300,7 +300,7 @@ def _wanted_order(image: MultiscaleImage, data_axis_order: Sequence[str] | None)
     return order
 
 
-def _verify_resampling(method: str, image: MultiscaleImage) -> None:
+def _verify_resampling(method: str, image: ReadableImage) -> None:
     if method not in ("area", "linear", "nearest"):
         msg = f"resample must be None, 'nearest', 'linear' or 'area', got {method!r}"
         raise InvalidInputError(msg)

@@ -10,6 +10,7 @@ from typing import Any
 from microtome.image import Channels, MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData, TileSpecs
+from microtome.sources import open_image
 from microtome.tiling import plan_tiles
 
 from ._batches import iter_tile_batches, plane_level
@@ -22,7 +23,7 @@ __all__ = ["predict"]
 
 def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-only and optional
     model: Any,
-    image: MultiscaleImage,
+    image: Any,
     out: str | os.PathLike[str],
     *,
     tile_size: int | Sequence[int] = 512,
@@ -58,7 +59,7 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         A torch module, or any callable from (B, C, Y, X) to (B, C', Y, X). A torch module is run
         in evaluation and inference mode on its own parameters' device.
     image
-        The image, over c, y, x or y, x.
+        The image, over c, y, x or y, x: whatever `microtome.open_image` takes.
     out
         Directory of the new OME-Zarr image, over c, y, x. Its dtype is the one that the model
         returns (booleans as uint8, bfloat16 as float32), so that a model that returns its
@@ -106,7 +107,8 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     UnknownNameError, OutOfRangeError
         If there is no such level or channel.
     """
-    plan = plan_tiles(plane_level(image, level).shape[-2:], tile_size, overlap)
+    source = open_image(image)
+    plan = plan_tiles(plane_level(source, level).shape[-2:], tile_size, overlap)
     names = getattr(model, "channel_names", None) if channel_names is None else channel_names
     batches = iter_tile_batches(image, plan, level=level, channels=channels, batch_size=batch_size)
     # The reading thread ends with the generator, so that is closed here, not by the collector.
@@ -115,7 +117,7 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         running(model, preprocess) as run,
         Stitcher(
             out,
-            image,
+            source,
             plan,
             level=level,
             channel_names=names,

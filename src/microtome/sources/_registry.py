@@ -18,8 +18,10 @@ from microtome.errors import (
     StorageError,
 )
 from microtome.image import MultiscaleImage
+from microtome.storage import Place, StorageOptions, place_of
 
 from ._array import image_from_array
+from ._zarr import open_zarr
 
 __all__ = ["SourceFormat", "open_image", "register_source", "source_formats"]
 
@@ -101,20 +103,24 @@ def open_image(
     mpp: float | tuple[float, float] | Mpp | None = None,
     axes: str | None = None,
     channel_names: Sequence[str] | None = None,
+    storage_options: StorageOptions | None = None,
 ) -> MultiscaleImage:
     """Open anything as a read-only multiscale image; pixels are read when asked for.
 
     Parameters
     ----------
     source
-        A path (OME-Zarr, TIFF and its relatives SVS, OME-TIFF and QPTIFF, PNG, JPEG), an array,
-        or a `MultiscaleImage`, which is returned as it is.
+        A path (OME-Zarr, also zipped as ``.ozx``, TIFF and its relatives SVS, OME-TIFF and
+        QPTIFF, PNG, JPEG), the address of an OME-Zarr image (``s3://``, ``http(s)://``), an
+        array, or a `MultiscaleImage`, which is returned as it is.
     mpp
         Micrometres per pixel, one number or (y, x), instead of what the source states.
     axes
         Names of an array's axes, for example ``"yxc"``; not needed for a plain (Y, X) array.
     channel_names
         Names of the channels, instead of what a file states.
+    storage_options
+        How remote stores are reached.
 
     Raises
     ------
@@ -136,12 +142,16 @@ def open_image(
     if axes is not None:
         msg = f"{source}: axes are read from a file, they are given for arrays only"
         raise InvalidInputError(msg)
-    path = Path(source)
+    place = place_of(source, storage_options)
+    image = open_zarr(place, mpp=given) if isinstance(place, Place) else _open_path(place, given)
+    return image if channel_names is None else _renamed(image, channel_names)
+
+
+def _open_path(path: Path, mpp: Mpp | None) -> MultiscaleImage:
     head = _head(path)
     for candidate in _FORMATS:
         if candidate.matches(path, head):
-            image = candidate.open(path, given)
-            return image if channel_names is None else _renamed(image, channel_names)
+            return candidate.open(path, mpp)
     raise FormatError(_unknown(path, head))
 
 

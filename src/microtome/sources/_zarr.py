@@ -6,11 +6,12 @@ from pathlib import Path
 
 from microtome.coordinates import Mpp
 from microtome.image import Level, MultiscaleImage
+from microtome.storage import Place
 
 __all__ = ["open_zarr"]
 
 
-def open_zarr(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
+def open_zarr(path: Path | Place, *, mpp: Mpp | None) -> MultiscaleImage:
     """Open an OME-Zarr image; `mpp` overrides its scale."""
     image = MultiscaleImage.open(path)
     if mpp is None:
