@@ -41,32 +41,28 @@ def collate_regions(regions: Sequence[ImageRegionData[Any]]) -> ImageRegionData[
     if not regions:
         msg = "cannot collate no regions"
         raise InvalidInputError(msg)
-    shapes = {tuple(region.data.shape) for region in regions}
-    keys = [tuple(region.region_spec) for region in regions]
-    if len(shapes) > 1 or len(set(keys)) > 1:
-        msg = f"regions of one batch have one shape and one kind of specification, got shapes {sorted(shapes)} and keys {sorted(set(keys))}"
+    first = regions[0]
+    # Stacking would cast one type to another without a word.
+    forms = {(tuple(region.data.shape), str(region.data.dtype)) for region in regions}
+    if len(forms) > 1:
+        msg = f"regions of one batch have one shape and dtype, got {sorted(forms)[:4]}"
         raise InvalidInputError(msg)
-    first = regions[0].data
-    if isinstance(first, np.ndarray):
-        data: Any = np.stack([region.data for region in regions])
-    else:
-        import torch  # noqa: PLC0415 - only where the data are tensors already
-
-        data = torch.stack([region.data for region in regions])
+    keys = {frozenset(region.region_spec) for region in regions}
+    if len(keys) > 1:
+        shown = sorted(sorted(key) for key in keys)
+        msg = f"regions of one batch have one kind of specification, got {shown}"
+        raise InvalidInputError(msg)
     return ImageRegionData(
-        data=data,
+        data=_stacked([region.data for region in regions]),
         source=[str(region.source) for region in regions],
         data_shape=_transposed([region.data_shape for region in regions]),
         dtype=[str(region.dtype) for region in regions],
         axes=[str(region.axes) for region in regions],
         original_data_shape=_transposed([region.original_data_shape for region in regions]),
-        region_spec=cast(
-            "Any",
-            {
-                key: np.asarray([cast("Any", region.region_spec)[key] for region in regions])
-                for key in keys[0]
-            },
-        ),
+        region_spec={
+            key: _column([region.region_spec[key] for region in regions])
+            for key in first.region_spec
+        },
         additional_metadata=[
             cast("Mapping[str, Any]", region.additional_metadata) for region in regions
         ],
@@ -137,12 +133,14 @@ def region_batch(
     metadata
         Further facts a window, each added to what is known of its image.
     """
-    facts = {int(i): _facts(
+    facts = {
+        int(i): _facts(
             images[int(i)],
             windows.level,
             channels[int(i)] if isinstance(channels, Mapping) else channels,
         )
-        for i in np.unique(windows.image)}
+        for i in np.unique(windows.image)
+    }
     own = [facts[int(i)] for i in windows.image]
     spec: PatchSpecs = {
         "data_idx": cast("Any", windows.image),
@@ -188,6 +186,28 @@ def _facts(image: MultiscaleImage, level: int, channels: Channels | None) -> dic
     }
 
 
+def _stacked(data: Sequence[Any]) -> Any:
+    if all(isinstance(pixels, np.ndarray) for pixels in data):
+        return np.stack(data)
+    import torch
+
+    if not all(isinstance(pixels, torch.Tensor) for pixels in data):
+        kinds = sorted({type(pixels).__name__ for pixels in data})
+        msg = f"regions of one batch are arrays or tensors, not {kinds}"
+        raise InvalidInputError(msg)
+    return torch.stack(list(data))
+
+
+def _column(values: list[Any]) -> Any:
+    """Return values of a specification as an array where they are integers, else as they are."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # sequences of several lengths
+        return values
+    # Anything else would come back changed: a number beside a text as a text.
+    return array if array.dtype.kind in "iu" else values
+
+
 def _transposed(shapes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
     rank = max((len(shape) for shape in shapes), default=0)
     padded = [tuple(shape) + (_NO_AXIS,) * (rank - len(shape)) for shape in shapes]
@@ -195,5 +215,7 @@ def _transposed(shapes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
 
 
 def _scalars(values: Any) -> list[Any]:
-    rows: list[Any] = values.tolist() if hasattr(values, "tolist") else list(values)
+    if not hasattr(values, "tolist"):
+        return list(values)
+    rows: list[Any] = values.tolist()
     return [tuple(cast("list[Any]", row)) if isinstance(row, list) else row for row in rows]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from microtome.errors import InvalidInputError, MicrotomeError, OutOfRangeError
+from microtome.errors import InvalidInputError, MicrotomeError
 from microtome.image import Channels, Level, MultiscaleImage, channel_indices
 from microtome.storage import Pending
 
-from ._windows import Windows, valid_windows
+from ._windows import Windows, limits
 
 __all__ = ["Padding", "read_regions"]
 
 Padding = float | Literal["edge", "reflect"]
-"""What stands outside the image: a number, the nearest pixel, or the mirror image."""
+"""What stands outside the image: a number, the nearest pixel, or the mirror image, in which the
+pixel on the edge is not repeated."""
 
 
 def read_regions(
@@ -55,50 +58,111 @@ def read_regions(
     Raises
     ------
     InvalidInputError
-        If images differ in channels or dtype, or `out` has another shape or dtype.
+        If images differ in channels or dtype, or have other axes than the windows; if `out` has
+        another shape or dtype, or `padding` is no value of that dtype.
     OutOfRangeError
         If a window's image does not exist.
     FormatError
-        If a chunk is damaged; the message names the image and the window.
+        If a chunk is damaged; the message names the image and the window. No read is under way
+        any more when an error is raised, so that `out` may be used again.
     """
-    if len(windows) and not 0 <= int(windows.image.min()) <= int(windows.image.max()) < len(images):
-        msg = f"windows speak of images {int(windows.image.min())} to {int(windows.image.max())}, there are {len(images)}"
-        raise OutOfRangeError(msg)
-    used = np.unique(windows.image)
-    picks = {int(i): channel_indices(
-            channels[int(i)] if isinstance(channels, Mapping) else channels,
-            images[i].channel_names,
-            images[i].nchannels,
-        )
-        for i in used}
+    sizes = limits(images, windows)
+    picks = _picks(images, windows, channels)
     batch = _buffer(images, windows, picks, out)
-    valid = valid_windows(images, windows)
+    fill = _fill_value(padding, batch.dtype)
+    low = np.maximum(windows.start, 0)
+    high = np.minimum(windows.start + windows.size, sizes)
+    whole = (high - low == windows.size).all(axis=1)
     pending: list[tuple[int, Pending]] = []
-    for row in range(len(windows)):
-        image = int(windows.image[row])
-        try:
-            pending.extend(
-                (row, read)
-                for read in _start(
-                    images[image].level(windows.level),
-                    picks[image],
-                    windows.start[row],
-                    valid[row],
-                    batch[row],
-                    padding,
-                )
-            )
-        except MicrotomeError as error:
-            raise _placed(error, images, windows, row) from error
-    for row, read in pending:
-        try:
-            read.result()
-        except MicrotomeError as error:
-            raise _placed(error, images, windows, row) from error
-    if isinstance(padding, str):
-        for row in np.flatnonzero((valid[..., 0] > 0).any(1) | (valid[..., 1] < windows.size).any(1)):
-            _extend(batch[row], valid[row], padding)
+    mirrored: list[tuple[int, _Mirror]] = []
+    try:
+        for row, image in enumerate(windows.image.tolist()):
+            target, first, last = batch[row], low[row], high[row]
+            if not whole[row]:
+                if isinstance(padding, str):
+                    mirror = _mirror(windows.start[row], sizes[row], target, padding)
+                    mirrored.append((row, mirror))
+                    target, first, last = mirror.pixels, mirror.low, mirror.high
+                else:
+                    target[...] = fill
+                    if (first >= last).any():
+                        continue
+                    inside = zip(first - windows.start[row], last - windows.start[row], strict=True)
+                    target = target[(slice(None), *(slice(a, b) for a, b in inside))]
+            level = images[image].level(windows.level)
+            with _placed(images, windows, row):
+                reads = _start(level, picks[image], first.tolist(), last.tolist(), target)
+            pending.extend((row, read) for read in reads)
+        for row, read in pending:
+            with _placed(images, windows, row):
+                read.result()
+    except BaseException:
+        # The engine goes on writing into the batch; whoever gets it back must find it at rest.
+        for _, read in pending:
+            with contextlib.suppress(MicrotomeError):
+                read.result()
+        raise
+    for row, mirror in mirrored:
+        batch[row] = mirror.pixels[mirror.places]
     return batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Mirror:
+    """The pixels that a window over the edge shows, each once, and where it shows them.
+
+    Parameters
+    ----------
+    low, high
+        Box of the level that holds them.
+    pixels
+        Buffer for that box, (C, (Z), Y, X).
+    places
+        Index that makes the window of the buffer.
+    """
+
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    pixels: NDArray[Any]
+    places: tuple[NDArray[np.intp], ...]
+
+
+def _mirror(
+    start: NDArray[np.int64], size: NDArray[np.int64], window: NDArray[Any], padding: str
+) -> _Mirror:
+    """Find which pixel of the level stands at each place of a window, axis by axis.
+
+    The level is continued without end, so a place has the same pixel in every window that holds it.
+    """
+    places: list[NDArray[np.intp]] = []
+    for first, length, count in zip(start.tolist(), size.tolist(), window.shape[1:], strict=True):
+        at = np.arange(first, first + count)
+        if padding == "edge" or length == 1:  # one pixel has no mirror image but itself
+            places.append(np.clip(at, 0, length - 1))
+        else:
+            at %= 2 * (length - 1)
+            places.append(np.minimum(at, 2 * (length - 1) - at))
+    low = np.array([at.min() for at in places])
+    high = np.array([at.max() + 1 for at in places])
+    pixels = np.empty((len(window), *(high - low)), window.dtype)
+    within = [at - first for at, first in zip(places, low, strict=True)]
+    return _Mirror(low, high, pixels, np.ix_(np.arange(len(window)), *within))
+
+
+def _picks(
+    images: Sequence[MultiscaleImage],
+    windows: Windows,
+    channels: Channels | Mapping[int, Channels] | None,
+) -> dict[int, list[int]]:
+    """Return the channels of each image that is read."""
+    picks: dict[int, list[int]] = {}
+    for i in np.unique(windows.image).tolist():
+        wanted = channels[i] if isinstance(channels, Mapping) else channels
+        try:
+            picks[i] = channel_indices(wanted, images[i].channel_names, images[i].nchannels)
+        except MicrotomeError as error:
+            raise type(error)(f"{images[i].uri}: {error}") from error
+    return picks
 
 
 def _buffer(
@@ -111,52 +175,67 @@ def _buffer(
     dtypes: set[np.dtype[Any]] = {images[i].dtype for i in picks}
     if len(counts) > 1 or len(dtypes) > 1:
         shown = [(images[i].uri, len(c), str(images[i].dtype)) for i, c in picks.items()]
-        msg = f"one batch holds one number of channels and one dtype, got (image, channels, dtype) {shown[:4]}"
+        msg = (
+            "one batch holds one number of channels and one dtype, got (image, channels, dtype) "
+            f"{shown[:4]}"
+        )
         raise InvalidInputError(msg)
     if not picks:
-        return out if out is not None else np.zeros((0, 0, *windows.size))
+        # No windows, so no channels were looked up; the first image says what pixels would be.
+        return out if out is not None else _no_windows(images, windows)
     shape = (len(windows), counts.pop(), *windows.size)
     dtype: DTypeLike = dtypes.pop()
     if out is None:
         return np.empty(shape, dtype)
-    if out.shape != shape or out.dtype != dtype:
-        msg = f"out must be {shape} {dtype}, got {out.shape} {out.dtype}"
+    if out.shape != shape or out.dtype != dtype or not out.flags.writeable:
+        msg = (
+            f"out must be {shape} {dtype}, got {out.shape} {out.dtype}"
+            f"{'' if out.flags.writeable else ', read-only'}"
+        )
         raise InvalidInputError(msg)
     return out
 
 
-def _start(
-    level: Level,
-    channels: list[int],
-    start: NDArray[np.int64],
-    valid: NDArray[np.int64],
-    out: NDArray[Any],
-    padding: Padding,
-) -> list[Pending]:
-    """Start reading the valid part of a window, and fill the rest."""
-    rank = len(start)
-    inside = tuple(slice(int(a), int(b)) for a, b in valid)
-    whole = all(s.stop - s.start == n for s, n in zip(inside, out.shape[1:], strict=True))
-    if not whole:
-        out[...] = padding if not isinstance(padding, str) else 0
-    if any(s.stop <= s.start for s in inside):
-        return []
-    box = [(0, size) for size in level.shape]
-    if "t" in level.axes and level.shape[0] > 1:
-        msg = f"level {level.key!r} has {level.shape[0]} time points; regions are read from one"
+def _no_windows(images: Sequence[MultiscaleImage], windows: Windows) -> NDArray[Any]:
+    if not images:
+        return np.empty((0, 0, *windows.size))
+    return np.empty((0, images[0].nchannels, *windows.size), images[0].dtype)
+
+
+def _fill_value(padding: Padding, dtype: np.dtype[Any]) -> Any:
+    if isinstance(padding, str):
+        if padding not in ("edge", "reflect"):
+            msg = f"padding must be a number, 'edge' or 'reflect', got {padding!r}"
+            raise InvalidInputError(msg)
+        return 0
+    value: NDArray[Any] = np.asarray(padding)
+    with np.errstate(invalid="ignore", over="ignore"):  # of what does not fit, refused below
+        fits = (
+            value.ndim == 0
+            and value.dtype.kind in "biuf"
+            and (dtype.kind == "f" or bool(value.astype(dtype) == value))
+        )
+    if not fits:
+        msg = f"padding {padding!r} is no value of {dtype} pixels"
         raise InvalidInputError(msg)
-    box[-rank:] = [(int(s) + int(a), int(s) + int(b)) for s, (a, b) in zip(start, valid, strict=True)]
-    target = out[(slice(None), *inside)]
+    return value.astype(dtype)
+
+
+def _start(
+    level: Level, channels: list[int], low: list[int], high: list[int], target: NDArray[Any]
+) -> list[Pending]:
+    """Start reading a box inside the level into (C, (Z), Y, X)."""
+    spatial = dict(zip("zyx"[-len(low) :], zip(low, high, strict=True), strict=True))
+    # Axes that the target lacks have one entry: a single time point, a single plane.
+    box = [spatial.get(axis, (0, 1)) for axis in level.axes]
+    kept = tuple(slice(None) if axis in spatial or axis == "c" else None for axis in level.axes)
     if "c" not in level.axes:
-        lead = (None,) * (len(box) - rank)
-        return [level.array.read_into(tuple(box), target[0][lead])]
+        return [level.array.read_into(tuple(box), target[at][kept]) for at in range(len(channels))]
     axis = level.axes.index("c")
     reads: list[Pending] = []
     for first, last, at in _runs(channels):
         box[axis] = (first, last)
-        part = target[at : at + last - first]
-        lead = (None,) * (len(box) - part.ndim)
-        reads.append(level.array.read_into(tuple(box), part[lead]))
+        reads.append(level.array.read_into(tuple(box), target[at : at + last - first][kept]))
     return reads
 
 
@@ -171,20 +250,14 @@ def _runs(channels: list[int]) -> list[tuple[int, int, int]]:
     return runs
 
 
-def _extend(region: NDArray[Any], valid: NDArray[np.int64], padding: Literal["edge", "reflect"]) -> None:
-    """Continue the valid part of a region outwards."""
-    if (valid[:, 0] >= valid[:, 1]).any():
-        msg = f"a window that lies outside its image altogether cannot be padded with {padding!r}"
-        raise InvalidInputError(msg)
-    inside = region[(slice(None), *(slice(a, b) for a, b in valid))].copy()
-    widths = [(int(a), int(n - b)) for (a, b), n in zip(valid, region.shape[1:], strict=True)]
-    # An axis of one pixel has no mirror image but itself.
-    mode = "edge" if padding == "edge" or min(inside.shape[1:]) == 1 else "reflect"
-    region[...] = np.pad(inside, [(0, 0), *widths], mode=mode)
-
-
-def _placed(
-    error: MicrotomeError, images: Sequence[MultiscaleImage], windows: Windows, row: int
-) -> MicrotomeError:
-    where = f"image {images[int(windows.image[row])].uri}, level {windows.level}, window at {windows.start[row].tolist()} of size {list(windows.size)}"
-    return type(error)(f"{error} ({where})")
+@contextlib.contextmanager
+def _placed(images: Sequence[MultiscaleImage], windows: Windows, row: int) -> Generator[None]:
+    """Add the image and the window to the message of an error."""
+    try:
+        yield
+    except MicrotomeError as error:
+        msg = (
+            f"{error} (image {images[int(windows.image[row])].uri}, level {windows.level}, window "
+            f"at {windows.start[row].tolist()} of size {list(windows.size)})"
+        )
+        raise type(error)(msg) from error
