@@ -81,7 +81,8 @@ def _network(
         # The upper half of the hash, scaled into [0, side): no division, and side fits 32 bits.
         shift = (_mix(right + (own ^ key)) >> np.uint64(32)) * side >> np.uint64(32)
         total = left + shift
-        left, right = right, np.where(total >= side, total - side, total)
+        # Below zero an unsigned difference is huge: the smaller one is the remainder.
+        left, right = right, np.minimum(total, total - side)
     return left * side + right
 
 
