@@ -20,6 +20,7 @@ from microtome.errors import (
     ExistsError,
     InvalidInputError,
     NoResolutionError,
+    NotFoundError,
     OutOfRangeError,
     UnknownNameError,
 )
@@ -501,7 +502,7 @@ def test_an_image_that_cannot_be_predicted_is_refused(tmp_path):
     nowhere = open_image(np.zeros((20, 20), np.uint8))
     with pytest.raises(NoResolutionError, match="mpp"):
         predict(never, nowhere, tmp_path / "p")
-    with pytest.raises(InvalidInputError, match="open_image"):
+    with pytest.raises(NotFoundError, match=r"slide\.svs does not exist"):
         predict(never, "slide.svs", tmp_path / "p")
     fine = open_image(np.zeros((20, 20), np.uint8), mpp=1.0)
     for model in ("demo", None, dict):
@@ -533,4 +534,4 @@ def test_an_image_is_whatever_can_be_opened(tmp_path):
         lambda batch: batch, tmp_path / "a.tif", tmp_path / "out.ome.zarr", tile_size=32, overlap=5
     ) as made:
         np.testing.assert_array_equal(made["level0"][...], pixels)
-        assert made.mpp is not None and made.mpp.x == 0.5
+        assert made.require_mpp().x == 0.5
