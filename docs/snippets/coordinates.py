@@ -37,6 +37,24 @@ to_level = image.get_transform_to_level(2)
 print(to_level.apply_box((0, 0, 400, 300)), image.level_shape(2))
 # --8<-- [end:levels]
 
+# --8<-- [start:spaces]
+to_pixels = mt.UniformScaleTransform(("x", "y"), ("x", "y"), 2)  # from micrometres
+read = image.read_spatial_region(0, (5, 10, 8, 12), region_transform=to_pixels)
+print(read.data.shape, read.coordinate_transform.apply([[0, 0], [1, 0]]).tolist())
+
+padded = image.read_spatial_region(0, (-2, 0, 3, 1), pad=-1)
+print(padded.data.tolist())
+# --8<-- [end:spaces]
+
+# --8<-- [start:turned]
+# A space whose x axis runs down the image's rows: its box comes out upright.
+turned = mt.AffineTransform(("x", "y"), ("x", "y"), [[0, -1, 200], [1, 0, 100]])
+read = image.read_spatial_region(
+    0, (0, 0, 4, 3), region_transform=turned, resample="linear"
+)
+print(read.data)
+# --8<-- [end:turned]
+
 # --8<-- [start:disk]
 stored = json.loads(Path("ramp.ome.zarr/zarr.json").read_text())["attributes"]
 for dataset in stored["ome"]["multiscales"][0]["datasets"]:
