@@ -110,7 +110,7 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     source = open_image(image)
     plan = plan_tiles(plane_level(source, level).shape[-2:], tile_size, overlap)
     names = getattr(model, "channel_names", None) if channel_names is None else channel_names
-    batches = iter_tile_batches(image, plan, level=level, channels=channels, batch_size=batch_size)
+    batches = iter_tile_batches(source, plan, level=level, channels=channels, batch_size=batch_size)
     # The reading thread ends with the generator, so that is closed here, not by the collector.
     with (
         closing(batches),
