@@ -321,3 +321,20 @@ def test_further_axes_are_read_whole(in_memory):
     image = in_memory(pixels, "tczyx")
     read = image.read_spatial_region(0, (1, 2, 4, 5), channel_coords=["C2", "C0"])
     np.testing.assert_array_equal(read.data, pixels[:, [2, 0], :, 2:5, 1:4])
+
+
+def test_an_image_with_depth_has_a_space_of_three_axes(tmp_path):
+    with MultiscaleImage.create(
+        tmp_path / "a.ome.zarr",
+        type="uint8",
+        level_shape=(2, 3, 301, 300),
+        data_axis_order=("c", "z", "y", "x"),
+        mpp=0.5,
+    ) as image:
+        image.build_levels()
+    image = MultiscaleImage.open(tmp_path / "a.ome.zarr")
+    assert image.coordinate_space.axis_names == ("x", "y", "z")
+    # y and x are halved, z is not.
+    np.testing.assert_allclose(image.get_transform_from_level(1).apply([10, 20, 1]), [20, 40, 1])
+    np.testing.assert_allclose(image.get_transform_to_level(1).apply([20, 40, 1]), [10, 20, 1])
+    assert image.level_mpp(1).x == 1.0

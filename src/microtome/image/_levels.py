@@ -103,8 +103,8 @@ class LevelStack(Mapping[str, Level]):
 
     @property
     def coordinate_space(self) -> CoordinateSpace:
-        """Space that regions are given in: pixels of the reference level, (x, y)."""
-        return CoordinateSpace.from_axis_names(("x", "y"))
+        """Space that regions are given in: pixels of the reference level, (x, y) or (x, y, z)."""
+        return CoordinateSpace.from_axis_names(self._spatial_axes)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -195,23 +195,40 @@ class LevelStack(Mapping[str, Level]):
         NoResolutionError
             If nothing states it.
         """
-        fx, fy = self._factors(level)
+        fx, fy = self._factors(level)[:2]
         return self.require_mpp().scaled(fy, fx)
 
     def get_transform_from_level(self, level: int | str) -> CoordinateTransform:
-        """Return the transform from a level's pixels to the reference level's, (x, y)."""
+        """Return the transform from a level's pixels to the reference level's.
+
+        Parameters
+        ----------
+        level
+            Index or key.
+
+        Returns
+        -------
+        Between pixel edges, over the axes of `coordinate_space`; the identity for the reference
+        level, else a scale.
+        """
+        axes = self._spatial_axes
         if self.level(level) is self._levels[0]:
-            return IdentityTransform(("x", "y"), ("x", "y"))
-        return ScaleTransform(("x", "y"), ("x", "y"), self._factors(level))
+            return IdentityTransform(axes, axes)
+        return ScaleTransform(axes, axes, self._factors(level))
 
     def get_transform_to_level(self, level: int | str) -> CoordinateTransform:
-        """Return the transform from the reference level's pixels to a level's, (x, y)."""
+        """Return the transform from the reference level's pixels to a level's."""
         return self.get_transform_from_level(level).inverse_transform()
 
-    def _factors(self, level: int | str) -> tuple[float, float]:
+    @property
+    def _spatial_axes(self) -> tuple[str, ...]:
+        return tuple(axis for axis in "xyz" if axis in self._levels[0].axes)
+
+    def _factors(self, level: int | str) -> tuple[float, ...]:
         # From the stated scales, not from shapes: 2967 -> 1484 rows is a factor of exactly 2.
-        base, chosen = self._levels[0].scale, self.level(level).scale
-        return chosen[-1] / base[-1], chosen[-2] / base[-2]
+        chosen, base = self.level(level), self._levels[0]
+        places = [base.axes.index(axis) for axis in self._spatial_axes]
+        return tuple(chosen.scale[place] / base.scale[place] for place in places)
 
     # -- mapping
 
