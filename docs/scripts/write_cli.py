@@ -26,7 +26,8 @@ prints what came of it; there is nothing that only the command line can do.
 <!-- Written by docs/scripts/write_cli.py. Change that, or the program, and run it again. -->
 
 ```console
-$ microtome ingest slide.svs --cohort study --tissue t1 --modality he --resolution 0.5
+$ microtome ingest slide.svs --cohort study --tissue t1 --modality he \\
+    --resolution 0.5
 $ microtome mask study
 $ microtome tile study --size 224
 $ microtome stats study
@@ -51,7 +52,8 @@ again: what is complete stays, and nothing half-written is left to open.
 EXAMPLES = {
     "info": ["microtome info study", "microtome info slide.svs --json"],
     "ingest": [
-        "microtome ingest slide.svs --cohort study --tissue t1 --modality he --resolution 0.5"
+        "microtome ingest slide.svs --cohort study --tissue t1 --modality he",
+        "microtome ingest panel.tif --cohort study --tissue t1 --modality imc --mpp 1",
     ],
     "mask": ["microtome mask study"],
     "tile": ["microtome tile study --size 224"],

@@ -38,7 +38,8 @@ print(to_level.apply_box((0, 0, 400, 300)), image.level_shape(2))
 # --8<-- [end:levels]
 
 # --8<-- [start:spaces]
-to_pixels = mt.UniformScaleTransform(("x", "y"), ("x", "y"), 2)  # from micrometres
+# From micrometres to pixels of 0.5 um.
+to_pixels = mt.UniformScaleTransform(("x", "y"), ("x", "y"), 2)
 read = image.read_spatial_region(0, (5, 10, 8, 12), region_transform=to_pixels)
 print(read.data.shape, read.coordinate_transform.apply([[0, 0], [1, 0]]).tolist())
 
