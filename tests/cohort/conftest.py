@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,18 @@ def write_mask(layout: CohortLayout, resolution: Resolution, tissue_id: str, mas
     ) as made:
         made.level(0)[...] = np.asarray(mask).astype(np.uint8)
         made.build_levels()
+
+
+@pytest.fixture
+def write() -> Callable[[Path, str, NDArray[np.bool_]], None]:
+    """Store a mask at 1 um a pixel, replacing one that is there."""
+
+    def store(root: Path, tissue_id: str, tissue: NDArray[np.bool_]) -> None:
+        layout, resolution = CohortLayout.open(root), Resolution.parse(1.0)
+        shutil.rmtree(layout.tissue_mask(resolution, tissue_id), ignore_errors=True)
+        write_mask(layout, resolution, tissue_id, tissue)
+
+    return store
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -177,9 +178,19 @@ def open_tissue_mask(
 def load_npz_mask(path: Path) -> NDArray[Any]:
     """Return the array "mask" of an archive; never loads a pickle."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            array = archive["mask"]
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        # Opened here: numpy leaves a damaged archive open.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            array: NDArray[Any] = archive["mask"]
+    except (
+        LookupError,
+        ValueError,
+        OSError,
+        EOFError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         msg = f"{path} is not a mask archive with an array 'mask': {error}"
         raise FormatError(msg) from error
     if array.ndim != 2 or array.dtype.kind not in "biu":

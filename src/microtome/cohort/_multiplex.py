@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.coordinates import Resolution
-from microtome.errors import FormatError, InvalidInputError, UnknownNameError
+from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
 from microtome.standardize import (
     Level,
     StandardizationSpec,
@@ -37,7 +37,7 @@ _KINDS: tuple[ChannelKind, ...] = ("complete", "qc_filtered", "uniprot_filtered"
 # UniProt's own pattern for accessions, https://www.uniprot.org/help/accession_numbers, with an
 # optional isoform; spora_io's admits the first family only and drops A0A... and others.
 _ACCESSION = re.compile(
-    r"^(?:[OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2})(?:-\d+)?$"
+    r"(?:[OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2})(?:-\d+)?"
 )
 
 
@@ -146,17 +146,22 @@ class MultiplexImagingDataset(BaseImagingDataset):
         if unknown:
             msg = f"channels {unknown} are not in the panel of {self.modality}: {list(self.channel_list)}"
             raise UnknownNameError(msg)
-        self._tables = (
-            StatisticsTables.read(
-                self.layout.standardization(self.modality, self.resolution)
-                / str(self.standardization),
-                quantile_level=self.standardization.quantile_level,
-                stats_level=stats_level,
-            )
-            if self.standardization.needs_statistics
-            else None
-        )
+        self._tables = self._read_tables(stats_level)
         self._plans: dict[tuple[str, _Selection], _Planes] = {}
+
+    def _read_tables(self, stats_level: Level | None) -> StatisticsTables | None:
+        if not self.standardization.needs_statistics:
+            return None
+        there = self.layout.standardization(self.modality, self.resolution)
+        directory = there / str(self.standardization)
+        if not directory.is_dir():
+            msg = f"there are no upper quantiles in {directory}; compute them with `microtome stats {self.layout.root}`"
+            raise NotFoundError(msg)
+        return StatisticsTables.read(
+            directory,
+            quantile_level=self.standardization.quantile_level,
+            stats_level=stats_level,
+        )
 
     def get_channel_names(
         self, tissue_id: str, kind: ChannelKind = "uniprot_filtered"
@@ -303,7 +308,7 @@ class MultiplexImagingDataset(BaseImagingDataset):
         if not self._qc[place]:
             return False
         accession = self._uniprot[place]
-        return kind == "qc_filtered" or bool(accession and _ACCESSION.match(accession))
+        return kind == "qc_filtered" or bool(accession and _ACCESSION.fullmatch(accession))
 
     def _accessions(self, names: Sequence[str]) -> NDArray[np.object_]:
         known = dict(zip(self.channel_list, self._uniprot, strict=True))

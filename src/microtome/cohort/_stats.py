@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,9 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
     FormatError
         If pixels are NaN, or a mask does not fit its image.
     """
+    if stats_level not in get_args(Level):
+        msg = f"stats_level must be 'image' or 'global', got {stats_level!r}"
+        raise InvalidInputError(msg)
     spec = StandardizationSpec(method, quantile, lower_quantile, quantile_level)
     layout = CohortLayout.open(cohort)
     target = layout.resolution(resolution)
