@@ -67,6 +67,7 @@ EXAMPLES = {
 }
 MORE = {
     "ingest": """\
+Channels of a multiplex modality are known by name; where the file has no names, give `--channel` once for each.
 Running it again with the same source and settings changes nothing. See [formats](concepts/formats.md),
 [resolution](concepts/resolution.md) and [cohorts](concepts/cohorts.md).""",
     "mask": "Masks that are there are kept. See [cohorts](concepts/cohorts.md#masks-tiles-statistics).",
