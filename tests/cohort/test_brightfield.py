@@ -256,7 +256,7 @@ def test_ihc(he: Any) -> None:
         assert dataset.get_tissue("t1").channels == "PD-L1"
         by_place = dataset.get_tile_by_coordinates(row["tissue_id"], row["row"], row["col"])
         np.testing.assert_array_equal(by_place.image, found.image)
-    with pytest.raises(NotFoundError, match="ihc_CD8"):
+    with pytest.raises(UnknownNameError, match="ihc_CD8"):
         SingleIHCImagingDataset("c", "CD8", path=root, resolution=0.5)
 
 

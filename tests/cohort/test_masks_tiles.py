@@ -126,9 +126,9 @@ def test_a_mask_may_be_made_of_one_modality(he: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"tissues": ["t3"]}, NotFoundError, "t3"),
-        ({"tissues": ["t1", "t3"]}, NotFoundError, "t3"),
-        ({"modality": "imc"}, NotFoundError, "imc"),
+        ({"tissues": ["t3"]}, UnknownNameError, "t3"),
+        ({"tissues": ["t1", "t3"]}, UnknownNameError, "t3"),
+        ({"modality": "imc"}, UnknownNameError, "imc"),
         ({"modality": "xray"}, UnknownNameError, "xray"),
         ({"resolution": 1.0}, InvalidInputError, "0_5mpp"),
         ({"method": "guess"}, InvalidInputError, "guess"),

@@ -364,7 +364,7 @@ def test_missing_tables_and_wrong_modalities(imc: Any) -> None:
         MultiplexImagingDataset("c", "he", standardization="identity", **options)
     with pytest.raises(UnknownNameError, match="xray"):
         MultiplexImagingDataset("c", "xray", standardization="identity", **options)
-    with pytest.raises(NotFoundError, match="codex"):
+    with pytest.raises(UnknownNameError, match="codex"):
         MultiplexImagingDataset("c", "codex", standardization="identity", **options)
 
 

@@ -37,6 +37,7 @@ def predict(
     source: Path,
     *,
     model: str = "demo",
+    name: str | None = None,
     out: Path | None = None,
     modality: str | None = None,
     tissue: Tissues = None,
@@ -56,6 +57,9 @@ def predict(
         some and there are tiles. Or one image, with --out.
     model
         demo, or package.module:attribute.
+    name
+        Directory of the model's predictions in the cohort; the model by default, with a dot for
+        the colon.
     out
         Where the prediction of one image goes.
     modality
@@ -76,7 +80,7 @@ def predict(
         Replace predictions that are there.
     """
     from microtome.cohort import CohortLayout
-    from microtome.errors import InvalidInputError
+    from microtome.errors import InvalidInputError, NotFoundError
     from microtome.prediction import load_model, predict_cohort
     from microtome.prediction import predict as do
     from microtome.sources import open_image
@@ -99,7 +103,7 @@ def predict(
             written = predict_cohort(
                 load_model(model),
                 CohortLayout.open(source).root,
-                name=model,
+                name=name or model.replace(":", "."),
                 modality=modality,
                 tissues=tissue,
                 resolution=resolution,
@@ -109,6 +113,9 @@ def predict(
                 overwrite=overwrite,
                 progress=show,
             )
+        elif not source.exists():
+            msg = f"{source} does not exist"
+            raise NotFoundError(msg)
         else:
             msg = f"{source} is no cohort; for one image say where its prediction goes with --out"
             raise InvalidInputError(msg)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.coordinates import Mpp, Resolution
-from microtome.errors import ExistsError, FormatError, NotFoundError
+from microtome.errors import ExistsError, FormatError, NotFoundError, UnknownNameError
 from microtome.image import MultiscaleImage, begin_image, blocks_of
 from microtome.progress import Progress, silent
 from microtome.segmentation import detect_tissue
@@ -145,7 +145,7 @@ def tissues_with_images(
         about = f"tissues {lost}" if lost else "images"
         kinds = "" if wanted is None else f" of {', '.join(sorted(wanted))}"
         msg = f"{layout.root} has no {about}{kinds} at {resolution} um per pixel"
-        raise NotFoundError(msg)
+        raise UnknownNameError(msg) if lost or wanted is not None else NotFoundError(msg)
     for kinds_of in found.values():
         kinds_of.sort(key=lambda m: (m.name != "he", _KINDS[m.kind], m.name))
     return found

@@ -42,7 +42,7 @@ def converter(as_torch: bool | None, device: str | torch.device | None) -> Conve
         raise InvalidInputError(msg)
     there = find_spec("torch") is not None
     if (as_torch or device is not None) and not there:
-        msg = "torch is not installed: pip install 'microtome[torch]', or leave as_torch and device out"
+        msg = "torch is not installed: install the extra microtome[torch], or leave as_torch and device out"
         raise DependencyError(msg)
     if as_torch is False or not there:
         return _unchanged
