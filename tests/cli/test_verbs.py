@@ -1,0 +1,229 @@
+"""Every verb end to end: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tifffile
+
+from microtome.cohort import CohortLayout, MultiplexImagingDataset, read_tissues
+from microtome.image import MultiscaleImage
+
+VERBS = ["info", "ingest", "mask", "tile", "stats", "predict", "report", "conformance", "demo"]
+
+
+def test_from_a_slide_to_a_report(run: Any, slide: Path, tmp_path: Path) -> None:
+    root = tmp_path / "cohort"
+    options = ("--cohort", root, "--tissue", "t", "--modality", "he", "--resolution", "0.5")
+    done = run("ingest", slide, *options, "--patient", "p7", "--split", "train")
+    assert done.code == 0, done.err
+    stored = root / "he/0_5mpp/images/t.ome.zarr"
+    assert done.out == f"{stored}: 3 x 613 x 541, 0.5 um/px (from tag), 4 levels\n"
+    np.testing.assert_array_equal(
+        MultiscaleImage.open(stored).level(0)[...], np.moveaxis(tifffile.imread(slide), -1, 0)
+    )
+    (row,) = read_tissues(CohortLayout.open(root)).to_pylist()
+    assert (row["patient_id"], row["split"]) == ("p7", "train")
+
+    done = run("mask", root)
+    assert done.code == 0, done.err
+    name, _, share = done.out.strip().partition(": ")
+    assert name == "t"
+    # The disc is 3.14 * 230 * 200 of 613 * 541 pixels; detection sees pixels of 16 of these.
+    assert float(share.removesuffix("% tissue")) == pytest.approx(43.6, abs=8)
+
+    done = run("tile", root, "--size", "64", "--tolerance", "0.5")
+    assert done.code == 0, done.err
+    table = pq.read_table(root / "tiling/0_5mpp/default/64_tile_coordinates.parquet")
+    assert done.out == f"t: {table.num_rows} tiles of 64 px\n"
+    assert table.num_rows > 20
+
+    done = run("stats", root)
+    assert done.code == 0, done.err
+    assert "nothing to compute" in done.out
+
+    done = run("predict", root, "--tile-size", "256")
+    assert done.code == 0, done.err
+    prediction, embeddings = (Path(line) for line in done.out.splitlines())
+    assert prediction == root / "predictions/0_5mpp/demo/t.ome.zarr"
+    assert MultiscaleImage.open(prediction).level_shape(0)[-2:] == (613, 541)
+    assert pq.read_table(embeddings).num_rows == table.num_rows
+
+    done = run("report", root, "-o", tmp_path / "report.html")
+    assert done.code == 0, done.err
+    assert done.out == f"{tmp_path / 'report.html'}\n"
+    page = (tmp_path / "report.html").read_text()
+    assert "<html" in page
+    assert "http" not in page.split("<body", 1)[0].replace("http://www.w3.org", ""), (
+        "self-contained"
+    )
+
+    done = run("info", root, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["tilings"][0]["tiles"] == table.num_rows
+    assert found["predictions"][0].endswith("t.ome.zarr")
+    assert found["tissues"][0]["patient_id"] == "p7"
+    assert done.err == ""
+
+
+def test_info_of_an_image(run: Any, slide: Path) -> None:
+    plain = run("info", slide)
+    assert (plain.code, plain.err) == (0, "")
+    assert "0.5 um/px (from tag)" in plain.out
+    machine = run("info", slide, "--json")
+    found = json.loads(machine.out)
+    assert found["levels"][0] == {
+        "shape": [3, 613, 541],
+        "mpp": [0.5, 0.5],
+        "chunks": [3, 128, 128],
+        "shards": None,
+    }
+    assert found["mpp_source"] == "tag"
+
+
+def test_multiplex_from_the_command_line(run: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.gamma(0.6, 90, (2, 150, 140)).astype(np.uint16)
+    pixels[:, :20] = 0
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack")
+    root = tmp_path / "c"
+    options = ("--cohort", root, "--tissue", "t", "--modality", "imc", "--mpp", "1")
+    done = run("ingest", tmp_path / "a.tif", *options)
+    assert done.code == 2
+    assert "--channel" in done.err
+    assert not root.exists()
+    done = run("ingest", tmp_path / "a.tif", *options, "--channel", "DNA", "--channel", "CD3")
+    assert done.code == 0, done.err
+    assert run("mask", root).code == 0
+    done = run("stats", root, "--quantile", "0.95", "--method", "quantile_clipping_log1p")
+    assert done.code == 0, done.err
+    directory = Path(done.out.strip())
+    assert directory == root / "imc/1_0mpp/standardization/quantile_clipping_log1p/uq_0.95_image"
+    spec = "quantile_clipping_log1p/uq_0.95_image"
+    dataset = MultiplexImagingDataset("c", "imc", path=root, standardization=spec)
+    assert dataset.get_channel_names("t", "complete").tolist() == ["DNA", "CD3"]
+
+
+def test_options_of_ingest(run: Any, slide: Path, tmp_path: Path) -> None:
+    root = tmp_path / "c"
+    base = ("ingest", slide, "--cohort", root, "--modality", "he")
+    assert run(*base, "--tissue", "a", "--mpp", "0.25,0.5", "--resolution", "1.0").code == 0
+    assert MultiscaleImage.open(root / "he/1_0mpp/images/a.ome.zarr").level_shape(0) == (
+        3,
+        154,
+        271,
+    )
+    assert run(*base, "--tissue", "b", "--resolution", "0_5mpp", "--codec", "small").code == 0
+    assert (root / "he/0_5mpp/images/b.ome.zarr").is_dir()
+    done = run(*base, "--tissue", "c", "--resolution", "0.25")
+    assert done.code == 2
+    assert "--upsample" in done.err
+    assert run(*base, "--tissue", "c", "--resolution", "0.25", "--upsample").code == 0
+    done = run(*base, "--tissue", "b", "--resolution", "0.5")
+    assert done.code == 1
+    assert "--overwrite" in done.err
+    assert run(*base, "--tissue", "b", "--resolution", "0.5", "--overwrite").code == 0
+    done = run("mask", root)
+    assert done.code == 2
+    assert "--resolution" in done.err
+    assert run("mask", root, "--resolution", "0.5").code == 0
+
+
+def test_tissues_may_be_named_several_times(run: Any, cohort: Path, slide: Path) -> None:
+    for name in ("u", "v"):
+        options = ("--cohort", cohort, "--tissue", name, "--modality", "he", "--resolution", "0.5")
+        assert run("ingest", slide, *options).code == 0
+    done = run("mask", cohort, "--tissue", "t", "--tissue", "v")
+    assert [line.partition(":")[0] for line in done.out.splitlines()] == ["t", "v"]
+    done = run(
+        "tile", cohort, "--size", "64", "--tissue", "v", "--method", "grid", "--stride", "32"
+    )
+    assert done.out.startswith("v: ")
+    done = run("tile", cohort, "--size", "64")
+    assert done.code == 1
+    assert "'u' has no tissue mask" in done.err
+
+
+def test_one_image_is_predicted_without_a_cohort(run: Any, slide: Path, tmp_path: Path) -> None:
+    out = tmp_path / "heat.ome.zarr"
+    done = run("predict", slide, "--out", out, "--tile-size", "256")
+    assert (done.code, done.out) == (0, f"{out}\n"), done.err
+    image = MultiscaleImage.open(out)
+    assert image.level_shape(0)[-2:] == (613, 541)
+    assert image.require_mpp().y == 0.5
+    done = run("predict", slide, "--out", out)
+    assert done.code == 1
+    assert str(out) in done.err
+    assert run("predict", slide, "--out", out, "--tile-size", "256", "--overwrite").code == 0
+
+
+MODEL = """
+import torch
+
+class Invert(torch.nn.Module):
+    def forward(self, batch):
+        return 255 - batch
+
+model = Invert()
+"""
+
+
+def test_a_model_of_ones_own(
+    run: Any, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "model_of_the_test.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    done = run("predict", cohort, "--model", "model_of_the_test:model", "--tile-size", "256")
+    assert done.code == 0, done.err
+    (written,) = done.out.splitlines()
+    assert Path(written) == cohort / "predictions/0_5mpp/model_of_the_test.model/t.ome.zarr"
+    found = MultiscaleImage.open(written).level(0)[...]
+    stored = MultiscaleImage.open(cohort / "he/0_5mpp/images/t.ome.zarr").level(0)[...]
+    np.testing.assert_array_equal(found, 255 - stored.astype(found.dtype))
+
+
+@pytest.mark.slow
+def test_the_demo_on_a_slide_of_ones_own(run: Any, slide: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    done = run("demo", slide, "-o", tmp_path / "out", "--size", "128")
+    assert done.code == 0, done.err
+    assert done.out == f"look at {tmp_path / 'out/report.html'}\n"
+    assert (tmp_path / "out/report.html").stat().st_size > 50_000
+    for step in range(1, 8):
+        assert f"\n{step}. " in f"\n{done.err}"
+    again = run("demo", slide, "-o", tmp_path / "out", "--size", "128")
+    assert again.code == 0, again.err
+
+
+@pytest.mark.parametrize(
+    "verb", [(), *[(verb,) for verb in VERBS]], ids=lambda v: "-".join(v) or "top"
+)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help(run: Any, verb: tuple[str, ...], flag: str) -> None:
+    done = run(*verb, flag)
+    assert (done.code, done.err) == (0, "")
+    assert "Usage: microtome" in done.out
+    if verb:
+        assert verb[0] in done.out
+    else:
+        assert all(name in done.out for name in VERBS)
+
+
+def test_version(run: Any) -> None:
+    from importlib.metadata import version
+
+    done = run("--version")
+    assert (done.code, done.out.strip(), done.err) == (0, version("microtome"), "")
+
+
+def test_nothing_asked_for_is_help(run: Any) -> None:
+    done = run()
+    assert done.code == 0
+    assert "Usage" in done.out
