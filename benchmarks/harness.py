@@ -91,6 +91,9 @@ class Benchmark:
         Name of the competitor that the others are compared with.
     notes
         What a reader of the table should know.
+    least_seconds
+        A competitor does the items of a round again and again until this time has passed: what
+        takes a tenth of a second is measured no better than a tenth of a second allows.
     """
 
     title: str
@@ -99,6 +102,7 @@ class Benchmark:
     items: int
     base: str
     notes: list[str] = field(default_factory=list)
+    least_seconds: float = 0.5
     _setups: dict[str, Setup] = field(default_factory=dict)
 
     def add(self, name: str, setup: Setup) -> None:
@@ -132,7 +136,7 @@ class Benchmark:
             for number in range(1, rounds + 1):
                 items = self._draw(seed, number)
                 for name, read in reads.items():
-                    cpu, wall = _timed(read, items)
+                    cpu, wall = _timed(read, items, self.least_seconds)
                     found[name].cpu.append(cpu)
                     found[name].wall.append(wall)
                 tell(f"{self.title}: round {number} of {rounds}")
@@ -158,14 +162,17 @@ class Benchmark:
                 raise UnequalPixelsError(msg)
 
 
-def _timed(read: Read, items: Items) -> tuple[float, float]:
+def _timed(read: Read, items: Items, least_seconds: float) -> tuple[float, float]:
     """Return processor and wall seconds an item."""
     gc.collect()
-    wall, cpu = time.perf_counter(), cpu_seconds()
-    for _ in read(items):
-        pass
-    cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall
-    return cpu / len(items), wall / len(items)
+    done = 0
+    began, cpu = time.perf_counter(), cpu_seconds()
+    while not done or time.perf_counter() - began < least_seconds:
+        for _ in read(items):
+            pass
+        done += len(items)
+    cpu, wall = cpu_seconds() - cpu, time.perf_counter() - began
+    return cpu / done, wall / done
 
 
 def _together(arrays: Iterable[Any]) -> NDArray[Any]:

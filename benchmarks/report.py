@@ -14,8 +14,8 @@ __all__ = ["markdown", "write_results"]
 _HOW = (
     "Processor time is user and system time of the process with all its threads and children; it "
     "counts, since wall time also measures who else is at work on the machine. Competitors take "
-    "turns: in each round all of them do the same fresh items, after a round in which they were "
-    "checked to give equal pixels. Figures are medians over the rounds; a ratio is the median of "
+    "turns: in each round all of them do the same fresh items, the fast ones several times over, "
+    "after a round in which they were checked to give equal pixels. Figures are medians over the rounds; a ratio is the median of "
     "the ratios within a round, in brackets the least and the most. Less is better."
 )
 

@@ -33,6 +33,7 @@ def made(bench):
         draw=lambda rng, count: rng.integers(0, 1000, count),
         items=4,
         base="slow",
+        least_seconds=0,
     )
 
 
@@ -89,6 +90,15 @@ def test_figures_are_medians_of_ratios_within_a_round(made, clock):
     assert table.measurements[1].cpu == [0.25, 1, 1]
     assert table.cpu_ratio("fast") == 0.25  # the median of 1/4, 1/2 and 1/10
     assert table.cpu_ratio("slow") == 1
+
+
+def test_what_is_fast_is_measured_over_many_passes(made, clock):
+    made.least_seconds, passes = 0.05, []
+    made.add("slow", squaring(passes, cost=lambda: clock(2)))
+    table = made.run(1, tell=quiet)
+    assert len(passes) > 5
+    assert passes[2:] == [passes[2]] * len(passes[2:])
+    assert table.measurements[0].cpu == [0.5]  # 2 s a pass of 4 items
 
 
 @pytest.mark.parametrize(
