@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -24,3 +25,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real images are not here: {folder} is no folder")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_are_heard():
+    """Hear SIGINT even where a shell started the suite in the background, which ignores it.
+
+    Programs that the tests start and interrupt inherit this.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

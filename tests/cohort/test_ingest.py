@@ -147,8 +147,9 @@ def test_the_same_resolution_changes_no_pixel(
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32", "float64"])
-def test_pixels_keep_their_type(tmp_path: Path, dtype: str) -> None:
-    source = (RNG.normal(0, 50, (2, 40, 50))).astype(dtype)
+def test_counts_are_not_rounded_away(tmp_path: Path, dtype: str) -> None:
+    # A marker of few counts: rounded means would be 0 almost everywhere.
+    source = RNG.poisson(0.1, (2, 40, 50)).astype(dtype)
     options: dict[str, Any] = {"axes": "cyx", "cohort": tmp_path, "modality": "imc"}
     options["channel_names"] = ["a", "b"]
     same = ingest(source, tissue_id="same", mpp=1.0, **options)
@@ -156,8 +157,40 @@ def test_pixels_keep_their_type(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(same.level(0)[...], source)
     half = ingest(source, tissue_id="half", mpp=0.5, **options)
     means = source.astype(np.float64).reshape(2, 20, 2, 25, 2).mean((2, 4))
-    expected = means if dtype.startswith("f") else np.floor(means + 0.5)
-    np.testing.assert_array_equal(half.level(0)[...], expected.astype(dtype))
+    assert half.dtype == (
+        "float64" if np.dtype(dtype).itemsize > 4 or dtype == "int32" else "float32"
+    )
+    np.testing.assert_array_equal(half.level(0)[...], means.astype(half.dtype))
+    assert half.level(0)[...].mean() == pytest.approx(source.mean())
+
+
+def test_multiplex_is_resampled_from_its_finest_level(tmp_path: Path) -> None:
+    path = tmp_path / "thinned.ome.zarr"
+    source = RNG.poisson(0.5, (1, 400, 400)).astype(np.uint16)
+    with MultiscaleImage.create(
+        path, type="uint16", level_shape=source.shape, mpp=0.25, channel_names=["CD3"]
+    ) as image:
+        image["level0"][...] = source
+        image.build_levels()  # rounds
+    made = ingest(path, cohort=tmp_path / "c", tissue_id="t", modality="codex", resolution=1.0)
+    means = source.astype(np.float64).reshape(1, 100, 4, 100, 4).mean((2, 4))
+    np.testing.assert_array_equal(made.level(0)[...], means.astype(np.float32))
+
+
+def test_fluorescence_is_no_brightfield_and_colours_are_no_markers(tmp_path: Path) -> None:
+    pixels = RNG.integers(0, 255, (3, 40, 50)).astype(np.uint8)
+    options: dict[str, Any] = {
+        "axes": "cyx",
+        "cohort": tmp_path / "c",
+        "tissue_id": "t",
+        "mpp": 1.0,
+    }
+    with pytest.raises(InvalidInputError, match="DAPI"):
+        ingest(pixels, modality="he", channel_names=["DAPI", "FITC", "Cy3"], **options)
+    with pytest.raises(InvalidInputError, match="colour photograph"):
+        ingest(pixels, modality="imc", **options)
+    assert not (tmp_path / "c").exists()
+    ingest(pixels, modality="imc", channel_names=["a", "b", "c"], **options)
 
 
 def test_finer_pixels_are_interpolated_where_that_is_allowed(tmp_path: Path) -> None:

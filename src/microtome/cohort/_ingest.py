@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ _log = logging.getLogger(__name__)
 # A pixel size that differs by less is the same: 0.4999 and 0.5 um are one scanner's setting, but
 # resampling is exact all the same, so this only decides what counts as up-sampling.
 _FINER = 1.02
-_RGB = 3
+_RGB = ("red", "green", "blue")
+_RGB_NAMES = {_RGB, ("r", "g", "b"), ("channel 0", "channel 1", "channel 2")}
 
 
 def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
@@ -127,6 +129,7 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
             "resolution": target.directory,
             "channels": channels,
             "codec": codec,
+            "dtype": _stored_type(image, kind, target).name,
         }
         job = _Job(image, layout, kind, target, tissue_id, settings)
         job.verify_free(overwrite=overwrite)
@@ -238,7 +241,7 @@ class _Job:
         if self._is_made(order):
             _log.info("%s is there already, made from the same source", self.path)
         else:
-            _write(self.image, self.path, self.resolution, order, self.settings, progress)
+            _write(self, order, progress)
 
 
 def _verify_flat(image: MultiscaleImage) -> None:
@@ -252,11 +255,24 @@ def _verify_flat(image: MultiscaleImage) -> None:
 def _channels(image: MultiscaleImage, modality: Modality, given: Sequence[str] | None) -> list[str]:
     """Return the names of the channels to store, checked against the modality."""
     if modality.kind == "brightfield":
-        if not image.has_channel_axis or image.nchannels != _RGB or image.dtype != np.uint8:
+        if image.nchannels != len(_RGB) or image.dtype != np.uint8:
             msg = f"{modality} is red, green and blue of 8 bits; {image.uri} has {image.nchannels} channels of {image.dtype}"
             raise InvalidInputError(msg)
-        return ["red", "green", "blue"]
+        if tuple(str(name).lower() for name in image.channel_names or ()) not in _RGB_NAMES:
+            msg = (
+                f"{modality} is red, green and blue; {image.uri} names its channels "
+                f"{image.channel_names}. Is it fluorescence? If they are colours, say so with "
+                "--channel red --channel green --channel blue (channel_names=)"
+            )
+            raise InvalidInputError(msg)
+        return list(_RGB)
     names = image.channel_names
+    if names == _RGB and image.dtype == np.uint8 and given is None:
+        msg = (
+            f"{image.uri} is a colour photograph, red, green and blue; {modality} has a channel a "
+            "marker. If these are markers, name them with --channel (channel_names=)"
+        )
+        raise InvalidInputError(msg)
     if not image.has_channel_axis and given is not None and len(given) == 1:
         names = tuple(given)
     # A source without names numbers its channels; a panel of numbers would join by accident.
@@ -273,22 +289,33 @@ def _channels(image: MultiscaleImage, modality: Modality, given: Sequence[str] |
     return list(names)
 
 
-def _write(
-    image: MultiscaleImage,
-    path: Path,
-    resolution: Resolution,
-    order: Sequence[str],
-    settings: dict[str, Any],
-    progress: Progress,
-) -> None:
+def _stored_type(
+    image: MultiscaleImage, modality: Modality, resolution: Resolution
+) -> np.dtype[Any]:
+    """Return the type that an image is stored in.
+
+    A mean of counts is no whole number: a marker of one count in ten pixels, rounded, is gone.
+    Colours of 8 bits lose nothing that a scanner or an eye could tell.
+    """
+    own, (y, x) = image.require_mpp(), resolution.mpp
+    same = math.isclose(own.y, y, rel_tol=1e-9) and math.isclose(own.x, x, rel_tol=1e-9)
+    if modality.kind == "brightfield" or same or image.dtype.kind == "f":
+        return image.dtype
+    return np.dtype(np.float32 if image.dtype.itemsize <= 2 else np.float64)
+
+
+def _write(job: _Job, order: Sequence[str], progress: Progress) -> None:
+    image, settings = job.image, job.settings
     own = image.require_mpp()
-    target = Mpp(*resolution.mpp, own.source)
+    target = Mpp(*job.resolution.mpp, own.source)
     height, width = image.grid_at(target)
     picked = channel_indices(_present(image, order), image.channel_names, image.nchannels)
     shape = (len(picked), height, width)
+    # A scanner's own levels are rounded, or thinned out: good enough to look at, not to count on.
+    level = 0 if job.modality.kind == "multiplex" else None
     with begin_image(
-        path,
-        dtype=image.dtype,
+        job.path,
+        dtype=settings["dtype"],
         shape=shape,
         axes="cyx",
         channel_names=order,
@@ -296,7 +323,7 @@ def _write(
         layout=image_layout("cyx", shape, codec=settings["codec"]),
         # What may not be replaced was refused before.
         overwrite=True,
-        rgb=list(order) == ["red", "green", "blue"],
+        rgb=list(order) == list(_RGB),
         metadata={
             "microtome": {
                 "ingest": settings,
@@ -305,12 +332,14 @@ def _write(
             }
         },
     ) as made:
-        level = made.level(0)
+        base = made.level(0)
         unit = image_layout("cyx", shape).fitted(shape).write_unit
         blocks = list(blocks_of(shape, unit))
         for done, block in enumerate(blocks, start=1):
-            pixels = image.read_grid(target, block[-2], block[-1], channels=picked)
-            level[:, slice(*block[-2]), slice(*block[-1])] = pixels.reshape(
+            pixels = image.read_grid(
+                target, block[-2], block[-1], channels=picked, dtype=settings["dtype"], level=level
+            )
+            base[:, slice(*block[-2]), slice(*block[-1])] = pixels.reshape(
                 len(picked), *pixels.shape[-2:]
             )
             progress("ingest", done, len(blocks))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from microtome.coordinates import CoordinateSpace, CoordinateTransform, Mpp
 from microtome.errors import InvalidInputError
@@ -179,6 +179,7 @@ class ReadableImage(LevelStack):
         region: Sequence[float] | None = None,
         channels: Channels | None = None,
         interpolation: Interpolation = "auto",
+        dtype: DTypeLike | None = None,
     ) -> NDArray[Any]:
         """Read at exactly a pixel size.
 
@@ -193,6 +194,9 @@ class ReadableImage(LevelStack):
             Channels by number or name; None for all.
         interpolation
             How to resample, see `Interpolation`.
+        dtype
+            Type of the result; the image's by default, to which means of integers are rounded. A
+            floating type keeps their fractions.
 
         Returns
         -------
@@ -205,7 +209,9 @@ class ReadableImage(LevelStack):
         InvalidInputError
             If the region is empty, not finite or outside the image.
         """
-        return read_at(self, mpp, region, channels=channels, interpolation=interpolation)
+        return read_at(
+            self, mpp, region, channels=channels, interpolation=interpolation, dtype=dtype
+        )
 
     def grid_at(self, mpp: Mpp) -> tuple[int, int]:
         """Return the (height, width) of the whole image at a pixel size."""
@@ -226,12 +232,32 @@ class ReadableImage(LevelStack):
         *,
         channels: Channels | None = None,
         interpolation: Interpolation = "auto",
+        dtype: DTypeLike | None = None,
+        level: int | None = None,
     ) -> NDArray[Any]:
         """Read pixels `y` x `x` of the grid that has the pixel size `mpp`; see `read_at`.
+
+        Parameters
+        ----------
+        mpp, channels, interpolation, dtype
+            As for `read_at`.
+        y, x
+            Half-open intervals of the grid's pixels.
+        level
+            Level to resample from; the best by default.
 
         Raises
         ------
         InvalidInputError
             If an interval is empty or outside the grid, or labels were to be averaged.
         """
-        return read_grid(self, mpp, y, x, channels=channels, interpolation=interpolation)
+        return read_grid(
+            self,
+            mpp,
+            y,
+            x,
+            channels=channels,
+            interpolation=interpolation,
+            dtype=dtype,
+            level=level,
+        )

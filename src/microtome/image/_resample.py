@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from microtome.errors import InvalidInputError
 
@@ -130,7 +130,9 @@ def taps(size: int, ratio: float, start: int, stop: int, method: Interpolation) 
     return Taps(begin, end, index - begin, weight)
 
 
-def resample(pixels: NDArray[Any], y: Taps, x: Taps) -> NDArray[Any]:
+def resample(
+    pixels: NDArray[Any], y: Taps, x: Taps, dtype: DTypeLike | None = None
+) -> NDArray[Any]:
     """Apply weights along the last two axes.
 
     Parameters
@@ -139,19 +141,22 @@ def resample(pixels: NDArray[Any], y: Taps, x: Taps) -> NDArray[Any]:
         (..., y.stop - y.start, x.stop - x.start).
     y, x
         Weights along the last but one and the last axis.
+    dtype
+        Type of the result; that of the pixels by default.
 
     Returns
     -------
-    (..., ny, nx) of the same type; integers rounded half up.
+    (..., ny, nx); integers rounded half up.
     """
+    kind = pixels.dtype if dtype is None else np.dtype(dtype)
     if y.weight.shape[1] == 1 and x.weight.shape[1] == 1:
-        return pixels[..., y.index[:, 0], :][..., x.index[:, 0]]
+        return pixels[..., y.index[:, 0], :][..., x.index[:, 0]].astype(kind, copy=False)
     rows, columns = _matrix(y), _matrix(x)
-    out = np.empty((*pixels.shape[:-2], rows.shape[0], columns.shape[0]), pixels.dtype)
+    out = np.empty((*pixels.shape[:-2], rows.shape[0], columns.shape[0]), kind)
     for plane in np.ndindex(pixels.shape[:-2]):
         # Both products run along rows in memory, so the plane is turned before and after.
         half = columns @ np.ascontiguousarray(pixels[plane].T).astype(np.float64)
-        out[plane] = _rounded(rows @ np.ascontiguousarray(half.T), pixels.dtype)
+        out[plane] = _rounded(rows @ np.ascontiguousarray(half.T), kind)
     return out
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from microtome.coordinates import Mpp
 from microtome.errors import InvalidInputError
@@ -51,6 +51,7 @@ def read_at(
     *,
     channels: Channels | None,
     interpolation: Interpolation,
+    dtype: DTypeLike | None,
 ) -> NDArray[Any]:
     """Read a box in micrometres; see `MultiscaleImage.read_at`."""
     wanted = Mpp.from_user(mpp)
@@ -64,7 +65,16 @@ def read_at(
         if y[0] >= y[1] or x[0] >= x[1]:
             msg = f"{image.uri}: region {tuple(region)} um does not overlap the image"
             raise InvalidInputError(msg)
-    return read_grid(image, wanted, y, x, channels=channels, interpolation=interpolation)
+    return read_grid(
+        image,
+        wanted,
+        y,
+        x,
+        channels=channels,
+        interpolation=interpolation,
+        dtype=dtype,
+        level=None,
+    )
 
 
 def read_grid(
@@ -75,6 +85,8 @@ def read_grid(
     *,
     channels: Channels | None,
     interpolation: Interpolation,
+    dtype: DTypeLike | None,
+    level: int | None,
 ) -> NDArray[Any]:
     """Read pixels of a grid; see `MultiscaleImage.read_grid`."""
     grid = grid_at(image, mpp)
@@ -84,21 +96,22 @@ def read_grid(
             f"at {mpp}"
         )
         raise InvalidInputError(msg)
-    index = image.best_level(mpp)
-    own, level = image.level_mpp(index), image.level(index)
+    index = image.best_level(mpp) if level is None else level
+    own, source = image.level_mpp(index), image.level(index)
     ratio = mpp.y / own.y, mpp.x / own.x
     labels = image.kind == "labels"
     rows_by = interpolation_at(ratio[0], interpolation, labels=labels)
     columns_by = interpolation_at(ratio[1], interpolation, labels=labels)
     same = abs(ratio[0] - 1) < _SAME and abs(ratio[1] - 1) < _SAME
-    if same and y[1] <= level.height and x[1] <= level.width:
-        return image.read(index, y, x, channels=channels)
-    rows = taps(level.height, ratio[0], *y, rows_by)
-    columns = taps(level.width, ratio[1], *x, columns_by)
+    if same and y[1] <= source.height and x[1] <= source.width:
+        pixels = image.read(index, y, x, channels=channels)
+        return pixels if dtype is None else pixels.astype(dtype, copy=False)
+    rows = taps(source.height, ratio[0], *y, rows_by)
+    columns = taps(source.width, ratio[1], *x, columns_by)
     pixels = image.read(
         index, (rows.start, rows.stop), (columns.start, columns.stop), channels=channels
     )
-    return resample(pixels, rows, columns)
+    return resample(pixels, rows, columns, dtype)
 
 
 def _checked(region: Sequence[float]) -> tuple[float, ...]:
