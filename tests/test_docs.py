@@ -1,14 +1,14 @@
-"""Every line of Python that the documentation shows is a file, and every such file runs.
+"""Every line of Python that the documentation shows is in a file, and every such file runs.
 
-A page holds no code of its own: a Python block is one include of a file in docs/snippets (or of a
-section of it, as pymdownx.snippets marks them). README.md is shown where includes are not followed;
-its Python blocks are copies, and must equal such a file.
+A Python block of a page is a copy of a file in docs/snippets (or of a section of it), named by a
+comment above the block; docs/scripts/inline_snippets.py makes the copies.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -18,12 +18,13 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+INLINE = REPOSITORY / "docs" / "scripts" / "inline_snippets.py"
 SNIPPETS = sorted((REPOSITORY / "docs" / "snippets").glob("*.py"))
 # A snippet may read and write a whole cohort; longer than this and it is no example.
 SNIPPET_SECONDS = 110
 
 FENCE = re.compile(r"^(?P<indent>[ \t>]*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
-INCLUDE = re.compile(r'-{2,}8<-{2,} "(?P<path>[^":]+)(?::(?P<section>[\w-]+))?"')
+PLACE = re.compile(r"\s*<!-- snippet: (?P<file>[\w.]+)(?::(?P<section>[\w-]+))? -->")
 MARKER = re.compile(r"^\s*# -{2,}8<-{2,} \[(?:start|end):[\w-]+\]\n?", re.MULTILINE)
 PYTHON = {"py", "python", "python3", "pycon"}
 # Python that hides in a block without a language, or with another one's name.
@@ -35,9 +36,10 @@ LOOKS_LIKE_PYTHON = re.compile(r"^\s*(>>> |import microtome|from microtome)", re
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block of a page: the line it starts on, its language, what stands in it."""
+    """A fenced block: the line it starts on, the one above that, its language, what is in it."""
 
     line: int
+    above: str
     language: str
     text: str
 
@@ -47,7 +49,8 @@ def fenced_blocks(markdown: str) -> list[Block]:
     blocks: list[Block] = []
     opened: tuple[int, str, str, str] | None = None
     body: list[str] = []
-    for number, line in enumerate(markdown.splitlines(), start=1):
+    lines = markdown.splitlines()
+    for number, line in enumerate(lines, start=1):
         match = FENCE.match(line)
         if opened is None:
             if match:
@@ -58,55 +61,37 @@ def fenced_blocks(markdown: str) -> list[Block]:
             continue
         start, fence, indent, language = opened
         if match and match["fence"].startswith(fence) and not match["info"].strip():
-            blocks.append(Block(start, language, textwrap.dedent("\n".join(body))))
+            above = lines[start - 2] if start > 1 else ""
+            blocks.append(Block(start, above, language, textwrap.dedent("\n".join(body))))
             opened = None
         else:
             body.append(line.removeprefix(indent))
     return blocks
 
 
-def has_section(snippet: str, section: str) -> bool:
-    return all(f"[{end}:{section}]" in snippet for end in ("start", "end"))
-
-
-def complaint_about_page_block(block: Block, root: Path) -> str | None:
-    """What is wrong with a block of a page that follows includes, if anything."""
+def complaint(block: Block, root: Path) -> str | None:
+    """What is wrong with a block of a page, if anything."""
     if block.language not in PYTHON:
         hidden = LOOKS_LIKE_PYTHON.search(block.text)
-        return "Python in a block that does not say so; include a snippet" if hidden else None
-    include = INCLUDE.fullmatch(block.text.strip())
-    if include is None:
-        return "Python written into the page; include a file of docs/snippets"
-    path = root / include["path"]
-    if Path(include["path"]).parent.as_posix() != "docs/snippets" or path.suffix != ".py":
-        return f"{include['path']} is not a Python file in docs/snippets, where the tests run them"
-    if not path.is_file():
-        return f"{include['path']} does not exist"
-    if include["section"] and not has_section(path.read_text("utf-8"), include["section"]):
-        return f"{include['path']} has no section {include['section']!r}"
-    return None
-
-
-def complaint_about_readme_block(block: Block, root: Path) -> str | None:
-    """What is wrong with a block of a page that shows includes as they are, if anything."""
-    if block.language not in PYTHON and not LOOKS_LIKE_PYTHON.search(block.text):
-        return None
-    snippets = (root / "docs" / "snippets").glob("*.py")
-    shown = {MARKER.sub("", snippet.read_text("utf-8")).strip() for snippet in snippets}
-    if block.text.strip() not in shown:
-        return "equals no file in docs/snippets, so no test runs it"
+        return "Python in a block that does not say so; make it a snippet" if hidden else None
+    place = PLACE.fullmatch(block.above)
+    if place is None:
+        return "Python that no test runs; put it into docs/snippets and name it above the block"
+    path = root / "docs" / "snippets" / place["file"]
+    if path.suffix != ".py" or not path.is_file():
+        return f"{place['file']} is not a Python file in docs/snippets, where the tests run them"
+    # Coarser than the script's own comparison, and made without it: a part of a file that runs.
+    if not block.text.strip() or block.text not in MARKER.sub("", path.read_text("utf-8")):
+        return f"is no part of {place['file']}"
     return None
 
 
 def complaints(root: Path) -> list[str]:
-    pages = sorted((root / "docs").rglob("*.md"))
-    checks = [(page, complaint_about_page_block) for page in pages]
-    checks += [(root / "README.md", complaint_about_readme_block)]
     return [
-        f"{page.relative_to(root).as_posix()}:{block.line}: {complaint}"
-        for page, check in checks
+        f"{page.relative_to(root).as_posix()}:{block.line}: {found}"
+        for page in (root / "README.md", *sorted((root / "docs").rglob("*.md")))
         for block in fenced_blocks(page.read_text("utf-8"))
-        if (complaint := check(block, root)) is not None
+        if (found := complaint(block, root)) is not None
     ]
 
 
@@ -134,22 +119,45 @@ def test_every_python_block_is_a_snippet():
     assert not found, "\n" + "\n".join(found)
 
 
+def inline(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the script of a repository, `root`'s own copy of it."""
+    script = root / INLINE.relative_to(REPOSITORY)
+    return subprocess.run(
+        [sys.executable, str(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=SNIPPET_SECONDS,
+        check=False,
+    )
+
+
+def test_pages_show_what_the_snippets_hold():
+    ran = inline(REPOSITORY, "--check")
+    assert ran.returncode == 0, f"run docs/scripts/inline_snippets.py\n{ran.stderr}"
+
+
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda path: path.stem)
-def test_snippet_is_shown(snippet):
-    pages = [*(REPOSITORY / "docs").rglob("*.md"), REPOSITORY / "README.md"]
-    text = "\n".join(page.read_text("utf-8") for page in pages)
-    copied = MARKER.sub("", snippet.read_text("utf-8")).strip() in text
-    assert copied or f"docs/snippets/{snippet.name}" in text, f"no page shows {snippet.name}"
+def test_every_section_is_shown(snippet):
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]
+    lines = [line for page in pages for line in page.read_text("utf-8").splitlines()]
+    shown = {(m["file"], m["section"]) for line in lines if (m := PLACE.fullmatch(line))}
+    sections = re.findall(r"\[start:([\w-]+)\]", snippet.read_text("utf-8")) or [None]
+    assert {(snippet.name, section) for section in sections} <= shown
 
 
 # ------------------------------------------------------------------ the checker, on made-up pages
 
 SNIPPET = "# --8<-- [start:open]\nimport microtome\n# --8<-- [end:open]\nprint(microtome)\n"
+OUTPUT = "# --8<-- [start:open]\n<module>\n# --8<-- [end:open]\n"
+OPEN = "<!-- snippet: x.py:open -->"
 
 
 def documentation(folder: Path, *, page: str = "", readme: str = "") -> Path:
     (folder / "docs" / "snippets").mkdir(parents=True)
     (folder / "docs" / "snippets" / "x.py").write_text(SNIPPET)
+    (folder / "docs" / "snippets" / "x.txt").write_text(OUTPUT)
+    (folder / "docs" / "scripts").mkdir()
+    shutil.copy(INLINE, folder / "docs" / "scripts")
     (folder / "docs" / "concepts").mkdir()
     (folder / "docs" / "concepts" / "page.md").write_text(page)
     (folder / "README.md").write_text(readme)
@@ -159,47 +167,131 @@ def documentation(folder: Path, *, page: str = "", readme: str = "") -> Path:
 @pytest.mark.parametrize(
     "page",
     [
-        '```python\n--8<-- "docs/snippets/x.py"\n```',
-        '``` py title="x"\n--8<-- "docs/snippets/x.py:open"\n```',
-        '=== "Tab"\n\n    ```{.python .annotate}\n    --8<-- "docs/snippets/x.py"\n    ```',
+        f"{OPEN}\n```python\nimport microtome\n```",
+        "<!-- snippet: x.py -->\n```python\nimport microtome\nprint(microtome)\n```",
+        f'=== "Tab"\n\n    {OPEN}\n    ```python\n    import microtome\n    ```',
         "```console\n$ microtome info .\n```",
         "```\nno language, no Python\n```",
         "````markdown\n```python\nnot a block, an example of one\n```\n````",
     ],
 )
 def test_good_blocks_pass(tmp_path, page):
-    assert complaints(documentation(tmp_path, page=page)) == []
+    assert complaints(documentation(tmp_path, page=page, readme=page)) == []
 
 
 @pytest.mark.parametrize(
-    ("page", "complaint"),
+    ("page", "found"),
     [
-        ("```python\nx = 1\n```", "1: Python written into the page"),
-        ("text\n\n~~~py\nx = 1\n~~~", "3: Python written into the page"),
-        ("- item\n\n    ```python\n    x = 1\n    ```", "3: Python written into the page"),
-        ('```python\n--8<-- "docs/snippets/x.py"\nx = 1\n```', "1: Python written into the page"),
-        ('```python\n--8<-- "docs/snippets/y.py"\n```', "1: docs/snippets/y.py does not exist"),
-        ('```python\n--8<-- "src/x.py"\n```', "1: src/x.py is not a Python file in docs/snippets"),
-        (
-            '```python\n--8<-- "docs/snippets/x.py:shut"\n```',
-            "1: docs/snippets/x.py has no section 'shut'",
-        ),
-        ("```pycon\n>>> 1 + 1\n2\n```", "1: Python written into the page"),
+        ("```python\nx = 1\n```", "1: Python that no test runs"),
+        ("text\n\n~~~py\nx = 1\n~~~", "3: Python that no test runs"),
+        ("- item\n\n    ```python\n    x = 1\n    ```", "3: Python that no test runs"),
+        ("```pycon\n>>> 1 + 1\n2\n```", "1: Python that no test runs"),
+        (f"{OPEN}\n\n```python\nimport microtome\n```", "3: Python that no test runs"),
+        (f"{OPEN}\n```python\nimport microtome\nx = 1\n```", "2: is no part of x.py"),
+        (f"{OPEN}\n```python\n```", "2: is no part of x.py"),
+        ("<!-- snippet: y.py -->\n```python\nx = 1\n```", "2: y.py is not a Python file"),
+        ("<!-- snippet: x.txt -->\n```python\nx = 1\n```", "2: x.txt is not a Python file"),
         ("```\n>>> 1 + 1\n2\n```", "1: Python in a block that does not say so"),
         ("```text\nimport microtome as mt\n```", "1: Python in a block that does not say so"),
     ],
 )
-def test_bad_blocks_are_found(tmp_path, page, complaint):
-    (found,) = complaints(documentation(tmp_path, page=page))
-    assert found.startswith(f"docs/concepts/page.md:{complaint}")
+def test_bad_blocks_are_found(tmp_path, page, found):
+    in_readme, on_page = complaints(documentation(tmp_path, page=page, readme=page))
+    assert on_page.startswith(f"docs/concepts/page.md:{found}")
+    assert in_readme.startswith(f"README.md:{found}")
 
 
-def test_readme_copies_a_whole_snippet(tmp_path):
-    shown = "import microtome\nprint(microtome)"
-    assert complaints(documentation(tmp_path, readme=f"```python\n{shown}\n```")) == []
+# ------------------------------------------------------------------ the script, on made-up pages
+
+EMPTY = """\
+Text.
+
+<!-- snippet: x.py:open -->
+```python
+```
+
+- item
+
+    <!-- snippet: x.txt:open -->
+    ```text
+    something old
+    ```
+
+<!-- snippet: x.py -->
+```python
+```
+
+````markdown
+<!-- snippet: x.py -->
+```python
+```
+````
+"""
+FULL = """\
+Text.
+
+<!-- snippet: x.py:open -->
+```python
+import microtome
+```
+
+- item
+
+    <!-- snippet: x.txt:open -->
+    ```text title="Output"
+    <module>
+    ```
+
+<!-- snippet: x.py -->
+```python
+import microtome
+print(microtome)
+```
+
+````markdown
+<!-- snippet: x.py -->
+```python
+```
+````
+"""
 
 
-@pytest.mark.parametrize("text", ["import microtome", '--8<-- "docs/snippets/x.py"', "x = 1"])
-def test_readme_with_other_code_is_found(tmp_path, text):
-    (found,) = complaints(documentation(tmp_path, readme=f"\n```python\n{text}\n```"))
-    assert found == "README.md:2: equals no file in docs/snippets, so no test runs it"
+def test_the_script_fills_blocks_once(tmp_path):
+    root = documentation(tmp_path, page=EMPTY, readme="No code.\n")
+    page = root / "docs" / "concepts" / "page.md"
+    checked = inline(root, "--check")
+    assert checked.returncode == 1
+    assert checked.stderr.startswith("docs/concepts/page.md:5: differs")
+    assert page.read_text() == EMPTY
+    assert inline(root).returncode == 0
+    assert page.read_text() == FULL
+    assert inline(root, "--check").returncode == 0
+    inline(root)
+    assert page.read_text() == FULL
+    assert (root / "README.md").read_text() == "No code.\n"
+
+
+@pytest.mark.parametrize("changed", ["x.py", "x.txt"])
+def test_the_script_sees_a_snippet_change(tmp_path, changed):
+    root = documentation(tmp_path, page=FULL)
+    (root / "README.md").write_text("\n")
+    assert inline(root, "--check").returncode == 0
+    snippet = root / "docs" / "snippets" / changed
+    snippet.write_text(snippet.read_text().replace("module", "Module").replace("import", "Import"))
+    assert inline(root, "--check").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("<!-- snippet: y.py -->\n```python\n```\n", "has no y.py"),
+        ("<!-- snippet: x.py:shut -->\n```python\n```\n", "x.py has no section 'shut'"),
+        ("<!-- snippet: x.py -->\n\n```python\n```\n", "line 1: no block follows"),
+        ("<!-- snippet: x.py -->\n```python\n", "never closed"),
+    ],
+)
+def test_the_script_refuses_a_place_that_names_nothing(tmp_path, page, message):
+    ran = inline(documentation(tmp_path, page=page, readme="\n"))
+    assert ran.returncode == 1
+    assert "docs/concepts/page.md" in ran.stderr
+    assert message in ran.stderr

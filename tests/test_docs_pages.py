@@ -6,6 +6,7 @@ file with a script in docs/scripts. After a change that is meant, run the script
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import runpy
@@ -19,7 +20,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 SCRIPTS = DOCS / "scripts"
 OUTPUTS = sorted((DOCS / "snippets").glob("*.txt"))
 MARKER = re.compile(r"^# -{2,}8<-{2,} \[(?:start|end):[\w-]+\]\n", re.MULTILINE)
-INCLUDED = re.compile(r'"docs/snippets/(?P<file>[\w.]+):(?P<section>[\w-]+)"')
+SHOWN = re.compile(r"<!-- snippet: (?P<file>[\w.]+):(?P<section>[\w-]+) -->")
 # As tests/test_docs.py: longer than this and it is no example.
 SNIPPET_SECONDS = 110
 
@@ -46,7 +47,7 @@ def test_every_part_of_an_output_stands_below_its_code(output):
     shown = [
         (match["file"], match["section"])
         for page in sorted(DOCS.rglob("*.md"))
-        for match in INCLUDED.finditer(page.read_text("utf-8"))
+        for match in SHOWN.finditer(page.read_text("utf-8"))
     ]
     for section in re.findall(r"\[start:([\w-]+)\]", output.read_text("utf-8")):
         code = (f"{output.stem}.py", section)
@@ -55,6 +56,24 @@ def test_every_part_of_an_output_stands_below_its_code(output):
         assert following == [(output.name, section)], (
             f"{output.name}:{section} is not below its code"
         )
+
+
+def test_the_reference_lists_what_the_package_offers():
+    import microtome
+
+    table = (DOCS / "reference.md").read_text("utf-8").split("\n## ")[0]
+    rows = re.findall(r"^\| \[.+\]\(#.+\), `(\w+)` \| (.+) \|$", table, re.MULTILINE)
+    listed = [(room, name) for room, names in rows for name in re.findall(r"`(\w+)`", names)]
+    assert sorted(name for _, name in listed) == sorted(microtome.__all__)
+    for room, name in listed:
+        assert name in importlib.import_module(f"microtome.{room}").__all__
+
+
+def test_every_room_of_the_reference_is_in_the_architecture():
+    rooms = re.findall(r"^::: microtome\.(\w+)$", (DOCS / "reference.md").read_text(), re.MULTILINE)
+    architecture = (DOCS / "architecture.md").read_text("utf-8")
+    assert rooms
+    assert not [room for room in rooms if f"| `{room}` |" not in architecture]
 
 
 def test_the_page_about_the_command_line_is_what_the_program_says():

@@ -69,3 +69,18 @@ print(line[0].astype(float).round(4).tolist())
 by_hand = [(0 * 1 + 1 * 0.5) / 1.5, (1 * 0.5 + 2 * 1) / 1.5]
 print(np.round(by_hand, 4).tolist())
 # --8<-- [end:resample]
+
+# --8<-- [start:spacing]
+# The same numbers, seen by a finer scanner: pixels of 0.3 um.
+fine = mt.open_image(image.level(0)[...], axes="yx", mpp=0.3)
+to_pixels = mt.UniformScaleTransform(("x", "y"), ("x", "y"), 1 / 0.3)
+box = (6, 3, 16, 8)  # micrometres
+half = fine.read_spatial_region(
+    0, box, region_transform=to_pixels, resample="area", spacing=0.5
+)
+print(half.data.shape, half.coordinate_transform.apply([[0, 0], [1, 1]]).tolist())
+print(np.allclose(half.data, fine.read_at(mpp=0.5, region=box)))
+
+own = fine.read_spatial_region(0, box, region_transform=to_pixels, resample="area")
+print(own.data.shape)
+# --8<-- [end:spacing]

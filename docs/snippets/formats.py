@@ -1,4 +1,5 @@
 # --8<-- [start:write]
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +48,19 @@ except mt.MicrotomeError as error:
 for source in source_formats():
     print(source.name, source.suffixes)
 # --8<-- [end:list]
+
+# --8<-- [start:zip]
+with mt.MultiscaleImage.create(
+    "cells.ome.zarr", type="uint16", level_shape=pixels.shape, mpp=0.65
+) as written:
+    written["level0"][...] = pixels
+    written.build_levels()
+
+# The image lies at the root of the zip, and is not compressed a second time.
+with zipfile.ZipFile("cells.ozx", "w", zipfile.ZIP_STORED) as archive:
+    for path in sorted(Path("cells.ome.zarr").rglob("*")):
+        if path.is_file():
+            archive.write(path, path.relative_to("cells.ome.zarr"))
+zipped = mt.open_image("cells.ozx")
+print(zipped.mpp, np.array_equal(zipped.level(0)[...], pixels))
+# --8<-- [end:zip]

@@ -38,3 +38,26 @@ table.write("224_tile_coordinates.parquet")
 again = mt.TileTable.read("224_tile_coordinates.parquet")
 print(again.window(0) == tiles[0], again.for_tissue("t1").tile_size)
 # --8<-- [end:table]
+
+# --8<-- [start:strategies]
+picture = np.full((1000, 1200, 3), 240, np.uint8)  # glass
+picture[tissue] = (180, 90, 150)
+mt.ingest(
+    picture,
+    axes="yxc",
+    mpp=0.5,
+    cohort="study",
+    tissue_id="t1",
+    modality="he",
+    resolution=0.5,
+)
+mt.mask("study")
+mt.tile("study", tile_size=224)
+mt.tile("study", tile_size=224, method="grid")
+mt.tile("study", tile_size=224, method="grid", stride=112, strategy="dense")
+
+options = {"path": "study", "resolution": 0.5, "tile_size": 224}
+for strategy in ("default", "grid", "dense"):
+    dataset = mt.HEImagingDataset("study", tile_strategy=strategy, **options)
+    print(strategy, len(dataset), "tiles")
+# --8<-- [end:strategies]
