@@ -82,6 +82,9 @@ def test_tiles_equal_crops(tiled: Any, preset: str) -> None:
         found = dataset.get_tile(row["tissue_id"], row["tile_id"])
         same(found.image, expected)
         same(dataset[number].data, expected)
+        for region in (found.region, dataset[number]):
+            assert region.additional_metadata["tile_id"] == row["tile_id"]
+            assert region.additional_metadata["tissue_id"] == row["tissue_id"]
         assert (found.tissue_id, found.kind, found.channels) == (row["tissue_id"], "tile", "RGB")
         height, width = pixels[row["tissue_id"]].shape[-2:]
         hanging += row["row"] + 64 > height or row["col"] + 64 > width
@@ -287,7 +290,8 @@ def test_what_is_missing_is_named(he: Any, tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(InvalidInputError, match="needs a tile_size"):
         HEImagingDataset("c", tile_strategy="default", **options)
     with pytest.raises(InvalidInputError, match="0_5mpp"):
-        HEImagingDataset("c", path=root)
+        HEImagingDataset("c", path=root, resolution=1.0)
+    assert str(HEImagingDataset("c", path=root).resolution) == "0.5"  # the only one
     with pytest.raises(InvalidInputError, match="imagenet"):
         HEImagingDataset("c", mean_std_type="zscore", **options)
     with pytest.raises(NotFoundError, match="no cohort"):

@@ -397,3 +397,15 @@ def test_the_mask_lies_on_the_image(shared_data: Path, tmp_path: Path) -> None:
     off = [(s + n // 2) % n - n // 2 for s, n in zip(shift, a.shape, strict=True)]
     assert max(abs(o) for o in off) <= 8, "within a pixel of the 8 um that detection sees"
     assert saturation[tissue > 0].mean() > 2 * saturation[tissue == 0].mean()
+
+
+def test_a_tissue_without_tiles_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pixels = np.full((3, 60, 50), 200, np.uint8)
+    pixels[0] = 90
+    root = tmp_path / "c"
+    ingest(pixels, axes="cyx", cohort=root, tissue_id="t", modality="he", mpp=1.0)
+    mask(root)
+    with caplog.at_level("WARNING", logger="microtome"):
+        assert len(tile(root, tile_size=500)) == 0
+    assert "t: no tile of 500 x 500 pixels" in caplog.text
+    assert "60 x 50" in caplog.text or "mask is empty" in caplog.text

@@ -244,8 +244,10 @@ def test_a_kind_that_no_channel_is_of(panel_of_five: Any) -> None:
     annotate(root, uniprot_id=[None] * 5)
     dataset = MultiplexImagingDataset("c", "imc", path=root, standardization="identity")
     with pytest.raises(InvalidInputError, match="kind='complete'"):
-        dataset.get_tissue("a")
-    assert dataset.get_tissue("a", kind="complete").uniprot_ids is None
+        dataset.get_tissue("a", kind="uniprot_filtered")
+    # Nobody has noted accessions: nothing could be filtered by them.
+    assert dataset.get_tissue("a").channel_names.tolist() == EXPECTED["a", "complete"]
+    assert dataset.get_tissue("a").uniprot_ids is None
     with pytest.raises(InvalidInputError, match="'all'"):
         dataset.get_tissue("a", kind="all")  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError, match="'all'"):
@@ -259,10 +261,12 @@ def test_a_panel_without_quality_or_accessions(panel_of_five: Any) -> None:
     dataset = MultiplexImagingDataset("c", "imc", path=root, standardization="identity")
     assert dataset.get_channel_names("a", "qc_filtered").tolist() == EXPECTED["a", "complete"]
     with pytest.raises(InvalidInputError, match="uniprot_filtered"):
-        dataset.get_tissue("a")
+        dataset.get_tissue("a", "uniprot_filtered")
 
 
-def test_degenerate_channels_are_left_out_unless_asked_for(imc: Any) -> None:
+def test_degenerate_channels_are_left_out_unless_asked_for(
+    imc: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     root, sources = imc
     flat = sources["a"].copy()
     flat[1] = 0  # nothing of DNA: its upper quantile is 0
@@ -270,7 +274,12 @@ def test_degenerate_channels_are_left_out_unless_asked_for(imc: Any) -> None:
     ingest(flat, tissue_id="a", modality="imc", overwrite=True, **options)
     stats(root)
     dataset = MultiplexImagingDataset("c", "imc", path=root, standardization=SPEC)
-    found = dataset.get_tissue("a", kind="complete")
+    with caplog.at_level("WARNING", logger="microtome"):
+        found = dataset.get_tissue("a", kind="complete")
+    assert "['DNA'] of tissue a are left out" in caplog.text
+    assert repr(found).startswith("MultiplexTissue(tissue of 'a', (2, ")
+    with pytest.raises(InvalidInputError, match="differ in their channels"):
+        _ = dataset.channel_names
     assert found.channel_names.tolist() == ["CD3", "Ki67"]
     assert found.image_loading_mask.tolist() == [True, False, True]
     assert found.measured_mask.tolist() == [True, True, True]

@@ -26,15 +26,20 @@ app.meta.group_parameters = app.group_parameters
 # An interrupt shall be told like any other end.
 app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False
 
-for verb in (info, ingest, mask, tile, stats, predict, report, conformance, demo):
-    app.command(verb)
+# In the order in which people need them; the last is for a program to call.
+for place, verb in enumerate((demo, info, ingest, mask, tile, stats, predict, report, conformance)):
+    app.command(verb, sort_key=place)
 
 
 @app.meta.default
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    quiet: Annotated[bool, Parameter(name=["-q", "--quiet"], negative=())] = False,
-    verbose: Annotated[bool, Parameter(name=["-v", "--verbose"], negative=())] = False,
+    quiet: Annotated[
+        bool, Parameter(name=["-q", "--quiet"], negative=(), show_default=False)
+    ] = False,
+    verbose: Annotated[
+        bool, Parameter(name=["-v", "--verbose"], negative=(), show_default=False)
+    ] = False,
 ) -> None:
     """Tissue images from the microscope's files to model-ready tiles, and the answers back.
 

@@ -57,9 +57,7 @@ def set_verbosity(level: int, stream: TextIO | None = None) -> None:
             _log.removeHandler(old)
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.microtome_cli = True  # type: ignore[attr-defined]
-    handler.setFormatter(
-        logging.Formatter("%(name)s: %(message)s" if level > 0 else "%(message)s")
-    )
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s" if level > 0 else "%(message)s"))
     _log.addHandler(handler)
 
 

@@ -98,7 +98,7 @@ def run_demo(
     written = stats(cohort, overwrite=True, progress=progress)
     step.end(f"{len(written)} tables" if written else "brightfield alone needs none")
 
-    step = _Step.begin("5. load: shuffled batches of standardized tiles")
+    step = _Step.begin("5. load: shuffled batches of standardized H&E tiles")
     dataset = HEImagingDataset("cohort", path=cohort, resolution=_RESOLUTION, tile_size=tile_size)
     loader = TileLoader(dataset, batch_size=_EPOCH_BATCH, order="random", seed=0)
     shape: tuple[int, ...] = ()

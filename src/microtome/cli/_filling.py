@@ -21,7 +21,7 @@ def ingest(
     modality: str,
     mpp: str | None = None,
     resolution: str = "1.0",
-    channel: Annotated[list[str] | None, Parameter(negative=())] = None,
+    channel: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
     patient: str | None = None,
     specimen: str | None = None,
     split: str | None = None,
@@ -40,13 +40,13 @@ def ingest(
     tissue
         Tissue id: letters, digits, '.', '_' and '-'.
     modality
-        he, ihc_<marker>, imc, codex, cycif, mibi or stains.
+        he, ihc_MARKER, imc, codex, cycif, mibi or stains.
     mpp
         Micrometres per pixel where the file states none or wrong ones; y,x if not square.
     resolution
         Micrometres per pixel in the cohort.
     channel
-        Name of a channel, once for each in order, where the file states none.
+        Names of the channels in order, instead of those that the file states.
     patient
         Patient id.
     specimen
@@ -147,7 +147,7 @@ def tile(
     strategy
         Name of the tiling; default for the cover, grid for the grid.
     stride
-        Pixels between candidates.
+        Pixels between candidates: half the tile for the cover, the tile for the grid by default.
     tolerance
         Largest share of a tile that may be background.
     coverage_goal
@@ -207,9 +207,9 @@ def stats(
     quantile
         Upper quantile at which intensities are clipped.
     quantile_level
-        Quantiles of each image, or of all together.
+        image: quantiles of each image by itself. global: of all together.
     stats_level
-        Mean and standard deviation of each image, or of all together.
+        image: mean and standard deviation of each image. global: of all together.
     split
         Tissues to fit on; train where there is such a split, else all.
     resolution

@@ -12,7 +12,7 @@ __all__ = ["Flag", "ResolutionOption", "Tissues", "parse_mpp"]
 
 Tissues = Annotated[list[str] | None, Parameter(name=["--tissue"], negative=())]
 ResolutionOption = Annotated[str | None, Parameter(name="--resolution")]
-Flag = Parameter(negative=())
+Flag = Parameter(negative=(), show_default=False)
 
 
 def parse_mpp(text: str | None) -> float | tuple[float, float] | None:

@@ -25,7 +25,7 @@ class _BrightfieldDataset(BaseImagingDataset):
         self,
         name: str,
         modality: Modality,
-        resolution: float | str | tuple[float, float] | Resolution,
+        resolution: float | str | tuple[float, float] | Resolution | None,
         *,
         path: str | os.PathLike[str] | None,
         tile_size: int | tuple[int, int] | None,
@@ -64,7 +64,7 @@ class HEImagingDataset(_BrightfieldDataset):
     name
         Name of the cohort.
     resolution
-        Micrometres per pixel.
+        Micrometres per pixel; may be left out where the cohort has one.
     path
         Directory of the cohort; `name` inside the directory that SPORA_DATASETS_DIR names by
         default.
@@ -87,7 +87,7 @@ class HEImagingDataset(_BrightfieldDataset):
         self,
         name: str,
         *,
-        resolution: float | str | tuple[float, float] | Resolution = 1.0,
+        resolution: float | str | tuple[float, float] | Resolution | None = None,
         path: str | os.PathLike[str] | None = None,
         tile_size: int | tuple[int, int] | None = None,
         tile_strategy: str | None = None,
@@ -157,7 +157,7 @@ class SingleIHCImagingDataset(_BrightfieldDataset):
         name: str,
         marker_name: str,
         *,
-        resolution: float | str | tuple[float, float] | Resolution = 1.0,
+        resolution: float | str | tuple[float, float] | Resolution | None = None,
         path: str | os.PathLike[str] | None = None,
         tile_size: int | tuple[int, int] | None = None,
         tile_strategy: str | None = None,

@@ -51,7 +51,7 @@ class BaseImagingDataset(ABC):
     modality
         Which modality.
     resolution
-        Micrometres per pixel.
+        Micrometres per pixel; may be left out where the cohort has one.
     path
         Directory of the cohort; by default `name` inside the directory that the environment
         variable SPORA_DATASETS_DIR names, as in spora_io.
@@ -72,7 +72,7 @@ class BaseImagingDataset(ABC):
         self,
         name: str,
         modality: str | Modality,
-        resolution: float | str | tuple[float, float] | Resolution,
+        resolution: float | str | tuple[float, float] | Resolution | None,
         *,
         path: str | os.PathLike[str] | None,
         tile_size: int | tuple[int, int] | None,
@@ -217,12 +217,22 @@ class BaseImagingDataset(ABC):
         return region_batch(self._images, windows, data, channels=channels, metadata=names)
 
     def _window(
-        self, tissue_id: str, row: int, col: int, size: tuple[int, int], select: Any = None
+        self,
+        tissue_id: str,
+        row: int,
+        col: int,
+        size: tuple[int, int],
+        select: Any = None,
+        *,
+        tile_id: int | None = None,
     ) -> ImageRegionData[PatchSpecs]:
         """Read one window of a tissue."""
         self.image(tissue_id)
         windows = Windows.of(self._place[tissue_id], [[row, col]], size)
-        return decollate_regions(self._batch(windows, [{"tissue_id": tissue_id}], select))[0]
+        names: dict[str, Any] = {"tissue_id": tissue_id}
+        if tile_id is not None:
+            names["tile_id"] = tile_id
+        return decollate_regions(self._batch(windows, [names], select))[0]
 
     def _tissue_region(self, tissue_id: str) -> ImageRegionData[PatchSpecs]:
         shape = self.image(tissue_id).level_shape(0)
@@ -231,7 +241,7 @@ class BaseImagingDataset(ABC):
     def _tile_region(self, tissue_id: str, tile_id: int) -> ImageRegionData[PatchSpecs]:
         """Read a tile by its key, not by its position."""
         row, col = self._tile_corner(tissue_id, tile_id)
-        return self._window(tissue_id, row, col, self._tile_shape())
+        return self._window(tissue_id, row, col, self._tile_shape(), tile_id=tile_id)
 
     def _tile_corner(self, tissue_id: str, tile_id: int) -> tuple[int, int]:
         if self.tiles is None:
@@ -273,8 +283,9 @@ class BaseImagingDataset(ABC):
         }
         chosen = [tissue for tissue in found if tissue in kept]
         if not chosen:
-            splits = sorted({str(r["split"]) for r in rows})
-            msg = f"no tissue of {self.name!r} imaged as {self.modality} is in split {self.split!r}; there are {splits}"
+            splits = sorted({str(r["split"]) for r in rows if r["split"] is not None})
+            there = f"there are {splits}" if splits else "no tissue has a split"
+            msg = f"no tissue of {self.name!r} imaged as {self.modality} is in split {self.split!r}; {there}"
             raise InvalidInputError(msg)
         return chosen
 

@@ -165,7 +165,7 @@ def open_tissue_mask(
     """
     path = layout.tissue_mask(resolution, tissue_id)
     if not _is_there(path):
-        msg = f"tissue {tissue_id!r} has no tissue mask ({path}); make one with `microtome mask {layout.root}`"
+        msg = f"tissue {tissue_id!r} has no tissue mask ({path}); make one with `microtome mask {layout.root} --resolution {resolution.directory}`"
         raise NotFoundError(msg)
     if path.suffix == ".npz":
         array = load_npz_mask(path).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from ._tables import measured_channels, panel
 from ._tissues import MultiplexTissue, TissueKind
 
 __all__ = ["ChannelKind", "MultiplexImagingDataset"]
+
+_log = logging.getLogger(__name__)
 
 ChannelKind = Literal["complete", "qc_filtered", "uniprot_filtered"]
 """`complete`: all measured channels. `qc_filtered`: those that passed quality control.
@@ -78,7 +81,7 @@ class MultiplexImagingDataset(BaseImagingDataset):
     resolution, path, tile_size, tile_strategy, split
         As for `HEImagingDataset`.
     kind
-        Which channels tiles have.
+        Which channels batches have.
     channels
         Only these, in this order: for batches over tissues that measured different ones.
     stats_level
@@ -102,7 +105,7 @@ class MultiplexImagingDataset(BaseImagingDataset):
         modality: str | Modality,
         *,
         standardization: str,
-        resolution: float | str | tuple[float, float] | Resolution = 1.0,
+        resolution: float | str | tuple[float, float] | Resolution | None = None,
         path: str | os.PathLike[str] | None = None,
         tile_size: int | tuple[int, int] | None = None,
         tile_strategy: str | None = None,
@@ -163,19 +166,39 @@ class MultiplexImagingDataset(BaseImagingDataset):
             stats_level=stats_level,
         )
 
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Channels of the batches.
+
+        Raises
+        ------
+        InvalidInputError
+            If tissues differ in them: choose those that all have with `channels=`.
+        """
+        images = np.arange(len(self._tissue_ids))
+        self._channels(images, None)
+        return self._planes(self._tissue_ids[0], self._default).names
+
+    def _selection(self, kind: ChannelKind | None) -> _Selection:
+        """Return what is asked for: by default the seed's choice, where there is anything in it."""
+        if kind is None:
+            known = any(a and _ACCESSION.match(a) for a in self._uniprot)
+            kind = "uniprot_filtered" if known else "complete"
+        return _Selection(kind, None)
+
     def get_channel_names(
-        self, tissue_id: str, kind: ChannelKind = "uniprot_filtered"
+        self, tissue_id: str, kind: ChannelKind | None = None
     ) -> NDArray[np.str_]:
         """Return the names of the channels of a tissue, as `get_tissue` returns them."""
-        return np.asarray(self._planes(tissue_id, _Selection(kind, None)).names, dtype=np.str_)
+        return np.asarray(self._planes(tissue_id, self._selection(kind)).names, dtype=np.str_)
 
     def get_uniprot_ids(
-        self, tissue_id: str, kind: ChannelKind = "uniprot_filtered"
+        self, tissue_id: str, kind: ChannelKind | None = None
     ) -> NDArray[np.object_]:
         """Return the UniProt accessions of the channels of a tissue; None for those without."""
-        return self._accessions(self._planes(tissue_id, _Selection(kind, None)).names)
+        return self._accessions(self._planes(tissue_id, self._selection(kind)).names)
 
-    def get_tissue(self, tissue_id: str, kind: ChannelKind = "uniprot_filtered") -> MultiplexTissue:
+    def get_tissue(self, tissue_id: str, kind: ChannelKind | None = None) -> MultiplexTissue:
         """Read a whole tissue.
 
         Parameters
@@ -183,7 +206,8 @@ class MultiplexImagingDataset(BaseImagingDataset):
         tissue_id
             Which.
         kind
-            Which channels.
+            Which channels; by default ``"uniprot_filtered"`` as in spora_io, but
+            ``"complete"`` where the panel has no accession at all.
 
         Raises
         ------
@@ -196,14 +220,14 @@ class MultiplexImagingDataset(BaseImagingDataset):
         return self._result(tissue_id, 0, 0, (shape[-2], shape[-1]), kind, "tissue")
 
     def get_tile(
-        self, tissue_id: str, tile_id: int, kind: ChannelKind = "uniprot_filtered"
+        self, tissue_id: str, tile_id: int, kind: ChannelKind | None = None
     ) -> MultiplexTissue:
         """Read a tile by its id, the `tile_id` of the table and not a position in it."""
         row, col = self._tile_corner(tissue_id, tile_id)
-        return self._result(tissue_id, row, col, self._tile_shape(), kind, "tile")
+        return self._result(tissue_id, row, col, self._tile_shape(), kind, "tile", tile_id)
 
     def get_tile_by_coordinates(
-        self, tissue_id: str, row: int, col: int, kind: ChannelKind = "uniprot_filtered"
+        self, tissue_id: str, row: int, col: int, kind: ChannelKind | None = None
     ) -> MultiplexTissue:
         """Read the tile whose top-left pixel is (row, col); 0 outside the image."""
         return self._result(tissue_id, row, col, self._tile_shape(), kind, "tile")
@@ -214,12 +238,13 @@ class MultiplexImagingDataset(BaseImagingDataset):
         row: int,
         col: int,
         size: tuple[int, int],
-        kind: ChannelKind,
+        kind: ChannelKind | None,
         what: TissueKind,
+        tile_id: int | None = None,
     ) -> MultiplexTissue:
-        select = _Selection(kind, None)
+        select = self._selection(kind)
         planes = self._planes(tissue_id, select)
-        region = self._window(tissue_id, row, col, size, select)
+        region = self._window(tissue_id, row, col, size, select, tile_id=tile_id)
         loading = np.zeros(int(planes.measured.sum()), np.bool_)
         loading[planes.index] = True
         accessions = self._accessions(planes.names)
@@ -297,6 +322,15 @@ class MultiplexImagingDataset(BaseImagingDataset):
             quantile_mask=self._mask,
         )
         standardizer = whole.select(whole.keep)
+        lost = [name for name in passed if name not in standardizer.channel_names]
+        if lost:
+            _log.warning(
+                "%s: channels %s of tissue %s are left out, their statistics are degenerate (an upper "
+                "quantile of 0, say); disable_quantile_mask=True keeps them",
+                self.name,
+                lost,
+                tissue_id,
+            )
         names = standardizer.channel_names
         measured = np.zeros(len(self.channel_list), np.bool_)
         measured[[places[name] for name in stored]] = True

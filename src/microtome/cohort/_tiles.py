@@ -7,6 +7,9 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from microtome.coordinates import Resolution
 from microtome.errors import ExistsError, FormatError, InvalidInputError
 from microtome.image import MultiscaleImage
@@ -118,12 +121,27 @@ def tile(  # noqa: PLR0913 - the seed's parameters
         tables.append(
             TileTable.from_tiles(tissue_id, tiles, strategy=name, resolution=target.directory)
         )
+        if len(tiles) == 0:
+            _log.warning("%s", _no_tiles(tissue_id, tissue, size, tolerance))
         progress("tile", done, len(chosen))
     table = TileTable.concat(tables)
     # The statistics first: a table that is there has them.
     write_tile_stats(layout.tile_stats(target, name, text), stats)
     table.write(path)
     return table
+
+
+def _no_tiles(
+    tissue_id: str, tissue: NDArray[np.bool_], size: tuple[int, int], tolerance: float
+) -> str:
+    """Say why a tissue has no tiles; not an error, but nothing that anybody wants."""
+    height, width = tissue.shape
+    told = f"{tissue_id}: no tile of {size[0]} x {size[1]} pixels"
+    if not tissue.any():
+        return f"{told}: its mask is empty"
+    small = height < size[0] or width < size[1]
+    why = f"its image has {height} x {width}; use smaller tiles" if small else "its tissue is thin"
+    return f"{told} is tissue to more than {1 - tolerance:.0%}: {why}, or allow more background"
 
 
 def open_tiles(

@@ -16,8 +16,25 @@ ImageMode = Literal["CHW", "HWC"]
 TissueKind = Literal["tissue", "tile"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HETissue:
+class _Brief:
+    """Says what a value is in a line, without its pixels."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        pixels = getattr(self, "image", None)
+        if pixels is None:
+            pixels = getattr(self, "mask", None)
+        shape = tuple(getattr(pixels, "shape", ()))
+        what = getattr(self, "kind", "mask")
+        tissue = getattr(self, "tissue_id", None)
+        return (
+            f"{type(self).__name__}({what} of {tissue!r}, {shape} {getattr(pixels, 'dtype', '')})"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class HETissue(_Brief):
     """An H&E tissue or tile (seed 003)."""
 
     image: Any
@@ -29,8 +46,8 @@ class HETissue:
     channels: str = "RGB"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IHCTissue:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class IHCTissue(_Brief):
     """An IHC tissue or tile (seed 003)."""
 
     image: Any
@@ -43,8 +60,8 @@ class IHCTissue:
     """The marker."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MultiplexTissue:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class MultiplexTissue(_Brief):
     """A multiplex tissue or tile (seed 003)."""
 
     image: Any
@@ -63,8 +80,8 @@ class MultiplexTissue:
     """UniProt accessions of the returned channels, (C,), None for those without."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TissueMask:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TissueMask(_Brief):
     """Where the tissue is (seed 003)."""
 
     mask: NDArray[np.bool_]

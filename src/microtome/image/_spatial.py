@@ -108,7 +108,8 @@ def _channel_index(item: int | str, names: Sequence[str] | None, count: int) -> 
     if isinstance(item, str):
         found = [i for i, name in enumerate(names or ()) if name == item]
         if len(found) != 1:
-            msg = f"channel {item!r} is there {len(found)} times in {list(names or ())}"
+            there = f"is there {len(found)} times" if found else "is not there"
+            msg = f"channel {item!r} {there}; the channels are {list(names or ())}"
             raise UnknownNameError(msg)
         return found[0]
     index = as_index(item)
