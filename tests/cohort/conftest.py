@@ -79,10 +79,13 @@ def write() -> Callable[[Path, str, NDArray[np.bool_]], None]:
     return store
 
 
-@pytest.fixture
-def he(tmp_path: Path) -> tuple[Path, dict[str, NDArray[np.uint8]]]:
-    """A cohort of two H&E tissues of odd sizes at their own resolution, and their pixels."""
-    root = tmp_path / "cohort"
+Cohort = tuple[Path, dict[str, NDArray[Any]]]
+
+
+@pytest.fixture(scope="session")
+def he_template(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """What `he` is a copy of."""
+    root = tmp_path_factory.mktemp("he") / "cohort"
     sources = {"t1": slide_pixels(301, 277, 1), "t2": slide_pixels(190, 333, 2)}
     for tissue_id, pixels in sources.items():
         ingest(
@@ -99,12 +102,12 @@ def he(tmp_path: Path) -> tuple[Path, dict[str, NDArray[np.uint8]]]:
     return root, {name: np.moveaxis(pixels, -1, 0) for name, pixels in sources.items()}
 
 
-@pytest.fixture
-def imc(tmp_path: Path) -> tuple[Path, dict[str, NDArray[np.uint16]]]:
-    """A cohort of three multiplex tissues with masks; the third lies in split "test"."""
-    root = tmp_path / "cohort"
+@pytest.fixture(scope="session")
+def imc_template(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """What `imc` is a copy of."""
+    root = tmp_path_factory.mktemp("imc") / "cohort"
     sizes = {"a": (140, 171), "b": (99, 130), "c": (120, 120)}
-    sources: dict[str, NDArray[np.uint16]] = {}
+    sources: dict[str, NDArray[Any]] = {}
     for number, (tissue_id, size) in enumerate(sizes.items()):
         sources[tissue_id] = marker_pixels(*size, len(CHANNELS), number)
         ingest(
@@ -121,3 +124,20 @@ def imc(tmp_path: Path) -> tuple[Path, dict[str, NDArray[np.uint16]]]:
         rng = np.random.default_rng(50 + number)
         write_mask(layout, Resolution.parse(1.0), tissue_id, rng.random(size) < 0.6)
     return root, sources
+
+
+def copied(template: Cohort, place: Path) -> Cohort:
+    shutil.copytree(template[0], place / "cohort")
+    return place / "cohort", {name: pixels.copy() for name, pixels in template[1].items()}
+
+
+@pytest.fixture
+def he(he_template: Cohort, tmp_path: Path) -> Cohort:
+    """A cohort of two H&E tissues of odd sizes at their own resolution, and their pixels."""
+    return copied(he_template, tmp_path)
+
+
+@pytest.fixture
+def imc(imc_template: Cohort, tmp_path: Path) -> Cohort:
+    """A cohort of three multiplex tissues with masks; the third lies in split "test"."""
+    return copied(imc_template, tmp_path)

@@ -215,6 +215,25 @@ def test_a_split_keeps_its_tissues_and_their_tiles(tiled: Any) -> None:
         HEImagingDataset("c", path=root, resolution=0.5, split="train")
 
 
+def test_a_split_is_that_of_the_modality(he: Any) -> None:
+    # t1 trains as H&E and is held out as IHC.
+    root, pixels = he
+    ingest(
+        np.moveaxis(pixels["t1"], 0, -1),
+        axes="yxc",
+        mpp=0.5,
+        resolution=0.5,
+        cohort=root,
+        tissue_id="t1",
+        modality="ihc_CD3",
+        split="test",
+    )
+    stained = HEImagingDataset("c", path=root, resolution=0.5, split="test")
+    assert stained.get_tissue_ids().tolist() == ["t2"]
+    marked = SingleIHCImagingDataset("c", "CD3", path=root, resolution=0.5, split="test")
+    assert marked.get_tissue_ids().tolist() == ["t1"]
+
+
 def test_tiles_of_tissues_that_the_dataset_has_not(tiled: Any) -> None:
     # A tissue of another modality shares the table of tiles.
     root, pixels = tiled
