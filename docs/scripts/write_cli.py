@@ -67,11 +67,12 @@ EXAMPLES = {
 }
 MORE = {
     "ingest": """\
-Channels of a multiplex modality are known by name; where the file has no names, give `--channel` once for each.
+Channels of a multiplex modality are known by name: as the file has them (`CD3 (159)`), or as you say with `--channel`,
+once for each channel in order.
 Running it again with the same source and settings changes nothing. See [formats](concepts/formats.md),
 [resolution](concepts/resolution.md) and [cohorts](concepts/cohorts.md).""",
     "mask": "Masks that are there are kept. See [cohorts](concepts/cohorts.md#masks-tiles-statistics).",
-    "tile": "See [tiles](concepts/tiles.md).",
+    "tile": "`--size` is `tile_size` in Python. See [tiles](concepts/tiles.md).",
     "stats": "See [standardization](concepts/standardization.md).",
     "predict": """\
 Predictions that are there are kept. See [prediction](concepts/prediction.md#your-own-model) for a model of your

@@ -83,7 +83,7 @@ stains = mt.MultiplexImagingDataset(
     tile_size=128,
     standardization="quantile_clipping/uq_0.99_image",
 )
-tile = stains.get_tile("colon", 0, kind="complete")
+tile = stains.get_tile("colon", 0)
 print(tile.channel_names.tolist(), tuple(tile.image.shape))
 print(tile.region.region_spec)
 print(dataset.get_tile("colon", 0).region.region_spec)
