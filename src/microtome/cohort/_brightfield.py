@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from abc import abstractmethod
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,10 @@ from ._tissues import HETissue, IHCTissue, ImageMode, TissueKind
 __all__ = ["HEImagingDataset", "SingleIHCImagingDataset"]
 
 
-class _BrightfieldDataset(BaseImagingDataset):
+TissueT = TypeVar("TissueT", HETissue, IHCTissue)
+
+
+class _BrightfieldDataset(BaseImagingDataset, Generic[TissueT]):
     """What H&E and IHC share: 8-bit RGB, standardized by fixed numbers."""
 
     def __init__(
@@ -55,8 +59,41 @@ class _BrightfieldDataset(BaseImagingDataset):
         del images, select  # one preset for all, all three colours always
         return self.standardizer(stored, valid=valid)
 
+    def get_tissue(self, tissue_id: str, *, image_mode: ImageMode = "CHW") -> TissueT:
+        """Read a whole tissue.
 
-class HEImagingDataset(_BrightfieldDataset):
+        Parameters
+        ----------
+        tissue_id
+            Which.
+        image_mode
+            ``"CHW"`` or ``"HWC"``.
+        """
+        return self._result(tissue_id, self._tissue_region(tissue_id), "tissue", image_mode)
+
+    def get_tile(self, tissue_id: str, tile_id: int, *, image_mode: ImageMode = "CHW") -> TissueT:
+        """Read a tile by its id, the `tile_id` of the table and not a position in it.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such tissue or tile. No other window is ever read in its place.
+        """
+        return self._result(tissue_id, self._tile_region(tissue_id, tile_id), "tile", image_mode)
+
+    def get_tile_by_coordinates(
+        self, tissue_id: str, row: int, col: int, *, image_mode: ImageMode = "CHW"
+    ) -> TissueT:
+        """Read the tile whose top-left pixel is (row, col); 0 outside the image."""
+        region = self._window(tissue_id, row, col, self._tile_shape())
+        return self._result(tissue_id, region, "tile", image_mode)
+
+    @abstractmethod
+    def _result(self, tissue_id: str, region: Any, kind: TissueKind, mode: ImageMode) -> TissueT:
+        """Wrap a region in the type of the modality."""
+
+
+class HEImagingDataset(_BrightfieldDataset[HETissue]):
     """H&E tiles or tissues of a cohort (seed 003).
 
     Parameters
@@ -105,41 +142,12 @@ class HEImagingDataset(_BrightfieldDataset):
             mean_std_type=mean_std_type,
         )
 
-    def get_tissue(self, tissue_id: str, *, image_mode: ImageMode = "CHW") -> HETissue:
-        """Read a whole tissue.
-
-        Parameters
-        ----------
-        tissue_id
-            Which.
-        image_mode
-            ``"CHW"`` or ``"HWC"``.
-        """
-        return self._result(tissue_id, self._tissue_region(tissue_id), "tissue", image_mode)
-
-    def get_tile(self, tissue_id: str, tile_id: int, *, image_mode: ImageMode = "CHW") -> HETissue:
-        """Read a tile by its id, the `tile_id` of the table and not a position in it.
-
-        Raises
-        ------
-        UnknownNameError
-            If there is no such tissue or tile. No other window is ever read in its place.
-        """
-        return self._result(tissue_id, self._tile_region(tissue_id, tile_id), "tile", image_mode)
-
-    def get_tile_by_coordinates(
-        self, tissue_id: str, row: int, col: int, *, image_mode: ImageMode = "CHW"
-    ) -> HETissue:
-        """Read the tile whose top-left pixel is (row, col); 0 outside the image."""
-        region = self._window(tissue_id, row, col, self._tile_shape())
-        return self._result(tissue_id, region, "tile", image_mode)
-
     def _result(self, tissue_id: str, region: Any, kind: TissueKind, mode: ImageMode) -> HETissue:
         image = as_tensor(region.data, mode)
         return HETissue(image=image, tissue_id=tissue_id, kind=kind, region=region)
 
 
-class SingleIHCImagingDataset(_BrightfieldDataset):
+class SingleIHCImagingDataset(_BrightfieldDataset[IHCTissue]):
     """IHC tiles or tissues of one marker (seed 003).
 
     Parameters
@@ -174,21 +182,6 @@ class SingleIHCImagingDataset(_BrightfieldDataset):
             split=split,
             mean_std_type=mean_std_type,
         )
-
-    def get_tissue(self, tissue_id: str, *, image_mode: ImageMode = "CHW") -> IHCTissue:
-        """Read a whole tissue; parameters as for `HEImagingDataset.get_tissue`."""
-        return self._result(tissue_id, self._tissue_region(tissue_id), "tissue", image_mode)
-
-    def get_tile(self, tissue_id: str, tile_id: int, *, image_mode: ImageMode = "CHW") -> IHCTissue:
-        """Read a tile by its id, the `tile_id` of the table and not a position in it."""
-        return self._result(tissue_id, self._tile_region(tissue_id, tile_id), "tile", image_mode)
-
-    def get_tile_by_coordinates(
-        self, tissue_id: str, row: int, col: int, *, image_mode: ImageMode = "CHW"
-    ) -> IHCTissue:
-        """Read the tile whose top-left pixel is (row, col); 0 outside the image."""
-        region = self._window(tissue_id, row, col, self._tile_shape())
-        return self._result(tissue_id, region, "tile", image_mode)
 
     def _result(self, tissue_id: str, region: Any, kind: TissueKind, mode: ImageMode) -> IHCTissue:
         marker = self.modality.name.removeprefix("ihc_")

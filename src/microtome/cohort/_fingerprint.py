@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from microtome.errors import NotFoundError
+from microtome.errors import InvalidInputError, NotFoundError
 
 __all__ = ["fingerprint"]
 
@@ -26,6 +26,8 @@ def fingerprint(source: Any) -> str:
 
     Raises
     ------
+    InvalidInputError
+        If it is an address.
     NotFoundError
         If the path is not there.
     """
@@ -35,6 +37,12 @@ def fingerprint(source: Any) -> str:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(array.data)
         return digest.hexdigest()
+    if "://" in os.fspath(source):
+        msg = (
+            f"{source} is not on this machine and cannot be ingested by its address; open it with "
+            "open_image and ingest that"
+        )
+        raise InvalidInputError(msg)
     path = Path(source)
     if path.is_file():
         _add(digest, path)
