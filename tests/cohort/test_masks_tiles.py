@@ -409,3 +409,35 @@ def test_a_tissue_without_tiles_is_told(tmp_path: Path, caplog: pytest.LogCaptur
         assert len(tile(root, tile_size=500)) == 0
     assert "t: no tile of 500 x 500 pixels" in caplog.text
     assert "60 x 50" in caplog.text or "mask is empty" in caplog.text
+
+
+def test_one_more_tissue_leaves_the_tiles_of_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    root = tmp_path / "c"
+    for name in ("t1", "t2"):
+        pixels = rng.integers(0, 255, (3, 90, 80)).astype(np.uint8)
+        ingest(pixels, axes="cyx", cohort=root, tissue_id=name, modality="he", mpp=1.0)
+        mask(root)
+    options: dict[str, Any] = {"tile_size": 32, "method": "grid"}
+    everything = tile(root, strategy="all", **options)
+    first = tile(root, tissues=["t1"], **options)
+    assert first.tissue_ids == ("t1",)
+    with pytest.raises(ExistsError):
+        tile(root, tissues=["t1"], **options)
+    both = tile(root, tissues=["t2"], **options)
+    assert both.tissue_ids == ("t1", "t2")
+    again = tile(root, tissues=["t1"], overwrite=True, **options)
+    assert sorted(again.tissue_ids) == ["t1", "t2"]
+    for name in ("t1", "t2"):
+        expected = everything.for_tissue(name).rows()
+        for table in (both, again):
+            found = table.for_tissue(name).rows()
+            np.testing.assert_array_equal(found.row, expected.row)
+            np.testing.assert_array_equal(found.col, expected.col)
+    rows = {
+        row["tissue_id"]: row
+        for row in pq.read_table(root / "tiling/1_0mpp/grid/32_tile_stats.parquet").to_pylist()
+    }
+    assert {name: rows[name]["num_tiles"] for name in rows} == {
+        name: len(everything.for_tissue(name)) for name in ("t1", "t2")
+    }

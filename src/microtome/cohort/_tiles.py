@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from microtome.coordinates import Resolution
 from microtome.errors import ExistsError, FormatError, InvalidInputError
 from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
+from microtome.storage import locked
 from microtome.tiling import (
     TileStats,
     TileTable,
@@ -69,11 +73,11 @@ def tile(  # noqa: PLR0913 - the seed's parameters
         When the cover stops, see `best_mask_tiling_try_to_stop`. The defaults are those of the
         seed's script, not of its function.
     tissues
-        Which tissues; None for all.
+        Which tissues; None for all. What a table that is there says of others stays.
     resolution
         Which resolution; may be left out where the cohort has one.
     overwrite
-        Replace a table that is there.
+        Replace a table that is there, or what it says of the tissues given.
     progress
         Called with the tissues done and to do.
 
@@ -97,7 +101,9 @@ def tile(  # noqa: PLR0913 - the seed's parameters
     name = strategy or ("default" if method == "cover" else "grid")
     text = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
     path = layout.tile_coordinates(target, name, text)
-    if path.exists() and not overwrite:
+    chosen = tissues_with_images(layout, target, tissues=tissues)
+    before = _Before.read(layout, target, name, size) if path.exists() else None
+    if before is not None and not overwrite and (tissues is None or before.has(chosen)):
         msg = (
             f"{path} exists; replace it with --overwrite (overwrite=True) or name another strategy"
         )
@@ -105,7 +111,6 @@ def tile(  # noqa: PLR0913 - the seed's parameters
     step = stride
     if step is None and method == "cover":
         step = (max(1, size[0] // 2), max(1, size[1] // 2))
-    chosen = tissues_with_images(layout, target, tissues=tissues)
     tables: list[TileTable] = []
     stats: dict[str, TileStats] = {}
     for done, (tissue_id, modalities) in enumerate(chosen.items(), start=1):
@@ -124,11 +129,52 @@ def tile(  # noqa: PLR0913 - the seed's parameters
         if len(tiles) == 0:
             _log.warning("%s", _no_tiles(tissue_id, tissue, size, tolerance))
         progress("tile", done, len(chosen))
-    table = TileTable.concat(tables)
-    # The statistics first: a table that is there has them.
-    write_tile_stats(layout.tile_stats(target, name, text), stats)
-    table.write(path)
+    with locked(layout.lock, what=f"the cohort {layout.root}"):
+        if tissues is not None and path.exists():
+            # Only these were asked for: what the table says of others stays.
+            before = _Before.read(layout, target, name, size)
+            tables.insert(0, before.without(chosen))
+            stats = {**{t: s for t, s in before.stats.items() if t not in chosen}, **stats}
+        table = TileTable.concat(tables)
+        # The statistics first: a table that is there has them.
+        write_tile_stats(layout.tile_stats(target, name, text), stats)
+        table.write(path)
     return table
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """A tiling that is there, with its statistics."""
+
+    tiles: TileTable
+    stats: dict[str, TileStats]
+
+    @classmethod
+    def read(
+        cls, layout: CohortLayout, resolution: Resolution, strategy: str, size: tuple[int, int]
+    ) -> _Before:
+        text = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
+        stats: dict[str, TileStats] = {}
+        if layout.tile_stats(resolution, strategy, text).is_file():
+            for row in tile_statistics(layout, resolution, strategy, text):
+                tissue_id = str(row.pop("tissue_id"))
+                stats[tissue_id] = cast("TileStats", row)
+        return cls(open_tiles(layout, resolution, strategy, size), stats)
+
+    def has(self, tissues: Iterable[str]) -> bool:
+        """Whether any of these tissues has been tiled."""
+        return not ({*self.stats, *self.tiles.tissue_ids}).isdisjoint(tissues)
+
+    def without(self, tissues: Iterable[str]) -> TileTable:
+        """Return the tiles of all other tissues."""
+        column = self.tiles.table["tissue_id"].cast(pa.string())
+        others = pc.invert(pc.is_in(column, value_set=pa.array(list(tissues), pa.string())))
+        return TileTable(
+            self.tiles.table.filter(others),
+            self.tiles.tile_size,
+            self.tiles.strategy,
+            self.tiles.resolution,
+        )
 
 
 def _no_tiles(
