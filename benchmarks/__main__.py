@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from . import tiles
-from .machine import describe_machine
+from .machine import describe_machine, load
 from .options import Options
 from .report import write_results
 
@@ -29,10 +29,11 @@ def main() -> None:
         parser.error(f"no benchmark {unknown}" if unknown else "rounds and items start at 1")
 
     for name in asked.names or BENCHMARKS:
-        machine = describe_machine()
+        machine = {**describe_machine(), "load_before": load()}
         with tempfile.TemporaryDirectory(prefix="microtome-bench-") as work:
             options = Options(asked.image, asked.rounds, asked.items, Path(work), _tell)
             found = BENCHMARKS[name](options)
+        machine["load_at_end"] = load()
         print(write_results(name, found, machine, asked.results))
 
 

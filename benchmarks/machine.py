@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["cpu_seconds", "describe_machine"]
+__all__ = ["cpu_seconds", "describe_machine", "load"]
 
 _PACKAGES = ("microtome", "numpy", "tensorstore", "zarr", "numcodecs", "torch")
 
@@ -25,13 +25,12 @@ def cpu_seconds() -> float:
 
 
 def describe_machine() -> dict[str, str | int]:
-    """Return the processor, how many of it, how busy it was, and the versions that matter."""
+    """Return the processor, how many of it, and the versions that matter."""
     facts: dict[str, str | int] = {
         "processor": _processor(),
         "processors": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count() or 1,
-        "load_at_start": f"{os.getloadavg()[0]:.1f}",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
@@ -39,6 +38,11 @@ def describe_machine() -> dict[str, str | int]:
         with suppress(PackageNotFoundError):
             facts[package] = version(package)
     return facts
+
+
+def load() -> str:
+    """Return how many processes wanted a processor in the last minute, this one included."""
+    return f"{os.getloadavg()[0]:.1f}"
 
 
 def _of(who: int) -> float:
