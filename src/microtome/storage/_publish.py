@@ -79,7 +79,7 @@ class Draft:
         """
         aside = self.target.parent / f"{_aside(self.target)}{uuid.uuid4().hex[:12]}"
         try:
-            with storage_errors(self.target), _publishing(self.target):
+            with storage_errors(self.target), publishing(self.target):
                 self._verify_target()
                 try:
                     if os.path.lexists(self.target):
@@ -144,7 +144,7 @@ def _claim(target: Path) -> tuple[Path, FileLock]:
 
 
 @contextlib.contextmanager
-def _publishing(target: Path) -> Generator[None]:
+def publishing(target: Path) -> Generator[None]:
     """Keep other writers of the target from renaming."""
     lock = FileLock(target.parent / _publish_lock(target), thread_local=False)
     try:
@@ -186,7 +186,7 @@ def _sweep(target: Path) -> None:
         _remove_if_dead(target.parent / name)
     moved = [name for name in names if name.startswith(_aside(target))]
     if moved or _publish_lock(target) in names:
-        with _publishing(target):
+        with publishing(target):
             for name in moved:
                 _settle(target.parent / name, target)
 
