@@ -48,7 +48,7 @@ FORK = """
     array = open_array(used)
     if how == "read":
         array.read(box)
-    elif how == "open":
+    elif how == "shape":
         array.shape
     elif how == "create":
         create_array(other + "-new", shape=(2, 2), dtype="u1", layout=Layout((2, 2), None), axes="yx")
@@ -74,7 +74,7 @@ FORK = """
 """
 
 
-@pytest.mark.parametrize("how", ["read", "open", "create"])
+@pytest.mark.parametrize("how", ["read", "create"])
 def test_a_child_forked_from_a_process_that_used_the_engine_is_told_so(stored, tmp_path, how):
     array, values = stored
     create_array(
@@ -83,18 +83,20 @@ def test_a_child_forked_from_a_process_that_used_the_engine_is_told_so(stored, t
     ran = run(FORK, array.path, tmp_path / "b", how)
     assert ran.returncode == 7, ran.stderr  # neither aborted nor hung
     lines = ran.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["refused"] * 4
-    assert all("'spawn' or 'forkserver'" in line for line in lines)
+    # What an array's metadata say is read without the engine.
+    assert [line.split(":")[0] for line in lines] == ["refused", "done", "refused", "refused"]
+    assert all("'spawn' or 'forkserver'" in line for line in lines if line != "done")
     assert str(tmp_path / "b") in lines[2]
     assert not (tmp_path / "b-2").exists()
 
 
-def test_a_child_forked_before_the_engine_was_used_may_use_it(stored, tmp_path):
+@pytest.mark.parametrize("how", ["nothing", "shape"])
+def test_a_child_forked_before_the_engine_was_used_may_use_it(stored, tmp_path, how):
     array, values = stored
     create_array(
         tmp_path / "b", shape=(20, 30), dtype="u2", layout=Layout((4, 4), None), axes="yx"
     ).write(BOX, values)
-    ran = run(FORK, array.path, tmp_path / "b", "nothing")
+    ran = run(FORK, array.path, tmp_path / "b", how)
     assert ran.returncode == 7, ran.stderr
     assert ran.stdout.splitlines() == ["done"] * 4
 

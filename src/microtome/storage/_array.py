@@ -8,7 +8,7 @@ times the CPU for the same small reads.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,11 +17,18 @@ import numpy as np
 import tensorstore as ts
 from numpy.typing import DTypeLike, NDArray
 
-from microtome.errors import InvalidInputError, MicrotomeError, ModeError, NotFoundError
+from microtome.errors import (
+    FormatError,
+    InvalidInputError,
+    MicrotomeError,
+    ModeError,
+    NotFoundError,
+)
 
-from ._documents import read_document
+from ._documents import array_metadata
 from ._engine import ENGINE, engine_errors
-from ._layout import Layout, codec_chain
+from ._facts import ArrayFacts, array_document, array_facts
+from ._layout import Layout
 from ._remote import Place
 
 __all__ = ["Box", "Pending", "StoredArray", "array_metadata", "create_array", "open_array"]
@@ -37,7 +44,7 @@ class Pending(Protocol):
 
 
 class StoredArray:
-    """One array on disk, opened when first touched.
+    """One array on disk, opened when its first pixel is touched.
 
     Not opened at construction because a cohort holds thousands, and because the engine's threads
     do not survive a fork: a handle must be made in the process that uses it.
@@ -48,15 +55,24 @@ class StoredArray:
         Directory of the array, or its place in a store that is read only.
     writable
         Whether `write` is allowed.
+    document
+        The array's metadata document, where its group holds a copy: shape and type are then known
+        without a look at the array, and compared with it before a pixel is read.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | Place, *, writable: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | Place,
+        *,
+        writable: bool = False,
+        document: Mapping[str, Any] | None = None,
+    ) -> None:
         self._path = path if isinstance(path, Place) else Path(path)
         self._writable = writable
         self._closed = False
+        # Not the document itself: thousands of images are open at once.
+        self._facts = None if document is None else array_facts(document)
         self._store: ts.TensorStore | None = None
-        self._shape: tuple[int, ...] = ()
-        self._dtype: np.dtype[Any] = np.dtype(np.void)
 
     @property
     def path(self) -> Path | Place:
@@ -64,26 +80,37 @@ class StoredArray:
         return self._path
 
     @property
+    def document(self) -> dict[str, Any]:
+        """Its metadata document, read from the array at each call.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        FormatError
+            If it is not a JSON object.
+        """
+        return array_metadata(self._path)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape in pixels."""
-        self._handle()
-        return self._shape
+        return self._known().shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of a pixel, in this machine's byte order."""
-        self._handle()
-        return self._dtype
+        return self._known().dtype
 
     @property
     def chunks(self) -> tuple[int, ...]:
         """Smallest part that is decoded."""
-        return self._known(self._handle().chunk_layout.read_chunk.shape)
+        return self._known().chunks
 
     @property
     def write_unit(self) -> tuple[int, ...]:
         """Smallest part that is written: the shard, or the chunk where there are none."""
-        return self._known(self._handle().chunk_layout.write_chunk.shape)
+        return self._known().write_unit
 
     @property
     def shards(self) -> tuple[int, ...] | None:
@@ -123,9 +150,9 @@ class StoredArray:
             If shape or dtype differ: the engine would cast and repeat pixels silently.
         """
         view = self._view(box)
-        if out.shape != tuple(view.shape) or out.dtype != self._dtype or not out.flags.writeable:
+        if out.shape != tuple(view.shape) or out.dtype != self.dtype or not out.flags.writeable:
             msg = (
-                f"{self._path}: a box of {tuple(view.shape)} {self._dtype} cannot be read into "
+                f"{self._path}: a box of {tuple(view.shape)} {self.dtype} cannot be read into "
                 f"{out.shape} {out.dtype}{'' if out.flags.writeable else ', read-only'}"
             )
             raise InvalidInputError(msg)
@@ -148,9 +175,9 @@ class StoredArray:
             msg = f"{self._path} is open for reading"
             raise ModeError(msg)
         view = self._view(box)
-        if values.shape != tuple(view.shape) or values.dtype != self._dtype:
+        if values.shape != tuple(view.shape) or values.dtype != self.dtype:
             msg = (
-                f"{self._path}: a box of {tuple(view.shape)} {self._dtype} was given "
+                f"{self._path}: a box of {tuple(view.shape)} {self.dtype} was given "
                 f"{values.shape} {values.dtype}; convert it explicitly"
             )
             raise InvalidInputError(msg)
@@ -177,17 +204,20 @@ class StoredArray:
         """
         self._closed = True
 
-    def _known(self, unit: tuple[int | None, ...] | None) -> tuple[int, ...]:
-        # A grid without a size along an axis is not cut there.
-        sizes = unit if unit is not None else (None,) * len(self._shape)
-        return tuple(s if n is None else n for n, s in zip(sizes, self._shape, strict=True))
+    def _known(self) -> ArrayFacts:
+        facts = self._facts
+        if facts is None:
+            # Of what only the engine understands, the engine tells the same.
+            facts = array_facts(self.document) or _facts_of(self._handle())
+            self._facts = facts
+        return facts
 
     def _view(self, box: Box) -> ts.TensorStore:
         handle = self._handle()
         if self._closed:
             msg = f"{self._path} is closed"
             raise ModeError(msg)
-        shape = self._shape
+        shape = self.shape
         if len(box) != len(shape) or any(
             not 0 <= start <= stop <= size for (start, stop), size in zip(box, shape, strict=True)
         ):
@@ -200,21 +230,32 @@ class StoredArray:
         if self._store is None:
             with engine_errors(self._path):
                 store = ts.open(
-                    _spec(self._path),
+                    _spec(self._path, modern=self._facts is not None),
                     open=True,
                     read=True,
                     write=self._writable,
                     context=ENGINE.context(self._path),
                 ).result()
-            self._shape = tuple(store.shape)
-            self._dtype = np.dtype(store.dtype.numpy_dtype)
+            self._facts = self._verified(_facts_of(store))
             # Last: another thread that sees the handle takes all the rest for known.
             self._store = store
         return self._store
 
+    def _verified(self, found: ArrayFacts) -> ArrayFacts:
+        """Return what the engine says, unless pixels were promised that are not there."""
+        told = self._facts
+        if told is not None and (told.shape, told.dtype) != (found.shape, found.dtype):
+            msg = (
+                f"{self._path} holds {found.shape} {found.dtype}, but was announced as "
+                f"{told.shape} {told.dtype}: it was changed since, or by a program that did not "
+                "update the consolidated metadata of its group"
+            )
+            raise FormatError(msg)
+        return found
+
     def __reduce__(self) -> tuple[Any, ...]:
         place = self._path if isinstance(self._path, Place) else str(self._path)
-        return _rebuild, (place, self._writable)
+        return _rebuild, (place, self._writable, self._facts)
 
     def __repr__(self) -> str:
         return f"StoredArray({str(self._path)!r})"
@@ -258,7 +299,7 @@ def _pieces(box: Box, unit: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], 
 
 
 def create_array(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Place,
     *,
     shape: Sequence[int],
     dtype: DTypeLike,
@@ -270,7 +311,7 @@ def create_array(
     Parameters
     ----------
     path
-        Directory to create.
+        Directory to create, or a place in a store that can be written.
     shape
         Shape in pixels, every size positive.
     dtype
@@ -289,109 +330,59 @@ def create_array(
     StorageError
         If the disk refuses.
     """
-    pixel = _pixel_type(dtype, path)
-    if len(shape) != len(axes) or len(shape) != len(layout.chunk) or min(shape, default=0) < 1:
-        msg = (
-            f"{path}: cannot create an array of shape {tuple(shape)} over axes {axes!r} in chunks "
-            f"{layout.chunk}"
-        )
-        raise InvalidInputError(msg)
-    fitted = layout.fitted(shape)
-    chain = codec_chain(fitted.codec, pixel)
-    if fitted.shard is not None:
-        chain = [
-            {
-                "name": "sharding_indexed",
-                "configuration": {
-                    "chunk_shape": fitted.chunk,
-                    "codecs": chain,
-                    "index_codecs": [
-                        {"name": "bytes", "configuration": {"endian": "little"}},
-                        {"name": "crc32c"},
-                    ],
-                    "index_location": "end",
-                },
-            }
-        ]
-    metadata: dict[str, object] = {
-        "shape": [int(size) for size in shape],
-        "data_type": pixel.name,
-        "chunk_grid": {
-            "name": "regular",
-            "configuration": {"chunk_shape": list(fitted.write_unit)},
-        },
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "codecs": chain,
-        "dimension_names": list(axes),
-        "fill_value": False if pixel == np.bool_ else 0,
-    }
-    spec = {"driver": "zarr3", "kvstore": _kvstore(Path(path)), "metadata": metadata}
-    with engine_errors(Path(path)):
-        ts.open(spec, create=True, open=False, context=ENGINE.context(Path(path))).result()
-    return StoredArray(path, writable=True)
+    place = path if isinstance(path, Place) else Path(path)
+    metadata = array_document(shape, dtype, layout, axes, where=place)
+    kvstore = place.spec if isinstance(place, Place) else _kvstore(place)
+    spec = {"driver": "zarr3", "kvstore": kvstore, "metadata": metadata}
+    with engine_errors(place):
+        ts.open(spec, create=True, open=False, context=ENGINE.context(place)).result()
+    return StoredArray(place, writable=True)
 
 
-def open_array(path: str | os.PathLike[str] | Place, *, writable: bool = False) -> StoredArray:
+def open_array(
+    path: str | os.PathLike[str] | Place,
+    *,
+    writable: bool = False,
+    document: Mapping[str, Any] | None = None,
+) -> StoredArray:
     """Open a Zarr v2 or v3 array; parameters as for `StoredArray`."""
-    return StoredArray(path, writable=writable)
+    return StoredArray(path, writable=writable, document=document)
 
 
-def _rebuild(path: str | Place, writable: bool) -> StoredArray:  # noqa: FBT001 - pickle calls it by position
-    return StoredArray(path, writable=writable)
+def _rebuild(path: str | Place, writable: bool, facts: ArrayFacts | None) -> StoredArray:  # noqa: FBT001 - pickle calls it by position
+    array = StoredArray(path, writable=writable)
+    array._facts = facts  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own
+    return array
+
+
+def _facts_of(store: ts.TensorStore) -> ArrayFacts:
+    shape, layout = tuple(store.shape), store.chunk_layout
+
+    def whole(unit: tuple[int | None, ...] | None) -> tuple[int, ...]:
+        # A grid without a size along an axis is not cut there.
+        return tuple(
+            s if n is None else n for n, s in zip(unit or (None,) * len(shape), shape, strict=True)
+        )
+
+    return ArrayFacts(
+        shape,
+        np.dtype(store.dtype.numpy_dtype),
+        whole(layout.read_chunk.shape),
+        whole(layout.write_chunk.shape),
+    )
 
 
 def _kvstore(path: Path) -> dict[str, str]:
     return {"driver": "file", "path": f"{path.resolve()}/"}
 
 
-def _spec(path: Path | Place) -> dict[str, object]:
-    if isinstance(path, Place):
-        drivers = {"zarr.json": "zarr3", ".zarray": "zarr"}
-        for name, driver in drivers.items():
-            if path.read(name) is not None:
-                return {"driver": driver, "kvstore": path.spec}
-        msg = f"{path} holds no Zarr array (neither zarr.json nor .zarray)"
-        raise NotFoundError(msg)
-    if (path / "zarr.json").is_file():
-        driver = "zarr3"
-    elif (path / ".zarray").is_file():
-        driver = "zarr"
-    else:
-        msg = f"{path} holds no Zarr array (neither zarr.json nor .zarray)"
-        raise NotFoundError(msg)
-    return {"driver": driver, "kvstore": _kvstore(path)}
-
-
-# Without complex numbers, strings and times: no picture is made of them.
-_PIXEL_TYPES = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()  # noqa: SIM905
-)
-
-
-def _pixel_type(dtype: DTypeLike, path: str | os.PathLike[str]) -> np.dtype[Any]:
-    try:
-        pixel = np.dtype(dtype)
-    except (TypeError, ValueError) as error:
-        msg = f"{path}: {dtype!r} is no type of a pixel"
-        raise InvalidInputError(msg) from error
-    if pixel.name not in _PIXEL_TYPES:
-        msg = f"{path}: pixels are of one of {', '.join(sorted(_PIXEL_TYPES))}, got {pixel}"
-        raise InvalidInputError(msg)
-    return pixel
-
-
-def array_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the parsed metadata document of an array, for `microtome info`.
-
-    Raises
-    ------
-    NotFoundError
-        If there is none.
-    FormatError
-        If it is not a JSON object.
-    """
-    for name in ("zarr.json", ".zarray"):
-        if (Path(path) / name).is_file():
-            return read_document(Path(path) / name)
-    msg = f"{path} holds no Zarr array"
+def _spec(path: Path | Place, *, modern: bool) -> dict[str, object]:
+    """Return how the engine opens an array; a `modern` one is known to be v3."""
+    kvstore = path.spec if isinstance(path, Place) else _kvstore(path)
+    for name, driver in {"zarr.json": "zarr3", ".zarray": "zarr"}.items():
+        if modern or (
+            path.read(name) is not None if isinstance(path, Place) else (path / name).is_file()
+        ):
+            return {"driver": driver, "kvstore": kvstore}
+    msg = f"{path} holds no Zarr array (neither zarr.json nor .zarray)"
     raise NotFoundError(msg)

@@ -5,15 +5,46 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 from microtome.errors import FormatError, NotFoundError, StorageError
 
 from ._files import replace_file, storage_errors
-from ._remote import Place, read_remote_group
+from ._remote import Place
 
-__all__ = ["is_group", "read_document", "read_group", "write_document", "write_group"]
+__all__ = [
+    "Hierarchy",
+    "array_metadata",
+    "consolidated",
+    "group_document",
+    "is_group",
+    "read_document",
+    "read_group",
+    "read_hierarchy",
+    "write_document",
+    "write_group",
+]
+
+_MODERN, _OLD_GROUP, _OLD_ARRAY, _OLD_ATTRIBUTES = "zarr.json", ".zgroup", ".zarray", ".zattrs"
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """What one document says about a group and about the arrays in it.
+
+    Parameters
+    ----------
+    attributes
+        Attributes of the group.
+    arrays
+        Copies of the metadata documents of arrays, by their paths in the group: those that the
+        group's own document holds, which may be none, or not all.
+    """
+
+    attributes: dict[str, Any]
+    arrays: Mapping[str, Mapping[str, Any]]
 
 
 def is_group(path: str | os.PathLike[str]) -> bool:
@@ -28,7 +59,12 @@ def is_group(path: str | os.PathLike[str]) -> bool:
 
 
 def read_group(path: str | os.PathLike[str] | Place) -> dict[str, Any]:
-    """Return the attributes of a Zarr group, v2 or v3.
+    """Return the attributes of a Zarr group, v2 or v3; parameters and errors as `read_hierarchy`."""
+    return read_hierarchy(path).attributes
+
+
+def read_hierarchy(path: str | os.PathLike[str] | Place) -> Hierarchy:
+    """Read a Zarr group, v2 or v3, and what its document knows of its arrays: one read for v3.
 
     Parameters
     ----------
@@ -42,32 +78,46 @@ def read_group(path: str | os.PathLike[str] | Place) -> dict[str, Any]:
     FormatError
         If its metadata is not JSON, or is an array's.
     StorageError
-        If it may not be read.
+        If it may not be read, or the store cannot be reached.
     """
-    if isinstance(path, Place):
-        return read_remote_group(path)
-    directory = Path(path)
-    if not directory.exists():
-        msg = f"{directory} does not exist"
-        raise NotFoundError(msg)
-    modern, old = directory / "zarr.json", directory / ".zgroup"
-    if modern.is_file():
-        document = read_document(modern)
+    place = path if isinstance(path, Place) else Path(path)
+    document = _read(place, _MODERN)
+    if document is not None:
         if document.get("node_type") != "group":
-            msg = f"{directory} is a Zarr {document.get('node_type')}, not a group"
+            msg = f"{place} is a Zarr {document.get('node_type')}, not a group"
             raise FormatError(msg)
-        attributes = document.get("attributes", {})
-    elif old.is_file():
-        attributes = (
-            read_document(directory / ".zattrs") if (directory / ".zattrs").is_file() else {}
-        )
+        return Hierarchy(_attributes(document.get("attributes", {}), place), _copies(document))
+    if _holds(place, _OLD_GROUP):
+        return Hierarchy(_attributes(_read(place, _OLD_ATTRIBUTES) or {}, place), {})
+    if isinstance(place, Path) and not place.exists():
+        msg = f"{place} does not exist"
     else:
-        msg = f"{directory} is no Zarr group: it has neither zarr.json nor .zgroup"
-        raise NotFoundError(msg)
-    if not isinstance(attributes, dict):
-        msg = f"{directory}: group attributes must be an object, got {type(attributes).__name__}"
-        raise FormatError(msg)
-    return attributes
+        msg = f"{place} is no Zarr group: it has neither {_MODERN} nor {_OLD_GROUP}"
+    raise NotFoundError(msg)
+
+
+def array_metadata(path: str | os.PathLike[str] | Place) -> dict[str, Any]:
+    """Return the metadata document of an array.
+
+    Parameters
+    ----------
+    path
+        Directory of the array, or its place in a store.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none.
+    FormatError
+        If it is not a JSON object.
+    """
+    place = path if isinstance(path, Place) else Path(path)
+    for name in (_MODERN, _OLD_ARRAY):
+        document = _read(place, name)
+        if document is not None:
+            return document
+    msg = f"{place} holds no Zarr array (neither {_MODERN} nor {_OLD_ARRAY})"
+    raise NotFoundError(msg)
 
 
 def write_group(path: str | os.PathLike[str], attributes: Mapping[str, Any]) -> None:
@@ -84,9 +134,38 @@ def write_group(path: str | os.PathLike[str], attributes: Mapping[str, Any]) -> 
             write_document(temporary, group_document(attributes))
 
 
-def group_document(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata document of a Zarr v3 group."""
-    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+def group_document(
+    attributes: Mapping[str, Any], arrays: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Return the metadata document of a Zarr v3 group.
+
+    Parameters
+    ----------
+    attributes
+        Attributes of the group.
+    arrays
+        Metadata documents of all arrays in it, by their paths. The group's document will hold
+        copies, so that one read opens all of them. None for a group whose arrays are not known.
+    """
+    document = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+    return document | ({} if arrays is None else consolidated(arrays))
+
+
+def consolidated(arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the part of a group's document that holds copies of its arrays' documents.
+
+    The form is zarr-python's, which other readers take over. Whoever changes an array has to
+    change the copy: readers rely on it.
+    """
+    nodes: dict[str, Any] = {}
+    for path, document in sorted(arrays.items()):
+        # A reader that walks down from copy to copy stops where a group between is not among them.
+        for parent in [str(p) for p in reversed(PurePosixPath(path).parents)][1:]:
+            nodes.setdefault(parent, {"zarr_format": 3, "node_type": "group", "attributes": {}})
+        nodes[path] = dict(document)
+    return {
+        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": nodes}
+    }
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
@@ -108,15 +187,57 @@ def read_document(path: Path) -> dict[str, Any]:
         If it may not be read.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        # ValueError is bad UTF-8, bad JSON, and a number of more digits than Python will read.
-        msg = f"{path} is not JSON: {error}"
-        raise FormatError(msg) from error
+        return _parsed(path.read_bytes(), path)
     except PermissionError as error:
         msg = f"not allowed to read {path}: {error.strerror}"
         raise StorageError(msg) from error
+
+
+def _read(place: Path | Place, name: str) -> dict[str, Any] | None:
+    """Return a JSON object, None where there is none."""
+    if isinstance(place, Place):
+        data = place.read(name)
+        return None if data is None else _parsed(data, f"{place}/{name}")
+    try:
+        return read_document(place / name)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+def _holds(place: Path | Place, name: str) -> bool:
+    return place.read(name) is not None if isinstance(place, Place) else (place / name).is_file()
+
+
+def _parsed(data: bytes, where: object) -> dict[str, Any]:
+    try:
+        document = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        # ValueError is bad UTF-8, bad JSON, and a number of more digits than Python will read.
+        msg = f"{where} is not JSON: {error}"
+        raise FormatError(msg) from error
     if not isinstance(document, dict):
-        msg = f"{path} must hold a JSON object, got {type(document).__name__}"
+        msg = f"{where} must hold a JSON object, got {type(document).__name__}"
         raise FormatError(msg)
-    return document
+    return cast("dict[str, Any]", document)
+
+
+def _attributes(found: object, place: Path | Place) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        msg = f"{place}: group attributes must be an object, got {type(found).__name__}"
+        raise FormatError(msg)
+    return cast("dict[str, Any]", found)
+
+
+def _copies(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the arrays' documents in a group's; what is in another form is not there."""
+    block = document.get("consolidated_metadata")
+    if not isinstance(block, dict) or cast("dict[str, Any]", block).get("kind") != "inline":
+        return {}
+    nodes = cast("dict[str, Any]", block).get("metadata")
+    if not isinstance(nodes, dict):
+        return {}
+    return {
+        path: node
+        for path, node in cast("dict[str, Any]", nodes).items()
+        if isinstance(node, dict) and node.get("node_type") == "array"
+    }
