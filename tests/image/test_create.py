@@ -367,7 +367,7 @@ def test_modes(tmp_path):
 def test_levels_are_built_once(tmp_path):
     image = MultiscaleImage.create(tmp_path / "a", type="u1", level_shape=(1, 300, 9), mpp=1.0)
     image.build_levels()
-    with pytest.raises(ExistsError, match="exists already"):
+    with pytest.raises(ExistsError, match="coarser levels already"):
         image.build_levels()
     image.close()
     assert len(MultiscaleImage.open(tmp_path / "a")) == 3
@@ -379,7 +379,6 @@ def test_levels_are_built_once(tmp_path):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"mpp": None}, "needs its pixel size"),
         ({"mpp": 0}, "not a possible"),
         ({"mpp": (0.5, math.nan)}, "not a possible"),
         ({"mpp": "fine"}, "no pixel size"),
@@ -423,17 +422,41 @@ def test_what_cannot_be_an_image_is_refused_before_anything_is_written(tmp_path,
     assert left == []
 
 
-def test_no_pixel_size_is_an_error_of_its_own(tmp_path):
-    with pytest.raises(NoResolutionError, match="mpp="):
-        MultiscaleImage.create(tmp_path / "a", type="u1", level_shape=(1, 9, 9))
+def test_what_nobody_measured_is_not_claimed(tmp_path):
+    with MultiscaleImage.create(tmp_path / "a", type="u1", level_shape=(1, 300, 9)) as image:
+        image.build_levels()
+        assert image.mpp is None
+    axes = read_group(tmp_path / "a")["ome"]["multiscales"][0]["axes"]
+    assert [axis.get("unit") for axis in axes] == [None, None, None]
+    image = MultiscaleImage.open(tmp_path / "a")
+    assert image.mpp is None
+    assert image.get_transform_from_level(1).scale_factors == (2.0, 2.0)
+    assert image.read_spatial_region(1, (0, 0, 4, 4)).data.shape == (1, 2, 2)
+    for attempt in (image.require_mpp, lambda: image.read_at(mpp=1.0), lambda: image.level_mpp(0)):
+        with pytest.raises(NoResolutionError, match="does not state its pixel size"):
+            attempt()
 
 
-def test_metadata_that_became_unwritable_leaves_nothing(tmp_path):
+def test_the_step_between_planes_is_stored_and_has_its_unit(tmp_path):
+    path = tmp_path / "a"
+    with MultiscaleImage.create(
+        path, type="u1", level_shape=(4, 300, 9), coordinate_space=("x", "y", "z"),
+        has_channel_axis=False, mpp=0.5, z_spacing=2.0,
+    ) as image:  # fmt: skip
+        assert image.axes == "zyx"
+        image.build_levels()
+    axes = read_group(path)["ome"]["multiscales"][0]["axes"]
+    assert [axis.get("unit") for axis in axes] == ["micrometer"] * 3
+    image = MultiscaleImage.open(path)
+    assert [level.scale for level in image.values()][:2] == [(2.0, 0.5, 0.5), (2.0, 1.0, 1.0)]
+
+
+def test_metadata_that_is_no_json_is_refused_where_it_is_given(tmp_path):
     image = MultiscaleImage.create(tmp_path / "a", type="u1", level_shape=(1, 9, 9), mpp=1.0)
-    image.metadata["a"] = math.nan
-    with pytest.raises(ValueError, match="JSON"):
-        image.close()
-    assert image.closed
+    for value in (math.nan, {1, 2}, np.float32(1), b"bytes"):
+        with pytest.raises(InvalidInputError, match="'a' must be JSON"):
+            image.metadata["a"] = value
+    image.discard()
     assert names(tmp_path) == []
 
 

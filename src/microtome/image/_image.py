@@ -5,31 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from microtome.coordinates import (
-    Mpp,
-)
-from microtome.errors import (
-    InvalidInputError,
-    ModeError,
-    NoResolutionError,
-    NotFoundError,
-)
-from microtome.progress import Progress, silent
-from microtome.storage import Place, StorageOptions, place_of, read_group
+from microtome.coordinates import CoordinateSpace, Mpp
+from microtome.errors import InvalidInputError, ModeError, NotFoundError
+from microtome.storage import ImageStore, Layout, Place, StorageOptions
 
+from ._editing import EditableImage
+from ._history import At, ImageHistory
 from ._level import Level
-from ._ngff import Kind, read_metadata
-from ._reading import ReadableImage
+from ._metadata import Metadata
+from ._ngff import Kind
 
-if TYPE_CHECKING:
-    from ._writer import ImageWriter
+__all__ = ["Mode", "MultiscaleImage"]
 
-__all__ = ["MultiscaleImage"]
+Mode = Literal["r", "w", "d"]
+"""What an image is open for: reading, reading and writing, or reading and removing levels."""
 
 
-class MultiscaleImage(ReadableImage):
+class MultiscaleImage(ImageHistory, EditableImage):
     """The levels of one picture, finest first, and where their pixels lie.
 
     It is the only thing that pixels are read from, whatever they are stored in. Users get one from
@@ -51,8 +45,16 @@ class MultiscaleImage(ReadableImage):
         Name of the image.
     metadata
         What else is known about it.
-    writer
-        The draft that writes go to, for an image open for writing.
+    store
+        Where the image lies, for one that can be opened again.
+    mode
+        What it is open for.
+    layout
+        Chunks, shards and codec of new levels; the measured defaults where None.
+    context
+        How it was reached.
+    new
+        Whether it was created, and does not appear before it is closed.
     """
 
     def __init__(
@@ -65,14 +67,22 @@ class MultiscaleImage(ReadableImage):
         kind: Kind = "intensity",
         name: str = "image",
         metadata: Mapping[str, Any] | None = None,
-        writer: ImageWriter | None = None,
+        store: ImageStore | None = None,
+        mode: Mode = "r",
+        layout: Layout | None = None,
+        context: StorageOptions | None = None,
+        new: bool = False,
     ) -> None:
         super().__init__(
             levels, uri=uri, channel_names=channel_names, mpp=mpp, kind=kind, name=name
         )
-        self._metadata: dict[str, Any] = dict(metadata or {})
-        self._writer = writer
+        self._store = store
+        self._mode: Mode = mode
+        self._layout = layout
+        self._context = context
         self._closed = False
+        self._new = new
+        self._metadata = Metadata(metadata or {}, self.verify_open_for_writing, where=uri)
 
     # -- life cycle
 
@@ -84,6 +94,8 @@ class MultiscaleImage(ReadableImage):
         type: Any,  # noqa: A002 - the seed's name
         level_shape: Sequence[int],
         level_key: str = "level0",
+        level_uri: str | None = None,
+        coordinate_space: Sequence[str] | CoordinateSpace | None = None,
         data_axis_order: Sequence[str] | None = None,
         has_channel_axis: bool = True,
         channel_names: Sequence[str] | None = None,
@@ -95,25 +107,31 @@ class MultiscaleImage(ReadableImage):
         Parameters
         ----------
         uri
-            Directory of the OME-Zarr image.
+            Directory of the OME-Zarr image, or ``memory://`` and a name.
         type
             Type of a pixel, anything `numpy.dtype` takes.
         level_shape
             Shape of the finest level in the order of the axes, channels included.
         level_key
             Name of the finest level.
+        level_uri
+            Path of its array inside the image; ``"0"`` by default.
+        coordinate_space
+            The spatial axes, ``("x", "y")`` or ``("x", "y", "z")``; by default those of
+            `data_axis_order`, else ``("x", "y")``.
         data_axis_order
-            Names of the axes, one letter each; ``("c", "y", "x")``, or ``("y", "x")`` without
-            channels, by default. They must follow the order of OME-NGFF: t, c, z, y, x.
+            Names of the array's axes, one letter each; channels, then the spatial axes from last to
+            first, by default. They must follow the order of OME-NGFF: t, c, z, y, x.
         has_channel_axis
             Whether there is a channel axis.
         channel_names
             One a channel; ``"channel 0"``, ... by default.
         mpp
-            Micrometres per pixel of the finest level: one number or (y, x).
+            Micrometres per pixel of the finest level: one number or (y, x). Without it the image
+            states no pixel size, and what needs one (`read_at`, `ingest`...) refuses it.
         **options
-            `kind`, `layout`, `overwrite`, `name`, `metadata`, `translation`, `rgb`: see
-            `microtome.image.begin_image`.
+            `kind`, `layout`, `overwrite`, `name`, `metadata`, `translation`, `z_spacing`, `rgb`,
+            `versioned`, `context`: see `microtome.image.begin_image`.
 
         Raises
         ------
@@ -121,22 +139,18 @@ class MultiscaleImage(ReadableImage):
             If there is an image at `uri`.
         InvalidInputError
             If shape, axes, names or type do not fit each other.
-        NoResolutionError
-            If `mpp` is missing: a scale of 1 would claim a micrometre that nobody measured.
         """
-        from ._writer import begin_image
+        from ._writer import begin_image, order_of_axes
 
-        if mpp is None:
-            msg = f"{uri}: an image needs its pixel size; give mpp= in micrometres per pixel"
-            raise NoResolutionError(msg)
         return begin_image(
             uri,
             dtype=type,
             shape=level_shape,
-            axes="".join(data_axis_order or (("c", "y", "x") if has_channel_axis else ("y", "x"))),
+            axes=order_of_axes(uri, coordinate_space, data_axis_order, channels=has_channel_axis),
             channel_names=channel_names,
-            mpp=Mpp.from_user(mpp),
+            mpp=None if mpp is None else Mpp.from_user(mpp),
             key=level_key,
+            path=level_uri,
             **options,
         )
 
@@ -144,11 +158,12 @@ class MultiscaleImage(ReadableImage):
     def open(
         cls,
         uri: str | os.PathLike[str] | Place,
-        mode: Literal["r"] = "r",
+        mode: Mode = "r",
         *,
+        at: At | None = None,
         context: StorageOptions | None = None,
     ) -> MultiscaleImage:
-        """Open an OME-Zarr image for reading; nothing is ever written.
+        """Open an OME-Zarr image; for reading by default, which never writes anything.
 
         Parameters
         ----------
@@ -156,9 +171,12 @@ class MultiscaleImage(ReadableImage):
             Where the image is, OME-Zarr 0.4, 0.5 or 0.6: a directory, a zip file (``.ozx``), or
             an address ``s3://``, ``http://``, ``https://`` or ``memory://``.
         mode
-            ``"r"``. Images are written once, by `create`, and not changed afterwards.
+            ``"r"`` to read; ``"w"`` to read and write pixels, levels and metadata of an OME-Zarr
+            0.5 directory; ``"d"`` to read and remove levels.
+        at
+            For an image with a history: the snapshot, tag or time to read it at.
         context
-            How remote stores are reached.
+            How stores are reached, and what is kept in memory; one object serves many images.
 
         Raises
         ------
@@ -168,92 +186,137 @@ class MultiscaleImage(ReadableImage):
             If the store cannot be reached.
         FormatError
             If it is not an image that can be read.
+        ModeError
+            If it cannot be changed, and `mode` asks for that.
         NoResolutionError
             If it states a pixel size that cannot be.
         """
+        image = cls.__new__(cls)
+        image._load(uri, mode, at, context)
+        return image
+
+    @classmethod
+    def exists(
+        cls,
+        uri: str | os.PathLike[str] | Place,
+        *,
+        at: At | None = None,
+        context: StorageOptions | None = None,
+    ) -> bool:
+        """Whether there is an OME-Zarr image at `uri`; parameters as for `open`."""
+        from ._open import stated_image
+
+        try:
+            stated_image(uri, at=at, context=context)
+        except (NotFoundError, ValueError, KeyError):
+            return False
+        return True
+
+    def reopen(self, mode: Mode = "r", *, at: At | None = None) -> Self:
+        """Close the image, and open it again in place.
+
+        Parameters
+        ----------
+        mode, at
+            As for `open`.
+
+        Raises
+        ------
+        ModeError
+            If it is no image that is stored: an array, or another format read in place.
+        """
+        store, context = self._store, self._context
+        if store is None:
+            msg = f"{self._uri} is read in place; open its source again"
+            raise ModeError(msg)
+        _verify_mode(mode)
+        self.close()
+        self._load(self._uri, mode, at, context)
+        return self
+
+    def _load(
+        self,
+        uri: str | os.PathLike[str] | Place,
+        mode: Mode,
+        at: At | None,
+        context: StorageOptions | None,
+    ) -> None:
         from ._open import read_image
 
-        if mode != "r":
-            msg = f"mode must be 'r', got {mode!r}; use create to write a new image"
-            raise InvalidInputError(msg)
-        place = place_of(uri, context)
-        found = read_image(place)
-        return cls(
+        _verify_mode(mode)
+        found = read_image(uri, writable=mode != "r", at=at, context=context)
+        self.__init__(
             found.levels,
-            uri=str(place),
+            uri=found.store.uri,
             channel_names=found.channel_names,
             mpp=found.mpp,
             kind=found.kind,
             name=found.name,
             metadata=found.metadata,
-        )
-
-    @classmethod
-    def exists(
-        cls, uri: str | os.PathLike[str] | Place, *, context: StorageOptions | None = None
-    ) -> bool:
-        """Whether there is an OME-Zarr image at `uri`; parameters as for `open`."""
-        try:
-            read_metadata(read_group(place_of(uri, context)), where=str(uri))
-        except (NotFoundError, ValueError):
-            return False
-        return True
-
-    def build_levels(self, *, progress: Progress = silent) -> None:
-        """Compute the coarser levels by the pyramid rule.
-
-        Parameters
-        ----------
-        progress
-            Called with the blocks done and to do.
-
-        Raises
-        ------
-        ModeError
-            If the image is not open for writing.
-        """
-        self._levels[1:] = self.verify_open_for_writing().build_levels(
-            self._levels[0], progress=progress
+            store=found.store,
+            mode=mode,
+            context=context,
         )
 
     def close(self) -> None:
-        """Release the image; one that was open for writing appears at its place.
+        """Release the image; one that was created appears at its place.
 
-        From then on the levels of one that was written are neither read nor written: open it.
+        From then on it is neither read nor written: `reopen` it.
 
         Raises
         ------
         StorageError
-            If the disk refuses; nothing of the image is left.
+            If the disk refuses; of an image that was created nothing is left.
         ExistsError
             If another process made one at its place meanwhile; nothing of this one is left.
         """
-        writer = None if self._closed else self._writer
-        self._closed = True
-        if writer is not None:
-            try:
-                writer.publish(self)
-            finally:
-                writer.release(self._levels)
+        if self._closed:
+            return
+        store = self._store if self._mode != "r" else None
+        try:
+            if store is not None:
+                self._finish(store)
+                store.close()
+        except BaseException:
+            if store is not None:
+                store.discard()
+            raise
+        finally:
+            self._closed = True
 
     def discard(self) -> None:
-        """Close an image that was open for writing and remove what was written."""
-        if not self._closed and self._writer is not None:
-            self._writer.release(self._levels)
+        """Close the image and drop what does not appear yet: an image that was created is removed."""
+        if not self._closed and self._mode != "r" and self._store is not None:
+            self._store.discard()
         self._closed = True
 
-    def verify_open_for_writing(self) -> ImageWriter:
-        """Return the writer.
+    def _finish(self, store: ImageStore) -> None:
+        """State what only the finished pixels tell."""
+        if self._new and self.kind == "intensity":
+            from ._writer import state_windows
+
+            state_windows(store, self._levels[-1])
+
+    def verify_open_for_writing(self) -> ImageStore:
+        """Return where the image lies.
 
         Raises
         ------
         ModeError
-            If the image is closed or open for reading.
+            If the image is closed or not open for writing.
         """
-        if self._closed or self._writer is None:
-            msg = f"{self._uri} is {'closed' if self._closed else 'open for reading'}"
-            raise ModeError(msg)
-        return self._writer
+        return self._verify_mode("w")
+
+    def _verify_open_for_removing(self) -> ImageStore:
+        return self._verify_mode("w", "d")
+
+    def _verify_mode(self, *modes: Mode) -> ImageStore:
+        if not self._closed and self._store is not None and self._mode in modes:
+            return self._store
+        names = {"r": "reading", "w": "writing", "d": "removing levels"}
+        state = "closed" if self._closed else f"open for {names[self._mode]}"
+        msg = f"{self._uri} is {state}; open it for {names[modes[0]]} with mode={modes[0]!r}"
+        raise ModeError(msg)
 
     def __enter__(self) -> Self:
         return self
@@ -271,9 +334,9 @@ class MultiscaleImage(ReadableImage):
             self.discard()
 
     @property
-    def mode(self) -> str:
-        """``"r"`` or ``"w"``."""
-        return "r" if self._writer is None else "w"
+    def mode(self) -> Mode:
+        """``"r"``, ``"w"`` or ``"d"``."""
+        return self._mode
 
     @property
     def closed(self) -> bool:
@@ -281,10 +344,21 @@ class MultiscaleImage(ReadableImage):
         return self._closed
 
     @property
-    def metadata(self) -> dict[str, Any]:
-        """Further attributes, stored with the image."""
+    def context(self) -> StorageOptions:
+        """How the image is reached, and what is kept of it in memory."""
+        return self._context or StorageOptions()
+
+    @property
+    def metadata(self) -> Metadata:
+        """Further attributes, stored with the image; see `Metadata`."""
         return self._metadata
 
     def __repr__(self) -> str:
         shape = self._levels[0].shape
         return f"MultiscaleImage({self._uri!r}, {shape} {self.dtype}, {self.level_count} levels)"
+
+
+def _verify_mode(mode: object) -> None:
+    if mode not in ("r", "w", "d"):
+        msg = f"mode must be 'r', 'w' or 'd', got {mode!r}; use create to make a new image"
+        raise InvalidInputError(msg)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError, ModeError, OutOfRangeError
-from microtome.storage import Box, Pending, StoredArray
+from microtome.storage import Box, Pending
 
 __all__ = ["Level", "MemoryArray", "PixelArray"]
 
@@ -157,24 +157,83 @@ class Level:
         InvalidInputError
             If the dtype differs.
         """
-        if not isinstance(self.array, StoredArray):
+        write = getattr(self.array, "write", None)
+        if write is None:
             msg = f"level {self.key!r} is read-only"
             raise ModeError(msg)
         box, drop = _box_of(index, self.shape)
-        given: NDArray[Any] = np.asarray(values)
+        given = as_array(values, f"values of level {self.key!r}")
         if given.dtype != self.dtype and not _fits(given, self.dtype):
             msg = (
                 f"level {self.key!r} holds {self.dtype}, got {values if given.ndim == 0 else ''} "
                 f"({given.dtype}); convert it explicitly"
             )
             raise InvalidInputError(msg)
-        block = np.empty(tuple(stop - start for start, stop in box), self.dtype)
+        shape = tuple(stop - start for start, stop in box)
+        if given.dtype == self.dtype and given.shape == shape:
+            write(box, given)  # as it is: a slide that is written whole is not copied first
+            return
+        block = np.empty(shape, self.dtype)
         try:
             block[drop] = given
         except ValueError as error:
             msg = f"level {self.key!r}: {block[drop].shape} pixels were given {given.shape} values"
             raise InvalidInputError(msg) from error
-        self.array.write(box, block)
+        write(box, block)
+
+    def read(self, coords: Any = ()) -> NDArray[Any]:
+        """Read pixels, all by default.
+
+        Parameters
+        ----------
+        coords
+            An integer or a half-open slice an axis, in the order of `axes`; axes that are not
+            named are read whole. (In tiledbsoma the ends of slices are inclusive.)
+        """
+        return self[coords]
+
+    def write(self, coords: Any, values: Any) -> None:
+        """Write pixels.
+
+        Parameters
+        ----------
+        coords
+            As for `read`; ``()`` for all pixels.
+        values
+            A number, or an array that fits: of numpy, torch, or anything with
+            `__array_interface__` or dlpack. It is broadcast but never cast.
+
+        Raises
+        ------
+        ModeError
+            If the level's image is open for reading.
+        InvalidInputError
+            If shape or dtype differ.
+        """
+        self[coords] = values
+
+
+def as_array(values: object, what: str) -> NDArray[Any]:
+    """View what another library made as a numpy array.
+
+    Parameters
+    ----------
+    values
+        Anything that numpy takes, or that speaks dlpack.
+    what
+        What it is, for the message.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is on another device, is part of a gradient, or is no array.
+    """
+    foreign = hasattr(values, "__dlpack__") and not hasattr(values, "__array__")
+    try:
+        return np.from_dlpack(values) if foreign else np.asarray(values)  # pyright: ignore[reportArgumentType] - asked above
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        msg = f"{what} cannot be taken as a numpy array: {error}"
+        raise InvalidInputError(msg) from error
 
 
 def as_index(value: object) -> int | None:

@@ -263,6 +263,7 @@ def write_metadata(
     name: str,
     windows: Sequence[tuple[float, float]] | None = None,
     rgb: bool = False,
+    measured: str = "yx",
     extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the attributes of an OME-Zarr 0.5 image group.
@@ -272,7 +273,7 @@ def write_metadata(
     axes
         Names of the axes, for example ``"cyx"``.
     datasets
-        The levels, finest first; micrometres.
+        The levels, finest first.
     channel_names
         One a channel; None for an image without a channel axis.
     kind
@@ -283,6 +284,8 @@ def write_metadata(
         Display range (low, high) a channel, for viewers.
     rgb
         Whether the three channels are the red, green and blue of a photograph.
+    measured
+        The axes along which pixels have a known size, in micrometres; the others get no unit.
     extra
         Further attributes, beside `ome`.
     """
@@ -295,8 +298,8 @@ def write_metadata(
                 "name": name,
                 "axes": [
                     {"name": axis, "type": _AXIS_TYPES[axis]}
-                    # No unit along z: images are written without knowing the step of their planes.
-                    | ({"unit": "micrometer"} if axis in "yx" else {})
+                    # Without a unit a scale of 1 counts pixels, and claims nothing.
+                    | ({"unit": "micrometer"} if axis in measured else {})
                     for axis in axes
                 ],
                 "datasets": [

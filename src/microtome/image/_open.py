@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
 from typing import Any, cast
 
 from microtome.coordinates import MPP_SOURCES, Mpp, MppSource
-from microtome.errors import FormatError, NoResolutionError
-from microtome.storage import Place, open_array, read_group
+from microtome.errors import FormatError, ModeError, NoResolutionError
+from microtome.storage import ImageStore, Place, StorageOptions, open_store
 
+from ._attributes import OURS, level_keys
 from ._level import Level
 from ._ngff import ImageMetadata, Kind, read_metadata
 
-__all__ = ["StoredImage", "read_image"]
+__all__ = ["StoredImage", "read_image", "stated_image"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +29,40 @@ class StoredImage:
     kind: Kind
     name: str
     metadata: Mapping[str, Any]
+    store: ImageStore
 
 
-def read_image(path: Path | Place) -> StoredImage:
+def stated_image(
+    uri: str | os.PathLike[str] | Place,
+    *,
+    writable: bool = False,
+    at: str | int | datetime | None = None,
+    context: StorageOptions | None = None,
+) -> tuple[ImageStore, ImageMetadata]:
+    """Return where an image lies, and what its metadata say; parameters as for `read_image`."""
+    store = open_store(uri, writable=writable, at=at, context=context)
+    return store, read_metadata(store.attributes(), where=store.uri)
+
+
+def read_image(
+    uri: str | os.PathLike[str] | Place,
+    *,
+    writable: bool = False,
+    at: str | int | datetime | None = None,
+    context: StorageOptions | None = None,
+) -> StoredImage:
     """Read what an OME-Zarr image says about itself; no pixels, and nothing is written.
 
     Parameters
     ----------
-    path
-        Directory of the image, or its place in a store.
+    uri
+        Directory of the image, its address, or its place in a store.
+    writable
+        Whether it will be changed.
+    at
+        For a store with a history: the snapshot, tag or time to read it at.
+    context
+        How stores are reached.
 
     Raises
     ------
@@ -43,19 +70,21 @@ def read_image(path: Path | Place) -> StoredImage:
         If there is no Zarr group, or an array of it is not there.
     FormatError
         If it is no image that can be read, or its arrays do not fit each other or its metadata.
+    ModeError
+        If it cannot be changed, and is to be.
     NoResolutionError
         If it states a pixel size that cannot be.
     """
-    found = read_metadata(read_group(path), where=str(path))
-    ours = found.attributes.get("microtome")
-    if not isinstance(ours, dict):
-        ours = {}
-    keys = _level_keys(cast("dict[str, Any]", ours), len(found.datasets))
+    store, found = stated_image(uri, writable=writable, at=at, context=context)
+    if writable:
+        _verify_changeable(found, store.uri)
+    ours = found.attributes.get(OURS)
+    keys = level_keys(dict(found.attributes), len(found.datasets))
     levels = tuple(
         Level(
             key,
             entry.path,
-            open_array(path / entry.path),
+            store.open_array(entry.path),
             found.axes,
             entry.scale,
             entry.translation,
@@ -63,30 +92,30 @@ def read_image(path: Path | Place) -> StoredImage:
         for key, entry in zip(keys, found.datasets, strict=True)
     )
     for level in levels:
-        _verify(level, levels[0], path)
+        _verify(level, levels[0], store.uri)
     return StoredImage(
         levels=levels,
-        channel_names=_channel_names(found, levels[0], path),
-        mpp=_mpp(found, levels[0], cast("dict[str, Any]", ours), path),
+        channel_names=_channel_names(found, levels[0], store.uri),
+        mpp=_mpp(found, levels[0], ours if isinstance(ours, dict) else {}, store.uri),
         kind=found.kind,
         name=found.name
         if isinstance(found.name, str)
-        else str(path).rstrip("/").rsplit("/", 1)[-1].split(".")[0],
+        else store.uri.rstrip("/").rsplit("/", 1)[-1].split(".")[0],
         metadata=found.attributes,
+        store=store,
     )
 
 
-def _level_keys(ours: Mapping[str, Any], count: int) -> Sequence[str]:
-    keys = ours.get("level_keys")
-    if isinstance(keys, list):
-        names = [str(key) for key in cast("list[object]", keys)]
-        if len(names) == count == len(set(names)):
-            return names
-    # Written by somebody else, or edited: levels have no names in OME-NGFF.
-    return [f"level{i}" for i in range(count)]
+def _verify_changeable(found: ImageMetadata, where: str) -> None:
+    # What is changed is written as 0.5; half of an image in another version would be of neither.
+    ome = found.attributes.get("ome")
+    version = str(cast("dict[str, Any]", ome).get("version")) if isinstance(ome, dict) else "0.4"
+    if version.split("-")[0] not in {"0.5", "0.5.0", "0.5.1", "0.5.2"}:
+        msg = f"{where} is OME-Zarr {version}; only 0.5 is changed, others are read: copy it"
+        raise ModeError(msg)
 
 
-def _verify(level: Level, base: Level, path: Path | Place) -> None:
+def _verify(level: Level, base: Level, path: str) -> None:
     if len(level.shape) != len(level.axes):
         msg = f"{path}: level {level.path!r} has shape {level.shape} but axes {level.axes!r}"
         raise FormatError(msg)
@@ -100,7 +129,7 @@ def _verify(level: Level, base: Level, path: Path | Place) -> None:
         raise FormatError(msg)
 
 
-def _channel_names(found: ImageMetadata, base: Level, path: Path | Place) -> tuple[str, ...] | None:
+def _channel_names(found: ImageMetadata, base: Level, path: str) -> tuple[str, ...] | None:
     if "c" not in found.axes:
         return None
     count = base.shape[found.axes.index("c")]
@@ -113,7 +142,7 @@ def _channel_names(found: ImageMetadata, base: Level, path: Path | Place) -> tup
 
 
 def _mpp(
-    found: ImageMetadata, base: Level, ours: Mapping[str, Any], path: Path | Place
+    found: ImageMetadata, base: Level, ours: Mapping[str, Any], path: str
 ) -> Mpp | None:
     if not found.has_unit:
         return None

@@ -1,153 +1,42 @@
-"""Writing an image: level 0 by the caller, the pyramid by us, then all of it at once."""
+"""Beginning a new image: what is stated is checked, then the first level is there to be filled."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from microtome.coordinates import Mpp
+from microtome.coordinates import CoordinateSpace, Mpp
 from microtome.errors import InvalidInputError
-from microtome.progress import Progress
 from microtome.storage import (
-    Box,
-    Draft,
+    ImageStore,
     Layout,
-    StoredArray,
-    create_array,
-    image_layout,
-    label_layout,
+    StorageOptions,
+    WritableArray,
+    begin_store,
+    default_layout,
+    is_inside,
 )
 
+from ._attributes import OURS, as_json, set_windows
 from ._image import MultiscaleImage
 from ._level import Level
 from ._ngff import DatasetEntry, Kind, write_metadata
-from ._pyramid import blocks_of, halve, pyramid_shapes
+from ._pyramid import blocks_of
 
-__all__ = ["ImageWriter", "begin_image"]
+__all__ = ["begin_image", "order_of_axes", "state_windows"]
 
 _NGFF_ORDER = "tczyx"
+_SPATIAL = ("x", "y", "z")
 _WRITABLE = frozenset("iuf")
 # The names that the pyramid gives.
 _COARSER = re.compile(r"level[1-9][0-9]*")
-
-
-@dataclass(frozen=True, slots=True)
-class ImageWriter:
-    """What an image that is being written needs besides its levels.
-
-    Parameters
-    ----------
-    draft
-        The directory under its temporary name.
-    layout
-        Chunks, shards and codec of every level.
-    mpp
-        Pixel size of level 0.
-    kind
-        Decides how levels are halved.
-    rgb
-        Whether the channels are a photograph's.
-    translation
-        Centre of pixel (0, 0) of level 0 in micrometres, (y, x).
-    """
-
-    draft: Draft
-    layout: Layout
-    mpp: Mpp
-    kind: Kind
-    rgb: bool
-    translation: tuple[float, float]
-
-    def build_levels(self, base: Level, *, progress: Progress) -> list[Level]:
-        """Write all coarser levels and return them.
-
-        Raises
-        ------
-        ExistsError
-            If they are written already.
-        """
-        shapes = pyramid_shapes(base.shape, max(self.layout.chunk[-2:]))[1:]
-        levels: list[Level] = []
-        source, done = base, 0
-        jobs = sum(len(list(blocks_of(s, self.layout.fitted(s).write_unit))) for s in shapes)
-        for index, shape in enumerate(shapes, start=1):
-            level = self.new_level(index, f"level{index}", shape, base.dtype, base.axes)
-            for block in blocks_of(shape, level_array(level).write_unit):
-                _halve_block(source, level, block, labels=self.kind == "labels")
-                done += 1
-                progress("pyramid", done, jobs)
-            levels.append(level)
-            source = level
-        return levels
-
-    def publish(self, image: MultiscaleImage) -> None:
-        """Write the metadata and make the image appear at its place."""
-        levels = [image.level(i) for i in range(image.level_count)]
-        attributes = write_metadata(
-            axes=image.axes,
-            datasets=[DatasetEntry(v.path, v.scale, v.translation) for v in levels],
-            channel_names=image.channel_names,
-            kind=self.kind,
-            name=image.name,
-            windows=_display_windows(levels[-1]) if self.kind == "intensity" else None,
-            rgb=self.rgb,
-            extra={
-                **image.metadata,
-                "microtome": {
-                    **image.metadata.get("microtome", {}),
-                    "level_keys": [v.key for v in levels],
-                    "mpp_source": self.mpp.source,
-                },
-            },
-        )
-        self.draft.write_root(attributes)
-        self.draft.publish()
-
-    def release(self, levels: Sequence[Level]) -> None:
-        """Let go of the arrays and remove what was not published."""
-        for level in levels:
-            level_array(level).close()
-        self.draft.discard()
-
-    def new_level(
-        self, index: int, key: str, shape: Sequence[int], dtype: DTypeLike, axes: str
-    ) -> Level:
-        """Create the array of a level.
-
-        Parameters
-        ----------
-        index
-            Number of the level; it is `2 ** index` times as coarse as the finest.
-        key
-            Its name.
-        shape, dtype, axes
-            Of the array.
-        """
-        path = str(index)
-        array = create_array(
-            self.draft.path / path, shape=shape, dtype=dtype, layout=self.layout, axes=axes
-        )
-        factor = 2**index
-        sizes = {"y": self.mpp.y, "x": self.mpp.x}
-        origin = dict(zip("yx", self.translation, strict=True))
-        # The centre of a block of `factor` pixels lies (factor - 1) / 2 pixels past the first's.
-        return Level(
-            key,
-            path,
-            array,
-            axes,
-            tuple(sizes[a] * factor if a in sizes else 1.0 for a in axes),
-            tuple(origin[a] + sizes[a] * (factor - 1) / 2 if a in sizes else 0.0 for a in axes),
-        )
 
 
 def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the first keyword-only
@@ -157,22 +46,26 @@ def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the fi
     shape: Sequence[int],
     axes: str,
     channel_names: Sequence[str] | None,
-    mpp: Mpp,
+    mpp: Mpp | None,
     key: str = "level0",
+    path: str | None = None,
     kind: Kind = "intensity",
     layout: Layout | None = None,
     overwrite: bool = False,
     name: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     translation: tuple[float, float] = (0.0, 0.0),
+    z_spacing: float | None = None,
     rgb: bool = False,
+    versioned: bool = False,
+    context: StorageOptions | None = None,
 ) -> MultiscaleImage:
     """Begin a new image; it appears at `uri`, whole, when it is closed without an error.
 
     Parameters
     ----------
     uri
-        Directory of the OME-Zarr image.
+        Directory of the OME-Zarr image, or ``memory://`` and a name.
     dtype
         Type of a pixel.
     shape
@@ -182,9 +75,9 @@ def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the fi
     channel_names
         One a channel; ``"channel 0"``, ... by default.
     mpp
-        Micrometres per pixel of the finest level.
-    key
-        Name of the finest level.
+        Micrometres per pixel of the finest level; None where nobody measured it.
+    key, path
+        Name of the finest level, and path of its array inside the image.
     kind
         ``"intensity"`` or ``"labels"``.
     layout
@@ -197,8 +90,15 @@ def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the fi
         Further attributes.
     translation
         Centre of pixel (0, 0) in micrometres, (y, x).
+    z_spacing
+        Micrometres from one plane to the next; None where nobody measured it.
     rgb
         Whether the channels are red, green and blue.
+    versioned
+        Whether the image keeps its history (the `versioned` extra); others than microtome read it
+        through Icechunk only.
+    context
+        How stores are reached, and what is kept in memory.
 
     Raises
     ------
@@ -207,6 +107,121 @@ def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the fi
     InvalidInputError
         If axes, shape, names or type do not fit each other.
     """
+    names = _checked(uri, shape, axes, channel_names, kind, rgb=rgb)
+    pixel = _pixel_type(uri, dtype, kind)
+    at = path if path is not None else "0"
+    if not is_inside(at) or at.split("/")[0] == "labels":
+        msg = f"{uri}: the finest level lies inside its image, and not in labels/; got {path!r}"
+        raise InvalidInputError(msg)
+    if not isinstance(key, str) or not key:  # pyright: ignore[reportUnnecessaryIsInstance] - whatever the caller gave
+        msg = f"{uri}: a level is named by a text, got {key!r}"
+        raise InvalidInputError(msg)
+    if _COARSER.fullmatch(key):
+        msg = f"{uri}: the finest level cannot be called {key!r}, as a coarser one will be"
+        raise InvalidInputError(msg)
+    scale, origin, measured = _placed(uri, axes, mpp, translation, z_spacing)
+    title = name or Path(uri).name.split(".")[0]
+    extra = as_json(dict(metadata or {}), f"{uri}: metadata")
+    ours = {**extra.get(OURS, {}), "level_keys": [key]}
+    if mpp is not None:
+        ours["mpp_source"] = mpp.source
+    stated = write_metadata(
+        axes=axes,
+        datasets=[DatasetEntry(at, scale, origin)],
+        channel_names=names,
+        kind=kind,
+        name=title,
+        rgb=rgb,
+        measured=measured,
+        extra={**extra, OURS: ours},
+    )
+    store = begin_store(uri, overwrite=overwrite, versioned=versioned, context=context)
+    try:
+        array = store.create_array(
+            at,
+            shape=shape,
+            dtype=pixel,
+            layout=layout or default_layout(kind, axes, shape),
+            axes=axes,
+        )
+        with store.changing(adding=[at]) as attributes:
+            attributes.update(stated)
+        return MultiscaleImage(
+            [Level(key, at, array, axes, scale, origin)],
+            uri=str(uri),
+            channel_names=names,
+            mpp=mpp,
+            kind=kind,
+            name=title,
+            metadata=stated,
+            store=store,
+            mode="w",
+            layout=layout,
+            context=context,
+            new=True,
+        )
+    except BaseException:
+        store.discard()
+        raise
+
+
+def order_of_axes(
+    uri: str | os.PathLike[str],
+    space: Sequence[str] | CoordinateSpace | None,
+    order: Sequence[str] | None,
+    *,
+    channels: bool,
+) -> str:
+    """Return the axes of an array, given its spatial axes, its order, or both.
+
+    Raises
+    ------
+    InvalidInputError
+        If the two do not fit each other or OME-NGFF.
+    """
+    if isinstance(space, CoordinateSpace):
+        units = [axis.unit for axis in space.axes if axis.unit is not None]
+        if units:
+            msg = f"{uri}: pixels have no unit {units[0]!r}; state their size with mpp="
+            raise InvalidInputError(msg)
+        space = space.axis_names
+    spatial = tuple(space) if space is not None else None
+    if order is None:
+        names = ("x", "y") if spatial is None else spatial
+        if names not in (_SPATIAL[:2], _SPATIAL):
+            msg = f"{uri}: the spatial axes are ('x', 'y') or ('x', 'y', 'z'), got {names}"
+            raise InvalidInputError(msg)
+        return "".join((*("c" if channels else ""), *reversed(names)))
+    axes = "".join(order)
+    if set(axes) <= set(_NGFF_ORDER) and ("c" in axes) != channels:
+        msg = (
+            f"{uri}: data_axis_order {tuple(order)} has {'a' if 'c' in axes else 'no'} channel "
+            f"axis, yet has_channel_axis is {channels}"
+        )
+        raise InvalidInputError(msg)
+    if spatial is not None and set(spatial) != set(axes) & set(_SPATIAL):
+        msg = f"{uri}: data_axis_order {tuple(order)} does not fit the spatial axes {spatial}"
+        raise InvalidInputError(msg)
+    return axes
+
+
+def state_windows(store: ImageStore, coarsest: Level) -> None:
+    """State the display range of each channel, for viewers, from the coarsest level."""
+    windows = _display_windows(coarsest)
+    with store.changing() as attributes:
+        set_windows(attributes, windows)
+
+
+def _checked(
+    uri: str | os.PathLike[str],
+    shape: Sequence[int],
+    axes: str,
+    channel_names: Sequence[str] | None,
+    kind: Kind,
+    *,
+    rgb: bool,
+) -> tuple[str, ...] | None:
+    """Return the names of the channels of an image that can be."""
     if kind not in ("intensity", "labels"):
         msg = f"{uri}: kind must be 'intensity' or 'labels', got {kind!r}"
         raise InvalidInputError(msg)
@@ -217,44 +232,47 @@ def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the fi
     if len(shape) != len(axes) or min(shape, default=0) < 1:
         msg = f"{uri}: shape {tuple(shape)} does not fit axes {axes!r}"
         raise InvalidInputError(msg)
-    pixel = _pixel_type(uri, dtype, kind)
     count = dict(zip(axes, shape, strict=True)).get("c")
     names = channel_names if channel_names is None else tuple(str(n) for n in channel_names)
     if names is not None and len(names) != (count or 0):
         msg = f"{uri}: {len(names)} channel names {names} for {count or 'no'} channels"
         raise InvalidInputError(msg)
-    if names is None and count is not None:
-        names = tuple(f"channel {i}" for i in range(count))
     if rgb and (count != 3 or kind == "labels"):
         msg = (
             f"{uri}: a photograph has three channels of intensities, got {count or 'no'} of {kind}"
         )
         raise InvalidInputError(msg)
-    if _COARSER.fullmatch(key):
-        msg = f"{uri}: the finest level cannot be called {key!r}, as a coarser one will be"
-        raise InvalidInputError(msg)
+    if names is None and count is not None:
+        return tuple(f"channel {i}" for i in range(count))
+    return names
+
+
+def _placed(
+    uri: str | os.PathLike[str],
+    axes: str,
+    mpp: Mpp | None,
+    translation: tuple[float, float],
+    z_spacing: float | None,
+) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    """Return scale and translation of the finest level, and the axes along which they are measured."""
     if len(translation) != 2 or not all(math.isfinite(value) for value in translation):
         msg = f"{uri}: a translation is two finite numbers (y, x), got {translation}"
         raise InvalidInputError(msg)
-    _verify_json(uri, metadata)
-    default = label_layout if kind == "labels" else image_layout
-    draft = Draft(uri, overwrite=overwrite)
-    try:
-        writer = ImageWriter(draft, layout or default(axes, shape), mpp, kind, rgb, translation)
-        level = writer.new_level(0, key, shape, pixel, axes)
-        return MultiscaleImage(
-            [level],
-            uri=str(uri),
-            channel_names=names,
-            mpp=mpp,
-            kind=kind,
-            name=name or Path(uri).name.split(".")[0],
-            metadata=metadata,
-            writer=writer,
-        )
-    except BaseException:
-        draft.discard()
-        raise
+    if mpp is None and any(translation):
+        msg = f"{uri}: a translation of {translation} um needs a pixel size; give mpp="
+        raise InvalidInputError(msg)
+    if z_spacing is not None and not ("z" in axes and 0 < z_spacing < math.inf):
+        msg = f"{uri}: z_spacing is a positive number for an image with planes, got {z_spacing}"
+        raise InvalidInputError(msg)
+    sizes = {} if mpp is None else {"y": mpp.y, "x": mpp.x}
+    origin = dict(zip("yx", translation, strict=True))
+    if z_spacing is not None:
+        sizes["z"] = float(z_spacing)
+    return (
+        tuple(sizes.get(axis, 1.0) for axis in axes),
+        tuple(origin.get(axis, 0.0) for axis in axes),
+        "".join(sizes),
+    )
 
 
 def _pixel_type(uri: str | os.PathLike[str], dtype: DTypeLike, kind: Kind) -> np.dtype[Any]:
@@ -270,38 +288,6 @@ def _pixel_type(uri: str | os.PathLike[str], dtype: DTypeLike, kind: Kind) -> np
     return pixel
 
 
-def _verify_json(uri: str | os.PathLike[str], metadata: Mapping[str, Any] | None) -> None:
-    # Now, not when a whole slide has been written and is to be published.
-    try:
-        json.dumps(metadata, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        msg = f"{uri}: metadata must be JSON: {error}"
-        raise InvalidInputError(msg) from error
-
-
-def level_array(level: Level) -> StoredArray:
-    """Return the stored array of a level that is being written."""
-    if not isinstance(level.array, StoredArray):
-        msg = f"level {level.key!r} is not stored"
-        raise InvalidInputError(msg)
-    return level.array
-
-
-def _halve_block(source: Level, target: Level, block: Box, *, labels: bool) -> None:
-    """Fill one write unit of `target` from `source`, a plane at a time to bound the memory."""
-    out = np.empty(tuple(stop - start for start, stop in block), target.dtype)
-    edges = [
-        (2 * start, min(2 * stop, size))
-        for (start, stop), size in zip(block[-2:], source.shape[-2:], strict=True)
-    ]
-    for plane in np.ndindex(out.shape[:-2]):
-        at = tuple(
-            (start + i, start + i + 1) for (start, _), i in zip(block[:-2], plane, strict=True)
-        )
-        out[plane] = halve(source.array.read((*at, *edges)), labels=labels)[(0,) * len(plane)]
-    level_array(target).write(block, out)
-
-
 def _display_windows(level: Level) -> list[tuple[float, float]]:
     """Return the display range of each channel, from the coarsest level, in bounded memory."""
     axis = level.axes.find("c")
@@ -309,7 +295,8 @@ def _display_windows(level: Level) -> list[tuple[float, float]]:
     if level.dtype == np.uint8:
         return [(0.0, 255.0)] * count
     low, high = np.zeros(count), np.full(count, -np.inf)
-    for block in blocks_of(level.shape, level_array(level).write_unit):
+    array: WritableArray = level.array  # pyright: ignore[reportAssignmentType] - it was written
+    for block in blocks_of(level.shape, array.write_unit):
         pixels = (
             np.moveaxis(level.array.read(block), axis, 0)
             if axis >= 0

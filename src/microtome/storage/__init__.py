@@ -3,27 +3,38 @@
 from ._array import Box, Pending, StoredArray, array_metadata, create_array, open_array
 from ._documents import is_group, read_group, write_group
 from ._files import locked, replace_file, storage_errors
-from ._layout import CODECS, Codec, Layout, image_layout, label_layout
+from ._hierarchy import DirectoryStore, DraftStore, is_inside
+from ._layout import CODECS, Codec, Layout, default_layout, image_layout, label_layout
+from ._opening import begin_store, open_store
 from ._publish import Draft
 from ._remote import Place, StorageOptions, place_of
+from ._store import ImageStore, WritableArray
 
 __all__ = [
     "CODECS",
     "Box",
     "Codec",
+    "DirectoryStore",
     "Draft",
+    "DraftStore",
+    "ImageStore",
     "Layout",
     "Pending",
     "Place",
     "StorageOptions",
     "StoredArray",
+    "WritableArray",
     "array_metadata",
+    "begin_store",
     "create_array",
+    "default_layout",
     "image_layout",
     "is_group",
+    "is_inside",
     "label_layout",
     "locked",
     "open_array",
+    "open_store",
     "place_of",
     "read_group",
     "replace_file",

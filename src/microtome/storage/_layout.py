@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 
 from microtome.errors import InvalidInputError
 
-__all__ = ["CODECS", "Codec", "Layout", "image_layout", "label_layout"]
+__all__ = ["CODECS", "Codec", "Layout", "default_layout", "image_layout", "label_layout"]
 
 Codec = Literal["fast", "small", "labels", "raw"]
 """`fast`: blosc lz4 5, byte shuffle. `small`: blosc zstd 1, byte shuffle. `labels`: zstd 1 without
@@ -108,6 +108,11 @@ def label_layout(axes: str, shape: Sequence[int]) -> Layout:
     chunk = tuple(_LABEL_CHUNK if axis in "yx" else 1 for axis in axes)
     shard = tuple(_SHARD if axis in "yx" else 1 for axis in axes)
     return Layout(chunk, shard, "labels")
+
+
+def default_layout(kind: str, axes: str, shape: Sequence[int]) -> Layout:
+    """Return the layout of an image of a kind, ``"intensity"`` or ``"labels"``."""
+    return (label_layout if kind == "labels" else image_layout)(axes, shape)
 
 
 def codec_chain(codec: Codec, dtype: DTypeLike) -> list[dict[str, object]]:

@@ -76,30 +76,46 @@ class ImageStore(Protocol):
         """Return the group's attributes as they are now."""
         ...
 
-    def changing(self) -> AbstractContextManager[dict[str, Any]]:
+    def changing(
+        self, *, adding: Sequence[str] = (), removing: Sequence[str] = ()
+    ) -> AbstractContextManager[dict[str, Any]]:
         """Give the attributes as they are now, to be changed in place.
 
         They are stored in one step when the block ends without an error, and not at all
         otherwise. No other writer changes them meanwhile.
+
+        Parameters
+        ----------
+        adding
+            Arrays that `create_array` made and that the new attributes name: from here on they are
+            part of the group. Others stay invisible, and are dropped by `close`.
+        removing
+            Arrays that the new attributes no longer name; they are removed with all in them.
         """
         ...
 
     def open_array(self, path: str) -> WritableArray:
-        """Open an array of the group."""
+        """Open an array of the group, for writing too where the store is writable."""
         ...
 
     def create_array(
         self, path: str, *, shape: Sequence[int], dtype: DTypeLike, layout: Layout, axes: str
     ) -> WritableArray:
-        """Create an array that reads as zeros; an error if something is at `path`."""
+        """Create an array that reads as zeros; it is part of the group after `changing`.
+
+        Raises
+        ------
+        ExistsError
+            If something is at `path`.
+        """
         ...
 
     def holds(self, path: str) -> bool:
         """Whether there is anything at a path inside the group."""
         ...
 
-    def remove(self, path: str) -> None:
-        """Remove an array and all in it."""
+    def forget(self, path: str) -> None:
+        """Drop an array that `create_array` made, if it is no part of the group yet."""
         ...
 
     def close(self) -> None:

@@ -1,0 +1,402 @@
+"""Changing the levels of an image: adding, setting and removing them, and building the pyramid."""
+
+from __future__ import annotations
+
+import math
+import os
+from abc import abstractmethod
+from collections.abc import MutableMapping, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from microtome.errors import ExistsError, InvalidInputError, UnknownNameError
+from microtome.progress import Progress, silent
+from microtome.storage import ImageStore, Layout, default_layout, is_inside
+
+from ._attributes import insert_level, level_keys, remove_levels
+from ._level import Level, MemoryArray, as_array
+from ._ngff import read_metadata
+from ._pyramid import blocks_of, pyramid_shapes
+from ._reading import ReadableImage
+
+__all__ = ["EditableImage", "whole_factor"]
+
+
+class EditableImage(ReadableImage, MutableMapping[str, Level]):
+    """Levels that can be added and removed where the image is open for writing.
+
+    The first level is the reference and stays it: it is neither replaced nor removed. Every other
+    has its channels, axes and dtype, and is no larger than the one before it in any direction.
+    """
+
+    _layout: Layout | None = None
+
+    @abstractmethod
+    def verify_open_for_writing(self) -> ImageStore:
+        """Return where the image lies; an error where it is not open for writing."""
+
+    @abstractmethod
+    def _verify_open_for_removing(self) -> ImageStore: ...
+
+    # -- adding
+
+    def add_new_level(
+        self,
+        key: str,
+        *,
+        shape: Sequence[int],
+        uri: str | None = None,
+        scale: Sequence[float] | None = None,
+    ) -> Level:
+        """Add an empty level; its pixels are 0 until they are written.
+
+        It takes its place among the levels by its size. All of it happens or nothing does: the
+        level is there, with its array, or neither is.
+
+        Parameters
+        ----------
+        key
+            Name of the level.
+        shape
+            Shape in the order of the axes, channels included.
+        uri
+            Path of the array inside the image; the next number by default.
+        scale
+            Pixels of the reference level that one pixel covers, along (x, y) or (x, y, z). By
+            default what the shapes say: the whole factor by which the reference level becomes this
+            size, rounded up (301 rows become 151 by a factor of 2), else the ratio of the sizes.
+
+        Returns
+        -------
+        The level, to be written.
+
+        Raises
+        ------
+        ModeError
+            If the image is not open for writing.
+        ExistsError
+            If there is a level of that name, or something at `uri`.
+        InvalidInputError
+            If the shape does not fit: other axes or channels, larger than the level before it or
+            smaller than the one after it in some direction.
+        """
+        store = self.verify_open_for_writing()
+        wanted = self._checked_shape(key, shape)
+        factors = self._checked_factors(key, wanted, scale)
+        adding: list[str] = []
+        try:
+            with store.changing(adding=adding) as attributes:
+                levels = self._levels_in(attributes)
+                index = self._place(key, wanted, levels)
+                path = self._free_path(store, levels) if uri is None else self._checked_path(uri)
+                layout = self._layout_of(wanted)
+                store.create_array(
+                    path, shape=wanted, dtype=self.dtype, layout=layout, axes=self.axes
+                )
+                adding.append(path)
+                insert_level(attributes, index, key=key, path=path, factors=factors)
+        except BaseException:
+            self._forget(store, adding)
+            raise
+        self._levels = self._levels_in(attributes)
+        return self.level(key)
+
+    def set(self, key: str, value: Any, *, use_relative_uri: bool | None = None) -> None:
+        """Add a level with pixels, or replace one that is not the reference level.
+
+        Parameters
+        ----------
+        key
+            Name of the level.
+        value
+            The pixels, which are copied: a level of this or another image, or an array.
+        use_relative_uri
+            As in tiledbsoma; the paths of levels are relative always, so that an image can be
+            moved, and False is refused.
+
+        Raises
+        ------
+        ModeError
+            If the image is not open for writing.
+        InvalidInputError
+            If dtype or shape do not fit, or `key` is the reference level: write to that one's
+            pixels, ``image[key][...] = values``.
+        """
+        if use_relative_uri is False:
+            msg = f"{self._uri}: the paths of levels are relative to the image, always"
+            raise InvalidInputError(msg)
+        store = self.verify_open_for_writing()
+        source = value.array if isinstance(value, Level) else MemoryArray(as_array(value, key))
+        if source.dtype != self.dtype:
+            msg = (
+                f"{self._uri} holds {self.dtype}, level {key!r} was given {source.dtype}; convert "
+                "it explicitly"
+            )
+            raise InvalidInputError(msg)
+        shape = self._checked_shape(key, source.shape)
+        factors = self._checked_factors(key, shape, None)
+        path = self._free_path(store, self._levels)
+        array = store.create_array(
+            path, shape=shape, dtype=self.dtype, layout=self._layout_of(shape), axes=self.axes
+        )
+        replaced: list[str] = []
+        try:
+            for block in blocks_of(shape, array.write_unit):
+                array.write(block, source.read(block))
+            with store.changing(adding=[path], removing=replaced) as attributes:
+                levels = self._levels_in(attributes)
+                if key == levels[0].key:
+                    msg = (
+                        f"{self._uri}: {key!r} is the reference level and stays it; write to its "
+                        f"pixels, image[{key!r}][...] = values"
+                    )
+                    raise InvalidInputError(msg)
+                replaced.extend(level.path for level in levels if level.key == key)
+                remove_levels(attributes, replaced)
+                kept = [level for level in levels if level.key != key]
+                index = self._place(key, shape, kept)
+                insert_level(attributes, index, key=key, path=path, factors=factors)
+        except BaseException:
+            self._forget(store, [path])
+            raise
+        self._levels = self._levels_in(attributes)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        # `image["level0"][...] = x` writes pixels; `image["half"] = x` sets a level.
+        self.set(key, value)
+
+    # -- removing
+
+    def __delitem__(self, key: str) -> None:
+        if key not in self:
+            msg = f"{self._uri} has no level {key!r}, only {list(self)}"
+            raise UnknownNameError(msg)
+        self._remove([key])
+
+    def popitem(self) -> tuple[str, Level]:
+        """Remove the coarsest level and return its name and what it was.
+
+        Raises
+        ------
+        UnknownNameError
+            If only the reference level is left, which stays.
+        """
+        if len(self) == 1:
+            msg = f"{self._uri}: only the reference level {next(iter(self))!r} is left, and stays"
+            raise UnknownNameError(msg)
+        key = list(self)[-1]
+        return key, self.pop(key)
+
+    def clear(self) -> None:
+        """Remove all levels but the reference level."""
+        self._remove(list(self)[1:])
+
+    def _remove(self, keys: Sequence[str]) -> None:
+        store = self._verify_open_for_removing()
+        removing: list[str] = []
+        with store.changing(removing=removing) as attributes:
+            levels = self._levels_in(attributes)
+            if levels[0].key in keys:
+                msg = (
+                    f"{self._uri}: {levels[0].key!r} is the reference level and stays; remove the "
+                    "directory to remove the image"
+                )
+                raise InvalidInputError(msg)
+            for level in levels:
+                if level.key in keys:
+                    _ = level.shape  # looked up now: what is returned to the caller knows it still
+                    removing.append(level.path)
+            remove_levels(attributes, removing)
+        self._levels = self._levels_in(attributes)
+
+    # -- the pyramid
+
+    def build_levels(
+        self,
+        *,
+        overwrite: bool = False,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        """Compute all coarser levels by the pyramid rule.
+
+        Each level is half as large as the one before it, until the larger side is at most one
+        chunk. Pixels of the reference level are read once, a block at a time, in bounded memory.
+        The levels appear together, when all of them are complete.
+
+        Parameters
+        ----------
+        overwrite
+            Whether coarser levels that are there are replaced.
+        threads
+            Threads to work with; by default as many as there are processors, four at most.
+        progress
+            Called with the blocks done and to do.
+
+        Raises
+        ------
+        ModeError
+            If the image is not open for writing.
+        ExistsError
+            If there are coarser levels, and `overwrite` is false.
+        """
+        try:
+            from ._build import fill_levels
+        except ImportError:
+            from ._oldbuild import fill_levels
+        store = self.verify_open_for_writing()
+        base = self._levels[0]
+        self._verify_alone(self._levels, overwrite=overwrite)
+        shapes = pyramid_shapes(base.shape, max(self._layout_of(base.shape).chunk[-2:]))[1:]
+        paths: list[str] = []
+        removing: list[str] = []
+        try:
+            targets: list[Level] = []
+            for index, shape in enumerate(shapes, 1):
+                path = self._free_path(store, [*self._levels, *targets])
+                layout = self._layout_of(shape)
+                array = store.create_array(
+                    path, shape=shape, dtype=self.dtype, layout=layout, axes=self.axes
+                )
+                paths.append(path)
+                targets.append(replace(base, key=f"level{index}", path=path, array=array))
+            fill_levels(
+                base, targets, labels=self.kind == "labels", progress=progress, threads=threads
+            )
+            with store.changing(adding=paths, removing=removing) as attributes:
+                levels = self._levels_in(attributes)
+                self._verify_alone(levels, overwrite=overwrite)
+                removing.extend(level.path for level in levels[1:])
+                remove_levels(attributes, removing)
+                for index, target in enumerate(targets, 1):
+                    factors = [float(2**index) if axis in "yx" else 1.0 for axis in self.axes]
+                    insert_level(
+                        attributes, index, key=target.key, path=target.path, factors=factors
+                    )
+        except BaseException:
+            self._forget(store, paths)
+            raise
+        self._levels = self._levels_in(attributes)
+
+    # -- what fits
+
+    def _verify_alone(self, levels: Sequence[Level], *, overwrite: bool) -> None:
+        if len(levels) > 1 and not overwrite:
+            msg = (
+                f"{self._uri} has coarser levels already: {[level.key for level in levels[1:]]}; "
+                "overwrite=True replaces them"
+            )
+            raise ExistsError(msg)
+
+    def _levels_in(self, attributes: dict[str, Any]) -> list[Level]:
+        """Return the levels that attributes name; another writer may have changed them."""
+        store = self.verify_open_for_writing()
+        found = read_metadata(attributes, where=self._uri).datasets
+        keys = level_keys(attributes, len(found))
+        known = {level.path: level.array for level in self._levels}
+        return [
+            Level(
+                key,
+                entry.path,
+                known.get(entry.path) or store.open_array(entry.path),
+                self.axes,
+                entry.scale,
+                entry.translation,
+            )
+            for key, entry in zip(keys, found, strict=True)
+        ]
+
+    def _checked_shape(self, key: object, shape: Sequence[int]) -> tuple[int, ...]:
+        if not isinstance(key, str) or not key:
+            msg = f"{self._uri}: a level is named by a text, got {key!r}"
+            raise InvalidInputError(msg)
+        base = self._levels[0].shape
+        wanted = tuple(int(size) for size in shape)
+        if len(wanted) != len(base) or min(wanted) < 1:
+            msg = (
+                f"{self._uri}: level {key!r} of shape {wanted} does not fit the axes "
+                f"{self.data_axis_order} of {base}"
+            )
+            raise InvalidInputError(msg)
+        for axis, size, whole in zip(self.axes, wanted, base, strict=True):
+            if size > whole or (size < whole and axis in "tc"):
+                rule = "channels and times are the same on all" if axis in "tc" else "it is largest"
+                msg = (
+                    f"{self._uri}: level {key!r} of shape {wanted} does not fit the reference "
+                    f"level {base} along {axis!r}: {rule}"
+                )
+                raise InvalidInputError(msg)
+        return wanted
+
+    def _checked_factors(
+        self, key: str, shape: Sequence[int], scale: Sequence[float] | None
+    ) -> list[float]:
+        base = self._levels[0].shape
+        axes = self._spatial_axes
+        given = dict(zip(axes, scale, strict=False)) if scale is not None else {}
+        if scale is not None and len(scale) != len(axes):
+            msg = f"{self._uri}: scale is a number along each of {axes}, got {tuple(scale)}"
+            raise InvalidInputError(msg)
+        factors: list[float] = []
+        for axis, size, whole in zip(self.axes, shape, base, strict=True):
+            factor = float(given.get(axis, whole_factor(whole, size)))
+            if not (math.isfinite(factor) and factor >= 1 and (size - 1) * factor < whole):
+                msg = (
+                    f"{self._uri}: {size} pixels of level {key!r} cannot cover {factor} pixels "
+                    f"each of the {whole} of the reference level along {axis!r}"
+                )
+                raise InvalidInputError(msg)
+            factors.append(factor)
+        return factors
+
+    def _place(self, key: str, shape: Sequence[int], levels: Sequence[Level]) -> int:
+        """Return the number that a level of this shape has among others."""
+        if any(level.key == key for level in levels):
+            msg = f"{self._uri} has a level {key!r} already"
+            raise ExistsError(msg)
+        index = sum(
+            all(a >= b for a, b in zip(level.shape, shape, strict=True)) for level in levels
+        )
+        for level in levels[index:]:
+            if any(a > b for a, b in zip(level.shape, shape, strict=True)):
+                msg = (
+                    f"{self._uri}: level {key!r} of shape {tuple(shape)} is neither larger nor "
+                    f"smaller than {level.key!r} of {level.shape}: levels are ordered by size"
+                )
+                raise InvalidInputError(msg)
+        return index
+
+    def _layout_of(self, shape: Sequence[int]) -> Layout:
+        if self._layout is not None:
+            return self._layout
+        return default_layout(self.kind, self.axes, shape)
+
+    def _checked_path(self, uri: str | os.PathLike[str]) -> str:
+        """Return where a level lies inside the image, given that path or the whole one."""
+        text = os.fspath(uri)
+        path = text.removeprefix(f"{self._uri}/")
+        if not is_inside(path) or path.split("/")[0] == "labels":
+            msg = f"{self._uri}: a level lies inside its image, and not in labels/; got {text!r}"
+            raise InvalidInputError(msg)
+        return path
+
+    @staticmethod
+    def _free_path(store: ImageStore, levels: Sequence[Level]) -> str:
+        taken = {level.path for level in levels}
+        return next(
+            path for path in map(str, count()) if path not in taken and not store.holds(path)
+        )
+
+    @staticmethod
+    def _forget(store: ImageStore, paths: Sequence[str]) -> None:
+        for path in paths:
+            store.forget(path)
+
+
+def whole_factor(base: int, size: int) -> float:
+    """Return how many pixels one pixel covers where `base` of them became `size`."""
+    whole = round(base / size)
+    return float(whole) if -(-base // whole) == size else base / size

@@ -1,0 +1,94 @@
+"""What else is known about an image: attributes that are stored with it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any
+
+from microtome.errors import InvalidInputError, UnknownNameError
+from microtome.storage import ImageStore
+
+from ._attributes import RESERVED, as_json
+
+__all__ = ["Metadata"]
+
+
+class Metadata(MutableMapping[str, Any]):
+    """The attributes of an image, by name; any JSON.
+
+    A value is a copy: to change one, set it anew. Each change is stored at once, to whatever the
+    attributes are at that moment, so that writers of different names lose nothing of each other's.
+    What OME-Zarr and microtome keep there (``"ome"``, ``"microtome"``) can be read and not set.
+
+    Parameters
+    ----------
+    values
+        The attributes as they were read.
+    store
+        Returns where changes go; raises an error where the image is not open for writing.
+    where
+        Name of the image, for messages.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Any], store: Callable[[], ImageStore], *, where: str
+    ) -> None:
+        self._values = dict(values)
+        self._store = store
+        self._where = where
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return copy.deepcopy(self._values[name])
+        except KeyError:
+            msg = f"{self._where} has no attribute {name!r}, only {sorted(self._values)}"
+            raise UnknownNameError(msg) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        """Store an attribute.
+
+        Raises
+        ------
+        ModeError
+            If the image is closed or open for reading.
+        InvalidInputError
+            If the name is reserved, or the value is no JSON.
+        """
+        store = self._store()
+        self._verify_name(name)
+        stored = as_json(value, f"{self._where}: attribute {name!r}")
+        with store.changing() as attributes:
+            attributes[name] = stored
+        self._values = attributes
+
+    def __delitem__(self, name: str) -> None:
+        store = self._store()
+        self._verify_name(name)
+        with store.changing() as attributes:
+            there = name in attributes
+            attributes.pop(name, None)
+        self._values = attributes
+        if not there:
+            msg = f"{self._where} has no attribute {name!r}"
+            raise UnknownNameError(msg)
+
+    def _verify_name(self, name: object) -> None:
+        if not isinstance(name, str) or name in RESERVED:
+            msg = (
+                f"{self._where}: an attribute is named by a text other than "
+                f"{', '.join(sorted(RESERVED))}, got {name!r}"
+            )
+            raise InvalidInputError(msg)
+
+    def __repr__(self) -> str:
+        return f"Metadata({self._values!r})"

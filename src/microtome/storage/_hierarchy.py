@@ -1,0 +1,343 @@
+"""Images in directories: new ones, which appear whole, and ones that are there and are changed.
+
+What is changed under a directory that others read goes through one file, the group's metadata,
+which is replaced in one step: an array is complete before the metadata name it, and is removed
+after they have ceased to. What a writer that died in between left behind is noted in the metadata
+before it exists, and removed by the next writer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import shutil
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from numpy.typing import DTypeLike
+
+from microtome.errors import ExistsError, FormatError, MicrotomeError, ModeError
+
+from ._array import StoredArray, create_array
+from ._documents import group_document, read_document, read_group, write_document
+from ._files import replace_file, storage_errors
+from ._layout import Layout
+from ._publish import Draft, publishing
+from ._remote import StorageOptions
+
+__all__ = ["DirectoryStore", "DraftStore"]
+
+_ROOT = "zarr.json"
+# Our attributes, and in them the arrays that no attribute names any more, or none names yet.
+_OURS = "microtome"
+_LEFT_OVER = "left_over"
+
+
+class DraftStore:
+    """A new image in a directory: nothing of it is there before `close`.
+
+    Parameters
+    ----------
+    target
+        Where the directory will be.
+    overwrite
+        Whether an image that is there may be replaced.
+
+    Raises
+    ------
+    ExistsError
+        If the target holds something that may not be replaced.
+    StorageError
+        If the disk refuses.
+    """
+
+    writable = True
+
+    def __init__(self, target: Path, *, overwrite: bool = False) -> None:
+        self._draft = Draft(target, overwrite=overwrite)
+        self._attributes: dict[str, Any] = {}
+        self._arrays: dict[Path, StoredArray] = {}
+
+    @property
+    def uri(self) -> str:
+        """Where the image will be."""
+        return str(self._draft.target)
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the attributes as they are now."""
+        return copy.deepcopy(self._attributes)
+
+    @contextmanager
+    def changing(
+        self, *, adding: Sequence[str] = (), removing: Sequence[str] = ()
+    ) -> Generator[dict[str, Any]]:
+        """Give the attributes to be changed in place; see `ImageStore.changing`."""
+        del adding  # all that is in a draft appears with it
+        attributes = self.attributes()
+        yield attributes
+        self._attributes = attributes
+        for path in removing:
+            self.forget(path)
+
+    def open_array(self, path: str) -> StoredArray:
+        """Open an array of the draft."""
+        return _opened(self._arrays, self._draft.path / path)
+
+    def create_array(
+        self, path: str, *, shape: Sequence[int], dtype: DTypeLike, layout: Layout, axes: str
+    ) -> StoredArray:
+        """Create an array in the draft."""
+        place = self._draft.path / path
+        array = create_array(place, shape=shape, dtype=dtype, layout=layout, axes=axes)
+        self._arrays[place] = array
+        return array
+
+    def holds(self, path: str) -> bool:
+        """Whether there is anything at a path inside the draft."""
+        return (self._draft.path / path).exists()
+
+    def forget(self, path: str) -> None:
+        """Remove an array of the draft."""
+        _close_array(self._arrays, self._draft.path / path)
+        _remove(self._draft.path / path)
+
+    def close(self) -> None:
+        """Make the directory appear at its place, whole.
+
+        Raises
+        ------
+        ExistsError
+            If another writer was faster; this draft is removed.
+        StorageError
+            If the disk refuses; this draft is removed.
+        """
+        _close_all(self._arrays)
+        try:
+            self._draft.write_root(self._attributes)
+            self._draft.publish()
+        finally:
+            self._draft.discard()
+
+    def discard(self) -> None:
+        """Remove the draft."""
+        _close_all(self._arrays)
+        self._draft.discard()
+
+
+class DirectoryStore:
+    """An image in a directory that is there.
+
+    Any number of writers may have one open: each change of the attributes is made under a lock, to
+    what they are at that moment.
+
+    Parameters
+    ----------
+    path
+        The directory.
+    writable
+        Whether anything may be changed.
+    options
+        What is kept in memory.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no group.
+    ModeError
+        If it is to be written and is a Zarr v2 group.
+    """
+
+    def __init__(
+        self, path: Path, *, writable: bool = False, options: StorageOptions | None = None
+    ) -> None:
+        self._path = path
+        self._options = options
+        self.writable = writable
+        self._drafts: dict[str, Draft] = {}
+        self._arrays: dict[Path, StoredArray] = {}
+        if writable:
+            read_group(path)
+            if not (path / _ROOT).is_file():
+                msg = (
+                    f"{path} is a Zarr v2 group, which is read and not changed; copy it into a new "
+                    "image to write"
+                )
+                raise ModeError(msg)
+
+    @property
+    def uri(self) -> str:
+        """The directory."""
+        return str(self._path)
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the attributes as they are now."""
+        return read_group(self._path)
+
+    @contextmanager
+    def changing(
+        self, *, adding: Sequence[str] = (), removing: Sequence[str] = ()
+    ) -> Generator[dict[str, Any]]:
+        """Give the attributes to be changed in place; see `ImageStore.changing`.
+
+        Raises
+        ------
+        ModeError
+            If the store was opened for reading.
+        BusyError
+            If another process is changing the image and does not end.
+        """
+        self._verify_writable()
+        with storage_errors(self._path), publishing(self._path):
+            before = read_document(self._path / _ROOT)
+            attributes: dict[str, Any] = copy.deepcopy(before.get("attributes", {}))
+            self._sweep(attributes)
+            yield attributes
+            if adding:
+                # Should the process die before the new attributes are there, the next writer
+                # finds this note and removes what nothing names.
+                _note(before.setdefault("attributes", {}), adding)
+                self._replace_root(before)
+                for path in adding:
+                    _close_array(self._arrays, self._drafts[path].path)
+                    self._drafts.pop(path).publish()
+            after = _consolidated(before, attributes, self._path, adding, removing)
+            if removing:
+                _note(attributes, removing)
+                self._replace_root(after)
+                for path in removing:
+                    _close_array(self._arrays, self._path / path)
+                    _remove(self._path / path)
+                _note(attributes, ())
+            self._replace_root(after)
+
+    def open_array(self, path: str) -> StoredArray:
+        """Open an array of the group."""
+        draft = self._drafts.get(path)
+        place = draft.path if draft is not None else self._path / path
+        return _opened(self._arrays, place) if self.writable else StoredArray(place)
+
+    def create_array(
+        self, path: str, *, shape: Sequence[int], dtype: DTypeLike, layout: Layout, axes: str
+    ) -> StoredArray:
+        """Create an array beside the group's, under a name that no reader looks at."""
+        self._verify_writable()
+        if path in self._drafts or self.holds(path):
+            msg = f"{self._path} holds something at {path!r} already"
+            raise ExistsError(msg)
+        draft = Draft(self._path / path)
+        try:
+            array = create_array(draft.path, shape=shape, dtype=dtype, layout=layout, axes=axes)
+        except BaseException:
+            draft.discard()
+            raise
+        self._drafts[path] = draft
+        self._arrays[draft.path] = array
+        return array
+
+    def holds(self, path: str) -> bool:
+        """Whether there is anything at a path inside the group."""
+        return (self._path / path).exists()
+
+    def forget(self, path: str) -> None:
+        """Drop an array that was begun and is no part of the group yet; nothing if there is none."""
+        draft = self._drafts.pop(path, None)
+        if draft is not None:
+            _close_array(self._arrays, draft.path)
+            draft.discard()
+
+    def close(self) -> None:
+        """Drop arrays that were begun and are no part of the group; the others are there."""
+        _close_all(self._arrays)
+        while self._drafts:
+            self._drafts.popitem()[1].discard()
+
+    discard = close
+
+    def _verify_writable(self) -> None:
+        if not self.writable:
+            msg = f"{self._path} is open for reading"
+            raise ModeError(msg)
+
+    def _replace_root(self, document: dict[str, Any]) -> None:
+        with replace_file(self._path / _ROOT) as temporary:
+            write_document(temporary, document)
+
+    def _sweep(self, attributes: dict[str, Any]) -> None:
+        """Remove what a writer that died had noted, and the note."""
+        ours = attributes.get(_OURS)
+        noted = cast("dict[str, Any]", ours).get(_LEFT_OVER) if isinstance(ours, dict) else None
+        if isinstance(noted, list):
+            for path in cast("list[object]", noted):
+                if isinstance(path, str) and is_inside(path):
+                    _remove(self._path / path)
+            _note(attributes, ())
+
+
+def is_inside(path: str) -> bool:
+    """Whether a path with forward slashes leads to something below where it starts."""
+    parts = path.split("/")
+    return not any(part in {"", ".", ".."} or "\\" in part or "\0" in part for part in parts)
+
+
+def _note(attributes: dict[str, Any], paths: Sequence[str]) -> None:
+    """Note arrays that may be removed by whoever comes next, or that there are none."""
+    ours: dict[str, Any] = attributes.setdefault(_OURS, {})
+    if paths:
+        ours[_LEFT_OVER] = list(paths)
+    else:
+        ours.pop(_LEFT_OVER, None)
+        if not ours:
+            attributes.pop(_OURS)
+
+
+def _consolidated(
+    before: dict[str, Any],
+    attributes: dict[str, Any],
+    directory: Path,
+    adding: Iterable[str],
+    removing: Iterable[str],
+) -> dict[str, Any]:
+    """Return the group's document with new attributes.
+
+    Copies of its arrays' documents, which some writers keep in it, are kept true.
+    """
+    after = {**before, **group_document(attributes)}
+    copies = after.get("consolidated_metadata")
+    if isinstance(copies, dict):
+        kept = cast("dict[str, Any]", copies).get("metadata")
+        if not isinstance(kept, dict):
+            msg = f"{directory}: consolidated_metadata must hold an object named 'metadata'"
+            raise FormatError(msg)
+        documents = {k: v for k, v in cast("dict[str, Any]", kept).items() if k not in removing}
+        documents |= {path: read_document(directory / path / _ROOT) for path in adding}
+        after["consolidated_metadata"] = {**copies, "metadata": documents}
+    return after
+
+
+def _opened(arrays: dict[Path, StoredArray], place: Path) -> StoredArray:
+    """Return the one handle of an array that is written: all are closed when it moves or goes."""
+    if place not in arrays:
+        arrays[place] = StoredArray(place, writable=True)
+    return arrays[place]
+
+
+def _close_array(arrays: dict[Path, StoredArray], place: Path) -> None:
+    array = arrays.pop(place, None)
+    if array is not None:
+        with contextlib.suppress(MicrotomeError):
+            _ = array.shape  # known from now on, without its files
+        array.close()
+
+
+def _close_all(arrays: dict[Path, StoredArray]) -> None:
+    for place in list(arrays):
+        _close_array(arrays, place)
+
+
+def _remove(path: Path) -> None:
+    # The metadata first: what is half removed opens as nothing.
+    with contextlib.suppress(OSError):
+        (path / _ROOT).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
