@@ -325,8 +325,14 @@ def edit(path, change):
     write_group(path, attributes)
 
 
+def forget_copies(path):
+    """Take out the copies of the arrays' metadata, which others do not write."""
+    edit(path, lambda _, attributes: attributes["microtome"].pop("arrays"))
+
+
 def test_levels_that_are_not_of_one_image(written):
     path, _ = written
+    forget_copies(path)
     shapes = {"1": ((3, 15, 11), "uint8"), "2": ((2, 8, 6), "uint16")}
     for name, (shape, dtype) in shapes.items():
         copy = path.with_name(f"copy{name}")
@@ -364,8 +370,25 @@ def test_channel_names_that_do_not_fit_the_array(written):
 def test_a_level_that_is_not_there(written):
     path, _ = written
     shutil.rmtree(path / "1")
+    # One read opens an image, so that its arrays are found out when they are read: never zeros.
+    image = MultiscaleImage.open(path)
+    for read in (lambda: image["level1"][...], lambda: image.read_spatial_region(1)):
+        with pytest.raises(NotFoundError, match=f"{path}/1"):
+            read()
+    forget_copies(path)
     with pytest.raises(NotFoundError, match=f"{path}/1"):
         MultiscaleImage.open(path)
+
+
+def test_a_level_that_was_changed_by_others(written):
+    path, _ = written
+    shutil.rmtree(path / "1")
+    create_array(
+        path / "1", shape=(3, 15, 11), dtype="uint8", layout=Layout((1, 8, 8), None), axes="cyx"
+    )
+    image = MultiscaleImage.open(path)
+    with pytest.raises(FormatError, match=r"holds \(3, 15, 11\) uint8, but was announced as"):
+        image["level1"][...]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         adding: list[str] = []
         try:
             with store.changing(adding=adding) as attributes:
-                levels = self._levels_in(attributes)
+                levels = self._levels_in(store, attributes)
                 index = self._place(key, wanted, levels)
                 path = self._free_path(store, levels) if uri is None else self._checked_path(uri)
                 layout = self._layout_of(wanted)
@@ -101,7 +101,7 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         except BaseException:
             self._forget(store, adding)
             raise
-        self._levels = self._levels_in(attributes)
+        self._levels = self._levels_in(store, attributes)
         return self.level(key)
 
     def set(self, key: str, value: Any, *, use_relative_uri: bool | None = None) -> None:
@@ -147,7 +147,7 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
             for block in blocks_of(shape, array.write_unit):
                 array.write(block, source.read(block))
             with store.changing(adding=[path], removing=replaced) as attributes:
-                levels = self._levels_in(attributes)
+                levels = self._levels_in(store, attributes)
                 if key == levels[0].key:
                     msg = (
                         f"{self._uri}: {key!r} is the reference level and stays it; write to its "
@@ -162,7 +162,7 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         except BaseException:
             self._forget(store, [path])
             raise
-        self._levels = self._levels_in(attributes)
+        self._levels = self._levels_in(store, attributes)
 
     def __setitem__(self, key: str, value: Any) -> None:
         # `image["level0"][...] = x` writes pixels; `image["half"] = x` sets a level.
@@ -198,7 +198,7 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         store = self._verify_open_for_removing()
         removing: list[str] = []
         with store.changing(removing=removing) as attributes:
-            levels = self._levels_in(attributes)
+            levels = self._levels_in(store, attributes)
             if levels[0].key in keys:
                 msg = (
                     f"{self._uri}: {levels[0].key!r} is the reference level and stays; remove the "
@@ -210,7 +210,7 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
                     _ = level.shape  # looked up now: what is returned to the caller knows it still
                     removing.append(level.path)
             remove_levels(attributes, removing)
-        self._levels = self._levels_in(attributes)
+        self._levels = self._levels_in(store, attributes)
 
     # -- the pyramid
 
@@ -267,7 +267,7 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
                 base, targets, labels=self.kind == "labels", progress=progress, threads=threads
             )
             with store.changing(adding=paths, removing=removing) as attributes:
-                levels = self._levels_in(attributes)
+                levels = self._levels_in(store, attributes)
                 self._verify_alone(levels, overwrite=overwrite)
                 removing.extend(level.path for level in levels[1:])
                 remove_levels(attributes, removing)
@@ -279,7 +279,7 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         except BaseException:
             self._forget(store, paths)
             raise
-        self._levels = self._levels_in(attributes)
+        self._levels = self._levels_in(store, attributes)
 
     # -- what fits
 
@@ -291,9 +291,8 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
             )
             raise ExistsError(msg)
 
-    def _levels_in(self, attributes: dict[str, Any]) -> list[Level]:
+    def _levels_in(self, store: ImageStore, attributes: dict[str, Any]) -> list[Level]:
         """Return the levels that attributes name; another writer may have changed them."""
-        store = self.verify_open_for_writing()
         found = read_metadata(attributes, where=self._uri).datasets
         keys = level_keys(attributes, len(found))
         known = {level.path: level.array for level in self._levels}

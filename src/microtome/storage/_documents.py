@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, cast
 
 from microtome.errors import FormatError, NotFoundError, StorageError
@@ -17,9 +17,10 @@ from ._remote import Place
 __all__ = [
     "Hierarchy",
     "array_metadata",
-    "consolidated",
     "group_document",
     "is_group",
+    "keep_copies",
+    "kept_copies",
     "read_document",
     "read_group",
     "read_hierarchy",
@@ -27,6 +28,10 @@ __all__ = [
     "write_group",
 ]
 
+OURS = "microtome"
+"""Name of the attribute in which we keep what no format has a place for."""
+
+_ARRAYS = "arrays"
 _MODERN, _OLD_GROUP, _OLD_ARRAY, _OLD_ATTRIBUTES = "zarr.json", ".zgroup", ".zarray", ".zattrs"
 
 
@@ -40,7 +45,7 @@ class Hierarchy:
         Attributes of the group.
     arrays
         Copies of the metadata documents of arrays, by their paths in the group: those that the
-        group's own document holds, which may be none, or not all.
+        group's own document holds, ours or as zarr-python consolidates them; maybe not all.
     """
 
     attributes: dict[str, Any]
@@ -134,38 +139,32 @@ def write_group(path: str | os.PathLike[str], attributes: Mapping[str, Any]) -> 
             write_document(temporary, group_document(attributes))
 
 
-def group_document(
-    attributes: Mapping[str, Any], arrays: Mapping[str, Mapping[str, Any]] | None = None
-) -> dict[str, Any]:
-    """Return the metadata document of a Zarr v3 group.
+def group_document(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata document of a Zarr v3 group."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+
+
+def keep_copies(attributes: dict[str, Any], arrays: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keep copies of the arrays' documents in a group's attributes, so that one read opens all.
+
+    Not in the form of zarr-python's consolidated metadata: whoever reads those takes them for all
+    that is in the group, and does not see labels that another program has added to an image.
 
     Parameters
     ----------
     attributes
-        Attributes of the group.
+        Attributes of the group, changed in place.
     arrays
-        Metadata documents of all arrays in it, by their paths. The group's document will hold
-        copies, so that one read opens all of them. None for a group whose arrays are not known.
+        Metadata documents of its arrays, by their paths.
     """
-    document = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
-    return document | ({} if arrays is None else consolidated(arrays))
+    attributes.setdefault(OURS, {})[_ARRAYS] = {path: dict(arrays[path]) for path in arrays}
 
 
-def consolidated(arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the part of a group's document that holds copies of its arrays' documents.
-
-    The form is zarr-python's, which other readers take over. Whoever changes an array has to
-    change the copy: readers rely on it.
-    """
-    nodes: dict[str, Any] = {}
-    for path, document in sorted(arrays.items()):
-        # A reader that walks down from copy to copy stops where a group between is not among them.
-        for parent in [str(p) for p in reversed(PurePosixPath(path).parents)][1:]:
-            nodes.setdefault(parent, {"zarr_format": 3, "node_type": "group", "attributes": {}})
-        nodes[path] = dict(document)
-    return {
-        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": nodes}
-    }
+def kept_copies(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
+    """Return the copies that `keep_copies` made, None where there are none."""
+    ours = attributes.get(OURS)
+    found = cast("dict[str, Any]", ours).get(_ARRAYS) if isinstance(ours, dict) else None
+    return cast("dict[str, dict[str, Any]]", found) if isinstance(found, dict) else None
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
@@ -230,14 +229,15 @@ def _attributes(found: object, place: Path | Place) -> dict[str, Any]:
 
 def _copies(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the arrays' documents in a group's; what is in another form is not there."""
+    attributes = document.get("attributes")
+    nodes = kept_copies(attributes) if isinstance(attributes, dict) else None
     block = document.get("consolidated_metadata")
-    if not isinstance(block, dict) or cast("dict[str, Any]", block).get("kind") != "inline":
-        return {}
-    nodes = cast("dict[str, Any]", block).get("metadata")
+    if nodes is None and isinstance(block, dict):
+        nodes = cast("dict[str, Any]", block).get("metadata")
     if not isinstance(nodes, dict):
         return {}
     return {
         path: node
-        for path, node in cast("dict[str, Any]", nodes).items()
-        if isinstance(node, dict) and node.get("node_type") == "array"
+        for path, node in nodes.items()
+        if isinstance(node, dict) and node.get("node_type") == "array"  # pyright: ignore[reportUnnecessaryIsInstance] - whatever a file holds
     }

@@ -21,7 +21,15 @@ from numpy.typing import DTypeLike
 from microtome.errors import ExistsError, FormatError, MicrotomeError, ModeError
 
 from ._array import StoredArray, create_array
-from ._documents import group_document, read_document, read_group, write_document
+from ._documents import (
+    OURS,
+    group_document,
+    keep_copies,
+    kept_copies,
+    read_document,
+    read_hierarchy,
+    write_document,
+)
 from ._files import replace_file, storage_errors
 from ._layout import Layout
 from ._publish import Draft, publishing
@@ -30,8 +38,7 @@ from ._remote import StorageOptions
 __all__ = ["DirectoryStore", "DraftStore"]
 
 _ROOT = "zarr.json"
-# Our attributes, and in them the arrays that no attribute names any more, or none names yet.
-_OURS = "microtome"
+# In our attribute: the arrays that no attribute names any more, or none names yet.
 _LEFT_OVER = "left_over"
 
 
@@ -113,8 +120,15 @@ class DraftStore:
         StorageError
             If the disk refuses; this draft is removed.
         """
-        _close_all(self._arrays)
         try:
+            keep_copies(
+                self._attributes,
+                {
+                    place.relative_to(self._draft.path).as_posix(): array.document
+                    for place, array in self._arrays.items()
+                },
+            )
+            _close_all(self._arrays)
             self._draft.write_root(self._attributes)
             self._draft.publish()
         finally:
@@ -157,14 +171,13 @@ class DirectoryStore:
         self.writable = writable
         self._drafts: dict[str, Draft] = {}
         self._arrays: dict[Path, StoredArray] = {}
-        if writable:
-            read_group(path)
-            if not (path / _ROOT).is_file():
-                msg = (
-                    f"{path} is a Zarr v2 group, which is read and not changed; copy it into a new "
-                    "image to write"
-                )
-                raise ModeError(msg)
+        self._found = read_hierarchy(path)
+        if writable and not (path / _ROOT).is_file():
+            msg = (
+                f"{path} is a Zarr v2 group, which is read and not changed; copy it into a new "
+                "image to write"
+            )
+            raise ModeError(msg)
 
     @property
     def uri(self) -> str:
@@ -172,8 +185,8 @@ class DirectoryStore:
         return str(self._path)
 
     def attributes(self) -> dict[str, Any]:
-        """Return the attributes as they are now."""
-        return read_group(self._path)
+        """Return the attributes: as they are now, or, of a store to read, as they were found."""
+        return (read_hierarchy(self._path) if self.writable else self._found).attributes
 
     @contextmanager
     def changing(
@@ -216,7 +229,9 @@ class DirectoryStore:
         """Open an array of the group."""
         draft = self._drafts.get(path)
         place = draft.path if draft is not None else self._path / path
-        return _opened(self._arrays, place) if self.writable else StoredArray(place)
+        if self.writable:
+            return _opened(self._arrays, place)
+        return StoredArray(place, document=self._found.arrays.get(path))
 
     def create_array(
         self, path: str, *, shape: Sequence[int], dtype: DTypeLike, layout: Layout, axes: str
@@ -266,7 +281,7 @@ class DirectoryStore:
 
     def _sweep(self, attributes: dict[str, Any]) -> None:
         """Remove what a writer that died had noted, and the note."""
-        ours = attributes.get(_OURS)
+        ours = attributes.get(OURS)
         noted = cast("dict[str, Any]", ours).get(_LEFT_OVER) if isinstance(ours, dict) else None
         if isinstance(noted, list):
             for path in cast("list[object]", noted):
@@ -283,13 +298,13 @@ def is_inside(path: str) -> bool:
 
 def _note(attributes: dict[str, Any], paths: Sequence[str]) -> None:
     """Note arrays that may be removed by whoever comes next, or that there are none."""
-    ours: dict[str, Any] = attributes.setdefault(_OURS, {})
+    ours: dict[str, Any] = attributes.setdefault(OURS, {})
     if paths:
         ours[_LEFT_OVER] = list(paths)
     else:
         ours.pop(_LEFT_OVER, None)
         if not ours:
-            attributes.pop(_OURS)
+            attributes.pop(OURS)
 
 
 def _consolidated(
@@ -303,17 +318,26 @@ def _consolidated(
 
     Copies of its arrays' documents, which some writers keep in it, are kept true.
     """
+    ours = kept_copies(attributes)
+    if ours is not None:
+        keep_copies(attributes, _changed(ours, directory, adding, removing))
     after = {**before, **group_document(attributes)}
-    copies = after.get("consolidated_metadata")
-    if isinstance(copies, dict):
-        kept = cast("dict[str, Any]", copies).get("metadata")
-        if not isinstance(kept, dict):
+    block = after.get("consolidated_metadata")
+    if isinstance(block, dict):
+        theirs = cast("dict[str, Any]", block).get("metadata")
+        if not isinstance(theirs, dict):
             msg = f"{directory}: consolidated_metadata must hold an object named 'metadata'"
             raise FormatError(msg)
-        documents = {k: v for k, v in cast("dict[str, Any]", kept).items() if k not in removing}
-        documents |= {path: read_document(directory / path / _ROOT) for path in adding}
-        after["consolidated_metadata"] = {**copies, "metadata": documents}
+        copies = _changed(cast("dict[str, Any]", theirs), directory, adding, removing)
+        after["consolidated_metadata"] = {**block, "metadata": copies}
     return after
+
+
+def _changed(
+    copies: dict[str, Any], directory: Path, adding: Iterable[str], removing: Iterable[str]
+) -> dict[str, Any]:
+    kept = {path: copy for path, copy in copies.items() if path not in removing}
+    return kept | {path: read_document(directory / path / _ROOT) for path in adding}
 
 
 def _opened(arrays: dict[Path, StoredArray], place: Path) -> StoredArray:

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 from microtome.errors import ExistsError, ModeError
 
 from ._array import StoredArray, create_array, open_array
-from ._documents import group_document, read_group
+from ._documents import Hierarchy, group_document, read_hierarchy
 from ._layout import Layout
 from ._remote import Place
 
@@ -50,6 +50,8 @@ class PlaceStore:
             raise ModeError(msg)
         self._place = place
         self.writable = writable
+        # What was found when it was opened to be read: one request, whatever is in the group.
+        self._found: Hierarchy | None = None
         # Of an image that is begun: its metadata, without which nobody takes it for one.
         self._begun: dict[str, Any] | None = None
         self._pending: set[str] = set()
@@ -73,8 +75,12 @@ class PlaceStore:
         return str(self._place)
 
     def attributes(self) -> dict[str, Any]:
-        """Return the attributes as they are now."""
-        return read_group(self._place) if self._begun is None else copy.deepcopy(self._begun)
+        """Return the attributes: as they are now, or, of a store to read, as they were found."""
+        if self._begun is not None:
+            return copy.deepcopy(self._begun)
+        if self._found is None or self.writable:
+            self._found = read_hierarchy(self._place)
+        return self._found.attributes
 
     @contextmanager
     def changing(
@@ -97,7 +103,10 @@ class PlaceStore:
 
     def open_array(self, path: str) -> StoredArray:
         """Open an array of the group."""
-        array = open_array(self._place / path, writable=self.writable)
+        if not self.writable:
+            copies = self._found.arrays if self._found is not None else {}
+            return open_array(self._place / path, document=copies.get(path))
+        array = open_array(self._place / path, writable=True)
         self._arrays.append(array)
         return array
 
@@ -123,10 +132,10 @@ class PlaceStore:
 
     def close(self) -> None:
         """Make an image that was begun appear."""
-        self._close_arrays()
         if self._begun is not None:
             self._write_root(self._begun)
             self._begun = None
+        self._close_arrays()
         for path in tuple(self._pending):
             self._remove(path)
 
