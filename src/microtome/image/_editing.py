@@ -10,8 +10,6 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-import numpy as np
-
 from microtome.errors import ExistsError, InvalidInputError, UnknownNameError
 from microtome.progress import Progress, silent
 from microtome.storage import ImageStore, Layout, default_layout, is_inside

@@ -145,7 +145,9 @@ def _copy(
             array = store.create_array(
                 level.path, shape=level.shape, dtype=level.dtype, layout=layout, axes=image.axes
             )
-            copies.extend((level, array, block) for block in blocks_of(level.shape, array.write_unit))
+            copies.extend(
+                (level, array, block) for block in blocks_of(level.shape, array.write_unit)
+            )
         for done, (level, array, block) in enumerate(copies, 1):
             array.write(block, level.array.read(block))
             progress("freeze", done, len(copies))

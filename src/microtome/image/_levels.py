@@ -21,7 +21,7 @@ from microtome.errors import (
     UnknownNameError,
 )
 
-from ._level import Level
+from ._level import Level, as_index
 from ._ngff import Kind
 
 __all__ = ["LevelStack"]
@@ -163,6 +163,8 @@ class LevelStack(Mapping[str, Level]):
             If there is no such index.
         UnknownNameError
             If there is no such key.
+        InvalidInputError
+            If it is neither.
         """
         if isinstance(level, str):
             for candidate in self._levels:
@@ -170,10 +172,14 @@ class LevelStack(Mapping[str, Level]):
                     return candidate
             msg = f"{self._uri} has no level {level!r}, only {list(self)}"
             raise UnknownNameError(msg)
-        if not -len(self._levels) <= level < len(self._levels):
-            msg = f"{self._uri} has {len(self._levels)} levels, no level {level}"
+        index = as_index(level)
+        if index is None:
+            msg = f"{self._uri}: a level is named by its number or key, got {level!r}"
+            raise InvalidInputError(msg)
+        if not -len(self._levels) <= index < len(self._levels):
+            msg = f"{self._uri} has {len(self._levels)} levels, no level {index}"
             raise OutOfRangeError(msg)
-        return self._levels[level]
+        return self._levels[index]
 
     def level_shape(self, level: int | str) -> tuple[int, ...]:
         """Return the shape of a level in the order of the axes."""

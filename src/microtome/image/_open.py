@@ -141,9 +141,7 @@ def _channel_names(found: ImageMetadata, base: Level, path: str) -> tuple[str, .
     return found.channel_names
 
 
-def _mpp(
-    found: ImageMetadata, base: Level, ours: Mapping[str, Any], path: str
-) -> Mpp | None:
+def _mpp(found: ImageMetadata, base: Level, ours: Mapping[str, Any], path: str) -> Mpp | None:
     if not found.has_unit:
         return None
     stated = ours.get("mpp_source")
