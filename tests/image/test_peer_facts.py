@@ -137,11 +137,16 @@ def test_opening_what_is_not_there(tmp_path):
 def test_close_is_idempotent_and_told(tmp_path):
     image = create(tmp_path / "a")
     assert (image.mode, image.closed) == ("r", False)
+    level = image["level0"]
     image.close()
     image.close()
     assert image.closed
+    for read in (lambda: image.read_spatial_region(0), lambda: image.read(0, (0, 1), (0, 1))):
+        with pytest.raises(ModeError, match="closed; reopen"):
+            read()
+    assert image.level_count == 1
     # Levels outlive the image that they came from; in the peer they die with it.
-    assert MultiscaleImage.open(tmp_path / "a")["level0"][...].shape == (2, 60, 30)
+    assert level[...].shape == MultiscaleImage.open(tmp_path / "a")["level0"][...].shape
 
 
 def test_an_image_goes_to_another_process_as_it_is(tmp_path):

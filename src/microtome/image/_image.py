@@ -297,6 +297,11 @@ class MultiscaleImage(ImageHistory, EditableImage):
 
             state_windows(store, self._levels[-1])
 
+    def _verify_readable(self) -> None:
+        if self._closed:
+            msg = f"{self._uri} is closed; reopen() it to read"
+            raise ModeError(msg)
+
     def verify_open_for_writing(self) -> ImageStore:
         """Return where the image lies.
 

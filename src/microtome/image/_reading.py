@@ -33,6 +33,9 @@ __all__ = ["ReadableImage"]
 class ReadableImage(LevelStack):
     """Levels whose pixels can be read, by index, by region and by pixel size."""
 
+    def _verify_readable(self) -> None:
+        """Raise an error where pixels can no longer be read."""
+
     def read(
         self,
         level: int | str,
@@ -61,6 +64,7 @@ class ReadableImage(LevelStack):
         InvalidInputError
             If an interval is not inside the level.
         """
+        self._verify_readable()
         chosen = self.level(level)
         box = [(0, size) for size in chosen.shape]
         if not (0 <= y[0] <= y[1] <= chosen.height and 0 <= x[0] <= x[1] <= chosen.width):
@@ -156,6 +160,7 @@ class ReadableImage(LevelStack):
         UnknownNameError, OutOfRangeError
             If there is no such level or channel.
         """
+        self._verify_readable()
         return read_spatial_region(
             self,
             level,
@@ -209,6 +214,7 @@ class ReadableImage(LevelStack):
         InvalidInputError
             If the region is empty, not finite or outside the image.
         """
+        self._verify_readable()
         return read_at(
             self, mpp, region, channels=channels, interpolation=interpolation, dtype=dtype
         )
@@ -251,6 +257,7 @@ class ReadableImage(LevelStack):
         InvalidInputError
             If an interval is empty or outside the grid, or labels were to be averaged.
         """
+        self._verify_readable()
         return read_grid(
             self,
             mpp,
