@@ -38,18 +38,22 @@ class Written:
     channel_names: tuple[str, ...] | None = None
     """None without a channel axis."""
     is_labels: bool = False
+    step: float | None = None
+    """Micrometres from plane to plane; None without planes, or where nobody measured it."""
 
     def scale(self, level: int) -> tuple[float, ...]:
         """Return the pixel size of a level, an entry an axis: it doubles from level to level."""
-        return self._along(lambda size: size * 2**level, 1.0)
+        return self._along(lambda size: size * 2**level, 1.0, self.step or 1.0)
 
     def translation(self, level: int) -> tuple[float, ...]:
         """Return the centre of pixel 0 of a level: that of the block of pixels it stands for."""
-        return self._along(lambda size: size * (2**level - 1) / 2, 0.0)
+        return self._along(lambda size: size * (2**level - 1) / 2, 0.0, 0.0)
 
-    def _along(self, plane: Callable[[float], float], other: float) -> tuple[float, ...]:
-        sizes = dict(zip("yx", self.mpp, strict=True))
-        return tuple(plane(sizes[axis]) if axis in sizes else other for axis in self.axes)
+    def _along(
+        self, plane: Callable[[float], float], other: float, depth: float
+    ) -> tuple[float, ...]:
+        sizes = {axis: plane(size) for axis, size in zip("yx", self.mpp, strict=True)}
+        return tuple({"z": depth, **sizes}.get(axis, other) for axis in self.axes)
 
 
 def directory_digest(root: Path) -> str:
@@ -209,7 +213,52 @@ def cells(shelf: Path) -> Written:
     return _create(shelf, labels, "yx", (0.5, 0.5), is_labels=True)
 
 
-_MADE = {make.__name__: make for make in (he_made, multiplex, heat_map, stack, tissue_mask, cells)}
+def built_in_place(shelf: Path) -> Written:
+    # Two and a half times a chunk, odd; the pyramid comes into an image that is there.
+    pixels = np.random.default_rng(6).integers(0, 4096, (2, 3, 331, 203), dtype=np.uint16)
+    path = shelf / "a" / "b" / f"{shelf.name}.ome.zarr"
+    with mt.MultiscaleImage.create(
+        path,
+        type="uint16",
+        level_shape=pixels.shape,
+        coordinate_space=("x", "y", "z"),
+        channel_names=["DAPI", "CD8"],
+        mpp=0.25,
+        z_spacing=1.5,
+    ) as image:
+        image["level0"][...] = pixels
+    image.reopen("w").build_levels()
+    image.close()
+    levels = mean_pyramid(pixels, 128)
+    return Written(
+        path, shelf, shelf.name, "czyx", levels, (0.25, 0.25), ("DAPI", "CD8"), step=1.5
+    )
+
+
+def levels_added(shelf: Path) -> Written:
+    pixels = np.random.default_rng(7).normal(size=(4, 257, 145)).astype(np.float32)
+    levels = mean_pyramid(pixels, 128)
+    path = shelf / "a" / "b" / f"{shelf.name}.ome.zarr"
+    with mt.MultiscaleImage.create(
+        path, type="float32", level_shape=pixels.shape, coordinate_space=("x", "y", "z"),
+        has_channel_axis=False, mpp=(0.5, 0.25), z_spacing=2.0,
+    ) as image:  # fmt: skip
+        image["level0"].write((), pixels)
+        image.add_new_level("half", shape=levels[1].shape).write((), levels[1])
+    with mt.MultiscaleImage.open(path, "w") as image:
+        image["quarter"] = levels[2]
+        image["gone"] = levels[2][:, :3, :3].copy()
+        del image["gone"]
+        image.metadata["note"] = "levels added by hand"
+    return Written(path, shelf, shelf.name, "zyx", levels, (0.5, 0.25), step=2.0)
+
+
+_MADE = {
+    make.__name__: make
+    for make in (
+        he_made, multiplex, heat_map, stack, tissue_mask, cells, built_in_place, levels_added,
+    )
+}  # fmt: skip
 _REAL = {make.__name__: make for make in (he_slide, mibi, mibi_cells)}
 NAMES = (*_MADE, *_REAL)
 LABELS = ("tissue_mask", "cells", "mibi_cells")

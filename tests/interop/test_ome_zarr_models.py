@@ -35,9 +35,10 @@ def test_axes_levels_and_transforms(written):
     assert [(axis.name, axis.type) for axis in image.axes] == [
         (axis, "channel" if axis == "c" else "space") for axis in written.axes
     ]
-    # The step between planes is not known: a unit would claim that it is a micrometre.
+    # A step between planes that is not known has no unit, which would claim a micrometre.
+    measured = "yx" if written.step is None else "zyx"
     assert [axis.unit for axis in image.axes] == [
-        "micrometer" if axis in "yx" else None for axis in written.axes
+        "micrometer" if axis in measured else None for axis in written.axes
     ]
     assert [dataset.path for dataset in image.datasets] == [
         str(level) for level in range(len(written.levels))
