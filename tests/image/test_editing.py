@@ -110,7 +110,15 @@ def test_levels_stand_in_order_of_size_however_they_come(tmp_path_factory, data)
 
 @pytest.mark.parametrize(
     ("base", "size", "factor"),
-    [(40, 20, 2), (301, 151, 2), (301, 76, 4), (40, 13, 40 / 13), (60, 30, 2), (30, 6, 5), (7, 7, 1)],
+    [
+        (40, 20, 2),
+        (301, 151, 2),
+        (301, 76, 4),
+        (40, 13, 40 / 13),
+        (60, 30, 2),
+        (30, 6, 5),
+        (7, 7, 1),
+    ],
 )
 def test_factors_are_whole_where_a_size_was_rounded_up(tmp_path, base, size, factor):
     with MultiscaleImage.create(tmp_path / "a", type="u1", level_shape=(1, base, base)) as image:

@@ -114,9 +114,7 @@ class PlaceStore:
         self, path: str, *, shape: Sequence[int], dtype: DTypeLike, layout: Layout, axes: str
     ) -> StoredArray:
         """Create an array; no metadata name it yet."""
-        array = create_array(
-            self._place / path, shape=shape, dtype=dtype, layout=layout, axes=axes
-        )
+        array = create_array(self._place / path, shape=shape, dtype=dtype, layout=layout, axes=axes)
         self._pending.add(path)
         self._arrays.append(array)
         return array
