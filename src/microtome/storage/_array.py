@@ -29,6 +29,7 @@ from ._documents import array_metadata
 from ._engine import ENGINE, engine_errors
 from ._facts import ArrayFacts, array_document, array_facts
 from ._layout import Layout
+from ._options import StorageOptions
 from ._remote import Place
 
 __all__ = ["Box", "Pending", "StoredArray", "array_metadata", "create_array", "open_array"]
@@ -58,6 +59,8 @@ class StoredArray:
     document
         The array's metadata document, where its group holds a copy: shape and type are then known
         without a look at the array, and compared with it before a pixel is read.
+    options
+        What is kept of it in memory, and how many threads read it; a place has its own by default.
     """
 
     def __init__(
@@ -66,8 +69,10 @@ class StoredArray:
         *,
         writable: bool = False,
         document: Mapping[str, Any] | None = None,
+        options: StorageOptions | None = None,
     ) -> None:
         self._path = path if isinstance(path, Place) else Path(path)
+        self._options = path.options if options is None and isinstance(path, Place) else options
         self._writable = writable
         self._closed = False
         # Not the document itself: thousands of images are open at once.
@@ -230,11 +235,11 @@ class StoredArray:
         if self._store is None:
             with engine_errors(self._path):
                 store = ts.open(
-                    _spec(self._path, modern=self._facts is not None),
+                    _spec(self._path, self._options, modern=self._facts is not None),
                     open=True,
                     read=True,
                     write=self._writable,
-                    context=ENGINE.context(self._path),
+                    context=ENGINE.context(self._path, self._options),
                 ).result()
             self._facts = self._verified(_facts_of(store))
             # Last: another thread that sees the handle takes all the rest for known.
@@ -255,7 +260,7 @@ class StoredArray:
 
     def __reduce__(self) -> tuple[Any, ...]:
         place = self._path if isinstance(self._path, Place) else str(self._path)
-        return _rebuild, (place, self._writable, self._facts)
+        return _rebuild, (place, self._writable, self._facts, self._options)
 
     def __repr__(self) -> str:
         return f"StoredArray({str(self._path)!r})"
@@ -305,6 +310,7 @@ def create_array(
     dtype: DTypeLike,
     layout: Layout,
     axes: str,
+    options: StorageOptions | None = None,
 ) -> StoredArray:
     """Create an empty Zarr v3 array; unwritten pixels read as 0.
 
@@ -320,6 +326,8 @@ def create_array(
         Chunks, shards and codec; shards are shrunk to what the shape can fill.
     axes
         Names of the axes, stored as the array's dimension names.
+    options
+        As for `StoredArray`.
 
     Raises
     ------
@@ -334,9 +342,10 @@ def create_array(
     metadata = array_document(shape, dtype, layout, axes, where=place)
     kvstore = place.spec if isinstance(place, Place) else _kvstore(place)
     spec = {"driver": "zarr3", "kvstore": kvstore, "metadata": metadata}
+    known = place.options if options is None and isinstance(place, Place) else options
     with engine_errors(place):
-        ts.open(spec, create=True, open=False, context=ENGINE.context(place)).result()
-    return StoredArray(place, writable=True)
+        ts.open(spec, create=True, open=False, context=ENGINE.context(place, known)).result()
+    return StoredArray(place, writable=True, options=options)
 
 
 def open_array(
@@ -344,13 +353,19 @@ def open_array(
     *,
     writable: bool = False,
     document: Mapping[str, Any] | None = None,
+    options: StorageOptions | None = None,
 ) -> StoredArray:
     """Open a Zarr v2 or v3 array; parameters as for `StoredArray`."""
-    return StoredArray(path, writable=writable, document=document)
+    return StoredArray(path, writable=writable, document=document, options=options)
 
 
-def _rebuild(path: str | Place, writable: bool, facts: ArrayFacts | None) -> StoredArray:  # noqa: FBT001 - pickle calls it by position
-    array = StoredArray(path, writable=writable)
+def _rebuild(
+    path: str | Place,
+    writable: bool,  # noqa: FBT001 - pickle calls it by position
+    facts: ArrayFacts | None,
+    options: StorageOptions | None,
+) -> StoredArray:
+    array = StoredArray(path, writable=writable, options=options)
     array._facts = facts  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own
     return array
 
@@ -376,13 +391,19 @@ def _kvstore(path: Path) -> dict[str, str]:
     return {"driver": "file", "path": f"{path.resolve()}/"}
 
 
-def _spec(path: Path | Place, *, modern: bool) -> dict[str, object]:
+def _spec(
+    path: Path | Place, options: StorageOptions | None, *, modern: bool
+) -> dict[str, object]:
     """Return how the engine opens an array; a `modern` one is known to be v3."""
     kvstore = path.spec if isinstance(path, Place) else _kvstore(path)
     for name, driver in {"zarr.json": "zarr3", ".zarray": "zarr"}.items():
         if modern or (
             path.read(name) is not None if isinstance(path, Place) else (path / name).is_file()
         ):
-            return {"driver": driver, "kvstore": kvstore}
+            # Where pixels are kept, the store is asked whether they still hold once, on opening.
+            keeping = options is not None and options.cache_bytes > 0
+            return {"driver": driver, "kvstore": kvstore} | (
+                {"recheck_cached_data": "open"} if keeping else {}
+            )
     msg = f"{path} holds no Zarr array (neither zarr.json nor .zarray)"
     raise NotFoundError(msg)

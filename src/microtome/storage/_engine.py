@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -18,15 +19,19 @@ from microtome.errors import (
     StorageError,
 )
 
+from ._options import StorageOptions
+
 __all__ = ["ENGINE", "Engine", "engine_errors"]
 
 
 class Engine:
-    """The array engine of this process: its context, and which process its threads are in."""
+    """The array engine of this process: its contexts, and which process its threads are in."""
 
     def __init__(self) -> None:
         self._pid: int | None = None
-        self._context: ts.Context | None = None
+        self._lock = threading.Lock()
+        self._base: ts.Context | None = None
+        self._contexts: dict[StorageOptions, ts.Context] = {}
 
     def verify(self, path: object) -> None:
         """Refuse to work in a child that was forked after the engine had started.
@@ -42,24 +47,28 @@ class Engine:
             )
             raise ModeError(msg)
 
-    def context(self, path: object) -> ts.Context:
-        """Return the context to open arrays with; from here on this process owns the engine."""
+    def context(self, path: object, options: StorageOptions | None = None) -> ts.Context:
+        """Return the context to open arrays with; from here on this process owns the engine.
+
+        There is one for every distinct value of `options`: it holds their cache and their threads.
+        """
         self.verify(path)
         self._pid = os.getpid()
-        if self._context is None:
-            self._context = ts.Context(
-                {
-                    # Nothing decoded is kept: readers keep what they need, memory stays bounded.
-                    "cache_pool": {"total_bytes_limit": 0},
-                    "http_request_retries": _RETRIES,
-                    "s3_request_retries": _RETRIES,
-                }
-            )
-        return self._context
+        chosen = options or _USUAL
+        # One thread at a time: two contexts of equal options would be two caches.
+        with self._lock:
+            if self._base is None:
+                self._base = ts.Context({"memory_key_value_store": {}})
+            context = self._contexts.get(chosen)
+            if context is None:
+                # With a parent, so that what is in memory:// is there whatever the options.
+                context = ts.Context(chosen.engine_context, self._base)
+                self._contexts[chosen] = context
+        return context
 
 
-# The engine's own default goes on for ten minutes, which looks like hanging.
-_RETRIES = {"max_retries": 6, "initial_delay": "100ms", "max_delay": "3s"}
+# Nothing decoded is kept: readers keep what they need, memory stays bounded.
+_USUAL = StorageOptions()
 
 ENGINE = Engine()
 

@@ -1,4 +1,4 @@
-"""Stores that are not directories: S3, HTTP, a zip file, and memory; read, never written.
+"""Stores that are not directories: S3, HTTP, a zip file, and memory.
 
 A `Place` stands where a path stands. Reads that fail on the way are tried again with growing
 pauses and end in an error that names the key.
@@ -10,44 +10,20 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 import tensorstore as ts
 
-from microtome.errors import FormatError, InvalidInputError, NotFoundError
+from microtome.errors import InvalidInputError
 
 from ._engine import ENGINE, engine_errors
+from ._options import StorageOptions
 
-__all__ = ["Place", "StorageOptions", "place_of", "read_remote_group"]
+__all__ = ["Place", "StorageOptions", "place_of"]
 
 _SCHEMES = ("file", "memory", "s3", "http", "https")
 _ZIP = (".zip", ".ozx")
-
-
-@dataclass(frozen=True, slots=True)
-class StorageOptions:
-    """How remote stores are reached; one value may serve any number of images.
-
-    Parameters
-    ----------
-    endpoint
-        Address of an S3-compatible server; Amazon's by default.
-    region
-        Region of the bucket; the server's or the environment's by default.
-    credentials
-        ``"environment"`` (variables, shared files, instance roles, as Amazon's own tools do it)
-        or ``"anonymous"`` for public buckets.
-    """
-
-    endpoint: str | None = None
-    region: str | None = None
-    credentials: Literal["environment", "anonymous"] = "environment"
-
-    def __post_init__(self) -> None:
-        if self.credentials not in {"environment", "anonymous"}:
-            msg = f"credentials must be 'environment' or 'anonymous', got {self.credentials!r}"
-            raise InvalidInputError(msg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +37,18 @@ class Place:
     store
         The engine's description of the store, as JSON text: a value that can be compared and sent
         to another process.
+    options
+        How the store is reached, and what is kept of it; what lies inside inherits them.
     """
 
     uri: str
     store: str
+    options: StorageOptions = StorageOptions()  # noqa: RUF009 - frozen, so that one can be shared
 
     def __truediv__(self, name: str) -> Self:
         spec = self.spec
         spec["path"] = f"{spec.get('path', '')}{name.strip('/')}/"
-        return type(self)(f"{self.uri.rstrip('/')}/{name}", json.dumps(spec))
+        return type(self)(f"{self.uri.rstrip('/')}/{name}", json.dumps(spec), self.options)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -85,9 +64,33 @@ class Place:
             If the store cannot be reached or refuses.
         """
         with engine_errors(f"{self.uri}/{name}"):
-            store = ts.KvStore.open(self.spec, context=ENGINE.context(self.uri)).result()
-            found = store.read(name).result()
+            found = self._keys().read(name).result()
         return found.value if found.state == "value" else None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write the bytes of a key, replacing what was there.
+
+        Raises
+        ------
+        StorageError
+            If the store cannot be reached or refuses: HTTP and zip files are read only.
+        """
+        with engine_errors(f"{self.uri}/{name}"):
+            self._keys().write(name, data).result()
+
+    def remove(self, name: str) -> None:
+        """Remove a key, if it is there; errors as `write`."""
+        with engine_errors(f"{self.uri}/{name}"):
+            # The engine's word for removing: writing nothing.
+            self._keys().write(name, None).result()
+
+    def clear(self) -> None:
+        """Remove every key in this directory and below it; errors as `write`."""
+        with engine_errors(self.uri):
+            self._keys().delete_range(ts.KvStore.KeyRange()).result()
+
+    def _keys(self) -> ts.KvStore:
+        return ts.KvStore.open(self.spec, context=ENGINE.context(self.uri, self.options)).result()
 
     def __str__(self) -> str:
         return self.uri
@@ -113,47 +116,28 @@ def place_of(
     """
     if isinstance(uri, Place):
         return uri
+    chosen = options or StorageOptions()
     text = os.fspath(uri)
     scheme, _, rest = text.partition("://")
     if not rest or len(scheme) == 1:  # one letter is a drive
-        return _local(Path(text))
+        return _local(Path(text), chosen)
     if scheme not in _SCHEMES:
         msg = f"{text}: stores of {scheme!r} cannot be read; {', '.join(_SCHEMES)} can"
         raise InvalidInputError(msg)
     if scheme == "file":
-        return _local(Path(rest))
+        return _local(Path(rest), chosen)
     if scheme == "memory":
-        return Place(text, json.dumps({"driver": "memory", "path": f"{rest.strip('/')}/"}))
-    chosen = options or StorageOptions()
+        return Place(text, json.dumps({"driver": "memory", "path": f"{rest.strip('/')}/"}), chosen)
     if scheme == "s3":
-        return Place(text, json.dumps(_s3(text, chosen)))
+        return Place(text, json.dumps(_s3(text, chosen)), chosen)
     base = text if text.endswith("/") else f"{text}/"
-    return Place(text, json.dumps({"driver": "http", "base_url": base, "path": ""}))
+    return Place(text, json.dumps({"driver": "http", "base_url": base, "path": ""}), chosen)
 
 
-def read_remote_group(place: Place) -> dict[str, Any]:
-    """Return the attributes of a Zarr group in a store; errors as `read_group`."""
-    modern = _document(place, "zarr.json")
-    if modern is not None:
-        if modern.get("node_type") != "group":
-            msg = f"{place} is a Zarr {modern.get('node_type')}, not a group"
-            raise FormatError(msg)
-        attributes = modern.get("attributes", {})
-    elif _document(place, ".zgroup") is not None:
-        attributes = _document(place, ".zattrs") or {}
-    else:
-        msg = f"{place} is no Zarr group: it has neither zarr.json nor .zgroup"
-        raise NotFoundError(msg)
-    if not isinstance(attributes, dict):
-        msg = f"{place}: group attributes must be an object, got {type(attributes).__name__}"
-        raise FormatError(msg)
-    return cast("dict[str, Any]", attributes)
-
-
-def _local(path: Path) -> Path | Place:
+def _local(path: Path, options: StorageOptions) -> Path | Place:
     if path.suffix in _ZIP and path.is_file():
         base = {"driver": "file", "path": str(path.resolve())}
-        return Place(str(path), json.dumps({"driver": "zip", "base": base, "path": ""}))
+        return Place(str(path), json.dumps({"driver": "zip", "base": base, "path": ""}), options)
     return path
 
 
@@ -175,18 +159,3 @@ def _s3(text: str, options: StorageOptions) -> dict[str, Any]:
     if options.credentials == "anonymous":
         spec["aws_credentials"] = {"type": "anonymous"}
     return spec
-
-
-def _document(place: Place, name: str) -> dict[str, Any] | None:
-    data = place.read(name)
-    if data is None:
-        return None
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        msg = f"{place}/{name} is not JSON: {error}"
-        raise FormatError(msg) from error
-    if not isinstance(document, dict):
-        msg = f"{place}/{name} must hold a JSON object, got {type(document).__name__}"
-        raise FormatError(msg)
-    return cast("dict[str, Any]", document)
