@@ -231,7 +231,7 @@ class DirectoryStore:
         place = draft.path if draft is not None else self._path / path
         if self.writable:
             return _opened(self._arrays, place)
-        return StoredArray(place, document=self._found.arrays.get(path))
+        return StoredArray(place, document=self._found.arrays.get(path), options=self._options)
 
     def create_array(
         self, path: str, *, shape: Sequence[int], dtype: DTypeLike, layout: Layout, axes: str
