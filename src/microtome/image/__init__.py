@@ -1,12 +1,13 @@
 """`MultiscaleImage`: the levels of one picture, and where every pixel lies."""
 
 from ._affine import Resampling
+from ._channels import Channels, channel_indices
 from ._image import MultiscaleImage
 from ._level import Level, MemoryArray, PixelArray
 from ._ngff import DatasetEntry, ImageMetadata, Kind, read_metadata, write_metadata
 from ._pyramid import blocks_of, halve_labels, halve_mean, pyramid_shapes
 from ._resample import Interpolation, grid_size
-from ._spatial import Channels, ResultOrder, SpatialRead, channel_indices
+from ._spatial import ResultOrder, SpatialRead
 from ._window import Padding
 from ._writer import begin_image
 

@@ -15,6 +15,7 @@ from microtome.progress import Progress, silent
 from microtome.storage import ImageStore, Layout, default_layout, is_inside
 
 from ._attributes import insert_level, level_keys, remove_levels
+from ._build import fill_levels
 from ._level import Level, MemoryArray, as_array
 from ._ngff import read_metadata
 from ._pyramid import blocks_of, pyramid_shapes
@@ -241,10 +242,6 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         ExistsError
             If there are coarser levels, and `overwrite` is false.
         """
-        try:
-            from ._build import fill_levels
-        except ImportError:
-            from ._oldbuild import fill_levels
         store = self.verify_open_for_writing()
         base = self._levels[0]
         self._verify_alone(self._levels, overwrite=overwrite)

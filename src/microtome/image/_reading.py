@@ -12,16 +12,11 @@ from microtome.coordinates import CoordinateSpace, CoordinateTransform, Mpp
 from microtome.errors import InvalidInputError
 
 from ._affine import Resampling
+from ._channels import Channels, channel_indices
 from ._levels import LevelStack
 from ._resample import Interpolation
 from ._resolved import best_level, grid_at, read_at, read_grid
-from ._spatial import (
-    Channels,
-    ResultOrder,
-    SpatialRead,
-    channel_indices,
-    read_spatial_region,
-)
+from ._spatial import ResultOrder, SpatialRead, read_spatial_region
 from ._window import Padding
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from numpy.typing import DTypeLike, NDArray
 from microtome.coordinates import Mpp
 from microtome.errors import InvalidInputError
 
+from ._channels import Channels
 from ._resample import Interpolation, grid_size, interpolation_at, resample, taps
-from ._spatial import Channels
 
 if TYPE_CHECKING:
     from ._reading import ReadableImage

@@ -17,34 +17,25 @@ from microtome.coordinates import (
     ScaleTransform,
     TranslationTransform,
 )
-from microtome.errors import InvalidInputError, OutOfRangeError, UnknownNameError
+from microtome.errors import InvalidInputError
 
 from ._affine import Resampling, resample_level
+from ._channels import Channels, wanted_channels
 from ._grid import PIXEL_AXES, plan_grid
-from ._level import Level, as_index
-from ._region import Region, checked_region, parse_region, pixels_inside
+from ._level import Level
+from ._plain import AXES, SNAP, read_plain
+from ._region import Region, parse_region, pixels_inside
 from ._window import Padding, checked_padding, fill_value, read_window
 
 if TYPE_CHECKING:
     from ._reading import ReadableImage
 
-__all__ = [
-    "Channels",
-    "ResultOrder",
-    "SpatialRead",
-    "channel_indices",
-    "checked_region",
-    "read_spatial_region",
-]
+__all__ = ["ResultOrder", "SpatialRead", "read_spatial_region"]
 
 ResultOrder = Literal["row-major", "column-major"]
 """Whether the axes of the data come in their order or in the opposite one; memory stays the same."""
 
-# An edge within this part of a pixel of a grid line lies on it: the rest is rounding.
-_SNAP = 1e-6
-
-Channels = int | str | slice | Sequence[int] | Sequence[str]
-"""A channel by number or name, several by a list or a slice; the channel axis always stays."""
+_PLANE = CoordinateSpace.from_axis_names(AXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,55 +62,6 @@ class SpatialRead:
     output_coordinate_space: CoordinateSpace
     coordinate_transform: CoordinateTransform
     data_axis_order: tuple[str, ...]
-
-
-def channel_indices(
-    channels: Channels | None, names: Sequence[str] | None, count: int
-) -> list[int]:
-    """Resolve channels given by number, name, list or slice.
-
-    Parameters
-    ----------
-    channels
-        What the caller asked for; None for all.
-    names
-        Names of the image's channels, or None where there is no channel axis.
-    count
-        Number of channels.
-
-    Raises
-    ------
-    UnknownNameError
-        If a name is not there, or there twice.
-    OutOfRangeError
-        If a number is.
-    InvalidInputError
-        If it is none of these; a boolean mask would read as channels 0 and 1.
-    """
-    if channels is None:
-        return list(range(count))
-    if isinstance(channels, slice):
-        return list(range(*channels.indices(count)))
-    wanted = [channels] if isinstance(channels, int | str | np.integer) else list(channels)
-    return [_channel_index(item, names, count) for item in wanted]
-
-
-def _channel_index(item: int | str, names: Sequence[str] | None, count: int) -> int:
-    if isinstance(item, str):
-        found = [i for i, name in enumerate(names or ()) if name == item]
-        if len(found) != 1:
-            there = f"is there {len(found)} times" if found else "is not there"
-            msg = f"channel {item!r} {there}; the channels are {list(names or ())}"
-            raise UnknownNameError(msg)
-        return found[0]
-    index = as_index(item)
-    if index is None:
-        msg = f"channels are given by number or name, got {item!r}"
-        raise InvalidInputError(msg)
-    if not -count <= index < count:
-        msg = f"channel {index} is outside the {count} channels of the image"
-        raise OutOfRangeError(msg)
-    return index % count
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +141,19 @@ def read_spatial_region(  # noqa: PLR0913 - the seed's arguments, and those that
     spacing: float | Sequence[float] | None,
 ) -> SpatialRead:
     """Read a region of one level; see `MultiscaleImage.read_spatial_region`."""
+    plain = (
+        region_transform is region_coord_space is data_axis_order is resample is None
+        and grid_shape is spacing is None
+        and result_order == "row-major"
+        and not mask_geometry
+        and (pad is False or (pad == 0 and type(pad) is int))
+    )
+    if plain:
+        found = read_plain(image, level, region, channel_coords, clip=pad is False)
+        if found is not None:
+            return SpatialRead(found[0], _PLANE, _PLANE, found[1], tuple(image.axes))
     frame = _frame(image, level, region_transform, region_coord_space)
-    channels = _wanted_channels(image, channel_coords)
+    channels = wanted_channels(image, channel_coords)
     order = _wanted_order(image, data_axis_order)
     if result_order not in ("row-major", "column-major"):
         msg = f"result_order must be 'row-major' or 'column-major', got {result_order!r}"
@@ -284,15 +237,6 @@ def _frame(
     return _Frame(chosen, reference, space, region_transform, own=False)
 
 
-def _wanted_channels(image: ReadableImage, channels: Channels | None) -> list[int] | None:
-    if channels is None:
-        return None
-    if not image.has_channel_axis:
-        msg = f"{image.uri} has no channel axis {image.data_axis_order}, yet got {channels!r}"
-        raise InvalidInputError(msg)
-    return channel_indices(channels, image.channel_names, image.nchannels)
-
-
 def _wanted_order(image: ReadableImage, data_axis_order: Sequence[str] | None) -> tuple[str, ...]:
     order = tuple(image.axes if data_axis_order is None else data_axis_order)
     if sorted(map(str, order)) != sorted(image.axes):
@@ -344,9 +288,9 @@ def _pixel_box(frame: _Frame, box: Sequence[float]) -> list[tuple[int, int]]:
     rank = len(box) // 2
     pixels: list[tuple[int, int]] = []
     for low, high in zip(mapped[:rank], mapped[rank:], strict=True):
-        start = math.floor(low + _SNAP)
+        start = math.floor(low + SNAP)
         # A box however small lies in some pixel.
-        pixels.append((start, max(math.ceil(high - _SNAP), start + 1)))
+        pixels.append((start, max(math.ceil(high - SNAP), start + 1)))
     return pixels
 
 

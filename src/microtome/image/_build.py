@@ -1,0 +1,271 @@
+"""Building the pyramid: every pixel of the finest level read once, memory bounded, whole files out.
+
+Levels are computed depth first. What is read for one file of level 1 is halved into a quarter of a
+file of level 2 while it is in memory, that into a quarter of a file of level 3, and so on: at any
+time there is one unfinished file a level, however large the image. A file is written when it is
+complete, once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.progress import Progress
+from microtome.storage import Box, WritableArray
+
+from ._level import Level, PixelArray
+from ._pyramid import blocks_of, halve
+
+__all__ = ["fill_levels"]
+
+_MOST_THREADS = 4
+# Of pixels that one thread reads at once: some megabytes decode as fast as many do.
+_STRIP_BYTES = 16 << 20
+# Files that are being written while the next are computed.
+_WRITES = 2
+
+
+def fill_levels(
+    base: Level,
+    targets: Sequence[Level],
+    *,
+    labels: bool,
+    progress: Progress,
+    threads: int | None = None,
+) -> None:
+    """Fill empty coarser levels, each half of the one before it, from the finest.
+
+    No thread is at work any more when this returns or raises.
+
+    Parameters
+    ----------
+    base
+        The finest level.
+    targets
+        The coarser ones, finest first; their arrays can be written and read.
+    labels
+        Whether pixels are identifiers.
+    progress
+        Called with the files written and to be written.
+    threads
+        Threads that read and compute; by default as many as there are processors, four at most.
+    """
+    count = threads or min(os.cpu_count() or 1, _MOST_THREADS)
+    jobs = sum(len(list(blocks_of(level.shape, _writable(level).write_unit))) for level in targets)
+    with _Workers(count, jobs, progress) as workers:
+        source: PixelArray = base.array
+        for chain in _chains(targets):
+            _Cascade(source, chain, labels=labels, workers=workers).run()
+            workers.settle()
+            source = chain[-1]
+
+
+def _writable(level: Level) -> WritableArray:
+    return level.array  # pyright: ignore[reportReturnType] - levels that are filled were created to be
+
+
+def _chains(targets: Sequence[Level]) -> Iterator[list[WritableArray]]:
+    """Group levels that can be computed from each other in memory, file by file.
+
+    A file of one level must lie in one file of the next. That is so for all levels of one layout;
+    where it is not, the level is read again.
+    """
+    chain: list[WritableArray] = []
+    for level in targets:
+        array = _writable(level)
+        if chain and not _fits(chain[-1], array):
+            yield chain
+            chain = []
+        chain.append(array)
+    if chain:
+        yield chain
+
+
+def _fits(fine: WritableArray, coarse: WritableArray) -> bool:
+    """Whether each file of a level is a part of one file of the level that is half as fine."""
+    *lead, _, _ = zip(fine.write_unit, coarse.write_unit, fine.shape, strict=True)
+    if any(a != b and min(a, b) < size for a, b, size in lead):
+        return False
+    return all(
+        2 * whole % part == 0 or whole >= size
+        for part, whole, size in zip(
+            fine.write_unit[-2:], coarse.write_unit[-2:], coarse.shape[-2:], strict=True
+        )
+    )
+
+
+# ------------------------------------------------------------------ the work, and who does it
+
+
+@dataclass(slots=True)
+class _Workers:
+    """Threads that read and compute, and one that writes, no more than a few files behind.
+
+    Parameters
+    ----------
+    threads
+        How many read and compute.
+    jobs
+        Files to be written.
+    progress
+        Told in the thread that waits.
+    """
+
+    threads: int
+    jobs: int
+    progress: Progress
+    done: int = 0
+    _pool: ThreadPoolExecutor = field(init=False)
+    _writer: ThreadPoolExecutor = field(init=False)
+    _writes: deque[Future[None]] = field(init=False, default_factory=deque)
+
+    def __enter__(self) -> _Workers:
+        self._pool = ThreadPoolExecutor(self.threads, "microtome-pyramid")
+        self._writer = ThreadPoolExecutor(1, "microtome-pyramid-write")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # Waits for what is under way, whatever happened: the caller may remove what is written to.
+        for pool in (self._pool, self._writer):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def each(self, work: Callable[[int], None], count: int) -> None:
+        """Do numbered pieces of work and wait for all of them; the first error is raised."""
+        if count == 1:
+            work(0)
+            return
+        pending = [self._pool.submit(work, number) for number in range(count)]
+        try:
+            for future in pending:
+                future.result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def write(self, array: WritableArray, box: Box, pixels: NDArray[Any]) -> None:
+        """Write a file, soon; waits where too many are waiting already."""
+        while len(self._writes) >= _WRITES:
+            self._finish_one()
+        self._writes.append(self._writer.submit(array.write, box, pixels))
+
+    def settle(self) -> None:
+        """Wait until everything is written."""
+        while self._writes:
+            self._finish_one()
+
+    def _finish_one(self) -> None:
+        self._writes.popleft().result()
+        self.done += 1
+        self.progress("pyramid", self.done, self.jobs)
+
+
+# ------------------------------------------------------------------ depth first
+
+
+@dataclass(slots=True)
+class _Cascade:
+    """Levels that are computed from each other, and the level above them that is read.
+
+    Parameters
+    ----------
+    source
+        What is read.
+    arrays
+        What is written, finest first.
+    labels
+        Whether pixels are identifiers.
+    workers
+        Who does it.
+    """
+
+    source: PixelArray
+    arrays: Sequence[WritableArray]
+    labels: bool
+    workers: _Workers
+
+    def run(self) -> None:
+        """Fill the levels."""
+        top = len(self.arrays) - 1
+        for block in blocks_of(self.arrays[top].shape, self.arrays[top].write_unit):
+            self._fill(top, block)
+
+    def _fill(self, depth: int, box: Box) -> NDArray[Any]:
+        """Compute one file of a level, all that it stands on first; write it, and return it."""
+        array = self.arrays[depth]
+        pixels = np.empty(tuple(stop - start for start, stop in box), array.dtype)
+        if depth == 0:
+            self._read(box, pixels)
+        else:
+            self._gather(depth, box, pixels)
+        self.workers.write(array, box, pixels)
+        return pixels
+
+    def _gather(self, depth: int, box: Box, pixels: NDArray[Any]) -> None:
+        fine = self.arrays[depth - 1]
+        for child in _parts(_doubled(box, fine.shape), fine.write_unit):
+            whole = self._fill(depth - 1, child)
+            at = tuple(
+                slice(start // 2 - first, -(-stop // 2) - first)
+                for (start, stop), (first, _) in zip(child[-2:], box[-2:], strict=True)
+            )
+            part = pixels[(..., *at)]
+            rows = max(1, _STRIP_BYTES // max(1, whole.nbytes // whole.shape[-2]) // 2)
+
+            def halve_rows(
+                number: int,
+                whole: NDArray[Any] = whole,
+                part: NDArray[Any] = part,
+                rows: int = rows,
+            ) -> None:
+                strip = whole[..., 2 * rows * number : 2 * rows * (number + 1), :]
+                part[..., rows * number : rows * (number + 1), :] = halve(strip, labels=self.labels)
+
+            self.workers.each(halve_rows, math.ceil(part.shape[-2] / rows))
+
+    def _read(self, box: Box, pixels: NDArray[Any]) -> None:
+        """Halve what is read, in strips of whole rows of chunks, so that none is decoded twice."""
+        wanted = _doubled(box, self.source.shape)
+        (top, bottom), (left, right) = wanted[-2:]
+        row_bytes = math.prod(pixels.shape[:-2]) * (right - left) * pixels.itemsize
+        unit = math.lcm(2, self.source.chunks[-2])
+        rows = max(1, _STRIP_BYTES // max(1, row_bytes * unit)) * unit
+        # From a multiple of the unit, wherever the file begins.
+        edges = [top, *range((top // unit + 1) * unit, bottom, rows), bottom]
+        if edges[1] - edges[0] < rows and len(edges) > 2:
+            edges = [top, *range(top // unit * unit + rows, bottom, rows), bottom]
+
+        def halve_strip(number: int) -> None:
+            start, stop = edges[number : number + 2]
+            strip = self.source.read((*wanted[:-2], (start, stop), (left, right)))
+            to = slice(start // 2 - box[-2][0], -(-stop // 2) - box[-2][0])
+            pixels[..., to, :] = halve(strip, labels=self.labels)
+
+        self.workers.each(halve_strip, len(edges) - 1)
+
+
+def _doubled(box: Box, shape: Sequence[int]) -> Box:
+    """Return the pixels of the level before that a box of a level stands for."""
+    plane = tuple(
+        (2 * start, min(2 * stop, size))
+        for (start, stop), size in zip(box[-2:], shape[-2:], strict=True)
+    )
+    return (*box[:-2], *plane)
+
+
+def _parts(box: Box, unit: Sequence[int]) -> Iterator[Box]:
+    """Cut a box where files of a level meet."""
+    cuts = [
+        [(max(at, start), min(at + step, stop)) for at in range(start // step * step, stop, step)]
+        for (start, stop), step in zip(box, unit, strict=True)
+    ]
+    return product(*cuts)
