@@ -146,7 +146,7 @@ def read_spatial_region(  # noqa: PLR0913 - the seed's arguments, and those that
         and grid_shape is spacing is None
         and result_order == "row-major"
         and not mask_geometry
-        and (pad is False or (pad == 0 and type(pad) is int))
+        and (pad is False or (type(pad) is int and pad == 0))
     )
     if plain:
         found = read_plain(image, level, region, channel_coords, clip=pad is False)

@@ -22,20 +22,31 @@ from microtome.errors import (
     InvalidInputError,
     MicrotomeError,
     ModeError,
-    NotFoundError,
 )
 
 from ._documents import array_metadata
 from ._engine import ENGINE, engine_errors
 from ._facts import ArrayFacts, array_document, array_facts
+from ._handles import create_handle, facts_of, open_handle
 from ._layout import Layout
 from ._options import StorageOptions
 from ._remote import Place
 
-__all__ = ["Box", "Pending", "StoredArray", "array_metadata", "create_array", "open_array"]
+__all__ = [
+    "Box",
+    "Pending",
+    "ReadBatch",
+    "StoredArray",
+    "array_metadata",
+    "create_array",
+    "open_array",
+]
 
 Box = tuple[tuple[int, int], ...]
 """Half-open interval an axis, in the order of the array's axes."""
+
+ReadBatch = ts.Batch
+"""Reads that are begun together, so that the engine fetches what they have in common once."""
 
 
 class Pending(Protocol):
@@ -136,10 +147,16 @@ class StoredArray:
         FormatError
             If a chunk is damaged; the message names the array.
         """
-        with engine_errors(self._path):
-            return np.asarray(self._view(box).read().result())
+        view = self._view(box)
+        try:
+            return view.read().result()
+        except (ValueError, OSError):
+            with engine_errors(self._path):
+                raise
 
-    def read_into(self, box: Box, out: NDArray[Any]) -> Pending:
+    def read_into(
+        self, box: Box, out: NDArray[Any], *, together: ReadBatch | None = None
+    ) -> Pending:
         """Start reading a box into `out` and return at once.
 
         Parameters
@@ -148,6 +165,9 @@ class StoredArray:
             Half-open interval an axis, inside the array.
         out
             Buffer of the box's shape and the array's dtype; need not be contiguous.
+        together
+            Reads that are begun as one, when the batch ends: ``with ReadBatch() as together``.
+            Waiting for one of them before that waits for ever.
 
         Raises
         ------
@@ -161,8 +181,11 @@ class StoredArray:
                 f"{out.shape} {out.dtype}{'' if out.flags.writeable else ', read-only'}"
             )
             raise InvalidInputError(msg)
-        with engine_errors(self._path):
-            return _Transfer(ts.array(out)[...].write(view), self._path)
+        try:
+            return _Transfer(ts.array(out).write(view, batch=together), self._path)
+        except (ValueError, OSError):
+            with engine_errors(self._path):
+                raise
 
     def write(self, box: Box, values: NDArray[Any]) -> None:
         """Write a box.
@@ -213,7 +236,7 @@ class StoredArray:
         facts = self._facts
         if facts is None:
             # Of what only the engine understands, the engine tells the same.
-            facts = array_facts(self.document) or _facts_of(self._handle())
+            facts = array_facts(self.document) or facts_of(self._handle())
             self._facts = facts
         return facts
 
@@ -222,26 +245,25 @@ class StoredArray:
         if self._closed:
             msg = f"{self._path} is closed"
             raise ModeError(msg)
-        shape = self.shape
-        if len(box) != len(shape) or any(
-            not 0 <= start <= stop <= size for (start, stop), size in zip(box, shape, strict=True)
-        ):
+        shape, inside = self._known().shape, len(box) == handle.rank
+        starts: list[int] = []
+        sizes: list[int] = []
+        # Written for speed, as all on the way of a read: it runs once for every tile.
+        for (start, stop), size in zip(box, shape):  # noqa: B905 - their number is asked for
+            inside = inside and 0 <= start <= stop <= size
+            starts.append(start)
+            sizes.append(stop - start)
+        if not inside:
             msg = f"{self._path}: box {box} does not lie inside {shape}"
             raise InvalidInputError(msg)
-        return handle[tuple(slice(start, stop) for start, stop in box)]
+        return handle[ts.IndexDomain(inclusive_min=starts, shape=sizes)]
 
     def _handle(self) -> ts.TensorStore:
         ENGINE.verify(self._path)
         if self._store is None:
-            with engine_errors(self._path):
-                store = ts.open(
-                    _spec(self._path, self._options, modern=self._facts is not None),
-                    open=True,
-                    read=True,
-                    write=self._writable,
-                    context=ENGINE.context(self._path, self._options),
-                ).result()
-            self._facts = self._verified(_facts_of(store))
+            known = self._facts is not None
+            store = open_handle(self._path, self._options, writable=self._writable, modern=known)
+            self._facts = self._verified(facts_of(store))
             # Last: another thread that sees the handle takes all the rest for known.
             self._store = store
         return self._store
@@ -253,7 +275,7 @@ class StoredArray:
             msg = (
                 f"{self._path} holds {found.shape} {found.dtype}, but was announced as "
                 f"{told.shape} {told.dtype}: it was changed since, or by a program that did not "
-                "update the consolidated metadata of its group"
+                "change what its group says of it"
             )
             raise FormatError(msg)
         return found
@@ -276,8 +298,11 @@ class _Transfer:
         self._path = path
 
     def result(self, timeout: float | None = None) -> object:
-        with engine_errors(self._path):
+        try:
             return self._future.result(timeout)
+        except (ValueError, OSError):
+            with engine_errors(self._path):
+                raise
 
 
 def _pieces(box: Box, unit: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
@@ -340,11 +365,8 @@ def create_array(
     """
     place = path if isinstance(path, Place) else Path(path)
     metadata = array_document(shape, dtype, layout, axes, where=place)
-    kvstore = place.spec if isinstance(place, Place) else _kvstore(place)
-    spec = {"driver": "zarr3", "kvstore": kvstore, "metadata": metadata}
     known = place.options if options is None and isinstance(place, Place) else options
-    with engine_errors(place):
-        ts.open(spec, create=True, open=False, context=ENGINE.context(place, known)).result()
+    create_handle(place, known, metadata)
     return StoredArray(place, writable=True, options=options)
 
 
@@ -368,42 +390,3 @@ def _rebuild(
     array = StoredArray(path, writable=writable, options=options)
     array._facts = facts  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own
     return array
-
-
-def _facts_of(store: ts.TensorStore) -> ArrayFacts:
-    shape, layout = tuple(store.shape), store.chunk_layout
-
-    def whole(unit: tuple[int | None, ...] | None) -> tuple[int, ...]:
-        # A grid without a size along an axis is not cut there.
-        return tuple(
-            s if n is None else n for n, s in zip(unit or (None,) * len(shape), shape, strict=True)
-        )
-
-    return ArrayFacts(
-        shape,
-        np.dtype(store.dtype.numpy_dtype),
-        whole(layout.read_chunk.shape),
-        whole(layout.write_chunk.shape),
-    )
-
-
-def _kvstore(path: Path) -> dict[str, str]:
-    return {"driver": "file", "path": f"{path.resolve()}/"}
-
-
-def _spec(
-    path: Path | Place, options: StorageOptions | None, *, modern: bool
-) -> dict[str, object]:
-    """Return how the engine opens an array; a `modern` one is known to be v3."""
-    kvstore = path.spec if isinstance(path, Place) else _kvstore(path)
-    for name, driver in {"zarr.json": "zarr3", ".zarray": "zarr"}.items():
-        if modern or (
-            path.read(name) is not None if isinstance(path, Place) else (path / name).is_file()
-        ):
-            # Where pixels are kept, the store is asked whether they still hold once, on opening.
-            keeping = options is not None and options.cache_bytes > 0
-            return {"driver": driver, "kvstore": kvstore} | (
-                {"recheck_cached_data": "open"} if keeping else {}
-            )
-    msg = f"{path} holds no Zarr array (neither zarr.json nor .zarray)"
-    raise NotFoundError(msg)
