@@ -39,3 +39,23 @@ print(block.tolist(), "->", int(whole[0, 0, 0]))
 edge = pixels[0, 300, 0:2].astype(float)
 print(edge.tolist(), "->", int(whole[0, 150, 0]))
 # --8<-- [end:rule]
+
+# --8<-- [start:change]
+with mt.MultiscaleImage.open("cells.ome.zarr", "w") as image:
+    image.metadata["stain"] = "DAPI and CD3"
+    image["level0"][0, 10:20, 10:20] = 0  # a speck of dust
+    image.build_levels(overwrite=True)
+    overview = image.add_new_level("overview", shape=(2, 31, 50))
+    overview.write((), image["level1"][:, ::5, ::5])
+
+image = mt.open_image("cells.ome.zarr")
+print(image.metadata["stain"])
+for key, (uri, shape) in image.levels().items():
+    print(key, uri, shape)
+print(image.get_transform_from_level("overview").scale_factors)
+# --8<-- [end:change]
+
+# --8<-- [start:remove]
+image.reopen("d").pop("overview")
+print(list(image.reopen("r")))
+# --8<-- [end:remove]

@@ -420,9 +420,14 @@ def test_other_versions_are_read_and_not_changed(path, version):
 
 
 def test_an_error_inside_with_keeps_what_was_done_and_drops_what_was_not(path):
-    with pytest.raises(RuntimeError), MultiscaleImage.open(path, "w") as image:
-        image["half"] = noise((2, 20, 15))
-        raise RuntimeError
+    def fails(image):
+        with image:
+            image["half"] = noise((2, 20, 15))
+            raise RuntimeError
+
+    image = MultiscaleImage.open(path, "w")
+    with pytest.raises(RuntimeError):
+        fails(image)
     assert image.closed
     assert list(MultiscaleImage.open(path)) == ["level0", "half"]
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import math
-import os
 from abc import abstractmethod
 from collections.abc import MutableMapping, Sequence
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 from microtome.errors import ExistsError, InvalidInputError, UnknownNameError
 from microtome.progress import Progress, silent
-from microtome.storage import ImageStore, Layout, default_layout, is_inside
+from microtome.storage import ImageStore, Layout, default_layout
 
 from ._attributes import insert_level, level_keys, remove_levels
 from ._build import fill_levels
+from ._fitting import checked_factors, checked_shape, free_path, path_inside, place_of_level
 from ._level import Level, MemoryArray, as_array
 from ._ngff import read_metadata
 from ._pyramid import blocks_of, pyramid_shapes
 from ._reading import ReadableImage
 
-__all__ = ["EditableImage", "whole_factor"]
+__all__ = ["EditableImage"]
 
 
 class EditableImage(ReadableImage, MutableMapping[str, Level]):
@@ -83,14 +81,14 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
             smaller than the one after it in some direction.
         """
         store = self.verify_open_for_writing()
-        wanted = self._checked_shape(key, shape)
-        factors = self._checked_factors(key, wanted, scale)
+        wanted = self._shape_of(key, shape)
+        factors = self._factors_of(key, wanted, scale)
         adding: list[str] = []
         try:
             with store.changing(adding=adding) as attributes:
                 levels = self._levels_in(store, attributes)
-                index = self._place(key, wanted, levels)
-                path = self._free_path(store, levels) if uri is None else self._checked_path(uri)
+                index = place_of_level(self._uri, key, wanted, levels)
+                path = free_path(store, levels) if uri is None else path_inside(self._uri, uri)
                 layout = self._layout_of(wanted)
                 store.create_array(
                     path, shape=wanted, dtype=self.dtype, layout=layout, axes=self.axes
@@ -135,9 +133,9 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
                 "it explicitly"
             )
             raise InvalidInputError(msg)
-        shape = self._checked_shape(key, source.shape)
-        factors = self._checked_factors(key, shape, None)
-        path = self._free_path(store, self._levels)
+        shape = self._shape_of(key, source.shape)
+        factors = self._factors_of(key, shape, None)
+        path = free_path(store, self._levels)
         array = store.create_array(
             path, shape=shape, dtype=self.dtype, layout=self._layout_of(shape), axes=self.axes
         )
@@ -156,7 +154,7 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
                 replaced.extend(level.path for level in levels if level.key == key)
                 remove_levels(attributes, replaced)
                 kept = [level for level in levels if level.key != key]
-                index = self._place(key, shape, kept)
+                index = place_of_level(self._uri, key, shape, kept)
                 insert_level(attributes, index, key=key, path=path, factors=factors)
         except BaseException:
             self._forget(store, [path])
@@ -251,7 +249,7 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         try:
             targets: list[Level] = []
             for index, shape in enumerate(shapes, 1):
-                path = self._free_path(store, [*self._levels, *targets])
+                path = free_path(store, [*self._levels, *targets])
                 layout = self._layout_of(shape)
                 array = store.create_array(
                     path, shape=shape, dtype=self.dtype, layout=layout, axes=self.axes
@@ -303,94 +301,20 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
             for key, entry in zip(keys, found, strict=True)
         ]
 
-    def _checked_shape(self, key: object, shape: Sequence[int]) -> tuple[int, ...]:
-        if not isinstance(key, str) or not key:
-            msg = f"{self._uri}: a level is named by a text, got {key!r}"
-            raise InvalidInputError(msg)
-        base = self._levels[0].shape
-        wanted = tuple(int(size) for size in shape)
-        if len(wanted) != len(base) or min(wanted) < 1:
-            msg = (
-                f"{self._uri}: level {key!r} of shape {wanted} does not fit the axes "
-                f"{self.data_axis_order} of {base}"
-            )
-            raise InvalidInputError(msg)
-        for axis, size, whole in zip(self.axes, wanted, base, strict=True):
-            if size > whole or (size < whole and axis in "tc"):
-                rule = "channels and times are the same on all" if axis in "tc" else "it is largest"
-                msg = (
-                    f"{self._uri}: level {key!r} of shape {wanted} does not fit the reference "
-                    f"level {base} along {axis!r}: {rule}"
-                )
-                raise InvalidInputError(msg)
-        return wanted
+    def _shape_of(self, key: object, shape: Sequence[int]) -> tuple[int, ...]:
+        return checked_shape(self._uri, key, shape, self.axes, self._levels[0].shape)
 
-    def _checked_factors(
+    def _factors_of(
         self, key: str, shape: Sequence[int], scale: Sequence[float] | None
     ) -> list[float]:
-        base = self._levels[0].shape
-        axes = self._spatial_axes
-        given = dict(zip(axes, scale, strict=False)) if scale is not None else {}
-        if scale is not None and len(scale) != len(axes):
-            msg = f"{self._uri}: scale is a number along each of {axes}, got {tuple(scale)}"
-            raise InvalidInputError(msg)
-        factors: list[float] = []
-        for axis, size, whole in zip(self.axes, shape, base, strict=True):
-            factor = float(given.get(axis, whole_factor(whole, size)))
-            if not (math.isfinite(factor) and factor >= 1 and (size - 1) * factor < whole):
-                msg = (
-                    f"{self._uri}: {size} pixels of level {key!r} cannot cover {factor} pixels "
-                    f"each of the {whole} of the reference level along {axis!r}"
-                )
-                raise InvalidInputError(msg)
-            factors.append(factor)
-        return factors
-
-    def _place(self, key: str, shape: Sequence[int], levels: Sequence[Level]) -> int:
-        """Return the number that a level of this shape has among others."""
-        if any(level.key == key for level in levels):
-            msg = f"{self._uri} has a level {key!r} already"
-            raise ExistsError(msg)
-        index = sum(
-            all(a >= b for a, b in zip(level.shape, shape, strict=True)) for level in levels
-        )
-        for level in levels[index:]:
-            if any(a > b for a, b in zip(level.shape, shape, strict=True)):
-                msg = (
-                    f"{self._uri}: level {key!r} of shape {tuple(shape)} is neither larger nor "
-                    f"smaller than {level.key!r} of {level.shape}: levels are ordered by size"
-                )
-                raise InvalidInputError(msg)
-        return index
+        return checked_factors(self._uri, key, shape, scale, self._levels[0])
 
     def _layout_of(self, shape: Sequence[int]) -> Layout:
         if self._layout is not None:
             return self._layout
         return default_layout(self.kind, self.axes, shape)
 
-    def _checked_path(self, uri: str | os.PathLike[str]) -> str:
-        """Return where a level lies inside the image, given that path or the whole one."""
-        text = os.fspath(uri)
-        path = text.removeprefix(f"{self._uri}/")
-        if not is_inside(path) or path.split("/")[0] == "labels":
-            msg = f"{self._uri}: a level lies inside its image, and not in labels/; got {text!r}"
-            raise InvalidInputError(msg)
-        return path
-
-    @staticmethod
-    def _free_path(store: ImageStore, levels: Sequence[Level]) -> str:
-        taken = {level.path for level in levels}
-        return next(
-            path for path in map(str, count()) if path not in taken and not store.holds(path)
-        )
-
     @staticmethod
     def _forget(store: ImageStore, paths: Sequence[str]) -> None:
         for path in paths:
             store.forget(path)
-
-
-def whole_factor(base: int, size: int) -> float:
-    """Return how many pixels one pixel covers where `base` of them became `size`."""
-    whole = round(base / size)
-    return float(whole) if -(-base // whole) == size else base / size

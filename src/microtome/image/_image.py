@@ -57,7 +57,7 @@ class MultiscaleImage(ImageHistory, EditableImage):
         Whether it was created, and does not appear before it is closed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what an image is, keyword-only; users call open and create
         self,
         levels: Sequence[Level],
         *,
@@ -87,7 +87,7 @@ class MultiscaleImage(ImageHistory, EditableImage):
     # -- life cycle
 
     @classmethod
-    def create(
+    def create(  # noqa: PLR0913 - the seed's arguments, and what it cannot state
         cls,
         uri: str | os.PathLike[str],
         *,
@@ -192,7 +192,7 @@ class MultiscaleImage(ImageHistory, EditableImage):
             If it states a pixel size that cannot be.
         """
         image = cls.__new__(cls)
-        image._load(uri, mode, at, context)
+        image._load(uri, mode, at, context)  # noqa: SLF001 - its own
         return image
 
     @classmethod

@@ -254,7 +254,7 @@ def _flattened(transforms: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
     return flat
 
 
-def write_metadata(
+def write_metadata(  # noqa: PLR0913 - what an image states, keyword-only
     *,
     axes: str,
     datasets: Sequence[DatasetEntry],

@@ -21,10 +21,10 @@ from microtome.storage import (
     WritableArray,
     begin_store,
     default_layout,
-    is_inside,
 )
 
 from ._attributes import OURS, as_json, set_windows
+from ._fitting import path_inside
 from ._image import MultiscaleImage
 from ._level import Level
 from ._ngff import DatasetEntry, Kind, write_metadata
@@ -109,10 +109,7 @@ def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the fi
     """
     names = _checked(uri, shape, axes, channel_names, kind, rgb=rgb)
     pixel = _pixel_type(uri, dtype, kind)
-    at = path if path is not None else "0"
-    if not is_inside(at) or at.split("/")[0] == "labels":
-        msg = f"{uri}: the finest level lies inside its image, and not in labels/; got {path!r}"
-        raise InvalidInputError(msg)
+    at = path_inside(str(uri), "0" if path is None else path)
     if not isinstance(key, str) or not key:  # pyright: ignore[reportUnnecessaryIsInstance] - whatever the caller gave
         msg = f"{uri}: a level is named by a text, got {key!r}"
         raise InvalidInputError(msg)

@@ -230,7 +230,7 @@ def _attributes(found: object, place: Path | Place) -> dict[str, Any]:
 def _copies(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the arrays' documents in a group's; what is in another form is not there."""
     attributes = document.get("attributes")
-    nodes = kept_copies(attributes) if isinstance(attributes, dict) else None
+    nodes: object = kept_copies(attributes) if isinstance(attributes, dict) else None
     block = document.get("consolidated_metadata")
     if nodes is None and isinstance(block, dict):
         nodes = cast("dict[str, Any]", block).get("metadata")
@@ -238,6 +238,6 @@ def _copies(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         return {}
     return {
         path: node
-        for path, node in nodes.items()
-        if isinstance(node, dict) and node.get("node_type") == "array"  # pyright: ignore[reportUnnecessaryIsInstance] - whatever a file holds
+        for path, node in cast("dict[str, Any]", nodes).items()
+        if isinstance(node, dict) and node.get("node_type") == "array"
     }
