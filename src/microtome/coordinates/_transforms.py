@@ -8,6 +8,7 @@ keeps the most specific class that both share, so that a pyramid of pure scales 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import final
@@ -218,12 +219,12 @@ class AffineTransform(CoordinateTransform):
         elif given.shape == (rank, rank + 1):
             augmented[:rank] = given
         elif given.shape == (rank + 1, rank + 1):
+            if not np.array_equal(given[rank], augmented[rank]):
+                msg = f"the last row of an augmented matrix must be (0, ..., 0, 1), got {given[rank].tolist()}"
+                raise InvalidInputError(msg)
             augmented[:] = given
         else:
             msg = f"an affine over {rank} axes needs a matrix ({rank}, {rank}), ({rank}, {rank + 1}) or ({rank + 1}, {rank + 1}), got {given.shape}"
-            raise InvalidInputError(msg)
-        if not np.array_equal(augmented[rank], np.eye(rank + 1)[rank]):
-            msg = f"the last row of an augmented matrix must be (0, ..., 0, 1), got {augmented[rank].tolist()}"
             raise InvalidInputError(msg)
         if not np.isfinite(augmented).all():
             msg = f"an affine needs finite numbers, got {given.tolist()}"
@@ -385,6 +386,9 @@ def transform_from_matrix(
     return AffineTransform(input_axes, output_axes, matrix)
 
 
+_NUMBERS = (int, float)
+
+
 def _axis_names(names: Sequence[str]) -> tuple[str, ...]:
     result = tuple(names)
     if not result or len(set(result)) != len(result):
@@ -394,6 +398,11 @@ def _axis_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _vector(what: str, axes: tuple[str, ...], values: ArrayLike) -> tuple[float, ...]:
+    if type(values) is tuple and len(values) == len(axes):
+        # Every spatial read makes one of these; numpy takes ten times as long for two numbers.
+        plain = [float(value) for value in values if type(value) in _NUMBERS]
+        if len(plain) == len(axes) and all(map(math.isfinite, plain)):
+            return tuple(plain)
     array = np.asarray(values, dtype=np.float64)
     if array.shape != (len(axes),) or not np.isfinite(array).all():
         msg = f"{what} over {axes} needs {len(axes)} finite numbers, got {array.tolist()}"

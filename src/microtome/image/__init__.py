@@ -5,9 +5,9 @@ from ._channels import Channels, channel_indices
 from ._image import MultiscaleImage
 from ._level import Level, MemoryArray, PixelArray
 from ._ngff import DatasetEntry, ImageMetadata, Kind, read_metadata, write_metadata
+from ._plain import ResultOrder, SpatialRead
 from ._pyramid import blocks_of, halve_labels, halve_mean, pyramid_shapes
 from ._resample import Interpolation, grid_size
-from ._spatial import ResultOrder, SpatialRead
 from ._window import Padding
 from ._writer import begin_image
 

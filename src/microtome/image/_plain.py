@@ -7,12 +7,15 @@ and compositions of transforms, takes longer than that before it comes to the pi
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 from numpy.typing import NDArray
 
 from microtome.coordinates import (
     AffineTransform,
+    CoordinateSpace,
     CoordinateTransform,
     IdentityTransform,
     ScaleTransform,
@@ -20,16 +23,13 @@ from microtome.coordinates import (
 )
 from microtome.storage import StoredArray
 
-from ._channels import Channels, wanted_channels
+from ._level import Level
 from ._window import read_window
 
-if TYPE_CHECKING:
-    from ._levels import LevelStack
+__all__ = ["SNAP", "ResultOrder", "SpatialRead", "read_plain"]
 
-__all__ = ["AXES", "SNAP", "read_plain"]
-
-AXES = ("x", "y")
-"""Axes of a plane, in the order of coordinates."""
+_AXES = ("x", "y")
+_PLANE = CoordinateSpace.from_axis_names(_AXES)
 
 SNAP = 1e-6
 """An edge within this part of a pixel of a grid line lies on it: the rest is rounding."""
@@ -40,30 +40,58 @@ _FAR = 2.0**52
 _MOST_PIXELS = 2**32
 
 
+ResultOrder = Literal["row-major", "column-major"]
+"""Whether the axes of the data come in their order or in the opposite one; memory stays the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpatialRead:
+    """Pixels, and where they lie.
+
+    Parameters
+    ----------
+    data
+        The pixels.
+    data_coordinate_space
+        Space of the data's own pixel grid: (x, y), or (x, y, z).
+    output_coordinate_space
+        Space that the region was given in.
+    coordinate_transform
+        From pixel edges of `data` to the output space: pixel `(i, j)` covers
+        `[i, i + 1) x [j, j + 1)`, and its centre is at `(i + 0.5, j + 0.5)`.
+    data_axis_order
+        Names of the axes of `data`, one letter each.
+    """
+
+    data: NDArray[Any]
+    data_coordinate_space: CoordinateSpace
+    output_coordinate_space: CoordinateSpace
+    coordinate_transform: CoordinateTransform
+    data_axis_order: tuple[str, ...]
+
+
 def read_plain(
-    image: LevelStack, level: int | str, region: object, channels: Channels | None, *, clip: bool
-) -> tuple[NDArray[Any], CoordinateTransform] | None:
+    chosen: Level, reference: Level, region: object, channels: Sequence[int] | None, *, clip: bool
+) -> SpatialRead | None:
     """Read a box that is given in pixels of the reference level.
 
     Parameters
     ----------
-    image
-        The image.
-    level
-        Index or key of the level that is read.
+    chosen
+        The level that is read.
+    reference
+        The reference level.
     region
         The box (x0, y0, x1, y1).
     channels
-        Channels; None for all.
+        Channels by number; None for all.
     clip
         Whether what lies outside the image is left away, or is a case for the general way.
 
     Returns
     -------
-    Pixels, and the transform from them to the reference level's; None for what is no such box, or
-    a wrong one: the general way reads it, or says what is wrong.
+    None for what is no such box, or a wrong one: the general way reads it, or says what is wrong.
     """
-    chosen, reference = image.level(level), image.level(0)
     axes = chosen.axes
     if type(region) not in {tuple, list} or "z" in axes:
         return None
@@ -72,23 +100,24 @@ def read_plain(
     except (TypeError, ValueError, OverflowError):
         return None
     # From the stated scales, not from shapes: 2967 -> 1484 rows is a factor of exactly 2.
-    fy = fx = 1.0
+    fx = fy = 1.0
     if chosen is not reference:
-        fy, fx = (chosen.scale[i] / reference.scale[i] for i in (-2, -1))
+        fx, fy = chosen.scale[-1] / reference.scale[-1], chosen.scale[-2] / reference.scale[-2]
     shape = chosen.shape
     columns = _pixels(x0, x1, 1.0 / fx, shape[-1], clip=clip)
     rows = _pixels(y0, y1, 1.0 / fy, shape[-2], clip=clip)
     if columns is None or rows is None:
         return None
-    left, top = columns[0], rows[0]
-    if (columns[1] - left) * (rows[1] - top) > _MOST_PIXELS:
+    (left, right), (top, bottom) = columns, rows
+    if (right - left) * (bottom - top) > _MOST_PIXELS:
         return None
     if channels is None and isinstance(chosen.array, StoredArray):
         lead = [(0, size) for size in shape[:-2]]
         data = chosen.array.read((*lead, rows, columns))
     else:
-        data = read_window(chosen, (rows, columns), wanted_channels(image, channels), padding=False)
-    return data, _to_reference((fx, fy), (left, top), same=chosen is reference)
+        data = read_window(chosen, (rows, columns), channels, padding=False)
+    where = _to_reference((fx, fy), (left, top), same=chosen is reference)
+    return SpatialRead(data, _PLANE, _PLANE, where, tuple(axes))
 
 
 def _pixels(
@@ -115,9 +144,11 @@ def _to_reference(
     """Return what composing the level's scale with the shift to the first pixel would give."""
     if same:
         return (
-            TranslationTransform(AXES, AXES, start) if any(start) else IdentityTransform(AXES, AXES)
+            TranslationTransform(_AXES, _AXES, start)
+            if any(start)
+            else IdentityTransform(_AXES, _AXES)
         )
     if not any(start):
-        return ScaleTransform(AXES, AXES, factors)
+        return ScaleTransform(_AXES, _AXES, factors)
     (fx, fy), (left, top) = factors, start
-    return AffineTransform(AXES, AXES, [[fx, 0.0, fx * left], [0.0, fy, fy * top]])
+    return AffineTransform(_AXES, _AXES, [[fx, 0.0, fx * left], [0.0, fy, fy * top]])

@@ -12,11 +12,12 @@ from microtome.coordinates import CoordinateSpace, CoordinateTransform, Mpp
 from microtome.errors import InvalidInputError
 
 from ._affine import Resampling
-from ._channels import Channels, channel_indices
+from ._channels import Channels, channel_indices, wanted_channels
 from ._levels import LevelStack
+from ._plain import ResultOrder, SpatialRead, read_plain
 from ._resample import Interpolation
 from ._resolved import best_level, grid_at, read_at, read_grid
-from ._spatial import ResultOrder, SpatialRead, read_spatial_region
+from ._spatial import read_spatial_region
 from ._window import Padding
 
 if TYPE_CHECKING:
@@ -156,6 +157,23 @@ class ReadableImage(LevelStack):
             If there is no such level or channel.
         """
         self._verify_readable()
+        # The common case by itself, because what it takes besides the pixels is felt.
+        if (
+            region_transform is region_coord_space is data_axis_order is resample is None
+            and grid_shape is spacing is None
+            and result_order == "row-major"
+            and not mask_geometry
+            and (pad is False or (type(pad) is int and pad == 0))
+        ):
+            picked = None if channel_coords is None else wanted_channels(self, channel_coords)
+            levels = self._levels
+            if type(level) is int and 0 <= level < len(levels):
+                chosen = levels[level]
+            else:
+                chosen = self.level(level)
+            read = read_plain(chosen, levels[0], region, picked, clip=pad is False)
+            if read is not None:
+                return read
         return read_spatial_region(
             self,
             level,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,45 +23,14 @@ from ._affine import Resampling, resample_level
 from ._channels import Channels, wanted_channels
 from ._grid import PIXEL_AXES, plan_grid
 from ._level import Level
-from ._plain import AXES, SNAP, read_plain
+from ._plain import SNAP, ResultOrder, SpatialRead
 from ._region import Region, parse_region, pixels_inside
 from ._window import Padding, checked_padding, fill_value, read_window
 
 if TYPE_CHECKING:
     from ._reading import ReadableImage
 
-__all__ = ["ResultOrder", "SpatialRead", "read_spatial_region"]
-
-ResultOrder = Literal["row-major", "column-major"]
-"""Whether the axes of the data come in their order or in the opposite one; memory stays the same."""
-
-_PLANE = CoordinateSpace.from_axis_names(AXES)
-
-
-@dataclass(frozen=True, slots=True)
-class SpatialRead:
-    """Pixels, and where they lie.
-
-    Parameters
-    ----------
-    data
-        The pixels.
-    data_coordinate_space
-        Space of the data's own pixel grid: (x, y), or (x, y, z).
-    output_coordinate_space
-        Space that the region was given in.
-    coordinate_transform
-        From pixel edges of `data` to the output space: pixel `(i, j)` covers
-        `[i, i + 1) x [j, j + 1)`, and its centre is at `(i + 0.5, j + 0.5)`.
-    data_axis_order
-        Names of the axes of `data`, one letter each.
-    """
-
-    data: NDArray[Any]
-    data_coordinate_space: CoordinateSpace
-    output_coordinate_space: CoordinateSpace
-    coordinate_transform: CoordinateTransform
-    data_axis_order: tuple[str, ...]
+__all__ = ["read_spatial_region"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +110,6 @@ def read_spatial_region(  # noqa: PLR0913 - the seed's arguments, and those that
     spacing: float | Sequence[float] | None,
 ) -> SpatialRead:
     """Read a region of one level; see `MultiscaleImage.read_spatial_region`."""
-    plain = (
-        region_transform is region_coord_space is data_axis_order is resample is None
-        and grid_shape is spacing is None
-        and result_order == "row-major"
-        and not mask_geometry
-        and (pad is False or (type(pad) is int and pad == 0))
-    )
-    if plain:
-        found = read_plain(image, level, region, channel_coords, clip=pad is False)
-        if found is not None:
-            return SpatialRead(found[0], _PLANE, _PLANE, found[1], tuple(image.axes))
     frame = _frame(image, level, region_transform, region_coord_space)
     channels = wanted_channels(image, channel_coords)
     order = _wanted_order(image, data_axis_order)
