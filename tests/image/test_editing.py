@@ -680,3 +680,25 @@ def test_a_disk_that_refuses_changes_nothing(path, monkeypatch):
         assert (path / "zarr.json").read_text() == before
         image.add_new_level("half", shape=(2, 20, 15))
     assert list(MultiscaleImage.open(path)) == ["level0", "half"]
+
+
+def write_rows(path, first):
+    from microtome.image import MultiscaleImage
+
+    with MultiscaleImage.open(path, "w") as image:
+        for row in range(first, 40, 2):
+            image["level0"].write((slice(None), row), row + 1)
+
+
+@pytest.mark.slow
+def test_two_processes_write_into_one_file_and_lose_nothing(path):
+    # All rows lie in one shard: each write reads, changes and replaces it.
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=write_rows, args=(path, first)) for first in (0, 1)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(100)
+        assert writer.exitcode == 0
+    rows = MultiscaleImage.open(path)["level0"][...]
+    assert (rows == np.arange(1, 41, dtype=np.uint16)[:, None]).all()
