@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -22,9 +23,11 @@ from hypothesis import strategies as st
 
 from microtome.errors import (
     ExistsError,
+    FormatError,
     InvalidInputError,
     MicrotomeError,
     ModeError,
+    NotFoundError,
     StorageError,
     UnknownNameError,
 )
@@ -702,3 +705,60 @@ def test_two_processes_write_into_one_file_and_lose_nothing(path):
         assert writer.exitcode == 0
     rows = MultiscaleImage.open(path)["level0"][...]
     assert (rows == np.arange(1, 41, dtype=np.uint16)[:, None]).all()
+
+
+# ------------------------------------------------------------------ readers that were there before
+
+
+def test_a_reader_of_a_level_that_is_gone_is_told(path):
+    # Files that are not there read as pixels that were never written: zeros, without a word.
+    with MultiscaleImage.open(path, "w") as image:
+        image["half"] = noise((2, 20, 15)) + 1
+        reader = MultiscaleImage.open(path)
+        assert reader["half"][...].all()
+        out = np.empty((2, 20, 15), np.uint16)
+        del image["half"]
+        for read in (
+            lambda: reader["half"][...],
+            lambda: reader.read_spatial_region("half"),
+            lambda: reader["half"].array.read_into(((0, 2), (0, 20), (0, 15)), out).result(),
+        ):
+            with pytest.raises(NotFoundError, match="was removed since it was opened; reopen"):
+                read()
+        image["half"] = noise((2, 10, 15)) + 1
+        with pytest.raises(FormatError, match="was replaced since it was opened; reopen"):
+            reader["half"][...]
+    assert reader.reopen()["half"][...].all()
+    reader["level0"][...]
+    with MultiscaleImage.create(
+        path, type="uint16", level_shape=SHAPE, mpp=0.5, overwrite=True
+    ) as image:
+        image["level0"][...] = noise(seed=5)
+    with pytest.raises(FormatError, match="was replaced since it was opened; reopen"):
+        reader["level0"][...]
+
+
+def test_a_level_that_is_removed_while_it_is_read_is_never_zeros(path):
+    stop, zeros, told = threading.Event(), [], []
+
+    def reads():
+        while not stop.is_set():
+            try:
+                image = MultiscaleImage.open(path)
+                while not stop.is_set():
+                    pixels = image["half"][...]
+                    if not pixels.all():
+                        zeros.append(pixels)
+            except MicrotomeError as error:
+                told.append(error)
+
+    reader = threading.Thread(target=reads)
+    with MultiscaleImage.open(path, "w") as image:
+        image["half"] = noise((2, 40, 30)) + 1
+        reader.start()
+        for seed in range(40):
+            image["half"] = noise((2, 40, 30), seed=seed) + 1
+        stop.set()
+        reader.join()
+    assert told
+    assert not zeros

@@ -27,7 +27,7 @@ from microtome.errors import (
 from ._documents import array_metadata
 from ._engine import ENGINE, engine_errors
 from ._facts import ArrayFacts, array_document, array_facts
-from ._handles import create_handle, facts_of, open_handle
+from ._handles import Stamp, create_handle, facts_of, open_handle, stamp_of, verify_stamp
 from ._layout import Layout
 from ._options import StorageOptions
 from ._remote import Place
@@ -89,6 +89,7 @@ class StoredArray:
         # Not the document itself: thousands of images are open at once.
         self._facts = None if document is None else array_facts(document)
         self._store: ts.TensorStore | None = None
+        self._stamp: Stamp | None = None
 
     @property
     def path(self) -> Path | Place:
@@ -149,7 +150,24 @@ class StoredArray:
         """
         view = self._view(box)
         try:
-            return view.read().result()
+            pixels = view.read().result()
+        except (ValueError, OSError):
+            with engine_errors(self._path):
+                raise
+        self.verify_there()
+        return pixels
+
+    def read_plane(self, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[Any]:
+        """Read rows and columns, the last two axes, of all that comes before; else as `read`."""
+        handle, shape = self._handle(), self._known().shape
+        (top, bottom), (left, right) = rows, columns
+        if self._closed or not (
+            0 <= top <= bottom <= shape[-2] and 0 <= left <= right <= shape[-1]
+        ):
+            # Not that fast, but it says what is wrong.
+            return self.read((*((0, size) for size in shape[:-2]), rows, columns))
+        try:
+            return handle[..., top:bottom, left:right].read().result()
         except (ValueError, OSError):
             with engine_errors(self._path):
                 raise
@@ -182,7 +200,7 @@ class StoredArray:
             )
             raise InvalidInputError(msg)
         try:
-            return _Transfer(ts.array(out).write(view, batch=together), self._path)
+            return _Transfer(ts.array(out).write(view, batch=together), self)
         except (ValueError, OSError):
             with engine_errors(self._path):
                 raise
@@ -224,6 +242,23 @@ class StoredArray:
         if failed:
             raise failed[0]
 
+    def verify_there(self) -> None:
+        """Refuse pixels that were read of an array that is gone, or another, since it was opened.
+
+        The engine takes files that are not there for pixels that were never written: a level that
+        another process removed while it was being read would be zeros, in part or all. Whoever
+        removes an array begins with its metadata, so a look at them afterwards tells.
+
+        Raises
+        ------
+        NotFoundError
+            If the array was removed.
+        FormatError
+            If it was replaced.
+        """
+        if self._stamp is not None:
+            verify_stamp(self._stamp, self._path)
+
     def close(self) -> None:
         """Refuse reads and writes from now on; shape and dtype stay known.
 
@@ -245,23 +280,22 @@ class StoredArray:
         if self._closed:
             msg = f"{self._path} is closed"
             raise ModeError(msg)
-        shape, inside = self._known().shape, len(box) == handle.rank
-        starts: list[int] = []
-        sizes: list[int] = []
+        shape = self._known().shape
+        inside = len(box) == len(shape)
         # Written for speed, as all on the way of a read: it runs once for every tile.
         for (start, stop), size in zip(box, shape):  # noqa: B905 - their number is asked for
             inside = inside and 0 <= start <= stop <= size
-            starts.append(start)
-            sizes.append(stop - start)
         if not inside:
             msg = f"{self._path}: box {box} does not lie inside {shape}"
             raise InvalidInputError(msg)
-        return handle[ts.IndexDomain(inclusive_min=starts, shape=sizes)]
+        return handle[tuple([slice(start, stop) for start, stop in box])]
 
     def _handle(self) -> ts.TensorStore:
         ENGINE.verify(self._path)
         if self._store is None:
             known = self._facts is not None
+            # Before it is opened: what is replaced from here on is noticed.
+            self._stamp = stamp_of(self._path)
             store = open_handle(self._path, self._options, writable=self._writable, modern=known)
             self._facts = self._verified(facts_of(store))
             # Last: another thread that sees the handle takes all the rest for known.
@@ -291,18 +325,20 @@ class StoredArray:
 class _Transfer:
     """A TensorStore future whose errors are ours."""
 
-    __slots__ = ("_future", "_path")
+    __slots__ = ("_array", "_future")
 
-    def __init__(self, future: ts.WriteFutures, path: object) -> None:
+    def __init__(self, future: ts.WriteFutures, array: StoredArray) -> None:
         self._future = future
-        self._path = path
+        self._array = array
 
     def result(self, timeout: float | None = None) -> object:
         try:
-            return self._future.result(timeout)
+            done = self._future.result(timeout)
         except (ValueError, OSError):
-            with engine_errors(self._path):
+            with engine_errors(self._array.path):
                 raise
+        self._array.verify_there()
+        return done
 
 
 def _pieces(box: Box, unit: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorstore as ts
 
-from microtome.errors import NotFoundError
+from microtome.errors import FormatError, NotFoundError
 
 from ._engine import ENGINE, engine_errors
 from ._facts import ArrayFacts
 from ._options import StorageOptions
 from ._remote import Place
 
-__all__ = ["create_handle", "facts_of", "open_handle"]
+__all__ = ["Stamp", "create_handle", "facts_of", "open_handle", "stamp_of", "verify_stamp"]
+
+Stamp = tuple[str, int, int]
+"""Which metadata file an array had when it was opened: its path, number and time."""
+
+_DRIVERS = {"zarr.json": "zarr3", ".zarray": "zarr"}
 
 
 def open_handle(
@@ -86,6 +93,40 @@ def facts_of(store: ts.TensorStore) -> ArrayFacts:
     )
 
 
+def stamp_of(path: Path | Place) -> Stamp | None:
+    """Return which metadata file an array has now; None where nobody could tell it from another."""
+    if isinstance(path, Path):
+        for name in _DRIVERS:
+            with contextlib.suppress(OSError):
+                return _stamp(f"{path}/{name}")
+    return None
+
+
+def verify_stamp(stamp: Stamp, path: Path | Place) -> None:
+    """Refuse an array whose metadata file is not the one that it had.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none any more.
+    FormatError
+        If there is another.
+    """
+    try:
+        now = _stamp(stamp[0])
+    except OSError as error:
+        msg = f"{path} was removed since it was opened; reopen the image"
+        raise NotFoundError(msg) from error
+    if now != stamp:
+        msg = f"{path} was replaced since it was opened; reopen the image"
+        raise FormatError(msg)
+
+
+def _stamp(file: str) -> Stamp:
+    status = os.stat(file)  # noqa: PTH116 - after every read: a Path costs more than the call
+    return file, status.st_ino, status.st_mtime_ns
+
+
 def _kvstore(path: Path | Place) -> dict[str, Any]:
     if isinstance(path, Place):
         return path.spec
@@ -94,7 +135,7 @@ def _kvstore(path: Path | Place) -> dict[str, Any]:
 
 def _spec(path: Path | Place, options: StorageOptions | None, *, modern: bool) -> dict[str, Any]:
     """Return how the engine opens an array; a `modern` one is known to be v3."""
-    for name, driver in {"zarr.json": "zarr3", ".zarray": "zarr"}.items():
+    for name, driver in _DRIVERS.items():
         if modern or (
             path.read(name) is not None if isinstance(path, Place) else (path / name).is_file()
         ):
