@@ -202,13 +202,15 @@ def test_the_path_of_a_level_can_be_chosen(path):
 
 
 @pytest.mark.parametrize("make", [np.asarray, torch.from_numpy, memoryview], ids=str)
-def test_a_level_is_set_from_any_array(image, make):
+def test_a_level_is_set_from_any_array(image, path, make):
     pixels = noise((2, 20, 15), seed=2)
     image["half"] = make(pixels)
     image.set("same", image["half"])  # a level
     image.update({"third": noise((2, 14, 10))})
+    image["path"] = path / "0"  # an array of another image
     found = seen_by_others(image)
-    assert list(found) == ["level0", "half", "same", "third"]
+    assert list(found) == ["level0", "path", "half", "same", "third"]
+    np.testing.assert_array_equal(found["path"][...], noise())
     np.testing.assert_array_equal(found["half"][...], pixels)
     np.testing.assert_array_equal(found["same"][...], pixels)
 

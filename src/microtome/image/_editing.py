@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import MutableMapping, Sequence
 from dataclasses import replace
@@ -9,12 +10,12 @@ from typing import Any
 
 from microtome.errors import ExistsError, InvalidInputError, UnknownNameError
 from microtome.progress import Progress, silent
-from microtome.storage import ImageStore, Layout, default_layout
+from microtome.storage import ImageStore, Layout, default_layout, open_array, place_of
 
 from ._attributes import insert_level, level_keys, remove_levels
 from ._build import fill_levels
 from ._fitting import checked_factors, checked_shape, free_path, path_inside, place_of_level
-from ._level import Level, MemoryArray, as_array
+from ._level import Level, MemoryArray, PixelArray, as_array
 from ._ngff import read_metadata
 from ._pyramid import blocks_of, pyramid_shapes
 from ._reading import ReadableImage
@@ -109,7 +110,8 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         key
             Name of the level.
         value
-            The pixels, which are copied: a level of this or another image, or an array.
+            The pixels, which are copied: a level of this or another image, an array, or the path
+            of a Zarr array.
         use_relative_uri
             As in tiledbsoma; the paths of levels are relative always, so that an image can be
             moved, and False is refused.
@@ -126,7 +128,7 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
             msg = f"{self._uri}: the paths of levels are relative to the image, always"
             raise InvalidInputError(msg)
         store = self.verify_open_for_writing()
-        source = value.array if isinstance(value, Level) else MemoryArray(as_array(value, key))
+        source = _pixels_of(value, key)
         if source.dtype != self.dtype:
             msg = (
                 f"{self._uri} holds {self.dtype}, level {key!r} was given {source.dtype}; convert "
@@ -318,3 +320,11 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
     def _forget(store: ImageStore, paths: Sequence[str]) -> None:
         for path in paths:
             store.forget(path)
+
+
+def _pixels_of(value: object, key: str) -> PixelArray:
+    if isinstance(value, Level):
+        return value.array
+    if isinstance(value, str | os.PathLike):
+        return open_array(place_of(value))
+    return MemoryArray(as_array(value, f"level {key!r}"))
