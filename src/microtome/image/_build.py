@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ __all__ = ["fill_levels"]
 
 _MOST_THREADS = 4
 # Of pixels that one thread reads at once: some megabytes decode as fast as many do.
-_STRIP_BYTES = 16 << 20
+_STRIP_BYTES = 8 << 20
 # Files that are being written while the next are computed.
 _WRITES = 2
 
@@ -96,15 +96,40 @@ def _fits(fine: WritableArray, coarse: WritableArray) -> bool:
     *lead, _, _ = zip(fine.write_unit, coarse.write_unit, fine.shape, strict=True)
     if any(a != b and min(a, b) < size for a, b, size in lead):
         return False
+    plane = zip(fine.write_unit, coarse.write_unit, fine.shape, coarse.shape, strict=True)
+    # Two files of the finer level meet where two blocks do, at even pixels, or do not meet.
     return all(
-        2 * whole % part == 0 or whole >= size
-        for part, whole, size in zip(
-            fine.write_unit[-2:], coarse.write_unit[-2:], coarse.shape[-2:], strict=True
-        )
+        part >= fine_size or (part % 2 == 0 and (2 * whole % part == 0 or whole >= size))
+        for part, whole, fine_size, size in list(plane)[-2:]
     )
 
 
 # ------------------------------------------------------------------ the work, and who does it
+
+
+class _Buffers:
+    """Memory that is used again: fresh pages cost as much as decoding what is put into them."""
+
+    def __init__(self) -> None:
+        # Taken from and given back to by many threads: a list does either in one step.
+        self._free: list[NDArray[np.uint8]] = []
+
+    def take(self, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return an array of whatever values; it is the taker's until it is given back."""
+        size = math.prod(shape) * dtype.itemsize
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = None
+        if memory is None or memory.size < size:  # one that is too small is dropped
+            memory = np.empty(size, np.uint8)
+        return memory[:size].view(dtype).reshape(shape)
+
+    def give(self, array: NDArray[Any]) -> None:
+        """Take back an array that nobody reads or writes any more."""
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        self._free.append(array)
 
 
 @dataclass(slots=True)
@@ -125,11 +150,13 @@ class _Workers:
     jobs: int
     progress: Progress
     done: int = 0
+    strips: _Buffers = field(default_factory=_Buffers)
+    files: _Buffers = field(default_factory=_Buffers)
     _pool: ThreadPoolExecutor = field(init=False)
     _writer: ThreadPoolExecutor = field(init=False)
-    _writes: deque[Future[None]] = field(init=False, default_factory=deque)
+    _writes: deque[tuple[Future[None], NDArray[Any]]] = field(init=False, default_factory=deque)
 
-    def __enter__(self) -> _Workers:
+    def __enter__(self) -> Self:
         self._pool = ThreadPoolExecutor(self.threads, "microtome-pyramid")
         self._writer = ThreadPoolExecutor(1, "microtome-pyramid-write")
         return self
@@ -153,10 +180,14 @@ class _Workers:
                 future.cancel()
 
     def write(self, array: WritableArray, box: Box, pixels: NDArray[Any]) -> None:
-        """Write a file, soon; waits where too many are waiting already."""
+        """Write a file, soon; waits where too many are waiting already.
+
+        The pixels, of `files`, are used again once they are written, at a later call at the
+        earliest: what else they are needed for must be done by then.
+        """
         while len(self._writes) >= _WRITES:
             self._finish_one()
-        self._writes.append(self._writer.submit(array.write, box, pixels))
+        self._writes.append((self._writer.submit(array.write, box, pixels), pixels))
 
     def settle(self) -> None:
         """Wait until everything is written."""
@@ -164,7 +195,9 @@ class _Workers:
             self._finish_one()
 
     def _finish_one(self) -> None:
-        self._writes.popleft().result()
+        written, pixels = self._writes.popleft()
+        written.result()
+        self.files.give(pixels)
         self.done += 1
         self.progress("pyramid", self.done, self.jobs)
 
@@ -202,7 +235,7 @@ class _Cascade:
     def _fill(self, depth: int, box: Box) -> NDArray[Any]:
         """Compute one file of a level, all that it stands on first; write it, and return it."""
         array = self.arrays[depth]
-        pixels = np.empty(tuple(stop - start for start, stop in box), array.dtype)
+        pixels = self.workers.files.take([stop - start for start, stop in box], array.dtype)
         if depth == 0:
             self._read(box, pixels)
         else:
@@ -228,7 +261,8 @@ class _Cascade:
                 rows: int = rows,
             ) -> None:
                 strip = whole[..., 2 * rows * number : 2 * rows * (number + 1), :]
-                part[..., rows * number : rows * (number + 1), :] = halve(strip, labels=self.labels)
+                to = part[..., rows * number : rows * (number + 1), :]
+                halve(strip, labels=self.labels, out=to)
 
             self.workers.each(halve_rows, math.ceil(part.shape[-2] / rows))
 
@@ -240,15 +274,17 @@ class _Cascade:
         unit = math.lcm(2, self.source.chunks[-2])
         rows = max(1, _STRIP_BYTES // max(1, row_bytes * unit)) * unit
         # From a multiple of the unit, wherever the file begins.
-        edges = [top, *range((top // unit + 1) * unit, bottom, rows), bottom]
-        if edges[1] - edges[0] < rows and len(edges) > 2:
-            edges = [top, *range(top // unit * unit + rows, bottom, rows), bottom]
+        edges = [top, *range(top // unit * unit + rows, bottom, rows), bottom]
 
         def halve_strip(number: int) -> None:
             start, stop = edges[number : number + 2]
-            strip = self.source.read((*wanted[:-2], (start, stop), (left, right)))
+            part: Box = (*wanted[:-2], (start, stop), (left, right))
+            strips = self.workers.strips
+            strip = strips.take([last - first for first, last in part], self.source.dtype)
+            self.source.read_into(part, strip).result()
             to = slice(start // 2 - box[-2][0], -(-stop // 2) - box[-2][0])
-            pixels[..., to, :] = halve(strip, labels=self.labels)
+            halve(strip, labels=self.labels, out=pixels[..., to, :])
+            strips.give(strip)
 
         self.workers.each(halve_strip, len(edges) - 1)
 
