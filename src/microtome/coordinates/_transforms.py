@@ -8,7 +8,6 @@ keeps the most specific class that both share, so that a pyramid of pure scales 
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import final
@@ -324,6 +323,22 @@ class TranslationTransform(CoordinateTransform):
         super().__init__(input_axes, output_axes)
         self._translation = _vector("a translation", self._input_axes, translation)
 
+    @classmethod
+    def by_pixels(cls, axes: tuple[str, ...], pixels: tuple[int, ...]) -> TranslationTransform:
+        """Return a shift by whole pixels; every read of an image makes one, so nothing is checked.
+
+        Parameters
+        ----------
+        axes
+            Names of the axes, unique.
+        pixels
+            Shift, one an axis.
+        """
+        made = cls.__new__(cls)
+        made._input_axes = made._output_axes = axes  # noqa: SLF001 - its own
+        made._translation = tuple(map(float, pixels))  # noqa: SLF001
+        return made
+
     @property
     def translation(self) -> tuple[float, ...]:
         """Shift, one an axis."""
@@ -386,9 +401,6 @@ def transform_from_matrix(
     return AffineTransform(input_axes, output_axes, matrix)
 
 
-_NUMBERS = (int, float)
-
-
 def _axis_names(names: Sequence[str]) -> tuple[str, ...]:
     result = tuple(names)
     if not result or len(set(result)) != len(result):
@@ -398,11 +410,6 @@ def _axis_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _vector(what: str, axes: tuple[str, ...], values: ArrayLike) -> tuple[float, ...]:
-    if type(values) is tuple and len(values) == len(axes):
-        # Every spatial read makes one of these; numpy takes ten times as long for two numbers.
-        plain = [float(value) for value in values if type(value) in _NUMBERS]
-        if len(plain) == len(axes) and all(map(math.isfinite, plain)):
-            return tuple(plain)
     array = np.asarray(values, dtype=np.float64)
     if array.shape != (len(axes),) or not np.isfinite(array).all():
         msg = f"{what} over {axes} needs {len(axes)} finite numbers, got {array.tolist()}"

@@ -30,6 +30,8 @@ __all__ = ["SNAP", "ResultOrder", "SpatialRead", "read_plain"]
 
 _AXES = ("x", "y")
 _PLANE = CoordinateSpace.from_axis_names(_AXES)
+_SEQUENCES = (tuple, list)
+_UNMOVED = IdentityTransform(_AXES, _AXES)
 
 SNAP = 1e-6
 """An edge within this part of a pixel of a grid line lies on it: the rest is rounding."""
@@ -93,31 +95,50 @@ def read_plain(
     None for what is no such box, or a wrong one: the general way reads it, or says what is wrong.
     """
     axes = chosen.axes
-    if type(region) not in {tuple, list} or "z" in axes:
+    if type(region) not in _SEQUENCES or "z" in axes:
         return None
-    try:
-        x0, y0, x1, y1 = map(float, cast("tuple[float, ...]", region))
-    except (TypeError, ValueError, OverflowError):
+    found = _rows_and_columns(chosen, reference, cast("Sequence[Any]", region), clip=clip)
+    if found is None:
         return None
-    # From the stated scales, not from shapes: 2967 -> 1484 rows is a factor of exactly 2.
-    fx = fy = 1.0
-    if chosen is not reference:
-        fx, fy = chosen.scale[-1] / reference.scale[-1], chosen.scale[-2] / reference.scale[-2]
-    shape = chosen.shape
-    columns = _pixels(x0, x1, 1.0 / fx, shape[-1], clip=clip)
-    rows = _pixels(y0, y1, 1.0 / fy, shape[-2], clip=clip)
-    if columns is None or rows is None:
-        return None
-    (left, right), (top, bottom) = columns, rows
+    (top, bottom), (left, right) = rows, columns = found
     if (right - left) * (bottom - top) > _MOST_PIXELS:
         return None
     if channels is None and isinstance(chosen.array, StoredArray):
-        lead = [(0, size) for size in shape[:-2]]
-        data = chosen.array.read((*lead, rows, columns))
+        data = chosen.array.read_plane(rows, columns)
     else:
         data = read_window(chosen, (rows, columns), channels, padding=False)
-    where = _to_reference((fx, fy), (left, top), same=chosen is reference)
+    if chosen is reference:
+        where = TranslationTransform.by_pixels(_AXES, (left, top)) if left or top else _UNMOVED
+    else:
+        where = _to_reference(_factors(chosen, reference), (left, top))
     return SpatialRead(data, _PLANE, _PLANE, where, tuple(axes))
+
+
+def _rows_and_columns(
+    chosen: Level, reference: Level, region: Sequence[Any], *, clip: bool
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Return the pixels of a level that a box touches, None where that is none or no box."""
+    try:
+        x0, y0, x1, y1 = region
+        height, width = chosen.shape[-2:]
+        if (
+            chosen is reference
+            and type(x0) is type(y0) is type(x1) is type(y1) is int
+            and 0 <= x0 < x1 <= width
+            and 0 <= y0 < y1 <= height
+        ):
+            return (y0, y1), (x0, x1)
+        fx, fy = (1.0, 1.0) if chosen is reference else _factors(chosen, reference)
+        columns = _pixels(float(x0), float(x1), 1.0 / fx, width, clip=clip)
+        rows = _pixels(float(y0), float(y1), 1.0 / fy, height, clip=clip)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return None if rows is None or columns is None else (rows, columns)
+
+
+def _factors(chosen: Level, reference: Level) -> tuple[float, float]:
+    # From the stated scales, not from shapes: 2967 -> 1484 rows is a factor of exactly 2.
+    return chosen.scale[-1] / reference.scale[-1], chosen.scale[-2] / reference.scale[-2]
 
 
 def _pixels(
@@ -138,16 +159,8 @@ def _pixels(
     return (start, stop) if clip and start < stop else None
 
 
-def _to_reference(
-    factors: tuple[float, float], start: tuple[int, int], *, same: bool
-) -> CoordinateTransform:
+def _to_reference(factors: tuple[float, float], start: tuple[int, int]) -> CoordinateTransform:
     """Return what composing the level's scale with the shift to the first pixel would give."""
-    if same:
-        return (
-            TranslationTransform(_AXES, _AXES, start)
-            if any(start)
-            else IdentityTransform(_AXES, _AXES)
-        )
     if not any(start):
         return ScaleTransform(_AXES, _AXES, factors)
     (fx, fy), (left, top) = factors, start
