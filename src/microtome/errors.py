@@ -14,6 +14,7 @@ still catch `ValueError` or `FileNotFoundError`:
     ├── ModeError              PermissionError     the object is closed or open for something else
     ├── StorageError           OSError             the disk or store refused (full, denied, gone)
     ├── BusyError              TimeoutError        another process holds the cohort
+    ├── ConflictError          RuntimeError        another writer changed the same meanwhile
     └── DependencyError        ImportError         an optional package is not installed
 
 A message says what is wrong, with which values, and what to do about it.
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 __all__ = [
     "BusyError",
+    "ConflictError",
     "DependencyError",
     "ExistsError",
     "FormatError",
@@ -87,6 +89,10 @@ class StorageError(MicrotomeError, OSError):
 
 class BusyError(MicrotomeError, TimeoutError):
     """Another process holds the cohort."""
+
+
+class ConflictError(MicrotomeError, RuntimeError):
+    """Another writer changed the same meanwhile; what was done here is not lost, nor committed."""
 
 
 class DependencyError(MicrotomeError, ImportError):

@@ -18,6 +18,7 @@ import tifffile
 from microtome.cli import _console
 from microtome.errors import (
     BusyError,
+    ConflictError,
     DependencyError,
     ExistsError,
     FormatError,
@@ -192,6 +193,7 @@ def test_help_is_quick_and_loads_no_reader() -> None:
         (ModeError, 1),
         (StorageError, 1),
         (BusyError, 1),
+        (ConflictError, 1),
         (DependencyError, 1),
     ],
 )

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from microtome.errors import InvalidInputError
 from microtome.progress import Progress, silent
-from microtome.storage import Box, ImageStore, WritableArray, begin_store, default_layout
+from microtome.storage import (
+    Box,
+    ImageStore,
+    Snapshot,
+    VersionedStore,
+    WritableArray,
+    begin_store,
+    default_layout,
+)
 
 from ._attributes import OURS
 from ._level import Level
 from ._levels import LevelStack
 from ._pyramid import blocks_of
-
-if TYPE_CHECKING:
-    from microtome.storage import Snapshot, VersionedStore
 
 __all__ = ["At", "ImageHistory"]
 
@@ -119,8 +123,6 @@ class ImageHistory(LevelStack):
             _copy(image, uri, origin, overwrite=overwrite, progress=progress)
 
     def _versions(self) -> VersionedStore:
-        from microtome.storage import VersionedStore
-
         if isinstance(self._store, VersionedStore):
             return self._store
         msg = f"{self._uri} has no history; an image created with versioned=True has one"
@@ -136,7 +138,7 @@ def _copy(
     progress: Progress,
 ) -> None:
     """Copy an image with all levels and attributes."""
-    source = image._versions()  # noqa: SLF001 - of its own kind
+    source = image._versions()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - of its own kind
     store = begin_store(Path(uri), overwrite=overwrite)
     try:
         copies: list[tuple[Level, WritableArray, Box]] = []

@@ -9,6 +9,7 @@ from ._opening import begin_store, open_store
 from ._publish import Draft
 from ._remote import Place, StorageOptions, place_of
 from ._store import ImageStore, WritableArray
+from ._versions import Snapshot, VersionedStore, is_versioned
 
 __all__ = [
     "CODECS",
@@ -21,8 +22,10 @@ __all__ = [
     "Layout",
     "Pending",
     "Place",
+    "Snapshot",
     "StorageOptions",
     "StoredArray",
+    "VersionedStore",
     "WritableArray",
     "array_metadata",
     "begin_store",
@@ -31,6 +34,7 @@ __all__ = [
     "image_layout",
     "is_group",
     "is_inside",
+    "is_versioned",
     "label_layout",
     "locked",
     "open_array",

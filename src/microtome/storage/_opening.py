@@ -12,6 +12,7 @@ from ._hierarchy import DirectoryStore, DraftStore
 from ._place_store import PlaceStore
 from ._remote import Place, StorageOptions, place_of
 from ._store import ImageStore
+from ._versions import VersionedStore, is_versioned
 
 __all__ = ["begin_store", "open_store"]
 
@@ -45,10 +46,6 @@ def open_store(
     InvalidInputError
         If `at` is given for a store without a history.
     """
-    try:
-        from ._versions import VersionedStore, is_versioned
-    except ImportError:
-        is_versioned = lambda _: False
     place = place_of(uri, context)
     if isinstance(place, Path) and is_versioned(place):
         return VersionedStore.open(place, writable=writable, at=at)
@@ -97,7 +94,5 @@ def begin_store(
             raise InvalidInputError(msg)
         return PlaceStore.begin(place, overwrite=overwrite)
     if versioned:
-        from ._versions import VersionedStore
-
         return VersionedStore.create(place, overwrite=overwrite)
     return DraftStore(place, overwrite=overwrite)

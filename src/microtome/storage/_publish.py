@@ -25,10 +25,12 @@ from microtome.errors import BusyError, ExistsError
 from ._documents import group_document, write_document
 from ._files import storage_errors, sync_directory
 
-__all__ = ["Draft"]
+__all__ = ["Draft", "is_versioned", "publishing"]
 
 _PENDING = "zarr.json.pending"
 _ROOTS = ("zarr.json", ".zgroup", ".zarray")
+# What an Icechunk repository opens by: which snapshot is the newest.
+_BRANCH = ("refs", "branch.main", "ref.json")
 _LOCK_SUFFIX = ".lock"
 # Renaming takes milliseconds; who waits longer than this waits for a process that hangs.
 _PUBLISH_SECONDS = 60.0
@@ -106,12 +108,19 @@ class Draft:
     def _verify_target(self) -> None:
         if not os.path.lexists(self.target) or _is_left_over(self.target):
             return
-        if not any((self.target / root).is_file() for root in _ROOTS):
+        if not (
+            is_versioned(self.target) or any((self.target / root).is_file() for root in _ROOTS)
+        ):
             msg = f"{self.target} holds something that is no image; choose another place"
             raise ExistsError(msg)
         if not self._overwrite:
             msg = f"{self.target} exists already; choose another place or allow overwriting"
             raise ExistsError(msg)
+
+
+def is_versioned(place: Path) -> bool:
+    """Whether a directory holds images with a history, in an Icechunk repository."""
+    return place.joinpath(*_BRANCH).is_file()
 
 
 def _is_left_over(target: Path) -> bool:
@@ -218,4 +227,5 @@ def _remove(path: Path) -> None:
             # What makes it open goes first: a process may be killed here, too.
             for root in _ROOTS:
                 (path / root).unlink(missing_ok=True)
+            path.joinpath(*_BRANCH).unlink(missing_ok=True)
             shutil.rmtree(path)
