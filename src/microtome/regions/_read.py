@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from microtome.errors import InvalidInputError, MicrotomeError
-from microtome.image import Channels, Level, MultiscaleImage, channel_indices
-from microtome.storage import Pending
+from microtome.image import Channels, Level, MultiscaleImage, PixelArray, channel_indices
+from microtome.storage import Box, Pending, ReadBatch, StoredArray
 
 from ._windows import Windows, limits
 
@@ -72,35 +72,38 @@ def read_regions(
     fill = _fill_value(padding, batch.dtype)
     low = np.maximum(windows.start, 0)
     high = np.minimum(windows.start + windows.size, sizes)
-    whole = (high - low == windows.size).all(axis=1)
+    whole = (high - low == windows.size).all(axis=1).tolist()
+    sources = {i: _Source.of(images[i].level(windows.level), c, windows) for i, c in picks.items()}
+    rows = zip(windows.image.tolist(), batch, low.tolist(), high.tolist(), strict=True)
     pending: list[tuple[int, Pending]] = []
     mirrored: list[tuple[int, _Mirror]] = []
+    row = 0
     try:
-        for row, image in enumerate(windows.image.tolist()):
-            target, first, last = batch[row], low[row], high[row]
-            if not whole[row]:
-                if isinstance(padding, str):
-                    mirror = _mirror(windows.start[row], sizes[row], target, padding)
-                    mirrored.append((row, mirror))
-                    target, first, last = mirror.pixels, mirror.low, mirror.high
-                else:
-                    target[...] = fill
-                    if (first >= last).any():
-                        continue
-                    inside = zip(first - windows.start[row], last - windows.start[row], strict=True)
-                    target = target[(slice(None), *(slice(a, b) for a, b in inside))]
-            level = images[image].level(windows.level)
-            with _placed(images, windows, row):
-                reads = _start(level, picks[image], first.tolist(), last.tolist(), target)
-            pending.extend((row, read) for read in reads)
-        for row, read in pending:
-            with _placed(images, windows, row):
-                read.result()
-    except BaseException:
+        # Begun as one: windows of one shard share what the engine has to read of it.
+        with ReadBatch() as together:
+            for row, (image, window, start, stop) in enumerate(rows):
+                target, first, last = window, start, stop
+                if not whole[row]:
+                    if isinstance(padding, str):
+                        mirror = _mirror(windows.start[row], sizes[row], window, padding)
+                        mirrored.append((row, mirror))
+                        first, last, target = mirror.low, mirror.high, mirror.pixels
+                    else:
+                        window[...] = fill
+                        target = _part(window, windows.start[row].tolist(), first, last)
+                        if not target.size:
+                            continue
+                reads = sources[image].begin(first, last, target, together)
+                pending.extend((row, read) for read in reads)
+        for row, read in pending:  # noqa: B007 - an error names it
+            read.result()
+    except BaseException as error:
         # The engine goes on writing into the batch; whoever gets it back must find it at rest.
         for _, read in pending:
             with contextlib.suppress(MicrotomeError):
                 read.result()
+        if isinstance(error, MicrotomeError):
+            raise _placed(error, images, windows, row) from error
         raise
     for row, mirror in mirrored:
         batch[row] = mirror.pixels[mirror.places]
@@ -121,8 +124,8 @@ class _Mirror:
         Index that makes the window of the buffer.
     """
 
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
+    low: list[int]
+    high: list[int]
     pixels: NDArray[Any]
     places: tuple[NDArray[np.intp], ...]
 
@@ -142,9 +145,10 @@ def _mirror(
         else:
             at %= 2 * (length - 1)
             places.append(np.minimum(at, 2 * (length - 1) - at))
-    low = np.array([at.min() for at in places])
-    high = np.array([at.max() + 1 for at in places])
-    pixels = np.empty((len(window), *(high - low)), window.dtype)
+    low = [int(at.min()) for at in places]
+    high = [int(at.max()) + 1 for at in places]
+    shape = [last - first for first, last in zip(low, high, strict=True)]
+    pixels = np.empty((len(window), *shape), window.dtype)
     within = [at - first for at, first in zip(places, low, strict=True)]
     return _Mirror(low, high, pixels, np.ix_(np.arange(len(window)), *within))
 
@@ -221,22 +225,49 @@ def _fill_value(padding: Padding, dtype: np.dtype[Any]) -> Any:
     return value.astype(dtype)
 
 
-def _start(
-    level: Level, channels: list[int], low: list[int], high: list[int], target: NDArray[Any]
-) -> list[Pending]:
-    """Start reading a box inside the level into (C, (Z), Y, X)."""
-    spatial = dict(zip("zyx"[-len(low) :], zip(low, high, strict=True), strict=True))
-    # Axes that the target lacks have one entry: a single time point, a single plane.
-    box = [spatial.get(axis, (0, 1)) for axis in level.axes]
-    kept = tuple(slice(None) if axis in spatial or axis == "c" else None for axis in level.axes)
-    if "c" not in level.axes:
-        return [level.array.read_into(tuple(box), target[at][kept]) for at in range(len(channels))]
-    axis = level.axes.index("c")
-    reads: list[Pending] = []
-    for first, last, at in _runs(channels):
-        box[axis] = (first, last)
-        reads.append(level.array.read_into(tuple(box), target[at : at + last - first][kept]))
-    return reads
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One image's level, and how its boxes are read into (C, (Z), Y, X).
+
+    Parameters
+    ----------
+    array
+        The pixels.
+    reads
+        One for each run of neighbouring channels: what it takes along the axes before those of the
+        window, and the index of the part of the target that it fills.
+    """
+
+    array: PixelArray
+    reads: tuple[tuple[Box, Any], ...]
+
+    @classmethod
+    def of(cls, level: Level, channels: list[int], windows: Windows) -> _Source:
+        """Plan the reads of an image's channels."""
+        lead = level.axes[: -len(windows.size)]
+        # Axes that the target lacks have one entry: a single time point, a single plane.
+        if "c" not in lead:
+            box, new = ((0, 1),) * len(lead), (None,) * len(lead)
+            return cls(level.array, tuple((box, (at, *new)) for at in range(len(channels))))
+        reads: list[tuple[Box, Any]] = []
+        for first, last, at in _runs(channels):
+            part = slice(at, at + last - first)
+            box = tuple((first, last) if axis == "c" else (0, 1) for axis in lead)
+            reads.append((box, tuple(part if axis == "c" else None for axis in lead)))
+        return cls(level.array, tuple(reads))
+
+    def begin(
+        self, low: list[int], high: list[int], target: NDArray[Any], together: ReadBatch
+    ) -> list[Pending]:
+        """Start reading a box inside the level."""
+        window = tuple(zip(low, high, strict=True))
+        array = self.array
+        if isinstance(array, StoredArray):
+            return [
+                array.read_into(lead + window, target[at], together=together)
+                for lead, at in self.reads
+            ]
+        return [array.read_into(lead + window, target[at]) for lead, at in self.reads]
 
 
 def _runs(channels: list[int]) -> list[tuple[int, int, int]]:
@@ -250,14 +281,18 @@ def _runs(channels: list[int]) -> list[tuple[int, int, int]]:
     return runs
 
 
-@contextlib.contextmanager
-def _placed(images: Sequence[MultiscaleImage], windows: Windows, row: int) -> Generator[None]:
-    """Add the image and the window to the message of an error."""
-    try:
-        yield
-    except MicrotomeError as error:
-        msg = (
-            f"{error} (image {images[int(windows.image[row])].uri}, level {windows.level}, window "
-            f"at {windows.start[row].tolist()} of size {list(windows.size)})"
-        )
-        raise type(error)(msg) from error
+def _part(target: NDArray[Any], start: list[int], low: list[int], high: list[int]) -> NDArray[Any]:
+    """Return the part of a window's target that lies in the image; empty where none does."""
+    within = [slice(max(a - o, 0), max(b - o, 0)) for a, b, o in zip(low, high, start, strict=True)]
+    return target[(..., *within)]
+
+
+def _placed(
+    error: MicrotomeError, images: Sequence[MultiscaleImage], windows: Windows, row: int
+) -> MicrotomeError:
+    """Return an error with the image and the window in its message."""
+    msg = (
+        f"{error} (image {images[int(windows.image[row])].uri}, level {windows.level}, window "
+        f"at {windows.start[row].tolist()} of size {list(windows.size)})"
+    )
+    return type(error)(msg)

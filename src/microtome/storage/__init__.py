@@ -1,6 +1,6 @@
 """Arrays on disk: create, read into a buffer, write, and make whole directories appear at once."""
 
-from ._array import Box, Pending, StoredArray, array_metadata, create_array, open_array
+from ._array import Box, Pending, ReadBatch, StoredArray, array_metadata, create_array, open_array
 from ._documents import is_group, read_group, write_group
 from ._files import locked, replace_file, storage_errors
 from ._hierarchy import DirectoryStore, DraftStore, is_inside
@@ -22,6 +22,7 @@ __all__ = [
     "Layout",
     "Pending",
     "Place",
+    "ReadBatch",
     "Snapshot",
     "StorageOptions",
     "StoredArray",
