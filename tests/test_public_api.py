@@ -52,6 +52,7 @@ PUBLIC_NAMES = [
     "decollate_regions",
     "embed_tiles",
     "get_grid_tile",
+    "get_strip_tiles",
     "info",
     "ingest",
     "mask",

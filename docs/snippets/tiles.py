@@ -28,6 +28,12 @@ print(len(grid), "tiles of", grid_stats["grid_candidate_count"], "are kept")
 print("they cover", grid_stats["coverage_ratio"])
 # --8<-- [end:grid]
 
+# --8<-- [start:strips]
+strips, strip_stats = mt.get_strip_tiles(tissue, tile_size=224, coverage_goal=0.99)
+print(len(strips), "tiles cover", round(strip_stats["coverage_ratio"], 4))
+print("no tiling has fewer than", strip_stats["tile_bound"])
+# --8<-- [end:strips]
+
 # --8<-- [start:table]
 table = mt.TileTable.from_tiles(
     "t1", tiles, strategy="default", resolution="0_5mpp"

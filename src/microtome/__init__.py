@@ -64,7 +64,12 @@ if TYPE_CHECKING:
         read_regions,
     )
     from .sources import open_image
-    from .tiling import TileTable, best_mask_tiling_try_to_stop, get_grid_tile
+    from .tiling import (
+        TileTable,
+        best_mask_tiling_try_to_stop,
+        get_grid_tile,
+        get_strip_tiles,
+    )
     from .view import report
 
     __version__ = version("microtome")
@@ -114,7 +119,12 @@ _ROOMS = {
         "read_regions",
     ),
     "sources": ("open_image",),
-    "tiling": ("TileTable", "best_mask_tiling_try_to_stop", "get_grid_tile"),
+    "tiling": (
+        "TileTable",
+        "best_mask_tiling_try_to_stop",
+        "get_grid_tile",
+        "get_strip_tiles",
+    ),
     "view": ("report",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
@@ -155,6 +165,7 @@ __all__ = [
     "decollate_regions",
     "embed_tiles",
     "get_grid_tile",
+    "get_strip_tiles",
     "info",
     "ingest",
     "mask",

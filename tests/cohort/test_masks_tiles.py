@@ -251,14 +251,14 @@ def box(tissue: np.ndarray, row: int, col: int, size: tuple[int, int]) -> np.nda
     return tissue[max(row, 0) : max(row + size[0], 0), max(col, 0) : max(col + size[1], 0)]
 
 
-@pytest.mark.parametrize("method", ["cover", "grid"])
+@pytest.mark.parametrize("method", ["cover", "grid", "strips"])
 @pytest.mark.parametrize("size", [48, (64, 32)])
 def test_tiles_lie_on_tissue(he: Any, method: Any, size: Any) -> None:
     root, tissues = masked(he)
     table = tile(root, tile_size=size, method=method, tolerance=0.6)
     height, width = size if isinstance(size, tuple) else (size, size)
     text = "64x32" if isinstance(size, tuple) else "48"
-    strategy = "default" if method == "cover" else "grid"
+    strategy = "default" if method == "cover" else method
     path = root / f"tiling/0_5mpp/{strategy}/{text}_tile_coordinates.parquet"
     rows = pq.read_table(path).to_pylist()
     assert len(rows) == len(table) > 10

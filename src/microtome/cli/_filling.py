@@ -124,7 +124,7 @@ def tile(
     cohort: Path,
     *,
     size: int = 224,
-    method: Literal["cover", "grid"] = "cover",
+    method: Literal["cover", "grid", "strips"] = "cover",
     strategy: str | None = None,
     stride: int | None = None,
     tolerance: float = 0.85,
@@ -143,11 +143,12 @@ def tile(
     size
         Side of a tile in pixels of the cohort's resolution.
     method
-        cover: greedy cover of the mask. grid: a fixed grid.
+        cover: greedy cover of the mask. grid: a fixed grid. strips: the fewest tiles.
     strategy
-        Name of the tiling; default for the cover, grid for the grid.
+        Name of the tiling; default for the cover, else the method.
     stride
-        Pixels between candidates: half the tile for the cover, the tile for the grid by default.
+        Pixels between candidates: half the tile for the cover, the tile for the grid, a 28th of it
+        for strips by default.
     tolerance
         Largest share of a tile that may be background.
     coverage_goal

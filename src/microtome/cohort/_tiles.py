@@ -23,6 +23,7 @@ from microtome.tiling import (
     TileTable,
     best_mask_tiling_try_to_stop,
     get_grid_tile,
+    get_strip_tiles,
     write_tile_stats,
 )
 
@@ -34,8 +35,11 @@ __all__ = ["TilingMethod", "open_tiles", "tile"]
 
 _log = logging.getLogger(__name__)
 
-TilingMethod = Literal["cover", "grid"]
-"""`cover`: `best_mask_tiling_try_to_stop`, the seed's greedy cover. `grid`: `get_grid_tile`."""
+TilingMethod = Literal["cover", "grid", "strips"]
+"""`cover`: `best_mask_tiling_try_to_stop`, the seed's greedy cover. `grid`: `get_grid_tile`.
+`strips`: `get_strip_tiles`, which needs the fewest tiles."""
+
+_STRATEGIES = {"cover": "default", "grid": "grid", "strips": "strips"}
 
 
 def tile(  # noqa: PLR0913 - the seed's parameters
@@ -62,16 +66,17 @@ def tile(  # noqa: PLR0913 - the seed's parameters
     tile_size
         Pixels of the cohort's resolution: one int for a square, or (height, width).
     method
-        ``"cover"`` or ``"grid"``.
+        ``"cover"``, ``"grid"`` or ``"strips"``.
     strategy
-        Name of the directory; ``"default"`` for the cover and ``"grid"`` for the grid.
+        Name of the directory; ``"default"`` for the cover, else the method.
     stride
-        Pixels between candidates; half the tile for the cover, the tile for the grid.
+        Pixels between candidates; half the tile for the cover, the tile for the grid, a 28th of
+        the tile for strips.
     tolerance
         Largest share of a tile that may be background, in [0, 1).
     coverage_goal, min_gain_ratio
-        When the cover stops, see `best_mask_tiling_try_to_stop`. The defaults are those of the
-        seed's script, not of its function.
+        When the cover stops, see `best_mask_tiling_try_to_stop`; how much strips cover, see
+        `get_strip_tiles`. The defaults are those of the seed's script, not of its function.
     tissues
         Which tissues; None for all. What a table that is there says of others stays.
     resolution
@@ -95,10 +100,10 @@ def tile(  # noqa: PLR0913 - the seed's parameters
     layout = CohortLayout.open(cohort)
     target = layout.resolution(resolution)
     size = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
-    if method not in {"cover", "grid"}:
-        msg = f"method must be 'cover' or 'grid', got {method!r}"
+    if method not in _STRATEGIES:
+        msg = f"method must be one of {', '.join(map(repr, _STRATEGIES))}, got {method!r}"
         raise InvalidInputError(msg)
-    name = strategy or ("default" if method == "cover" else "grid")
+    name = strategy or _STRATEGIES[method]
     text = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
     path = layout.tile_coordinates(target, name, text)
     chosen = tissues_with_images(layout, target, tissues=tissues)
@@ -118,6 +123,10 @@ def tile(  # noqa: PLR0913 - the seed's parameters
         tissue = read_tissue_mask(layout, target, tissue_id, (shape[-2], shape[-1]))
         if method == "grid":
             tiles, found = get_grid_tile(tissue, size, step, tolerance)
+        elif method == "strips":
+            tiles, found = get_strip_tiles(
+                tissue, size, step, tolerance, coverage_goal, min_gain_ratio
+            )
         else:
             tiles, found, _ = best_mask_tiling_try_to_stop(
                 tissue, size, step, tolerance, coverage_goal, min_gain_ratio

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from math import ceil
 
 import numpy as np
@@ -20,10 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from microtome.errors import InvalidInputError
 from microtome.progress import Progress, silent
 
-from ._cells import Axis, CellGrid, read_mask, reduce_mask
+from ._cells import Axis, read_mask, reduce_mask
 from ._greedy import Greedy, StopRule, choose
-from ._stats import StopReason, TileStats, size_text
-from ._tile import TileSelection, read_size
+from ._rule import TileRule, covered_tissue, first_gains, read_share, tiling_stats
+from ._stats import TileStats
+from ._tile import TileSelection
 
 __all__ = ["best_mask_tiling_try_to_stop", "get_grid_tile"]
 
@@ -103,9 +102,9 @@ def best_mask_tiling_try_to_stop(  # noqa: PLR0913, PLR0917 (the seed's own sign
     (1.0, 'no_gain')
     """
     tissue = read_mask(mask)
-    rule = _Rule.read(tile_size, stride, tolerance)
-    goal = _share(coverage_goal, "coverage_goal", above_zero=True)
-    gain_ratio = _share(min_gain_ratio, "min_gain_ratio")
+    rule = TileRule.read(tile_size, stride, tolerance)
+    goal = read_share(coverage_goal, "coverage_goal", above_zero=True)
+    gain_ratio = read_share(min_gain_ratio, "min_gain_ratio")
     if max_tiles is not None and max_tiles < 1:
         raise InvalidInputError(f"max_tiles must be at least 1, got {max_tiles}")
     grid = reduce_mask(
@@ -134,11 +133,11 @@ def best_mask_tiling_try_to_stop(  # noqa: PLR0913, PLR0917 (the seed's own sign
     rows, cols = grid.rows.starts[picks[:, 0]], grid.cols.starts[picks[:, 1]]
     fraction = (counts[picks[:, 0], picks[:, 1]] / rule.area).astype(np.float32)
     selection = TileSelection(rows, cols, fraction, gains, rule.size)
-    stats = _stats(tissue, rule, selection, total, reason)
+    stats = tiling_stats(tissue, rule, selection, total, reason)
     stats["candidate_count"] = int(kept.sum())
     stats["coverage_goal"] = float(coverage_goal)
     stats["min_gain_ratio"] = float(min_gain_ratio)
-    return selection, stats, _covered(tissue, selection)
+    return selection, stats, covered_tissue(tissue, selection)
 
 
 def get_grid_tile(
@@ -178,7 +177,7 @@ def get_grid_tile(
         If a parameter is outside its range.
     """
     tissue = read_mask(mask)
-    rule = _Rule.read(tile_size, stride, tolerance)
+    rule = TileRule.read(tile_size, stride, tolerance)
     rows, cols = (
         Axis.from_starts(_lattice_starts(length, size, step), size)
         for length, size, step in zip(tissue.shape, rule.size, rule.stride, strict=True)
@@ -190,42 +189,16 @@ def get_grid_tile(
         rows.starts[picks[:, 0]],
         cols.starts[picks[:, 1]],
         (counts[picks[:, 0], picks[:, 1]] / rule.area).astype(np.float32),
-        _ordered_gains(grid, picks),
+        first_gains(grid, picks),
         rule.size,
     )
-    stats = _stats(tissue, rule, selection, int(grid.counts.sum()), "fixed_grid_complete")
+    stats = tiling_stats(tissue, rule, selection, int(grid.counts.sum()), "fixed_grid_complete")
     stats["candidate_count"] = len(selection)
     stats["tiling_method"] = "grid"
     stats["grid_candidate_count"] = counts.size
     stats["padded_height"] = int(rows.edges[-1])
     stats["padded_width"] = int(cols.edges[-1])
     return selection, stats
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """What both planners ask of a tile."""
-
-    size: tuple[int, int]
-    stride: tuple[int, int]
-    tolerance: float
-    least_tissue: int
-
-    @classmethod
-    def read(
-        cls,
-        tile_size: int | Sequence[int],
-        stride: int | Sequence[int] | None,
-        tolerance: float,
-    ) -> _Rule:
-        size = read_size(tile_size, "tile_size")
-        step = size if stride is None else read_size(stride, "stride")
-        background = _share(tolerance, "tolerance")
-        return cls(size, step, float(tolerance), ceil((1 - background) * size[0] * size[1]))
-
-    @property
-    def area(self) -> int:
-        return self.size[0] * self.size[1]
 
 
 def _clamped_starts(length: int, size: int, step: int) -> NDArray[np.int64]:
@@ -236,60 +209,6 @@ def _clamped_starts(length: int, size: int, step: int) -> NDArray[np.int64]:
 
 def _lattice_starts(length: int, size: int, step: int) -> NDArray[np.int64]:
     return np.arange(1 + max(0, -((size - length) // step)), dtype=np.int64) * step
-
-
-def _ordered_gains(grid: CellGrid, picks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Tissue that each pick covers first, when they are taken in the given order."""
-    owner = np.full(grid.counts.shape, -1, np.int64)
-    rows, cols = grid.rows, grid.cols
-    for pick in range(len(picks) - 1, -1, -1):
-        row, col = picks[pick]
-        owner[rows.first[row] : rows.last[row], cols.first[col] : cols.last[col]] = pick
-    owned = owner >= 0
-    gains = np.zeros(len(picks), np.int64)
-    np.add.at(gains, owner[owned], grid.counts[owned])
-    return gains
-
-
-def _covered(mask: NDArray[np.bool_], tiles: TileSelection) -> NDArray[np.bool_]:
-    covered = np.zeros_like(mask)
-    height, width = tiles.tile_size
-    for row, col in zip(tiles.row.tolist(), tiles.col.tolist(), strict=True):
-        covered[row : row + height, col : col + width] = True
-    return np.logical_and(covered, mask, out=covered)
-
-
-def _stats(
-    mask: NDArray[np.bool_], rule: _Rule, tiles: TileSelection, total: int, reason: StopReason
-) -> TileStats:
-    covered = int(tiles.gain.sum())
-    return TileStats(
-        mask_height=mask.shape[0],
-        mask_width=mask.shape[1],
-        tissue_mask_frac=total / mask.size,
-        num_tiles=len(tiles),
-        coverage_ratio=covered / total if total else 1.0,
-        covered_valid_pixels=covered,
-        total_valid_pixels=total,
-        candidate_count=0,
-        stop_reason=reason,
-        tile_size=size_text(rule.size),
-        stride=size_text(rule.stride),
-        tolerance=rule.tolerance,
-        coverage_goal=None,
-        min_gain_ratio=None,
-        tiling_method="default",
-    )
-
-
-def _share(value: float, name: str, *, above_zero: bool = False) -> Fraction:
-    """Read a share as the decimal it is written as."""
-    if above_zero:
-        if not 0 < value <= 1:
-            raise InvalidInputError(f"{name} must be above 0 and at most 1, got {value}")
-    elif not 0 <= value < 1:
-        raise InvalidInputError(f"{name} must be at least 0 and below 1, got {value}")
-    return Fraction(repr(float(value)))
 
 
 def _read_progress(progress: Progress | bool, /) -> Progress:  # noqa: FBT001 (the seed's type)

@@ -45,6 +45,7 @@ class TileStats(TypedDict):
     grid_candidate_count: NotRequired[int]
     padded_height: NotRequired[int]
     padded_width: NotRequired[int]
+    tile_bound: NotRequired[int]
 
 
 _TYPES: dict[str, pa.DataType] = {
@@ -66,6 +67,7 @@ _TYPES: dict[str, pa.DataType] = {
     "grid_candidate_count": pa.int64(),
     "padded_height": pa.int64(),
     "padded_width": pa.int64(),
+    "tile_bound": pa.int64(),
 }
 
 

@@ -1,0 +1,103 @@
+"""What the planners share: what a tile must be, what tiles add up to, and how it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.errors import InvalidInputError
+
+from ._cells import CellGrid
+from ._stats import StopReason, TileStats, size_text
+from ._tile import TileSelection, read_size
+
+__all__ = ["TileRule", "covered_tissue", "first_gains", "read_share", "tiling_stats"]
+
+
+@dataclass(frozen=True, slots=True)
+class TileRule:
+    """What all planners ask of a tile."""
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    tolerance: float
+    least_tissue: int
+
+    @classmethod
+    def read(
+        cls,
+        tile_size: int | Sequence[int],
+        stride: int | Sequence[int] | None,
+        tolerance: float,
+    ) -> TileRule:
+        """Check what the caller gave."""
+        size = read_size(tile_size, "tile_size")
+        step = size if stride is None else read_size(stride, "stride")
+        background = read_share(tolerance, "tolerance")
+        return cls(size, step, float(tolerance), ceil((1 - background) * size[0] * size[1]))
+
+    @property
+    def area(self) -> int:
+        """Pixels of a tile."""
+        return self.size[0] * self.size[1]
+
+
+def first_gains(grid: CellGrid, picks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Tissue that each pick covers first, when they are taken in the given order."""
+    owner = np.full(grid.counts.shape, -1, np.int64)
+    rows, cols = grid.rows, grid.cols
+    for pick in range(len(picks) - 1, -1, -1):
+        row, col = picks[pick]
+        owner[rows.first[row] : rows.last[row], cols.first[col] : cols.last[col]] = pick
+    owned = owner >= 0
+    gains = np.zeros(len(picks), np.int64)
+    np.add.at(gains, owner[owned], grid.counts[owned])
+    return gains
+
+
+def covered_tissue(mask: NDArray[np.bool_], tiles: TileSelection) -> NDArray[np.bool_]:
+    """(height, width) True on tissue that at least one tile covers."""
+    covered = np.zeros_like(mask)
+    height, width = tiles.tile_size
+    for row, col in zip(tiles.row.tolist(), tiles.col.tolist(), strict=True):
+        covered[row : row + height, col : col + width] = True
+    return np.logical_and(covered, mask, out=covered)
+
+
+def tiling_stats(
+    mask: NDArray[np.bool_], rule: TileRule, tiles: TileSelection, total: int, reason: StopReason
+) -> TileStats:
+    """Return a row of the tile statistics table; what only one planner knows is to be added."""
+    covered = int(tiles.gain.sum())
+    return TileStats(
+        mask_height=mask.shape[0],
+        mask_width=mask.shape[1],
+        tissue_mask_frac=total / mask.size,
+        num_tiles=len(tiles),
+        coverage_ratio=covered / total if total else 1.0,
+        covered_valid_pixels=covered,
+        total_valid_pixels=total,
+        candidate_count=0,
+        stop_reason=reason,
+        tile_size=size_text(rule.size),
+        stride=size_text(rule.stride),
+        tolerance=rule.tolerance,
+        coverage_goal=None,
+        min_gain_ratio=None,
+        tiling_method="default",
+    )
+
+
+def read_share(value: float, name: str, *, above_zero: bool = False) -> Fraction:
+    """Read a share as the decimal it is written as."""
+    if above_zero:
+        if not 0 < value <= 1:
+            raise InvalidInputError(f"{name} must be above 0 and at most 1, got {value}")
+    elif not 0 <= value < 1:
+        raise InvalidInputError(f"{name} must be at least 0 and below 1, got {value}")
+    return Fraction(repr(float(value)))
