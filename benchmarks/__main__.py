@@ -7,12 +7,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import tiles
+from . import pyramids, tiles
 from .machine import describe_machine, load
 from .options import Options
 from .report import write_results
 
-BENCHMARKS = {"tiles": tiles.tables}
+BENCHMARKS = {"pyramids": pyramids.tables, "tiles": tiles.tables}
 
 
 def main() -> None:

@@ -45,6 +45,8 @@ class Measurement:
     """Processor seconds an item."""
     wall: list[float]
     """Seconds an item."""
+    peak: list[int] = field(default_factory=list)
+    """The most memory held, in bytes, where each round has a process of its own."""
 
     def cpu_times(self, base: Measurement) -> list[float]:
         """Return how many times the processor time of another this one needs, round by round."""
@@ -61,6 +63,8 @@ class Table:
     base: str
     measurements: list[Measurement]
     notes: list[str]
+    how: str = ""
+    """How it was measured, where that is not as `Benchmark` does it."""
 
     @property
     def base_measurement(self) -> Measurement:

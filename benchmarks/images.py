@@ -51,12 +51,12 @@ def real_image(given: Path | None, work: Path) -> mt.MultiscaleImage:
     return mt.MultiscaleImage.open(path)
 
 
-def brightfield_image(path: Path) -> mt.MultiscaleImage:
-    """Make an RGB image of the size of the demo's slide out of a small real one, mirrored."""
+def brightfield_image(path: Path, size: tuple[int, int] = _SLIDE) -> mt.MultiscaleImage:
+    """Make an RGB image, by default of the size of the demo's slide, of a small real one, mirrored."""
     from skimage.data import immunohistochemistry
 
     picture = np.moveaxis(immunohistochemistry(), -1, 0)
-    missing = [(0, n - size) for n, size in zip(_SLIDE, picture.shape[1:], strict=True)]
+    missing = [(0, n - size) for n, size in zip(size, picture.shape[1:], strict=True)]
     return _written(path, np.pad(picture, [(0, 0), *missing], mode="symmetric"))
 
 

@@ -11,7 +11,18 @@ from pathlib import Path
 
 __all__ = ["cpu_seconds", "describe_machine", "load"]
 
-_PACKAGES = ("microtome", "numpy", "tensorstore", "zarr", "numcodecs", "torch")
+_PACKAGES = (
+    "microtome",
+    "numpy",
+    "tensorstore",
+    "zarr",
+    "numcodecs",
+    "torch",
+    "dask",
+    "ngff-zarr",
+    "ngio",
+    "ome-zarr",
+)
 
 
 def cpu_seconds() -> float:

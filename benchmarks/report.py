@@ -11,6 +11,7 @@ from .harness import Table
 
 __all__ = ["markdown", "write_results"]
 
+_SECONDS = 0.01
 _HOW = (
     "Processor time is user and system time of the process with all its threads and children; it "
     "counts, since wall time also measures who else is at work on the machine. Competitors take "
@@ -56,6 +57,7 @@ def write_results(
                         "wall_seconds": m.wall,
                         "cpu_times_base": table.cpu_ratio(m.name),
                     }
+                    | ({"peak_bytes": m.peak} if m.peak else {})
                     for m in table.measurements
                 ],
             }
@@ -69,7 +71,8 @@ def write_results(
 def markdown(name: str, tables: Sequence[Table], machine: Mapping[str, str | int]) -> str:
     """Return a page with one section a table."""
     facts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in machine.items())
-    parts = [f"# {name}", f"Measured on: {facts}.", _HOW]
+    how = next((table.how for table in tables if table.how), _HOW)
+    parts = [f"# {name}", f"Measured on: {facts}.", how]
     for table in tables:
         rounds = len(table.base_measurement.cpu)
         parts += [
@@ -81,13 +84,19 @@ def markdown(name: str, tables: Sequence[Table], machine: Mapping[str, str | int
 
 
 def _rows(table: Table) -> str:
+    # What takes seconds is not told in microseconds.
+    seconds = min(statistics.median(m.cpu) for m in table.measurements) > _SECONDS
+    unit, scale, digits = ("s", 1, 2) if seconds else ("us", 1e6, 0)
+    memory = all(m.peak for m in table.measurements)
     lines = [
-        f"| | processor us a {table.item} | times {table.base} | wall us a {table.item} |",
-        "|---|---:|---:|---:|",
+        f"| | processor {unit} a {table.item} | times {table.base} | wall {unit} a {table.item} |"
+        + (" peak memory MiB |" if memory else ""),
+        "|---|---:|---:|---:|" + ("---:|" if memory else ""),
     ]
     for m in table.measurements:
         ratios = m.cpu_times(table.base_measurement)
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        cpu, wall = (statistics.median(values) * 1e6 for values in (m.cpu, m.wall))
-        lines.append(f"| {m.name} | {cpu:.0f} | {spread} | {wall:.0f} |")
+        cpu, wall = (statistics.median(values) * scale for values in (m.cpu, m.wall))
+        line = f"| {m.name} | {cpu:.{digits}f} | {spread} | {wall:.{digits}f} |"
+        lines.append(line + (f" {statistics.median(m.peak) / (1 << 20):.0f} |" if memory else ""))
     return "\n".join(lines)
