@@ -46,7 +46,7 @@ with mt.MultiscaleImage.open("cells.ome.zarr", "w") as image:
     image["level0"][0, 10:20, 10:20] = 0  # a speck of dust
     image.build_levels(overwrite=True)
     overview = image.add_new_level("overview", shape=(2, 31, 50))
-    overview.write((), image["level1"][:, ::5, ::5])
+    overview.write((), image["level1"][...][:, ::5, ::5])
 
 image = mt.open_image("cells.ome.zarr")
 print(image.metadata["stain"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from datetime import datetime
 from pathlib import Path
 
@@ -67,7 +68,9 @@ class ImageHistory(LevelStack):
         ConflictError
             If another writer committed changes of the same pixels or metadata meanwhile.
         """
-        return self._versions().commit(message)
+        versions = self._versions()
+        self._finish(versions)
+        return versions.commit(message)
 
     def tag(self, name: str) -> None:
         """Name the snapshot that is open, so that it can be opened by that name, and is kept.
@@ -121,6 +124,10 @@ class ImageHistory(LevelStack):
         with MultiscaleImage.open(versions.uri, at=tag) as image:
             origin = {"uri": versions.uri, "at": tag, "snapshot": image.history()[0].id}
             _copy(image, uri, origin, overwrite=overwrite, progress=progress)
+
+    @abstractmethod
+    def _finish(self, store: ImageStore) -> None:
+        """State what only the finished pixels tell."""
 
     def _versions(self) -> VersionedStore:
         if isinstance(self._store, VersionedStore):

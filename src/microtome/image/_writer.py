@@ -205,8 +205,11 @@ def order_of_axes(
 def state_windows(store: ImageStore, coarsest: Level) -> None:
     """State the display range of each channel, for viewers, from the coarsest level."""
     windows = _display_windows(coarsest)
-    with store.changing() as attributes:
-        set_windows(attributes, windows)
+    stated = store.attributes()
+    set_windows(stated, windows)
+    if stated != store.attributes():
+        with store.changing() as attributes:
+            set_windows(attributes, windows)
 
 
 def _checked(
