@@ -13,7 +13,6 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from microtome.errors import (
@@ -31,7 +30,7 @@ from ._publish import is_versioned
 if TYPE_CHECKING:
     import icechunk
 
-__all__ = ["BRANCH", "Workspace", "load_icechunk", "open_repository", "repository_errors"]
+__all__ = ["BRANCH", "Workspace", "open_repository", "repository_errors", "verify_installed"]
 
 BRANCH = "main"
 
@@ -47,8 +46,8 @@ class _Process:
     id: int | None = None
 
 
-def load_icechunk() -> ModuleType:
-    """Import Icechunk, or say which extra brings it.
+def verify_installed() -> None:
+    """Say which extra brings Icechunk, where it is not installed.
 
     Raises
     ------
@@ -56,12 +55,12 @@ def load_icechunk() -> ModuleType:
         If it is not installed.
     """
     try:
-        import icechunk
-        import zarr  # noqa: F401 # pyright: ignore[reportUnusedImport] - arrays are read with it
+        # zarr-python, too: the arrays are read and written with it.
+        import icechunk  # noqa: F401 # pyright: ignore[reportUnusedImport]
+        import zarr  # noqa: F401 # pyright: ignore[reportUnusedImport]
     except ImportError as error:
         msg = f'images with a history need Icechunk: pip install "microtome[versioned]" ({error})'
         raise DependencyError(msg) from error
-    return icechunk
 
 
 def open_repository(path: Path, *, new: bool = False) -> icechunk.Repository:
@@ -78,7 +77,7 @@ def open_repository(path: Path, *, new: bool = False) -> icechunk.Repository:
     DependencyError
         If Icechunk is not installed.
     """
-    load_icechunk()
+    verify_installed()
     import icechunk
 
     if not new and not is_versioned(path):
@@ -86,12 +85,10 @@ def open_repository(path: Path, *, new: bool = False) -> icechunk.Repository:
         raise NotFoundError(msg)
     _verify_process(path)
     _Process.id = os.getpid()
-    # It does not resolve the path when it is given, and a program may change its directory.
-    place = str(path.absolute())
     with repository_errors(path):
         # It says that commits to a local directory are not safe; under our lock they are.
         with _quiet("icechunk::storage::object_store"):
-            storage = icechunk.local_filesystem_storage(place)
+            storage = icechunk.local_filesystem_storage(str(path))
         return icechunk.Repository.create(storage) if new else icechunk.Repository.open(storage)
 
 
@@ -106,18 +103,23 @@ class Workspace:
         What it is called in messages.
     snapshot
         Read this snapshot; None to write.
-    new
-        Whether the repository is to be made.
+    repository
+        The repository, where it is open already.
     """
 
     def __init__(
-        self, path: Path, where: Path, *, snapshot: str | None = None, new: bool = False
+        self,
+        path: Path,
+        where: Path,
+        *,
+        snapshot: str | None = None,
+        repository: icechunk.Repository | None = None,
     ) -> None:
         self.where = where
         self.number = 0
-        self._path = path
+        self._path = path.absolute()  # a program may change its directory
         self._snapshot = snapshot
-        self._enter(open_repository(path, new=new))
+        self._enter(repository or open_repository(self._path))
 
     @property
     def repository(self) -> icechunk.Repository:
@@ -152,11 +154,11 @@ class Workspace:
         self._enter(open_repository(path))
 
     def freeze(self) -> None:
-        """Drop what is not committed, and only read from now on."""
-        if self.changed:
+        """Drop what is not committed, and only read from now on; nothing is asked of the disk."""
+        if self._snapshot is None:
             self._session.discard_changes()
         self._snapshot = self._base
-        self._enter(self._repository)
+        self.number += 1
 
     # -- documents
 
@@ -199,11 +201,12 @@ class Workspace:
 
         self._verify_there()
         with self.errors():
-            try:
-                snapshot = self._session.commit(message)
-            except icechunk.ConflictError:
-                self._rebase()
-                snapshot = self._session.commit(message)
+            while True:
+                try:
+                    snapshot = self._session.commit(message)
+                    break
+                except icechunk.ConflictError:
+                    self._rebase()
             self._enter(self._repository)
         return snapshot
 
@@ -265,7 +268,7 @@ class Workspace:
                 "open it there"
             )
             raise ModeError(msg)
-        return _workspace, (str(self._path.absolute()), str(self.where), self._snapshot)
+        return _workspace, (str(self._path), str(self.where), self._snapshot)
 
 
 def _workspace(path: str, where: str, snapshot: str) -> Workspace:

@@ -28,7 +28,7 @@ from ._documents import group_document
 from ._facts import array_document
 from ._layout import Layout
 from ._publish import Draft, is_versioned, publishing
-from ._repository import BRANCH, Workspace, load_icechunk, open_repository, repository_errors
+from ._repository import BRANCH, Workspace, open_repository, repository_errors, verify_installed
 from ._versioned_array import VersionedArray
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class VersionedStore:
     def __init__(self, workspace: Workspace, path: Path, *, draft: Draft | None = None) -> None:
         self._workspace = workspace
         self._path = path
+        self._place = path.absolute()  # a program may change its directory
         self._draft = draft
         self.writable = workspace.writable
         self._pending: set[str] = set()
@@ -101,10 +102,11 @@ class VersionedStore:
         DependencyError
             If Icechunk is not installed.
         """
-        load_icechunk()
-        draft = Draft(path, overwrite=overwrite)
+        verify_installed()
+        draft = Draft(path.absolute(), overwrite=overwrite)
         try:
-            workspace = Workspace(draft.path, path, new=True)
+            repository = open_repository(draft.path, new=True)
+            workspace = Workspace(draft.path, path, repository=repository)
             workspace.put("", group_document({}))
         except BaseException:
             draft.discard()
@@ -144,10 +146,10 @@ class VersionedStore:
             raise InvalidInputError(msg)
         if writable:
             return cls(Workspace(path, path), path)
-        repository = open_repository(path)
+        repository = open_repository(path.absolute())
         with repository_errors(path):
             snapshot = _resolved(repository, path, at)
-        return cls(Workspace(path, path, snapshot=snapshot), path)
+        return cls(Workspace(path, path, snapshot=snapshot, repository=repository), path)
 
     @property
     def uri(self) -> str:
@@ -232,7 +234,7 @@ class VersionedStore:
         for name, snapshot in self.tags().items():
             names.setdefault(snapshot, []).append(name)
         with self._workspace.errors():
-            found = _ancestry(self._workspace.repository, self._workspace.base)
+            found = list(_ancestry(self._workspace.repository, self._workspace.base))
         return [
             Snapshot(info.id, info.message, info.written_at, tuple(names.get(info.id, ())))
             for info in found
@@ -306,7 +308,7 @@ class VersionedStore:
         repository = self._workspace.repository
         with self._workspace.errors():
             chosen = _known(repository, self._path, snapshot or self._workspace.base)
-            with publishing(self._path):
+            with publishing(self._place):
                 try:
                     repository.create_tag(name, chosen)
                 except icechunk.IcechunkError as error:
@@ -360,7 +362,7 @@ class VersionedStore:
 
     def _commit(self, message: str) -> str:
         if self._draft is None:
-            with publishing(self._path):
+            with publishing(self._place):
                 return self._workspace.commit(message)
         snapshot = self._workspace.commit(message)
         try:
@@ -369,7 +371,7 @@ class VersionedStore:
             self._end()
             raise
         self._draft = None
-        self._workspace.move_to(self._path)
+        self._workspace.move_to(self._place)
         return snapshot
 
     def _add_groups(self, path: str) -> None:
@@ -413,34 +415,29 @@ def _tags(repository: icechunk.Repository) -> dict[str, str]:
 
 
 def _ancestry(
-    repository: icechunk.Repository, snapshot: str | None = None
-) -> list[icechunk.SnapshotInfo]:
-    """Return what led to a snapshot, newest first, without the empty one that Icechunk makes."""
-    chain = (
-        repository.ancestry(branch=BRANCH)
-        if snapshot is None
-        else repository.ancestry(snapshot_id=snapshot)
-    )
-    return [info for info in chain if info.parent_id is not None]
+    repository: icechunk.Repository, snapshot: str
+) -> Generator[icechunk.SnapshotInfo, None, None]:
+    """Give what led to a snapshot, newest first, without the empty one that Icechunk makes."""
+    for info in repository.ancestry(snapshot_id=snapshot):
+        if info.parent_id is not None:
+            yield info
 
 
 def _resolved(repository: icechunk.Repository, path: Path, at: str | int | datetime | None) -> str:
     """Return the id of the snapshot that is meant."""
-    if at is None:
-        return repository.lookup_branch(BRANCH)
     if isinstance(at, str):
-        return _tags(repository).get(at) or _known(repository, path, at)
-    until = _end_of(path, at)
-    chain = _ancestry(repository)
-    for info in chain:
+        if at in repository.list_tags():
+            return repository.lookup_tag(at)
+        return _known(repository, path, at)
+    newest = repository.lookup_branch(BRANCH)
+    if at is None:
+        return newest
+    until, oldest = _end_of(path, at), ""
+    for info in _ancestry(repository, newest):
         if info.written_at < until:
             return info.id
-    first = (
-        f"; its first snapshot, {chain[-1].message!r}, is of {chain[-1].written_at}"
-        if chain
-        else ""
-    )
-    msg = f"{path} was not there at {at}{first}"
+        oldest = f"; its first snapshot, {info.message!r}, is of {info.written_at}"
+    msg = f"{path} was not there at {at}{oldest}"
     raise NotFoundError(msg)
 
 
