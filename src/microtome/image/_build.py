@@ -96,12 +96,13 @@ def _fits(fine: WritableArray, coarse: WritableArray) -> bool:
     *lead, _, _ = zip(fine.write_unit, coarse.write_unit, fine.shape, strict=True)
     if any(a != b and min(a, b) < size for a, b, size in lead):
         return False
-    plane = zip(fine.write_unit, coarse.write_unit, fine.shape, coarse.shape, strict=True)
-    # Two files of the finer level meet where two blocks do, at even pixels, or do not meet.
-    return all(
-        part >= fine_size or (part % 2 == 0 and (2 * whole % part == 0 or whole >= size))
-        for part, whole, fine_size, size in list(plane)[-2:]
-    )
+    *_, rows, cols = zip(fine.write_unit, coarse.write_unit, fine.shape, coarse.shape, strict=True)
+    for part, whole, fine_size, size in (rows, cols):
+        # Two files of the finer level must meet where two blocks do, at an even pixel.
+        alone = part >= fine_size or part % 2 == 0
+        if not (alone if whole >= size else part % 2 == 0 and 2 * whole % part == 0):
+            return False
+    return True
 
 
 # ------------------------------------------------------------------ the work, and who does it
