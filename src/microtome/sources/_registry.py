@@ -18,7 +18,7 @@ from microtome.errors import (
     StorageError,
 )
 from microtome.image import MultiscaleImage
-from microtome.storage import Place, StorageOptions, place_of
+from microtome.storage import Place, StorageOptions, is_versioned, place_of
 
 from ._array import image_from_array
 from ._zarr import open_zarr
@@ -59,7 +59,8 @@ class SourceFormat:
 
 
 def _is_zarr(path: Path, head: bytes) -> bool:
-    return not head and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zattrs"))
+    roots = ("zarr.json", ".zgroup", ".zattrs")
+    return not head and (any((path / name).is_file() for name in roots) or is_versioned(path))
 
 
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
