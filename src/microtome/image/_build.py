@@ -31,8 +31,10 @@ __all__ = ["fill_levels"]
 _MOST_THREADS = 4
 # Of pixels that one thread reads at once: some megabytes decode as fast as many do.
 _STRIP_BYTES = 8 << 20
-# Files that are being written while the next are computed.
+# Files that are being written while the next are computed: how many, and of how many bytes if
+# there is more than one. A file of forty channels is larger than two of five.
 _WRITES = 2
+_WRITE_BYTES = 128 << 20
 
 
 def fill_levels(
@@ -186,9 +188,13 @@ class _Workers:
         The pixels, of `files`, are used again once they are written, at a later call at the
         earliest: what else they are needed for must be done by then.
         """
-        while len(self._writes) >= _WRITES:
+        while self._writes and not self._room_for(pixels):
             self._finish_one()
         self._writes.append((self._writer.submit(array.write, box, pixels), pixels))
+
+    def _room_for(self, pixels: NDArray[Any]) -> bool:
+        waiting = sum(other.nbytes for _, other in self._writes)
+        return len(self._writes) < _WRITES and waiting + pixels.nbytes <= _WRITE_BYTES
 
     def settle(self) -> None:
         """Wait until everything is written."""
