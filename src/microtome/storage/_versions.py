@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import operator
-import re
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import DTypeLike
 
@@ -20,48 +17,17 @@ from microtome.errors import (
     FormatError,
     InvalidInputError,
     ModeError,
-    NotFoundError,
-    UnknownNameError,
 )
 
 from ._documents import group_document
 from ._facts import array_document
 from ._layout import Layout
 from ._publish import Draft, is_versioned, publishing
-from ._repository import BRANCH, Workspace, open_repository, repository_errors, verify_installed
+from ._repository import Workspace, open_repository, repository_errors, verify_installed
+from ._snapshots import Snapshot, ancestry, known_snapshot, resolve, tags_of, verify_tag
 from ._versioned_array import VersionedArray
 
-if TYPE_CHECKING:
-    import icechunk
-
 __all__ = ["Snapshot", "VersionedStore", "is_versioned"]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
-# A tag that looks like one would hide the snapshot of that id.
-_ID = re.compile(r"[0-9A-Za-z]{20}")
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A state of an image that was committed.
-
-    Parameters
-    ----------
-    id
-        By which it can be opened, for ever.
-    message
-        What was done, in the words of who committed it.
-    written_at
-        When, in UTC.
-    tags
-        Its names, sorted.
-    """
-
-    id: str
-    message: str
-    written_at: datetime
-    tags: tuple[str, ...] = ()
 
 
 class VersionedStore:
@@ -148,7 +114,7 @@ class VersionedStore:
             return cls(Workspace(path, path), path)
         repository = open_repository(path.absolute())
         with repository_errors(path):
-            snapshot = _resolved(repository, path, at)
+            snapshot = resolve(repository, path, at)
         return cls(Workspace(path, path, snapshot=snapshot, repository=repository), path)
 
     @property
@@ -234,7 +200,7 @@ class VersionedStore:
         for name, snapshot in self.tags().items():
             names.setdefault(snapshot, []).append(name)
         with self._workspace.errors():
-            found = list(_ancestry(self._workspace.repository, self._workspace.base))
+            found = list(ancestry(self._workspace.repository, self._workspace.base))
         return [
             Snapshot(info.id, info.message, info.written_at, tuple(names.get(info.id, ())))
             for info in found
@@ -301,13 +267,13 @@ class VersionedStore:
         import icechunk
 
         self._verify_writable()
-        self._verify_name(name)
+        verify_tag(self._path, name)
         if snapshot is None and (self._workspace.changed or self._draft is not None):
             msg = f"{self._path} has changes that are in no snapshot; commit before tagging"
             raise InvalidInputError(msg)
         repository = self._workspace.repository
         with self._workspace.errors():
-            chosen = _known(repository, self._path, snapshot or self._workspace.base)
+            chosen = known_snapshot(repository, self._path, snapshot or self._workspace.base)
             with publishing(self._place):
                 try:
                     repository.create_tag(name, chosen)
@@ -323,7 +289,7 @@ class VersionedStore:
     def tags(self) -> dict[str, str]:
         """Return `{name: id of the snapshot}`, sorted by name."""
         with self._workspace.errors():
-            return _tags(self._workspace.repository)
+            return tags_of(self._workspace.repository)
 
     # -- the end
 
@@ -398,84 +364,5 @@ class VersionedStore:
             msg = f"{self._path} is open for reading, or closed; open it for writing"
             raise ModeError(msg)
 
-    def _verify_name(self, name: object) -> None:
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or _ID.fullmatch(name):
-            msg = (
-                f"{self._path}: a tag is made of letters, digits and ._+-, begins with a letter or "
-                f"a digit and does not look like the id of a snapshot, got {name!r}"
-            )
-            raise InvalidInputError(msg)
-
     def __reduce__(self) -> tuple[Any, ...]:
         return VersionedStore, (self._workspace, self._path)
-
-
-def _tags(repository: icechunk.Repository) -> dict[str, str]:
-    return {name: repository.lookup_tag(name) for name in sorted(repository.list_tags())}
-
-
-def _ancestry(
-    repository: icechunk.Repository, snapshot: str
-) -> Generator[icechunk.SnapshotInfo, None, None]:
-    """Give what led to a snapshot, newest first, without the empty one that Icechunk makes."""
-    for info in repository.ancestry(snapshot_id=snapshot):
-        if info.parent_id is not None:
-            yield info
-
-
-def _resolved(repository: icechunk.Repository, path: Path, at: str | int | datetime | None) -> str:
-    """Return the id of the snapshot that is meant."""
-    if isinstance(at, str):
-        if at in repository.list_tags():
-            return repository.lookup_tag(at)
-        return _known(repository, path, at)
-    newest = repository.lookup_branch(BRANCH)
-    if at is None:
-        return newest
-    until, oldest = _end_of(path, at), ""
-    for info in _ancestry(repository, newest):
-        if info.written_at < until:
-            return info.id
-        oldest = f"; its first snapshot, {info.message!r}, is of {info.written_at}"
-    msg = f"{path} was not there at {at}{oldest}"
-    raise NotFoundError(msg)
-
-
-def _known(repository: icechunk.Repository, path: Path, snapshot: str) -> str:
-    """Return the id of a snapshot that is there."""
-    import icechunk
-
-    try:
-        info = repository.lookup_snapshot(snapshot)
-    except icechunk.IcechunkError:
-        info = None
-    # Icechunk takes what looks a little like an id for one.
-    if info is not None and info.id == snapshot and info.parent_id is not None:
-        return info.id
-    names = ", ".join(_tags(repository)) or "none"
-    msg = f"{path} has no tag or snapshot {snapshot!r}; its tags: {names}"
-    raise UnknownNameError(msg)
-
-
-def _end_of(path: Path, at: object) -> datetime:
-    """Return the time before which a snapshot was written if it was there at a time."""
-    if isinstance(at, datetime):
-        if at.utcoffset() is None:
-            msg = (
-                f"{path}: a time without a time zone means another moment on another machine, got "
-                f"{at!r}; give one, e.g. datetime.now(timezone.utc)"
-            )
-            raise InvalidInputError(msg)
-        return at + timedelta(microseconds=1)
-    try:
-        if isinstance(at, bool):
-            raise TypeError
-        number = operator.index(at)  # pyright: ignore[reportArgumentType] - asked here
-        # Of a snapshot's time whose microseconds were cut off, too.
-        return _EPOCH + timedelta(milliseconds=number + 1)
-    except (TypeError, OverflowError) as error:
-        msg = (
-            f"{path}: at= is a tag, the id of a snapshot, a time, or whole milliseconds since the "
-            f"epoch, got {at!r}"
-        )
-        raise InvalidInputError(msg) from error
