@@ -105,6 +105,8 @@ def read_regions(
         if isinstance(error, MicrotomeError):
             raise _placed(error, images, windows, row) from error
         raise
+    for source in sources.values():
+        source.verify_there()
     for row, mirror in mirrored:
         batch[row] = mirror.pixels[mirror.places]
     return batch
@@ -255,6 +257,11 @@ class _Source:
             box = tuple((first, last) if axis == "c" else (0, 1) for axis in lead)
             reads.append((box, tuple(part if axis == "c" else None for axis in lead)))
         return cls(level.array, tuple(reads))
+
+    def verify_there(self) -> None:
+        """Refuse pixels that were read of an array that is gone."""
+        if isinstance(self.array, StoredArray):
+            self.array.verify_there()
 
     def begin(
         self, low: list[int], high: list[int], target: NDArray[Any], together: ReadBatch

@@ -8,8 +8,7 @@ times the CPU for the same small reads.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +19,6 @@ from numpy.typing import DTypeLike, NDArray
 from microtome.errors import (
     FormatError,
     InvalidInputError,
-    MicrotomeError,
     ModeError,
 )
 
@@ -31,6 +29,7 @@ from ._handles import Stamp, create_handle, facts_of, open_handle, stamp_of, ver
 from ._layout import Layout
 from ._options import StorageOptions
 from ._remote import Place
+from ._transfers import Box, ReadTransfer, write_by_file
 
 __all__ = [
     "Box",
@@ -41,9 +40,6 @@ __all__ = [
     "create_array",
     "open_array",
 ]
-
-Box = tuple[tuple[int, int], ...]
-"""Half-open interval an axis, in the order of the array's axes."""
 
 ReadBatch = ts.Batch
 """Reads that are begun together, so that the engine fetches what they have in common once."""
@@ -159,18 +155,20 @@ class StoredArray:
 
     def read_plane(self, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[Any]:
         """Read rows and columns, the last two axes, of all that comes before; else as `read`."""
-        handle, shape = self._handle(), self._known().shape
+        handle, facts = self._handle(), self._known()
         (top, bottom), (left, right) = rows, columns
-        if self._closed or not (
-            0 <= top <= bottom <= shape[-2] and 0 <= left <= right <= shape[-1]
-        ):
+        height, width = facts.shape[-2:]
+        if self._closed or not (0 <= top <= bottom <= height and 0 <= left <= right <= width):
             # Not that fast, but it says what is wrong.
-            return self.read((*((0, size) for size in shape[:-2]), rows, columns))
+            return self.read((*((0, size) for size in facts.shape[:-2]), rows, columns))
         try:
-            return handle[..., top:bottom, left:right].read().result()
+            pixels = handle[..., top:bottom, left:right].read().result()
         except (ValueError, OSError):
             with engine_errors(self._path):
                 raise
+        if self._stamp is not None:
+            verify_stamp(self._stamp, self._path)
+        return pixels
 
     def read_into(
         self, box: Box, out: NDArray[Any], *, together: ReadBatch | None = None
@@ -185,7 +183,7 @@ class StoredArray:
             Buffer of the box's shape and the array's dtype; need not be contiguous.
         together
             Reads that are begun as one, when the batch ends: ``with ReadBatch() as together``.
-            Waiting for one of them before that waits for ever.
+            Waiting for one of them before that waits for ever; call `verify_there` after all.
 
         Raises
         ------
@@ -200,10 +198,12 @@ class StoredArray:
             )
             raise InvalidInputError(msg)
         try:
-            return _Transfer(ts.array(out).write(view, batch=together), self)
+            begun = ts.array(out).write(view, batch=together)
         except (ValueError, OSError):
             with engine_errors(self._path):
                 raise
+        # Whoever waits for a batch of reads asks once whether the array was there.
+        return ReadTransfer(begun, self._path, None if together is not None else self.verify_there)
 
     def write(self, box: Box, values: NDArray[Any]) -> None:
         """Write a box.
@@ -227,20 +227,7 @@ class StoredArray:
                 f"{values.shape} {values.dtype}; convert it explicitly"
             )
             raise InvalidInputError(msg)
-        with engine_errors(self._path):
-            writes = [
-                view[within].write(values[outside])
-                for within, outside in _pieces(box, self.write_unit)
-            ]
-        failed: list[Exception] = []
-        for write in writes:
-            try:
-                with engine_errors(self._path):
-                    write.result()
-            except MicrotomeError as error:
-                failed.append(error)
-        if failed:
-            raise failed[0]
+        write_by_file(view, box, values, self.write_unit, self._path)
 
     def verify_there(self) -> None:
         """Refuse pixels that were read of an array that is gone, or another, since it was opened.
@@ -320,48 +307,6 @@ class StoredArray:
 
     def __repr__(self) -> str:
         return f"StoredArray({str(self._path)!r})"
-
-
-class _Transfer:
-    """A TensorStore future whose errors are ours."""
-
-    __slots__ = ("_array", "_future")
-
-    def __init__(self, future: ts.WriteFutures, array: StoredArray) -> None:
-        self._future = future
-        self._array = array
-
-    def result(self, timeout: float | None = None) -> object:
-        try:
-            done = self._future.result(timeout)
-        except (ValueError, OSError):
-            with engine_errors(self._array.path):
-                raise
-        self._array.verify_there()
-        return done
-
-
-def _pieces(box: Box, unit: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Cut a box where files meet: each piece in the array's coordinates, and in the box's.
-
-    One write of many files fails with the first, while the engine is still at work on the rest:
-    files would appear in a directory that the caller has begun to remove.
-    """
-    cuts = [
-        [
-            slice(max(at, start), min(at + step, stop))
-            for at in range(start // step * step, stop, step)
-        ]
-        for (start, stop), step in zip(box, unit, strict=True)
-    ]
-    for piece in product(*cuts):
-        yield (
-            piece,
-            tuple(
-                slice(part.start - start, part.stop - start)
-                for part, (start, _) in zip(piece, box, strict=True)
-            ),
-        )
 
 
 def create_array(
