@@ -197,15 +197,21 @@ def layouts(draw):
     dtype=st.sampled_from([*INTEGERS, *FLOATS]),
     threads=st.sampled_from([None, 1, 2, 4]),
     strip=st.sampled_from([1, 300, 8 << 20]),
+    behind=st.sampled_from([0, 128 << 20]),
     seed=st.integers(0, 100),
 )
-def test_every_level_is_right_whatever_the_layout(labels, layout, dtype, threads, strip, seed):
+def test_every_level_is_right_whatever_the_layout(
+    labels, layout, dtype, threads, strip, behind, seed
+):
     shape, chunks, units = layout
     if labels and dtype in FLOATS:
         dtype = "uint32"
     base, targets = arrays_of(noise(shape, dtype, seed, labels=labels), chunks, units)
     told = []
-    with mock.patch("microtome.image._build._STRIP_BYTES", strip):
+    with (
+        mock.patch("microtome.image._build._STRIP_BYTES", strip),
+        mock.patch("microtome.image._build._WRITE_BYTES", behind),
+    ):
         fill(base, targets, labels=labels, threads=threads, progress=lambda *how: told.append(how))
     assert_right([base.pixels, *(array.pixels for array in targets)], labels=labels)
     # Each pixel of the finest level is read once, each file of the others written once.
@@ -294,6 +300,14 @@ def test_any_number_of_threads_gives_the_same_on_disk(tmp_path, labels):
     for other in found[1:]:
         for one, two in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_memory_that_is_used_again_is_no_longer_being_written(threads):
+    # A disk so slow that the next files are computed long before one is taken over.
+    base, targets = arrays_of(noise((2, 90, 70)), (1, 4, 4), [(2, 8, 8)] * 5, fail_write=10**9)
+    fill(base, targets, threads=threads)
+    assert_right([base.pixels, *(array.pixels for array in targets)], labels=False)
 
 
 def test_there_may_be_nothing_to_build():

@@ -189,6 +189,45 @@ def test_results_are_written_for_people_and_for_programs(made, bench, clock, tmp
     assert squares["competitors"][1]["cpu_times_base"] == 0.25
 
 
+def test_what_takes_seconds_is_told_in_seconds_with_the_memory_it_took(bench, tmp_path):
+    found = [
+        bench("harness").Measurement(
+            "ours", [2.0, 1.0, 1.5], [3.0, 3.0, 3.0], [1 << 20, 3 << 20, 0]
+        ),
+        bench("harness").Measurement("theirs", [4.0, 4.0, 3.0], [5.0, 5.0, 5.0], [9 << 20] * 3),
+    ]
+    table = bench("harness").Table("pyramids", "pyramid", 1, "ours", found, [], "By hand.")
+    text = bench("report").write_results("pyramids", [table], {}, tmp_path)
+    assert "By hand." in text
+    assert "Competitors take turns" not in text
+    assert "| | processor s a pyramid | times ours | wall s a pyramid | peak memory MiB |" in text
+    assert "| ours | 1.50 | 1.00 (1.00 to 1.00) | 3.00 | 1 |" in text
+    assert "| theirs | 4.00 | 2.00 (2.00 to 4.00) | 5.00 | 9 |" in text
+    (told,) = json.loads((tmp_path / "pyramids.json").read_text())["tables"]
+    assert told["competitors"][1]["peak_bytes"] == [9 << 20] * 3
+
+
+@pytest.mark.slow  # each builder is a process, most of which import dask
+def test_all_builders_build_all_levels(bench, tmp_path):
+    path = tmp_path / "image.ome.zarr"
+    with mt.MultiscaleImage.create(
+        path, type="uint16", level_shape=(2, 512, 1024), mpp=0.5
+    ) as image:
+        image["level0"][...] = np.random.default_rng(0).integers(
+            0, 65_535, (2, 512, 1024), np.uint16
+        )
+    stored = sorted((path / "0").rglob("*"))
+    work = tmp_path / "work"
+    work.mkdir()
+    table = bench("pyramids").table_of(path, bench("options").Options(None, 1, 1, work, quiet))
+    assert [m.name for m in table.measurements] == list(bench("pyramid_builders").BUILDERS)
+    assert all(m.peak[0] > 1 << 20 for m in table.measurements)
+    # Whoever builds, the image that was given stays as it is, and no copy of it is left.
+    assert sorted((path / "0").rglob("*")) == stored
+    assert len(list(path.iterdir())) == 2
+    assert not list(work.iterdir())
+
+
 def test_the_machine_is_described(bench):
     facts = bench("machine").describe_machine()
     assert facts["processor"]
