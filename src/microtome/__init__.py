@@ -49,6 +49,8 @@ if TYPE_CHECKING:
         Mpp,
         Resolution,
         ScaleTransform,
+        SequenceTransform,
+        TranslationTransform,
         UniformScaleTransform,
     )
     from .errors import MicrotomeError
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
         read_regions,
     )
     from .sources import open_image
+    from .storage import StorageOptions
     from .tiling import (
         TileTable,
         best_mask_tiling_try_to_stop,
@@ -104,6 +107,8 @@ _ROOMS = {
         "Mpp",
         "Resolution",
         "ScaleTransform",
+        "SequenceTransform",
+        "TranslationTransform",
         "UniformScaleTransform",
     ),
     "errors": ("MicrotomeError",),
@@ -119,6 +124,7 @@ _ROOMS = {
         "read_regions",
     ),
     "sources": ("open_image",),
+    "storage": ("StorageOptions",),
     "tiling": (
         "TileTable",
         "best_mask_tiling_try_to_stop",
@@ -153,12 +159,15 @@ __all__ = [
     "PatchSpecs",
     "Resolution",
     "ScaleTransform",
+    "SequenceTransform",
     "SingleIHCImagingDataset",
     "SpatialRead",
+    "StorageOptions",
     "TileLoader",
     "TileSpecs",
     "TileTable",
     "TissueMask",
+    "TranslationTransform",
     "UniformScaleTransform",
     "best_mask_tiling_try_to_stop",
     "collate_regions",

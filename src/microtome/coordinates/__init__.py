@@ -7,10 +7,11 @@ Two conventions meet here and are never mixed up:
 * **OME-NGFF** transforms on disk speak of pixel *centres*: that same level has the scale 2 and
   the translation 0.5.
 
-`microtome.image` converts between them at the border, everything above uses boxes.
+`transform_from_ngff` and `transform_to_ngff` convert at the border, everything above uses boxes.
 """
 
 from ._axes import Axis, CoordinateSpace
+from ._centres import transform_from_ngff, transform_to_ngff
 from ._compound import BijectionTransform, SequenceTransform
 from ._graph import TransformGraph
 from ._resolution import MPP_SOURCES, Mpp, MppSource, Resolution
@@ -43,5 +44,7 @@ __all__ = [
     "UniformScaleTransform",
     "transform_from_json",
     "transform_from_matrix",
+    "transform_from_ngff",
     "transform_to_json",
+    "transform_to_ngff",
 ]
