@@ -65,8 +65,10 @@ def _is_zarr(path: Path, head: bytes) -> bool:
 
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
+_OME_ZARR = SourceFormat("OME-Zarr", _is_zarr, "microtome.sources._zarr:open_zarr", (".zarr",))
+
 _FORMATS: list[SourceFormat] = [
-    SourceFormat("OME-Zarr", _is_zarr, "microtome.sources._zarr:open_zarr", (".zarr",)),
+    _OME_ZARR,
     SourceFormat(
         "TIFF",
         lambda _, head: head[:4] in _TIFF_HEADS,
@@ -121,7 +123,7 @@ def open_image(
     channel_names
         Names of the channels, instead of what a file states.
     storage_options
-        How remote stores are reached.
+        How remote stores are reached, and what is kept of OME-Zarr images in memory.
 
     Raises
     ------
@@ -144,14 +146,20 @@ def open_image(
         msg = f"{source}: axes are read from a file, they are given for arrays only"
         raise InvalidInputError(msg)
     place = place_of(source, storage_options)
-    image = open_zarr(place, mpp=given) if isinstance(place, Place) else _open_path(place, given)
+    image = (
+        open_zarr(place, mpp=given, context=storage_options)
+        if isinstance(place, Place)
+        else _open_path(place, given, storage_options)
+    )
     return image if channel_names is None else _renamed(image, channel_names)
 
 
-def _open_path(path: Path, mpp: Mpp | None) -> MultiscaleImage:
+def _open_path(path: Path, mpp: Mpp | None, options: StorageOptions | None) -> MultiscaleImage:
     head = _head(path)
     for candidate in _FORMATS:
         if candidate.matches(path, head):
+            if candidate is _OME_ZARR:  # the one format that the options are for
+                return open_zarr(path, mpp=mpp, context=options)
             return candidate.open(path, mpp)
     raise FormatError(_unknown(path, head))
 

@@ -6,14 +6,16 @@ from pathlib import Path
 
 from microtome.coordinates import Mpp
 from microtome.image import Level, MultiscaleImage
-from microtome.storage import Place
+from microtome.storage import Place, StorageOptions
 
 __all__ = ["open_zarr"]
 
 
-def open_zarr(path: Path | Place, *, mpp: Mpp | None) -> MultiscaleImage:
-    """Open an OME-Zarr image; `mpp` overrides its scale."""
-    image = MultiscaleImage.open(path)
+def open_zarr(
+    path: Path | Place, *, mpp: Mpp | None, context: StorageOptions | None = None
+) -> MultiscaleImage:
+    """Open an OME-Zarr image; `mpp` overrides its scale, `context` says how to read it."""
+    image = MultiscaleImage.open(path, context=context)
     if mpp is None:
         return image
     levels = [image.level(i) for i in range(image.level_count)]
@@ -41,4 +43,5 @@ def open_zarr(path: Path | Place, *, mpp: Mpp | None) -> MultiscaleImage:
         kind=image.kind,
         name=image.name,
         metadata=image.metadata,
+        context=context,
     )

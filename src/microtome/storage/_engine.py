@@ -58,6 +58,8 @@ class Engine:
         # One thread at a time: two contexts of equal options would be two caches.
         with self._lock:
             if self._base is None:
+                for name, value in _SILENCE.items():
+                    os.environ.setdefault(name, value)
                 self._base = ts.Context({"memory_key_value_store": {}})
             context = self._contexts.get(chosen)
             if context is None:
@@ -69,6 +71,13 @@ class Engine:
 
 # Nothing decoded is kept: readers keep what they need, memory stays bounded.
 _USUAL = StorageOptions()
+
+# A server that takes a request and then says nothing would be waited for without end: after this
+# many seconds the request has failed, and is repeated as any other. The engine asks its environment.
+_SILENCE = {
+    "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": "20",
+    "TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES": "1",
+}
 
 ENGINE = Engine()
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import tensorstore as ts
 
-from microtome.errors import InvalidInputError
+from microtome.errors import InvalidInputError, ModeError
 
 from ._engine import ENGINE, engine_errors
 from ._options import StorageOptions
@@ -23,6 +23,7 @@ from ._options import StorageOptions
 __all__ = ["Place", "StorageOptions", "place_of"]
 
 _SCHEMES = ("file", "memory", "s3", "http", "https")
+_WRITABLE = frozenset({"memory", "s3"})
 _ZIP = (".zip", ".ozx")
 
 
@@ -72,22 +73,30 @@ class Place:
 
         Raises
         ------
+        ModeError
+            If such a store is only read: HTTP, and zip files.
         StorageError
-            If the store cannot be reached or refuses: HTTP and zip files are read only.
+            If the store cannot be reached or refuses.
         """
         with engine_errors(f"{self.uri}/{name}"):
-            self._keys().write(name, data).result()
+            self._writable_keys().write(name, data).result()
 
     def remove(self, name: str) -> None:
         """Remove a key, if it is there; errors as `write`."""
         with engine_errors(f"{self.uri}/{name}"):
             # The engine's word for removing: writing nothing.
-            self._keys().write(name, None).result()
+            self._writable_keys().write(name, None).result()
 
     def clear(self) -> None:
         """Remove every key in this directory and below it; errors as `write`."""
         with engine_errors(self.uri):
-            self._keys().delete_range(ts.KvStore.KeyRange()).result()
+            self._writable_keys().delete_range(ts.KvStore.KeyRange()).result()
+
+    def _writable_keys(self) -> ts.KvStore:
+        if self.spec["driver"] not in _WRITABLE:
+            msg = f"{self} can be read, not written; write a directory and copy it there"
+            raise ModeError(msg)
+        return self._keys()
 
     def _keys(self) -> ts.KvStore:
         return ts.KvStore.open(self.spec, context=ENGINE.context(self.uri, self.options)).result()
