@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import os
 import pickle
 import random
@@ -11,6 +13,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -426,6 +429,35 @@ def test_what_is_discarded_was_never_there(path):
         with pytest.raises(ModeError, match="closed"):
             refused()
     assert array.shape == (2, 40, 40)
+
+
+def test_what_a_thread_writes_is_in_a_commit_whole_or_not_at_all(path):
+    store = VersionedStore.open(path, writable=True)
+    array, stop, failed = store.open_array("0"), threading.Event(), []
+
+    def write():
+        try:
+            for value in itertools.cycle(range(1, 60000)):
+                array.write(WHOLE, np.full((2, 40, 40), value, np.uint16))
+                if stop.is_set():
+                    break
+        except BaseException as error:  # noqa: BLE001 - it is looked at below
+            failed.append(error)
+
+    array.write(WHOLE, np.ones((2, 40, 40), np.uint16))
+    writer = threading.Thread(target=write)
+    writer.start()
+    ids = []
+    while len(ids) < 30 and not failed:
+        with contextlib.suppress(InvalidInputError):  # nothing was written since the last
+            ids.append(store.commit(f"commit {len(ids)}"))
+    stop.set()
+    writer.join()
+    assert failed == []
+    for snapshot in ids:
+        seen = pixels(VersionedStore.open(path, at=snapshot))
+        assert (seen == seen[0, 0, 0]).all()
+    store.close()
 
 
 def test_an_error_inside_a_change_drops_it(path):

@@ -11,7 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -92,6 +92,40 @@ def open_repository(path: Path, *, new: bool = False) -> icechunk.Repository:
         return icechunk.Repository.create(storage) if new else icechunk.Repository.open(storage)
 
 
+class _Gate:
+    """Lets any number of threads write, or one commit: a write is in one commit, all of it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._writing = 0
+        self._waiting = 0
+
+    @contextmanager
+    def writing(self) -> Generator[None]:
+        with self._changed:
+            while self._waiting:  # or a commit might wait for ever
+                self._changed.wait()
+            self._writing += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._writing -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        with self._changed:
+            self._waiting += 1
+            try:
+                while self._writing:
+                    self._changed.wait()
+                yield
+            finally:
+                self._waiting -= 1
+                self._changed.notify_all()
+
+
 class Workspace:
     """The session that a store and its arrays work in: another one after each commit.
 
@@ -117,6 +151,7 @@ class Workspace:
     ) -> None:
         self.where = where
         self.number = 0
+        self._gate = _Gate()
         self._path = path.absolute()  # a program may change its directory
         self._snapshot = snapshot
         self._enter(repository or open_repository(self._path))
@@ -189,6 +224,10 @@ class Workspace:
 
     # -- commits
 
+    def writing(self) -> AbstractContextManager[None]:
+        """Keep the session from being committed while pixels are written."""
+        return self._gate.writing()
+
     def commit(self, message: str) -> str:
         """Commit, and go on in a new session; the caller holds the lock.
 
@@ -200,7 +239,7 @@ class Workspace:
         import icechunk
 
         self._verify_there()
-        with self.errors():
+        with self._gate.alone(), self.errors():
             while True:
                 try:
                     snapshot = self._session.commit(message)

@@ -170,7 +170,7 @@ class VersionedArray:
         self._closed = True
 
     def _write(self, box: Box, values: NDArray[Any]) -> None:
-        with self._errors():
+        with self._errors(), self._workspace.writing():
             self._handle()[_slices(box)] = values
 
     def _is_whole(self, box: Box) -> bool:
