@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from .images import brightfield_image, fluorescence_image
 from .options import Options
 from .pyramid_builders import BUILDERS, level_paths
 
-__all__ = ["table_of", "tables"]
+__all__ = ["table_of", "tables", "tables_after_each_round"]
 
 BASE = "microtome"
 _ROUNDS = 3  # at most: the slowest take minutes
@@ -68,30 +69,34 @@ def table_of(path: Path, options: Options) -> Table:
 
     Others cut odd edges off where we average what is there, and the shapes would differ.
     """
-    laid = _laid_out(path, options.work / "laid.ome.zarr")
+    *_, table = tables_after_each_round(path, options)
+    return table
+
+
+def tables_after_each_round(path: Path, options: Options) -> Iterator[Table]:
+    """Measure as `table_of` does, and yield what was found so far: a round takes minutes."""
     found = {name: Measurement(name, [], [], []) for name in BUILDERS}
-    rounds = min(options.rounds, _ROUNDS)
     different: dict[str, str] = {}
-    reference = options.work / "reference.ome.zarr"
-    for number in range(1, rounds + 1):
-        for name, measured in found.items():
-            image = options.work / "built.ome.zarr"
-            _linked(path if name == BASE else laid, image)
-            figures = _built(name, image)
-            measured.cpu.append(figures["cpu"])
-            measured.wall.append(figures["wall"])
-            measured.peak.append(int(figures["peak"]))
-            if name == BASE and number == 1:
-                shutil.copytree(image, reference, copy_function=os.link)
-            elif name not in {BASE, "copy"}:
-                different[name] = _difference(name, image, reference)
-            shutil.rmtree(image)
-            options.tell(f"{path.name}: {name} {figures['cpu']:.2f} s, {number} of {rounds}")
-    notes = [_described(path, found), _NOTES, _told(different)]
-    shutil.rmtree(laid)
-    shutil.rmtree(reference)
     title = f"All coarser levels from level 0: {path.name}"
-    return Table(title, "pyramid", 1, BASE, list(found.values()), notes, _HOW)
+    with tempfile.TemporaryDirectory(dir=options.work) as folder:
+        work = Path(folder)
+        laid = _laid_out(path, work / "laid.ome.zarr")
+        for number in range(1, min(options.rounds, _ROUNDS) + 1):
+            for name, measured in found.items():
+                image = work / "built.ome.zarr"
+                _linked(path if name == BASE else laid, image)
+                figures = _built(name, image)
+                measured.cpu.append(figures["cpu"])
+                measured.wall.append(figures["wall"])
+                measured.peak.append(int(figures["peak"]))
+                if name == BASE and number == 1:
+                    shutil.copytree(image, work / "reference", copy_function=os.link)
+                elif name not in {BASE, "copy"}:
+                    different[name] = _difference(name, image, work / "reference")
+                shutil.rmtree(image)
+                options.tell(f"{path.name}: {name} {figures['cpu']:.2f} s, round {number}")
+            notes = [_described(path, found), _NOTES, _told(different)]
+            yield Table(title, "pyramid", 1, BASE, list(found.values()), notes, _HOW)
 
 
 def _built(name: str, image: Path) -> dict[str, float]:
