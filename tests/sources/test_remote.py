@@ -17,6 +17,7 @@ from microtome.errors import (
     ExistsError,
     FormatError,
     InvalidInputError,
+    ModeError,
     NotFoundError,
     StorageError,
 )
