@@ -94,17 +94,32 @@ def read_plain(
     -------
     None for what is no such box, or a wrong one: the general way reads it, or says what is wrong.
     """
-    axes = chosen.axes
+    axes, array = chosen.axes, chosen.array
     if type(region) not in _SEQUENCES or "z" in axes:
         return None
-    found = _rows_and_columns(chosen, reference, cast("Sequence[Any]", region), clip=clip)
-    if found is None:
+    height, width = array.shape[-2:]
+    try:
+        x0, y0, x1, y1 = cast("Sequence[Any]", region)
+        if (
+            chosen is reference
+            and type(x0) is type(y0) is type(x1) is type(y1) is int
+            and 0 <= x0 < x1 <= width
+            and 0 <= y0 < y1 <= height
+        ):
+            rows, columns = (y0, y1), (x0, x1)
+        else:
+            fx, fy = (1.0, 1.0) if chosen is reference else _factors(chosen, reference)
+            columns = _pixels(float(x0), float(x1), 1.0 / fx, width, clip=clip)
+            rows = _pixels(float(y0), float(y1), 1.0 / fy, height, clip=clip)
+    except (TypeError, ValueError, OverflowError):
         return None
-    (top, bottom), (left, right) = rows, columns = found
+    if rows is None or columns is None:
+        return None
+    (top, bottom), (left, right) = rows, columns
     if (right - left) * (bottom - top) > _MOST_PIXELS:
         return None
-    if channels is None and isinstance(chosen.array, StoredArray):
-        data = chosen.array.read_plane(rows, columns)
+    if channels is None and isinstance(array, StoredArray):
+        data = array.read_plane(rows, columns)
     else:
         data = read_window(chosen, (rows, columns), channels, padding=False)
     if chosen is reference:
@@ -112,28 +127,6 @@ def read_plain(
     else:
         where = _to_reference(_factors(chosen, reference), (left, top))
     return SpatialRead(data, _PLANE, _PLANE, where, tuple(axes))
-
-
-def _rows_and_columns(
-    chosen: Level, reference: Level, region: Sequence[Any], *, clip: bool
-) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Return the pixels of a level that a box touches, None where that is none or no box."""
-    try:
-        x0, y0, x1, y1 = region
-        height, width = chosen.shape[-2:]
-        if (
-            chosen is reference
-            and type(x0) is type(y0) is type(x1) is type(y1) is int
-            and 0 <= x0 < x1 <= width
-            and 0 <= y0 < y1 <= height
-        ):
-            return (y0, y1), (x0, x1)
-        fx, fy = (1.0, 1.0) if chosen is reference else _factors(chosen, reference)
-        columns = _pixels(float(x0), float(x1), 1.0 / fx, width, clip=clip)
-        rows = _pixels(float(y0), float(y1), 1.0 / fy, height, clip=clip)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return None if rows is None or columns is None else (rows, columns)
 
 
 def _factors(chosen: Level, reference: Level) -> tuple[float, float]:

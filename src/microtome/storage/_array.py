@@ -25,7 +25,7 @@ from microtome.errors import (
 from ._documents import array_metadata
 from ._engine import ENGINE, engine_errors
 from ._facts import ArrayFacts, array_document, array_facts
-from ._handles import Stamp, create_handle, facts_of, open_handle, stamp_of, verify_stamp
+from ._handles import FORKED, Stamp, create_handle, facts_of, open_handle, stamp_of, verify_stamp
 from ._layout import Layout
 from ._options import StorageOptions
 from ._remote import Place
@@ -154,20 +154,32 @@ class StoredArray:
         return pixels
 
     def read_plane(self, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[Any]:
-        """Read rows and columns, the last two axes, of all that comes before; else as `read`."""
-        handle, facts = self._handle(), self._known()
+        """Read rows and columns, the last two axes, of all that comes before; else as `read`.
+
+        The same with fewer calls: of a tile that is read by itself, every one is felt.
+        """
+        handle, facts, stamp = self._store, self._facts, self._stamp
         (top, bottom), (left, right) = rows, columns
-        height, width = facts.shape[-2:]
-        if self._closed or not (0 <= top <= bottom <= height and 0 <= left <= right <= width):
-            # Not that fast, but it says what is wrong.
-            return self.read((*((0, size) for size in facts.shape[:-2]), rows, columns))
+        if (
+            handle is None
+            or facts is None
+            or self._closed
+            or FORKED
+            or not 0 <= top <= bottom <= facts.shape[-2]
+            or not 0 <= left <= right <= facts.shape[-1]
+        ):
+            # Opens the array, or says what is wrong.
+            return self.read((*((0, size) for size in self.shape[:-2]), rows, columns))
         try:
             pixels = handle[..., top:bottom, left:right].read().result()
+            if stamp is not None:
+                now = os.stat(stamp[0])  # noqa: PTH116 - a Path costs more than the call
+                if now.st_ino != stamp[1] or now.st_mtime_ns != stamp[2]:
+                    self.verify_there()
         except (ValueError, OSError):
+            self.verify_there()
             with engine_errors(self._path):
                 raise
-        if self._stamp is not None:
-            verify_stamp(self._stamp, self._path)
         return pixels
 
     def read_into(

@@ -17,10 +17,24 @@ from ._facts import ArrayFacts
 from ._options import StorageOptions
 from ._remote import Place
 
-__all__ = ["Stamp", "create_handle", "facts_of", "open_handle", "stamp_of", "verify_stamp"]
+__all__ = [
+    "FORKED",
+    "Stamp",
+    "create_handle",
+    "facts_of",
+    "open_handle",
+    "stamp_of",
+    "verify_stamp",
+]
 
 Stamp = tuple[str, int, int]
 """Which metadata file an array had when it was opened: its path, number and time."""
+
+FORKED: list[bool] = []
+"""Empty in a process that was not forked from another: it need not ask whose the engine is."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: FORKED.append(True))
 
 _DRIVERS = {"zarr.json": "zarr3", ".zarray": "zarr"}
 
