@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from microtome.errors import (
+    BusyError,
     ConflictError,
     DependencyError,
     ExistsError,
@@ -41,6 +42,7 @@ from microtome.storage import (
     is_versioned,
     open_store,
 )
+from microtome.storage._publish import publishing
 
 LAYOUT = Layout((1, 8, 8), (1, 16, 16))
 WHOLE = ((0, 2), (0, 40), (0, 40))
@@ -281,6 +283,7 @@ def test_a_snapshot_is_found_by_time(path):
     assert value_at(newest.written_at - micro) is None
     assert value_at(start.written_at) is None
     assert value_at(newest.written_at + timedelta(days=1)) == 1
+    assert value_at(datetime.max.replace(tzinfo=UTC)) == 1
     assert value_at(newest.written_at.astimezone(timezone(timedelta(hours=-7)))) == 1
     # Milliseconds, rounded down as everybody does: the snapshot of that millisecond.
     assert value_at(int(newest.written_at.timestamp() * 1000)) == 1
@@ -552,6 +555,47 @@ def test_who_writes_into_an_image_that_was_replaced_is_told(path):
     with pytest.raises(NotFoundError, match="replaced since it was opened"):
         pixels(reader)
     assert [s.message for s in VersionedStore.open(path).history()] == ["closed"]
+
+
+@pytest.mark.parametrize("action", ["commit", "tag"])
+def test_one_lock_whatever_link_leads_to_the_image(path, tmp_path, monkeypatch, action):
+    """A lock by the link's name let two writers in at once: 97 of 100 commits were kept."""
+    monkeypatch.setattr("microtome.storage._publish._PUBLISH_SECONDS", 0.1)
+    (tmp_path / "latest").symlink_to(path)
+    writer = VersionedStore.open(tmp_path / "latest", writable=True)
+    if action == "commit":
+        set_pixel(writer, 1)
+    with publishing(path), pytest.raises(BusyError, match="image"):
+        getattr(writer, action)("one")
+    getattr(writer, action)("one")
+    assert (tmp_path / "latest").is_symlink()
+    assert writer.uri == str(tmp_path / "latest")
+
+
+def test_a_link_that_is_set_anew_moves_nobody_who_has_the_image_open(path, tmp_path):
+    begun(tmp_path / "other").close()
+    link = tmp_path / "latest"
+    link.symlink_to(path)
+    reader, writer = VersionedStore.open(link), VersionedStore.open(link, writable=True)
+    link.unlink()
+    link.symlink_to(tmp_path / "other")
+    set_pixel(writer, 1)
+    writer.commit("one")
+    np.testing.assert_array_equal(pixels(reader), PIXELS)
+    assert [s.message for s in VersionedStore.open(path).history()] == ["one", "as acquired"]
+    assert [s.message for s in VersionedStore.open(link).history()] == ["closed"]
+
+
+def test_an_image_that_is_begun_over_a_link_replaces_the_link(path, tmp_path):
+    link = tmp_path / "latest"
+    link.symlink_to(path)
+    store = begun(link, overwrite=True)
+    store.commit("in its own place")
+    set_pixel(store, 1)
+    store.close()
+    assert not link.is_symlink()
+    assert [s.message for s in VersionedStore.open(path).history()] == ["as acquired"]
+    assert len(VersionedStore.open(link).history()) == 2
 
 
 # ------------------------------------------------------------------ arrays

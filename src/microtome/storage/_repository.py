@@ -30,7 +30,14 @@ from ._publish import is_versioned
 if TYPE_CHECKING:
     import icechunk
 
-__all__ = ["BRANCH", "Workspace", "open_repository", "repository_errors", "verify_installed"]
+__all__ = [
+    "BRANCH",
+    "Workspace",
+    "open_repository",
+    "real_path",
+    "repository_errors",
+    "verify_installed",
+]
 
 BRANCH = "main"
 
@@ -90,6 +97,16 @@ def open_repository(path: Path, *, new: bool = False) -> icechunk.Repository:
         with _quiet("icechunk::storage::object_store"):
             storage = icechunk.local_filesystem_storage(str(path))
         return icechunk.Repository.create(storage) if new else icechunk.Repository.open(storage)
+
+
+def real_path(path: Path) -> Path:
+    """Return where a directory really is.
+
+    A lock lies beside the directory and has its name: two that come by different links would hold
+    two locks, and lose each other's commits. A link may be set anew, and a program may change its
+    directory, while an image is open.
+    """
+    return Path(os.path.realpath(path))  # `Path.resolve` raises for a link to itself
 
 
 class _Gate:
@@ -152,9 +169,14 @@ class Workspace:
         self.where = where
         self.number = 0
         self._gate = _Gate()
-        self._path = path.absolute()  # a program may change its directory
+        self._path = real_path(path)
         self._snapshot = snapshot
         self._enter(repository or open_repository(self._path))
+
+    @property
+    def path(self) -> Path:
+        """Where the repository really is; locks go by this."""
+        return self._path
 
     @property
     def repository(self) -> icechunk.Repository:
@@ -185,8 +207,8 @@ class Workspace:
 
     def move_to(self, path: Path) -> None:
         """Go on in a new session, the repository being at another place from now on."""
-        self._path = path
-        self._enter(open_repository(path))
+        self._path = real_path(path)
+        self._enter(open_repository(self._path))
 
     def freeze(self) -> None:
         """Drop what is not committed, and only read from now on; nothing is asked of the disk."""

@@ -103,9 +103,9 @@ def resolve(repository: icechunk.Repository, path: Path, at: str | int | datetim
     newest = repository.lookup_branch(BRANCH)
     if at is None:
         return newest
-    until, oldest = _end_of(path, at), ""
+    moment, oldest = _moment(path, at), ""
     for info in ancestry(repository, newest):
-        if info.written_at < until:
+        if info.written_at <= moment:
             return info.id
         oldest = f"; its first snapshot, {info.message!r}, is of {info.written_at}"
     msg = f"{path} was not there at {at}{oldest}"
@@ -134,8 +134,8 @@ def known_snapshot(repository: icechunk.Repository, path: Path, snapshot: str) -
     raise UnknownNameError(msg)
 
 
-def _end_of(path: Path, at: object) -> datetime:
-    """Return the time before which a snapshot was written if it was there at a time."""
+def _moment(path: Path, at: object) -> datetime:
+    """Return the last moment at which what was written then was there at a time."""
     if isinstance(at, datetime):
         if at.utcoffset() is None:
             msg = (
@@ -143,13 +143,13 @@ def _end_of(path: Path, at: object) -> datetime:
                 f"{at!r}; give one, e.g. datetime.now(timezone.utc)"
             )
             raise InvalidInputError(msg)
-        return at + timedelta(microseconds=1)
+        return at
     try:
         if isinstance(at, bool):
             raise TypeError
         number = operator.index(at)  # pyright: ignore[reportArgumentType] - asked here
         # Of a snapshot's time whose microseconds were cut off, too.
-        return _EPOCH + timedelta(milliseconds=number + 1)
+        return _EPOCH + timedelta(milliseconds=number, microseconds=999)
     except (TypeError, OverflowError) as error:
         msg = (
             f"{path}: at= is a tag, the id of a snapshot, a time, or whole milliseconds since the "

@@ -23,7 +23,13 @@ from ._documents import group_document
 from ._facts import array_document
 from ._layout import Layout
 from ._publish import Draft, is_versioned, publishing
-from ._repository import Workspace, open_repository, repository_errors, verify_installed
+from ._repository import (
+    Workspace,
+    open_repository,
+    real_path,
+    repository_errors,
+    verify_installed,
+)
 from ._snapshots import Snapshot, ancestry, known_snapshot, resolve, tags_of, verify_tag
 from ._versioned_array import VersionedArray
 
@@ -40,7 +46,6 @@ class VersionedStore:
     def __init__(self, workspace: Workspace, path: Path, *, draft: Draft | None = None) -> None:
         self._workspace = workspace
         self._path = path
-        self._place = path.absolute()  # a program may change its directory
         self._draft = draft
         self.writable = workspace.writable
         self._pending: set[str] = set()
@@ -112,7 +117,7 @@ class VersionedStore:
             raise InvalidInputError(msg)
         if writable:
             return cls(Workspace(path, path), path)
-        repository = open_repository(path.absolute())
+        repository = open_repository(real_path(path))
         with repository_errors(path):
             snapshot = resolve(repository, path, at)
         return cls(Workspace(path, path, snapshot=snapshot, repository=repository), path)
@@ -274,7 +279,7 @@ class VersionedStore:
         repository = self._workspace.repository
         with self._workspace.errors():
             chosen = known_snapshot(repository, self._path, snapshot or self._workspace.base)
-            with publishing(self._place):
+            with publishing(self._workspace.path):
                 try:
                     repository.create_tag(name, chosen)
                 except icechunk.IcechunkError as error:
@@ -328,7 +333,7 @@ class VersionedStore:
 
     def _commit(self, message: str) -> str:
         if self._draft is None:
-            with publishing(self._place):
+            with publishing(self._workspace.path):
                 return self._workspace.commit(message)
         snapshot = self._workspace.commit(message)
         try:
@@ -336,8 +341,8 @@ class VersionedStore:
         except BaseException:
             self._end()
             raise
-        self._draft = None
-        self._workspace.move_to(self._place)
+        target, self._draft = self._draft.target, None
+        self._workspace.move_to(target)
         return snapshot
 
     def _add_groups(self, path: str) -> None:
