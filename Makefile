@@ -5,6 +5,7 @@
 #   make lint types docs
 #   make interop      only the tests that open what we write in other projects' readers
 #   make bench        the benchmarks
+#   make bench-peers  spatial reads beside tiledbsoma too, in an environment of its own
 #   make check        what CI runs, in CI's order
 #   make constraints  resolve constraints.txt anew
 #   make floors       the test suite on the oldest releases that pyproject.toml allows
@@ -21,7 +22,7 @@ BUILD_TOOLS := pip hatchling editables
 # Exactly this: a range would let pip choose a build for other hardware over a CPU wheel it has at hand.
 TORCH := 2.13.0
 
-.PHONY: demo test lint types docs interop bench check constraints floors format clean
+.PHONY: demo test lint types docs interop bench bench-peers check constraints floors format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -50,6 +51,19 @@ interop: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+# What tiledbsoma needs is pinned beside what everything else does, and is no part of CI.
+PEERS := .venv-bench/bin/python
+PEERS_INSTALL := $(PEERS) -m pip --disable-pip-version-check --quiet install \
+	--constraint constraints.txt --constraint constraints-bench.txt
+bench-peers: .venv-bench/.installed
+	$(PEERS) -W ignore -m benchmarks spatial_reads $(BENCH_ARGS)
+
+.venv-bench/.installed: constraints.txt constraints-bench.txt pyproject.toml
+	$(PYTHON) -m venv --clear .venv-bench
+	$(PEERS_INSTALL) --upgrade $(BUILD_TOOLS)
+	$(PEERS_INSTALL) --no-build-isolation --editable '.[bench,bench-soma]'
+	@touch $@
 
 # The tests last: their summary is what a reader of the log looks for.
 check: lint types docs

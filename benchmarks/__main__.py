@@ -7,12 +7,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import pyramids, tiles
+from . import pyramids, spatial_reads, tiles
 from .machine import describe_machine, load
 from .options import Options
 from .report import write_results
 
-BENCHMARKS = {"pyramids": pyramids.tables, "tiles": tiles.tables}
+BENCHMARKS = {
+    "pyramids": pyramids.tables,
+    "spatial_reads": spatial_reads.tables,
+    "tiles": tiles.tables,
+}
 
 
 def main() -> None:
