@@ -75,9 +75,10 @@ def markdown(name: str, tables: Sequence[Table], machine: Mapping[str, str | int
     parts = [f"# {name}", f"Measured on: {facts}.", how]
     for table in tables:
         rounds = len(table.base_measurement.cpu)
+        each = f" of {table.items} {table.item}s" if table.items > 1 else ""
         parts += [
             f"## {table.title}",
-            " ".join([*table.notes, f"{rounds} rounds of {table.items} {table.item}s."]),
+            " ".join([*table.notes, f"{rounds} rounds{each}."]),
             _rows(table),
         ]
     return "\n\n".join(parts) + "\n"
