@@ -2,5 +2,13 @@
 
 from ._array import image_from_array
 from ._registry import SourceFormat, open_image, register_source, source_formats
+from ._xarray import element_transform
 
-__all__ = ["SourceFormat", "image_from_array", "open_image", "register_source", "source_formats"]
+__all__ = [
+    "SourceFormat",
+    "element_transform",
+    "image_from_array",
+    "open_image",
+    "register_source",
+    "source_formats",
+]

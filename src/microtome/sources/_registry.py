@@ -21,7 +21,9 @@ from microtome.image import MultiscaleImage
 from microtome.storage import Place, StorageOptions, is_versioned, place_of
 
 from ._array import image_from_array
-from ._zarr import open_zarr
+from ._lazy import is_from
+from ._xarray import is_xarray, open_xarray
+from ._zarr import open_zarr, open_zarr_group
 
 __all__ = ["SourceFormat", "open_image", "register_source", "source_formats"]
 
@@ -115,11 +117,13 @@ def open_image(
     source
         A path (OME-Zarr, also zipped as ``.ozx``, TIFF and its relatives SVS, OME-TIFF and
         QPTIFF, PNG, JPEG), the address of an OME-Zarr image (``s3://``, ``http(s)://``), an
-        array, or a `MultiscaleImage`, which is returned as it is.
+        array of numpy, torch, dask, xarray or zarr-python, an image or labels of SpatialData, an
+        OME-Zarr group of zarr-python, or a `MultiscaleImage`, which is returned as it is.
     mpp
         Micrometres per pixel, one number or (y, x), instead of what the source states.
     axes
-        Names of an array's axes, for example ``"yxc"``; not needed for a plain (Y, X) array.
+        Names of an array's axes, for example ``"yxc"``; not needed for a plain (Y, X) array, or
+        one that names its axes itself.
     channel_names
         Names of the channels, instead of what a file states.
     storage_options
@@ -141,7 +145,7 @@ def open_image(
             raise InvalidInputError(msg)
         return source
     if not isinstance(source, str | os.PathLike):
-        return image_from_array(source, axes=axes, mpp=given, channel_names=channel_names)
+        return _open_object(source, axes, given, channel_names)
     if axes is not None:
         msg = f"{source}: axes are read from a file, they are given for arrays only"
         raise InvalidInputError(msg)
@@ -152,6 +156,24 @@ def open_image(
         else _open_path(place, given, storage_options)
     )
     return image if channel_names is None else _renamed(image, channel_names)
+
+
+def _open_object(
+    source: Any, axes: str | None, mpp: Mpp | None, names: Sequence[str] | None
+) -> MultiscaleImage:
+    """Open what another library has in its hands."""
+    if is_xarray(source):
+        return open_xarray(source, axes=axes, mpp=mpp, channel_names=names)
+    if is_from(source, "zarr", "Group"):
+        if axes is not None:
+            msg = "an OME-Zarr group names its axes itself; axes are given for arrays only"
+            raise InvalidInputError(msg)
+        image = open_zarr_group(source, mpp=mpp)
+        return image if names is None else _renamed(image, names)
+    if is_from(source, "spatialdata", "SpatialData"):
+        msg = "a SpatialData object holds many elements; open one of them: sdata['name']"
+        raise InvalidInputError(msg)
+    return image_from_array(source, axes=axes, mpp=mpp, channel_names=names)
 
 
 def _open_path(path: Path, mpp: Mpp | None, options: StorageOptions | None) -> MultiscaleImage:
