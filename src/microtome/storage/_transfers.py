@@ -15,7 +15,7 @@ from microtome.errors import MicrotomeError
 
 from ._engine import engine_errors
 
-__all__ = ["Box", "ReadTransfer", "write_by_file"]
+__all__ = ["READ", "Box", "ReadTransfer", "write_by_file"]
 
 Box = tuple[tuple[int, int], ...]
 """Half-open interval an axis, in the order of the array's axes."""
@@ -23,6 +23,20 @@ Box = tuple[tuple[int, int], ...]
 # What is written lies in memory once more, encoded. The chunks of one file are encoded in parallel,
 # so that many large files at once take memory and save nothing.
 _BYTES_AT_ONCE = 2**26
+
+
+class _Read:
+    """A read that was finished at once."""
+
+    __slots__ = ()
+
+    def result(self, timeout: float | None = None) -> object:
+        """Return at once."""
+        del timeout
+        return None
+
+
+READ = _Read()
 
 
 class ReadTransfer:

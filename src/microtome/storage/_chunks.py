@@ -1,0 +1,292 @@
+"""Reading local Zarr v3 arrays without the engine: chunk by chunk, straight into a buffer.
+
+For the layouts that we write (and the same uncompressed) this takes a third of the engine's
+processor time for a tile: a file is opened once and not for every read, its index is parsed once,
+chunks that lie side by side are read together, and each is decoded into the same scratch memory,
+which never leaves the cache, and copied from there.
+
+It is a shortcut and nothing else. Whatever is not exactly as expected, in the metadata or in a
+file, is left to the engine, which reads it or says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal, cast
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from ._shard_files import SHARDS, Shard, ShardIndex, chunk_grid
+
+__all__ = ["ChunkReader"]
+
+Box = tuple[tuple[int, int], ...]
+_Compression = Literal["blosc", "zstd"] | None
+
+_BLOSC_HEADER = 16
+# Bytes of the chunk, and of what it is compressed to.
+_BLOSC_SIZES = struct.Struct("<4xI4xI")
+_DAMAGED = "the chunk is damaged"
+# Chunks of a row are read together where no more than this lies between them.
+_GAP = 1 << 14
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The part of one chunk along one axis that a box asks for."""
+
+    chunk: int
+    """Its number in the shard."""
+    inside: slice
+    """What is asked for of the chunk."""
+    target: slice
+    """Where it goes in the box."""
+
+
+class _Scratch(threading.local):
+    """Memory that is used again by each thread: what was touched before costs least to touch."""
+
+    def __init__(self) -> None:
+        self.decoded = np.empty(0, np.uint8)
+        self._encoded = bytearray()
+
+    def encoded(self, size: int) -> memoryview:
+        """Return memory for bytes as they are in a file."""
+        if len(self._encoded) < size:
+            self._encoded = bytearray(size)
+        return memoryview(self._encoded)[:size]
+
+
+_SCRATCH = _Scratch()
+
+
+class ChunkReader:
+    """Reads boxes of one array.
+
+    Parameters
+    ----------
+    path
+        Directory of the array.
+    shape, chunk, shard
+        Sizes in pixels.
+    dtype
+        Type of a pixel.
+    index
+        How the index of a shard is stored.
+    compression
+        How a chunk is compressed.
+    fill
+        Value of pixels that were never written.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        shape: tuple[int, ...],
+        chunk: tuple[int, ...],
+        shard: tuple[int, ...],
+        dtype: np.dtype[Any],
+        index: ShardIndex,
+        compression: _Compression,
+        fill: float,
+    ) -> None:
+        self._prefix = f"{path}/c/"
+        self._shape = shape
+        self._chunk = chunk
+        self._shard = shard
+        self._dtype = dtype
+        self._index = index
+        self._compression: _Compression = compression
+        self._fill = fill
+        self._chunk_bytes = int(np.prod(chunk)) * dtype.itemsize
+
+    @classmethod
+    def of(cls, path: str, document: Mapping[str, Any]) -> ChunkReader | None:
+        """Return a reader of the array that a metadata document describes, None if it is too odd."""
+        try:
+            return cls._of(path, document)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            return None
+
+    @classmethod
+    def _of(cls, path: str, document: Mapping[str, Any]) -> ChunkReader | None:
+        (sharding,) = document["codecs"]
+        inner = sharding["configuration"]
+        key = document["chunk_key_encoding"]
+        shape = tuple(document["shape"])
+        shard = tuple(document["chunk_grid"]["configuration"]["chunk_shape"])
+        chunk = tuple(inner["chunk_shape"])
+        dtype = np.dtype(document["data_type"]).newbyteorder("<")
+        index_codecs = [codec["name"] for codec in inner["index_codecs"]]
+        compression = _compression(inner["codecs"], dtype)
+        if (
+            document["zarr_format"] != 3
+            or document["chunk_grid"]["name"] != "regular"
+            or sharding["name"] != "sharding_indexed"
+            or document.get("storage_transformers")
+            or key["name"] != "default"
+            or key.get("configuration", {}).get("separator", "/") != "/"
+            or not len(shape) == len(shard) == len(chunk) > 0
+            or min((*shape, *shard, *chunk)) < 1
+            or any(whole % part for whole, part in zip(shard, chunk, strict=True))
+            or dtype.kind not in "biuf"
+            or compression == "other"
+            or index_codecs not in (["bytes"], ["bytes", "crc32c"])
+            or inner["index_codecs"][0]["configuration"]["endian"] != "little"
+            or inner.get("index_location", "end") not in {"end", "start"}
+            or not isinstance(document["fill_value"], bool | int | float)
+        ):
+            return None
+        return cls(
+            path,
+            shape=shape,
+            chunk=chunk,
+            shard=shard,
+            dtype=dtype,
+            index=ShardIndex(
+                chunk_grid(shard, chunk),
+                inner.get("index_location", "end") == "end",
+                len(index_codecs) == 2,
+            ),
+            compression=cast("_Compression", compression),
+            fill=document["fill_value"],
+        )
+
+    def read_into(self, box: Box, out: NDArray[Any]) -> bool:
+        """Read a box into a buffer.
+
+        Parameters
+        ----------
+        box
+            Half-open interval an axis, inside the array.
+        out
+            Buffer of the box's shape, and of the array's type in this machine's byte order.
+
+        Returns
+        -------
+        False where something is not as expected, and `out` holds nothing of use.
+        """
+        if not out.size:
+            return True
+        axes = [
+            _shards_along(start, stop, whole, part)
+            for (start, stop), whole, part in zip(box, self._shard, self._chunk, strict=True)
+        ]
+        try:
+            for places in product(*axes):
+                name = self._prefix + "/".join([str(number) for number, _ in places])
+                shard = SHARDS.get(name, self._index)
+                parts = [along for _, along in places]
+                if shard is None:
+                    target = tuple(slice(p[0].target.start, p[-1].target.stop) for p in parts)
+                    out[target] = self._fill
+                else:
+                    self._read_shard(shard, parts, out)
+        except (OSError, ValueError, RuntimeError):
+            # RuntimeError is what decoders raise.
+            return False
+        return True
+
+    def _read_shard(
+        self, shard: Shard, parts: Sequence[Sequence[_Part]], out: NDArray[Any]
+    ) -> None:
+        if len(_SCRATCH.decoded) != self._chunk_bytes:
+            _SCRATCH.decoded = np.empty(self._chunk_bytes, np.uint8)
+        scratch = _SCRATCH.decoded
+        pixels = scratch.view(self._dtype).reshape(self._chunk)
+        *outer, last = parts
+        first, stop = last[0].chunk, last[-1].chunk + 1
+        for row in product(*outer):
+            entries = shard.entries[(*(part.chunk for part in row), slice(first, stop))].tolist()
+            target = tuple(part.target for part in row)
+            inside = tuple(part.inside for part in row)
+            for part, data in zip(last, _row_data(shard, entries), strict=True):
+                if data is None:
+                    out[(*target, part.target)] = self._fill
+                    continue
+                self._decode(data, scratch)
+                out[(*target, part.target)] = pixels[(*inside, part.inside)]
+
+    def _decode(self, data: memoryview, scratch: NDArray[np.uint8]) -> None:
+        size = self._chunk_bytes
+        if self._compression == "blosc":
+            # The decoder believes its header: that must be true of what is in our hands.
+            if len(data) < _BLOSC_HEADER or _BLOSC_SIZES.unpack_from(data) != (size, len(data)):
+                raise ValueError(_DAMAGED)
+            done = imagecodecs.blosc_decode(data, out=scratch)  # pyright: ignore[reportArgumentType] - takes any buffer
+            found = len(done)
+        elif self._compression == "zstd":
+            done = imagecodecs.zstd_decode(data, out=scratch)  # pyright: ignore[reportArgumentType] - as above
+            found = len(done)
+        else:
+            found = len(data)
+            if found == size:
+                scratch[:] = np.frombuffer(data, np.uint8)
+        if found != size:
+            raise ValueError(_DAMAGED)
+
+
+def _row_data(shard: Shard, entries: Sequence[tuple[int, int]]) -> list[memoryview | None]:
+    """Return the bytes of chunks side by side, None for missing ones, in one read if sensible."""
+    low, high, used = 1 << 63, 0, 0
+    for offset, length in entries:
+        if offset >= 0:
+            low, high, used = min(low, offset), max(high, offset + length), used + length
+    if high - low <= used + _GAP:
+        if not high:
+            return [None] * len(entries)
+        buffer = _SCRATCH.encoded(high - low)
+        shard.read_into(low, buffer)
+        return [
+            buffer[offset - low : offset - low + length] if offset >= 0 else None
+            for offset, length in entries
+        ]
+    buffer = _SCRATCH.encoded(used)
+    found: list[memoryview | None] = []
+    for offset, length in entries:
+        if offset < 0:
+            found.append(None)
+            continue
+        part, buffer = buffer[:length], buffer[length:]
+        shard.read_into(offset, part)
+        found.append(part)
+    return found
+
+
+def _shards_along(start: int, stop: int, shard: int, chunk: int) -> list[tuple[int, list[_Part]]]:
+    """Return the shards that an interval lies in along one axis, with its parts of their chunks."""
+    found: list[tuple[int, list[_Part]]] = []
+    for number in range(start // shard, -(-stop // shard)):
+        origin = number * shard
+        low, high = max(start - origin, 0), min(stop - origin, shard)
+        parts = [
+            _Part(
+                at,
+                slice(max(low - at * chunk, 0), min(high - at * chunk, chunk)),
+                slice(
+                    max(low, at * chunk) + origin - start,
+                    min(high, (at + 1) * chunk) + origin - start,
+                ),
+            )
+            for at in range(low // chunk, -(-high // chunk))
+        ]
+        found.append((number, parts))
+    return found
+
+
+def _compression(codecs: Sequence[Mapping[str, Any]], dtype: np.dtype[Any]) -> str | None:
+    """Return how chunks are compressed; ``"other"`` for what only the engine reads."""
+    first, *rest = codecs
+    little = first.get("configuration", {}).get("endian", "little") == "little"
+    if first["name"] != "bytes" or not (little or dtype.itemsize == 1) or len(rest) > 1:
+        return "other"
+    if not rest:
+        return None
+    return rest[0]["name"] if rest[0]["name"] in {"blosc", "zstd"} else "other"

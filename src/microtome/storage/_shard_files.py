@@ -1,0 +1,160 @@
+"""Shards of local arrays: their files kept open, a bounded number of them, and their indexes checked.
+
+A shard is a file of chunks with an index at one end: where each chunk lies in it, and a checksum of
+that. A file is never changed in place, by us or by the engine, but replaced: one that is open stays
+what it was, and a look at its name tells whether it is still the one that is there.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MISSING", "SHARDS", "Shard", "ShardIndex"]
+
+MISSING = 2**64 - 1
+"""Offset of a chunk that was never written."""
+
+# Files that are open at once, in all: a process may open a thousand, and has other use for them.
+_MOST_OPEN = 256
+_CRC_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ShardIndex:
+    """How the index of a shard is stored.
+
+    Parameters
+    ----------
+    grid
+        Chunks along each axis of a shard.
+    at_end
+        Whether it lies at the end of the file, or at its beginning.
+    checked
+        Whether a checksum (CRC32C) follows it.
+    """
+
+    grid: tuple[int, ...]
+    at_end: bool
+    checked: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes of the index, its checksum included."""
+        return 16 * int(np.prod(self.grid)) + _CRC_BYTES * self.checked
+
+
+class Shard:
+    """A shard that is open for reading.
+
+    Parameters
+    ----------
+    path
+        The file.
+    index
+        How its index is stored.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is no such shard: too short, a wrong checksum, chunks that lie outside of it.
+    """
+
+    __slots__ = ("_file", "entries", "stamp")
+
+    def __init__(self, path: str, index: ShardIndex) -> None:
+        self._file = -1
+        self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        status = os.fstat(self._file)
+        self.stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        self.entries: NDArray[np.int64] = self._read_entries(status.st_size, index)
+        """(grid..., 2) offset and length of every chunk; (-1, -1) for one that is missing."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with bytes of the file; ValueError where it ends before."""
+        if os.preadv(self._file, [buffer], offset) != len(buffer):
+            msg = "the file ends before its chunks do"
+            raise ValueError(msg)
+
+    def _read_entries(self, size: int, index: ShardIndex) -> NDArray[np.int64]:
+        if size < index.size:
+            msg = "the file is shorter than its index"
+            raise ValueError(msg)
+        data = bytearray(index.size)
+        self.read_into(size - index.size if index.at_end else 0, memoryview(data))
+        numbers = data[:-_CRC_BYTES] if index.checked else data
+        if index.checked and google_crc32c.value(bytes(numbers)) != int.from_bytes(
+            data[-_CRC_BYTES:], "little"
+        ):
+            msg = "the index of the shard is damaged"
+            raise ValueError(msg)
+        entries = np.frombuffer(numbers, "<u8").reshape(*index.grid, 2)
+        offsets, lengths = entries[..., 0], entries[..., 1]
+        missing = (offsets == MISSING) & (lengths == MISSING)
+        # Not offset + length, which may be more than 64 bits hold.
+        inside = (offsets <= size) & (lengths <= size - np.minimum(offsets, size))
+        if not (missing | inside).all():
+            msg = "chunks of the shard lie outside of its file"
+            raise ValueError(msg)
+        return entries.astype(np.int64)
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # By the last who holds it: a reader on another thread may be using what the cache dropped.
+        # `close` is bound here, since modules are gone when a process ends.
+        if self._file >= 0:
+            close(self._file)
+
+
+class _Shards:
+    """The shards that are open, those used least recently closed first."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: OrderedDict[str, Shard] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: str, index: ShardIndex) -> Shard | None:
+        """Return a shard as it is now, None where there is no file; errors as for `Shard`."""
+        try:
+            status = os.stat(path)  # noqa: PTH116 - for every shard of every read
+        except FileNotFoundError:
+            return None
+        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        with self._lock:
+            shard = self._open.get(path)
+            if shard is not None and shard.stamp == stamp:
+                self._open.move_to_end(path)
+                return shard
+        try:
+            shard = Shard(path, index)
+        except FileNotFoundError:
+            return None
+        with self._lock:
+            self._open[path] = shard
+            self._open.move_to_end(path)
+            dropped = [
+                self._open.popitem(last=False)[1]
+                for _ in range(max(0, len(self._open) - self._most))
+            ]
+        del dropped  # closed after the lock is free, unless somebody reads them still
+        return shard
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+
+SHARDS = _Shards(_MOST_OPEN)
+
+
+def chunk_grid(shard: Sequence[int], chunk: Sequence[int]) -> tuple[int, ...]:
+    """Return how many chunks a shard has along each axis."""
+    return tuple(whole // part for whole, part in zip(shard, chunk, strict=True))
