@@ -11,7 +11,6 @@ from .harness import Table
 
 __all__ = ["markdown", "write_results"]
 
-_SECONDS = 0.01
 _HOW = (
     "Processor time is user and system time of the process with all its threads and children; it "
     "counts, since wall time also measures who else is at work on the machine. Competitors take "
@@ -85,9 +84,8 @@ def markdown(name: str, tables: Sequence[Table], machine: Mapping[str, str | int
 
 
 def _rows(table: Table) -> str:
-    # What takes seconds is not told in microseconds.
-    seconds = min(statistics.median(m.cpu) for m in table.measurements) > _SECONDS
-    unit, scale, digits = ("s", 1, 2) if seconds else ("us", 1e6, 0)
+    # Of what fills a round alone, seconds are told.
+    unit, scale, digits = ("s", 1, 2) if table.items == 1 else ("us", 1e6, 0)
     memory = all(m.peak for m in table.measurements)
     lines = [
         f"| | processor {unit} a {table.item} | times {table.base} | wall {unit} a {table.item} |"
