@@ -23,7 +23,7 @@ with warnings.catch_warnings():
         "spatialdata", reason="needs spatialdata, which is in no extra"
     )
     from spatialdata.datasets import blobs
-    from spatialdata.models import Image2DModel, Image3DModel, Labels2DModel, Labels3DModel
+    from spatialdata.models import Image2DModel, Image3DModel, Labels3DModel
     from spatialdata.transformations import Affine, Scale, Sequence, Translation, set_transformation
 
 # Its own calls of what it is built on, not ours.
@@ -112,22 +112,6 @@ def test_volumes():
     )
     labels = mt.open_image(Labels3DModel.parse(values[0].astype(np.int64), dims=("z", "y", "x")))
     assert (labels.axes, labels.kind) == ("zyx", "labels")
-
-
-def test_an_element_that_was_written_and_read_again(tmp_path):
-    values = RNG.integers(0, 9, (512, 768), dtype=np.int32)
-    # In one chunk: with the pinned versions of dask and zarr-python it cannot write several.
-    labels = Labels2DModel.parse(values, dims=("y", "x"))
-    stored = spatialdata.SpatialData(labels={"cells": labels})
-    stored.write(tmp_path / "a.zarr")
-    image = mt.open_image(spatialdata.read_zarr(tmp_path / "a.zarr")["cells"], mpp=1)
-    assert image.kind == "labels"
-    np.testing.assert_array_equal(image.level(0)[...], values)
-    np.testing.assert_array_equal(image.read(0, (511, 513), (3, 9)), values[511:513, 3:9])
-    # The file itself is an image as well.
-    np.testing.assert_array_equal(
-        mt.open_image(tmp_path / "a.zarr" / "labels" / "cells").level(0)[...], values
-    )
 
 
 def test_the_whole_object_holds_many_images(sample):
