@@ -376,6 +376,51 @@ def test_a_failed_build_leaves_an_image_without_levels(tmp_path):
     assert not at_work()
 
 
+INTERRUPTED = """
+    import contextlib, os, signal, threading, time
+    import numpy as np
+    from microtome.image import Level, MemoryArray
+    from microtome.image._build import fill_levels
+    from microtome.progress import silent
+
+    done = []
+
+    class Slow(MemoryArray):
+        write_unit = chunks = (64, 64)
+
+        def write(self, box, values):
+            time.sleep(1)
+            done.append(time.monotonic())
+
+    def level(array):
+        return Level("a", "a", array, "yx", (1.0, 1.0), (0.0, 0.0))
+
+    def impatient():
+        for _ in range(3):
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    fine = level(MemoryArray(np.zeros((512, 512), "u1")))
+    coarse = level(Slow(np.zeros((256, 256), "u1")))
+    threading.Thread(target=impatient, daemon=True).start()
+    try:
+        fill_levels(fine, [coarse], labels=False, progress=silent)
+    except KeyboardInterrupt:
+        raised = time.monotonic()
+    for _ in range(4):
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(0.7)
+    assert done and max(done) <= raised, [time - raised for time in done]
+"""
+
+
+@pytest.mark.slow
+def test_nothing_is_written_after_it_was_interrupted_however_often():
+    # Who joins a thread and is interrupted takes it, on Python 3.11, for ended.
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(INTERRUPTED)], check=False)
+    assert run.returncode == 0
+
+
 # ------------------------------------------------------------------ the kernels
 
 VIEWS = {

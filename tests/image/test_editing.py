@@ -615,8 +615,12 @@ def test_two_processes_lose_nothing_of_each_other(path):
 
 
 def test_threads_of_one_process_lose_nothing(path):
+    # By two names: a lock that is found by the name would be two.
+    link = path.with_name("link")
+    link.symlink_to(path)
+
     def work(number):
-        with MultiscaleImage.open(path, "w") as image:
+        with MultiscaleImage.open(link if number % 2 else path, "w") as image:
             image.add_new_level(f"n{number}", shape=(2, 20, 15)).write((), number)
             image.metadata[f"n{number}"] = number
 

@@ -12,7 +12,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Self
@@ -166,6 +166,12 @@ class _Workers:
 
     def __exit__(self, *error: object) -> None:
         # Waits for what is under way, whatever happened: the caller may remove what is written to.
+        try:
+            _rest([written for written, _ in self._writes])
+        finally:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
         for pool in (self._pool, self._writer):
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -179,8 +185,7 @@ class _Workers:
             for future in pending:
                 future.result()
         finally:
-            for future in pending:
-                future.cancel()
+            _rest(pending)
 
     def write(self, array: WritableArray, box: Box, pixels: NDArray[Any]) -> None:
         """Write a file, soon; waits where too many are waiting already.
@@ -202,11 +207,29 @@ class _Workers:
             self._finish_one()
 
     def _finish_one(self) -> None:
-        written, pixels = self._writes.popleft()
+        written, pixels = self._writes[0]
         written.result()
+        self._writes.popleft()  # only now: who is interrupted while waiting still has it to wait for
         self.files.give(pixels)
         self.done += 1
         self.progress("pyramid", self.done, self.jobs)
+
+
+def _rest(futures: Sequence[Future[None]]) -> None:
+    """Drop what has not begun and wait for the rest, however often somebody interrupts.
+
+    Who joins a thread and is interrupted takes it, on Python 3.11, for ended.
+    """
+    running = [future for future in futures if not future.cancel()]
+    interrupted: KeyboardInterrupt | None = None
+    while True:
+        try:
+            wait(running)
+            break
+        except KeyboardInterrupt as again:
+            interrupted = again
+    if interrupted is not None:
+        raise interrupted
 
 
 # ------------------------------------------------------------------ depth first

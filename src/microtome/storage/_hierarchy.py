@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import shutil
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -202,7 +203,9 @@ class DirectoryStore:
             If another process is changing the image and does not end.
         """
         self._verify_writable()
-        with storage_errors(self._path), publishing(self._path):
+        # By its own name, whatever link it was opened by: writers of one image share one lock.
+        own = Path(os.path.realpath(self._path))
+        with storage_errors(self._path), publishing(own):
             before = read_document(self._path / _ROOT)
             attributes: dict[str, Any] = copy.deepcopy(before.get("attributes", {}))
             self._sweep(attributes)

@@ -28,7 +28,10 @@ _CHUNK = 128
 _LABEL_CHUNK = 256
 _SHARD = 2048
 _SHARD_MANY_CHANNELS = 1024
+_SHARD_PANEL = 512
 _MANY_CHANNELS = 8
+# A file holds all channels, and memory holds a few files: of a panel of a hundred they are smaller.
+_PANEL_CHANNELS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,10 @@ def image_layout(axes: str, shape: Sequence[int], *, codec: Codec = "fast") -> L
         ``"fast"`` or, a fifth smaller and three times slower to read at random, ``"small"``.
     """
     sizes = dict(zip(axes, shape, strict=True))
-    edge = _SHARD_MANY_CHANNELS if sizes.get("c", 1) > _MANY_CHANNELS else _SHARD
+    channels = sizes.get("c", 1)
+    edge = _SHARD_MANY_CHANNELS if channels > _MANY_CHANNELS else _SHARD
+    if channels > _PANEL_CHANNELS:
+        edge = _SHARD_PANEL
     chunk = tuple(_CHUNK if axis in "yx" else 1 for axis in axes)
     shard = tuple(edge if axis in "yx" else sizes[axis] if axis == "c" else 1 for axis in axes)
     return Layout(chunk, shard, codec)
