@@ -30,7 +30,8 @@ class OpenedFiles:
         self._folder = folder
         self._watch = -1
         self.count: int | None = None
-        """How often, when the block has ended; None where the system does not tell."""
+        """How often, when the block has ended: twice in a row counts once, since the system joins equal
+        events. None where it does not tell."""
 
     def __enter__(self) -> Self:
         if sys.platform == "linux":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -280,3 +281,48 @@ def test_the_image_to_measure_on_may_be_any(bench, tmp_path, kind):
         assert mt.MultiscaleImage.exists(image.uri)
         flat = bench("images").copy_flat(image, tmp_path / "flat.npy")
         assert np.array_equal(np.load(flat), pixels)
+
+
+@pytest.mark.interop
+def test_all_readers_of_regions_give_the_same(bench, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 65_535, (2, 300, 310), np.uint16)
+    path = tmp_path / "image.ome.zarr"
+    with mt.MultiscaleImage.create(path, type="uint16", level_shape=pixels.shape, mpp=1) as image:
+        image["level0"][...] = pixels
+    options = bench("options").Options(None, 1, 5, tmp_path, quiet)
+    table = bench("spatial_reads").table_of(path, options)
+    names = [measurement.name for measurement in table.measurements]
+    assert names[0] == "microtome.read_spatial_region"
+    assert {"tensorstore by hand", "zarr-python"} < set(names)
+    # In an environment without it, the table says who is not in it.
+    missing = importlib.util.find_spec("tiledbsoma") is None
+    assert missing == any("tiledbsoma is not installed" in note for note in table.notes)
+
+
+@pytest.mark.interop
+def test_all_who_open_images_find_the_same_shapes(bench, monkeypatch, tmp_path):
+    pytest.importorskip("ngio", reason="needs the interop extra")
+    openings = bench("openings")
+    monkeypatch.setattr(openings, "_MANY", 3)
+    monkeypatch.setattr(openings, "_LEVELS", (1, 3))
+    tables = openings.opening_tables(bench("options").Options(None, 1, 2, tmp_path, quiet))
+    for table, levels in zip(tables, (1, 3), strict=True):
+        assert f"of {levels} level" in table.title
+        if sys.platform == "linux":
+            assert [m.name for m in table.measurements][:2] == [
+                "microtome (1)",
+                f"zarr-python ({levels + 1})",
+            ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which files are opened")
+def test_files_that_are_opened_are_counted(bench, tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("one", "a/two", "a/b/three"):
+        (tmp_path / name).write_text(name)
+    with bench("opened_files").OpenedFiles(tmp_path) as opened:
+        (tmp_path / "one").read_text()
+        (tmp_path / "a" / "b" / "three").read_text()
+        (tmp_path / "one").read_text()
+        list(tmp_path.iterdir())
+    assert opened.count == 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+import shutil
 import threading
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from microtome.errors import (
     FormatError,
     InvalidInputError,
+    NotFoundError,
     OutOfRangeError,
     UnknownNameError,
 )
@@ -436,6 +439,15 @@ def test_after_an_error_nothing_is_written_any_more(in_memory):
     assert not any(thread.is_alive() for thread in array.threads)
     out[...] = 1
     assert (out == 1).all()
+
+
+def test_an_image_that_went_away_is_told_and_named(tmp_path, on_disk):
+    images = [on_disk(tmp_path / name, noise((2, 60, 60))) for name in ("a", "b", "c")]
+    windows = Windows.of([0, 1, 2, 2], [[0, 0], [5, 5], [9, 9], [30, 30]], 13)
+    read_regions(images, windows)
+    shutil.rmtree(images[1].uri)
+    with pytest.raises(NotFoundError, match=re.escape(images[1].uri)):
+        read_regions(images, windows)
 
 
 def test_threads_read_the_same(tmp_path, on_disk):
