@@ -6,7 +6,9 @@ import microtome as mt
 with mt.MultiscaleImage.create(
     "field", type="uint16", level_shape=(2, 300, 400), mpp=0.5, versioned=True
 ) as image:
-    image["level0"][...] = np.random.default_rng(0).integers(0, 500, (2, 300, 400), np.uint16)
+    image["level0"][...] = np.random.default_rng(0).integers(
+        0, 500, (2, 300, 400), np.uint16
+    )
     image.build_levels()
     image.commit("as acquired")
     image.tag("raw")

@@ -341,6 +341,11 @@ def test_who_closes_with_a_conflict_is_told(path):
     with pytest.raises(ConflictError, match="changed the same: metadata"):
         second.close()
     assert MultiscaleImage.open(path).metadata.get("b") is None
+    # Nothing is lost without a word: it is open, with what it wrote.
+    assert not second.closed
+    assert second.metadata["b"] == 2
+    second.discard()
+    assert second.closed
 
 
 # ------------------------------------------------------------------ plain copies

@@ -230,9 +230,7 @@ def built_in_place(shelf: Path) -> Written:
     image.reopen("w").build_levels()
     image.close()
     levels = mean_pyramid(pixels, 128)
-    return Written(
-        path, shelf, shelf.name, "czyx", levels, (0.25, 0.25), ("DAPI", "CD8"), step=1.5
-    )
+    return Written(path, shelf, shelf.name, "czyx", levels, (0.25, 0.25), ("DAPI", "CD8"), step=1.5)
 
 
 def levels_added(shelf: Path) -> Written:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from microtome.coordinates import CoordinateSpace, Mpp
-from microtome.errors import InvalidInputError, ModeError, NotFoundError
+from microtome.errors import ConflictError, InvalidInputError, ModeError, NotFoundError
 from microtome.storage import ImageStore, Layout, Place, StorageOptions
 
 from ._editing import EditableImage
@@ -269,20 +269,23 @@ class MultiscaleImage(ImageHistory, EditableImage):
             If the disk refuses; of an image that was created nothing is left.
         ExistsError
             If another process made one at its place meanwhile; nothing of this one is left.
+        ConflictError
+            If another writer committed changes of the same pixels or metadata; the image stays
+            open, with what was written.
         """
         if self._closed:
             return
-        store = self._store if self._mode != "r" else None
         try:
-            if store is not None:
-                self._finish(store)
-                store.close()
-        except BaseException:
-            if store is not None:
-                store.discard()
+            if self._store is not None and self._mode != "r":
+                self._finish(self._store)
+                self._store.close()
+        except ConflictError:
+            # What was written is there to be read still, and to be done again; `discard` drops it.
             raise
-        finally:
-            self._closed = True
+        except BaseException:
+            self.discard()
+            raise
+        self._closed = True
 
     def discard(self) -> None:
         """Close the image and drop what does not appear yet: an image that was created is removed."""
