@@ -11,6 +11,7 @@ file, is left to the engine, which reads it or says what is wrong with it.
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from collections.abc import Mapping, Sequence
@@ -110,6 +111,8 @@ class ChunkReader:
     @classmethod
     def of(cls, path: str, document: Mapping[str, Any]) -> ChunkReader | None:
         """Return a reader of the array that a metadata document describes, None if it is too odd."""
+        if not hasattr(os, "preadv"):  # Windows
+            return None
         try:
             return cls._of(path, document)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
