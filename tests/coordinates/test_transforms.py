@@ -204,8 +204,21 @@ def test_a_box_is_exact_where_its_corners_are():
 
 @pytest.mark.parametrize("box", [(), (1, 2), (1, 2, 3), (1, 2, 3, 4, 5)])
 def test_a_box_of_another_dimension_is_refused(box):
-    with pytest.raises(InvalidInputError, match="needs 4 numbers"):
+    with pytest.raises(InvalidInputError, match="needs 4 finite numbers"):
         IdentityTransform(XY, XY).apply_box(box)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", KINDS)
+def test_coordinates_that_are_not_finite_are_refused(kind, value):
+    transform = build(kind, (2, 3, 4, 5, 6, 7) if kind is AffineTransform else (2, 3))
+    for place in range(4):
+        box = [0.0, 0.0, 1.0, 1.0]
+        box[place] = value
+        with pytest.raises(InvalidInputError, match=r"4 finite numbers.*(nan|inf)"):
+            transform.apply_box(box)
+        with pytest.raises(InvalidInputError, match=rf"finite coordinates, got {value} at"):
+            transform.apply(np.reshape(box, (2, 2)))
 
 
 def test_axes_must_meet():

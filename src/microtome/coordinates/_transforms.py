@@ -8,6 +8,7 @@ keeps the most specific class that both share, so that a pyramid of pure scales 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import final
@@ -94,10 +95,19 @@ class CoordinateTransform(ABC):
         Returns
         -------
         Coordinates in the order of `output_axes`, (..., n), float64.
+
+        Raises
+        ------
+        InvalidInputError
+            If they are not n a point, or one of them is not finite: it lies nowhere.
         """
         array = np.asarray(points, dtype=np.float64)
         if array.shape[-1:] != (len(self._input_axes),):
             msg = f"points over {self._input_axes} need shape (..., {len(self._input_axes)}), got {array.shape}"
+            raise InvalidInputError(msg)
+        if not np.isfinite(array).all():
+            lost = np.argwhere(~np.isfinite(array))[0].tolist()
+            msg = f"points need finite coordinates, got {array[tuple(lost)]} at {lost}"
             raise InvalidInputError(msg)
         return array @ self.linear.T + self.offset
 
@@ -108,10 +118,15 @@ class CoordinateTransform(ABC):
         ----------
         box
             Lower corner then upper corner, in the order of `input_axes`: ``(x0, y0, x1, y1)``.
+
+        Raises
+        ------
+        InvalidInputError
+            If they are not 2 n numbers, or one of them is not finite.
         """
         rank = len(self._input_axes)
-        if len(box) != 2 * rank:
-            msg = f"a box over {self._input_axes} needs {2 * rank} numbers, got {tuple(box)}"
+        if len(box) != 2 * rank or not all(map(math.isfinite, box)):
+            msg = f"a box over {self._input_axes} needs {2 * rank} finite numbers, got {tuple(box)}"
             raise InvalidInputError(msg)
         first, second = np.asarray(box[:rank], float), np.asarray(box[rank:], float)
         low, high = np.minimum(first, second), np.maximum(first, second)
