@@ -22,6 +22,7 @@ _PACKAGES = (
     "ngff-zarr",
     "ngio",
     "ome-zarr",
+    "tiledbsoma",
 )
 
 
