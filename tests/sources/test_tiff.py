@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -166,20 +167,105 @@ def test_channels_as_samples(tmp_path: Path, pixels_equal: Any, planar: str) -> 
     width=st.integers(1, 70),
     tile=st.sampled_from([None, (16, 16), (32, 16), (64, 48)]),
     rows=st.integers(1, 80),
+    how=st.sampled_from([None, "zlib", "big endian"]),
     data=st.data(),
 )
 def test_any_window_of_any_size(
-    tmp_path_factory: Any, height: int, width: int, tile: Any, rows: int, data: st.DataObject
+    tmp_path_factory: Any,
+    height: int,
+    width: int,
+    tile: Any,
+    rows: int,
+    how: str | None,
+    data: st.DataObject,
 ) -> None:
     pixels = np.arange(height * width, dtype=np.uint16).reshape(height, width)
     path = tmp_path_factory.mktemp("tiff") / "a.tif"
-    tifffile.imwrite(path, pixels, tile=tile, **({} if tile else {"rowsperstrip": rows}))
+    tifffile.imwrite(
+        path,
+        pixels,
+        tile=tile,
+        byteorder=">" if how == "big endian" else "<",
+        compression="zlib" if how == "zlib" else None,
+        **({} if tile else {"rowsperstrip": rows}),
+    )
     y0 = data.draw(st.integers(0, height - 1))
     y1 = data.draw(st.integers(y0 + 1, height))
     x0 = data.draw(st.integers(0, width - 1))
     x1 = data.draw(st.integers(x0 + 1, width))
     found = open_image(path).read(0, (y0, y1), (x0, x1))
     np.testing.assert_array_equal(found, pixels[y0:y1, x0:x1])
+
+
+@pytest.fixture
+def bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of all that is read of the pixels of TIFF files from now on."""
+    sizes: list[int] = []
+
+    def pread(file: int, size: int, offset: int) -> bytes:
+        sizes.append(size)
+        return os_pread(file, size, offset)
+
+    def preadv(file: int, buffers: list[memoryview], offset: int) -> int:
+        sizes.append(sum(buffer.nbytes for buffer in buffers))
+        return os_preadv(file, buffers, offset)
+
+    os_pread, os_preadv = os.pread, os.preadv
+    monkeypatch.setattr(os, "pread", pread)
+    monkeypatch.setattr(os, "preadv", preadv)
+    return sizes
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", ["planes", "separate", "contig"])
+def test_a_small_read_takes_the_tiles_that_it_touches(
+    tmp_path: Path, bytes_read: list[int], kind: str, compression: str | None
+) -> None:
+    pixels = RNG.integers(0, 60000, (3, 300, 410), dtype=np.uint16)
+    stored = np.moveaxis(pixels, 0, -1) if kind == "contig" else pixels
+    options = {} if kind == "planes" else {"planarconfig": kind}
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored, photometric="minisblack", tile=(64, 48),
+        compression=compression, metadata=None, **options,
+    )  # fmt: skip
+    image = open_image(tmp_path / "a.tif")
+    assert bytes_read == []
+    found = image.read(0, (60, 70), (100, 101))
+    np.testing.assert_array_equal(found, pixels[:, 60:70, 100:101])
+    # Two tiles above each other; random numbers get no smaller by compression.
+    tile = 64 * 48 * 2 * (3 if kind == "contig" else 1)
+    if compression is None:
+        assert sum(bytes_read) == 3 * 10 * 1 * 2
+    else:
+        assert len(bytes_read) == (2 if kind == "contig" else 6)
+        assert max(bytes_read) < 1.1 * tile
+    bytes_read.clear()
+    np.testing.assert_array_equal(image.read(0, (0, 5), (0, 5), channels=[1]), pixels[1:2, :5, :5])
+    assert len(bytes_read) == (1 if compression else 5)
+
+
+def test_a_small_read_of_one_large_strip_takes_its_rows(
+    tmp_path: Path, bytes_read: list[int]
+) -> None:
+    # As most programs write: no compression, one strip a page.
+    pixels = RNG.integers(0, 60000, (4, 500, 3000), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", rowsperstrip=500)
+    image = open_image(tmp_path / "a.tif")
+    assert image.level(0).array.chunks == (1, 43, 3000)
+    for columns in ((7, 19), (7, 2990)):
+        bytes_read.clear()
+        found = image.read(0, (480, 500), columns)
+        np.testing.assert_array_equal(found, pixels[:, 480:, slice(*columns)])
+        assert sum(bytes_read) <= 4 * 20 * (12 if columns[1] == 19 else 3000) * 2
+
+
+def test_every_level_is_read_by_tile(tmp_path: Path, bytes_read: list[int]) -> None:
+    levels = pyramid(tmp_path / "a.tif", kind="subifds")
+    image = open_image(tmp_path / "a.tif", mpp=1.0)
+    for index, expected in enumerate(levels):
+        bytes_read.clear()
+        np.testing.assert_array_equal(image.read(index, (3, 9), (5, 20)), expected[:, 3:9, 5:20])
+        assert len(bytes_read) == 1
 
 
 def pyramid(path: Path, *, kind: str) -> list[np.ndarray]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,8 @@ from microtome.storage import Box, Pending
 
 from ._array import image_from_levels
 from ._tiff_metadata import channel_names, pixel_size, verify_description
+from ._tiff_pages import segment_tables, verify_pages
+from ._tiff_plain import PlainRows
 
 __all__ = ["TiffArray", "open_tiff"]
 
@@ -46,6 +49,9 @@ _SEPARATE = 2
 
 # Decoding fewer segments than this costs less than handing them to other threads.
 _INLINE = 3
+
+# What is read at once of a picture that needs no decoding; less is no faster.
+_ROWS_BYTES = 1 << 18
 
 
 class _Window(NamedTuple):
@@ -108,7 +114,7 @@ class TiffArray:
         # Both read from the file when first asked for, and it is open only now.
         self._decoder = key.decode
         planes = series.shape[letters.index(leading[0])] if leading else 1
-        self._segments, self._tables = _tables(path, series, planes)
+        self._segments, self._tables = segment_tables(path, series, planes)
         self._separate = self._samples and key.planarconfig == _SEPARATE
         # A damaged tag may hold 70.0: then it is no size.
         height, width = index(key.imagelength), index(key.imagewidth)
@@ -128,6 +134,7 @@ class TiffArray:
             if key.is_tiled
             else (min(index(key.rowsperstrip) or height, height), width)
         )
+        self._plain = PlainRows.of(key)
         self._file: int | None = None
         self._guard = threading.Lock()
         self._check_complete()
@@ -144,9 +151,12 @@ class TiffArray:
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """A tile or strip."""
+        """A tile or strip; of a strip that needs no decoding, some rows."""
+        height, width = self._segment
+        if self._plain is not None and width == self._shape[-1]:
+            height = min(height, max(_ROWS_BYTES // self._plain.row_bytes, 1))
         lead = {"yx": (), "cyx": (self._shape[0],)}.get(self.axes, (1,))
-        return (*(lead if self._samples else lead and (1,)), *self._segment)
+        return (*(lead if self._samples else lead and (1,)), height, width)
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read a box."""
@@ -191,22 +201,35 @@ class TiffArray:
         y1 = min(window.rows[1], segment.top + height)
         x0 = max(window.columns[0], segment.left)
         x1 = min(window.columns[1], segment.left + width)
-        pixels = self._decode(segment.page, segment.number)
+        within = (y0 - segment.top, y1 - segment.top), (x0 - segment.left, x1 - segment.left)
+        part = self._part(segment, *within)
         plane = slice(None) if segment.plane is None else segment.plane - window.planes[0]
         target = out[
             plane,
             y0 - window.rows[0] : y1 - window.rows[0],
             x0 - window.columns[0] : x1 - window.columns[0],
         ]
-        if pixels is None:
+        if part is None:
             # A sparse segment was never written: the format says it reads as zero.
             target[...] = 0
-            return
-        part = pixels[y0 - segment.top : y1 - segment.top, x0 - segment.left : x1 - segment.left]
-        if segment.plane is None:
+        elif segment.plane is None:
             target[...] = part[..., slice(*window.planes)].transpose(2, 0, 1)
         else:
             target[...] = part[..., 0]
+
+    def _part(
+        self, segment: _Segment, rows: tuple[int, int], columns: tuple[int, int]
+    ) -> NDArray[Any] | None:
+        """Return part of a segment as (rows, columns, samples), None where nothing was written."""
+        plain, (offsets, sizes) = self._plain, self._segments[segment.page]
+        size = sizes[segment.number]
+        if plain is not None and size >= rows[1] * plain.row_bytes:
+            with self._reading():
+                found = plain.read(self._descriptor(), offsets[segment.number], rows, columns)
+            if found is not None:
+                return found
+        pixels = self._decode(segment.page, segment.number)
+        return None if pixels is None else pixels[slice(*rows), slice(*columns)]
 
     def _decode(self, page: int, segment: int) -> NDArray[Any] | None:
         """Return a segment as (height, width, samples), None where nothing was written."""
@@ -214,11 +237,8 @@ class TiffArray:
         offset, size = offsets[segment], sizes[segment]
         if size == 0:
             return None
-        try:
+        with self._reading():
             data = os.pread(self._descriptor(), size, offset)
-        except OSError as error:
-            msg = f"{self._path} cannot be read: {error.strerror}"
-            raise StorageError(msg) from error
         try:
             decoded = self._decoder(data, segment, jpegtables=self._tables[page])[0]
         except Exception as error:
@@ -235,6 +255,14 @@ class TiffArray:
         height, width = self._segment
         across = -(-self._shape[-1] // width)
         return across, across * -(-self._shape[-2] // height)
+
+    @contextmanager
+    def _reading(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            msg = f"{self._path} cannot be read: {error.strerror}"
+            raise StorageError(msg) from error
 
     def _descriptor(self) -> int:
         with self._guard:
@@ -278,53 +306,6 @@ def _stated_size(path: Path, tiff: Any, page: Any) -> Mpp | None:
         raise NoResolutionError(msg) from error
 
 
-def _verify_pages(path: Path, tiff: Any) -> None:
-    """Refuse a file in which the chain of pages breaks off: tifffile reads those before the break."""
-    count = len(tiff.pages)
-    handle, position = tiff.filehandle, tiff.pages.next_page_offset
-    if position is None:
-        return
-    handle.seek(position)
-    link = int.from_bytes(
-        handle.read(tiff.tiff.offsetsize), "big" if tiff.byteorder == ">" else "little"
-    )
-    if link not in {0, *(page.offset for page in tiff.pages)}:
-        msg = f"{path} is cut short or damaged: page {count + 1} should begin at byte {link}"
-        raise FormatError(msg)
-
-
-def _tables(
-    path: Path, series: Any, planes: int
-) -> tuple[list[tuple[Sequence[int], Sequence[int]]], list[bytes | None]]:
-    """Return where the segments of each plane lie (offsets, sizes), and its JPEG tables."""
-    pages = list(series.pages)
-    lost = max(pages.count(None), planes - len(pages))
-    if series.is_multifile:
-        msg = f"{path} is one of several files that make up an image together; join them into one"
-        raise FormatError(msg)
-    kind = series.keyframe.hash
-    other = [i for i, page in enumerate(pages) if page is not None and page.keyframe.hash != kind]
-    if other:
-        msg = f"{path}: planes {other[:5]} are of another size, type or compression than the first"
-        raise FormatError(msg)
-    if lost == 0:
-        tables = [getattr(page, "jpegtables", None) for page in pages]
-        return [(page.dataoffsets, page.databytecounts) for page in pages], tables
-    if len(pages) > 1 or series.dataoffset is None:
-        msg = f"{path}: {lost} of {planes} planes are missing"
-        raise FormatError(msg)
-    # ImageJ describes only the first plane of a stack past 4 GB; the others follow it.
-    page, size = pages[0], int(pages[0].nbytes)
-    counts = page.databytecounts
-    if series.dataoffset + planes * size > path.stat().st_size:
-        # Before a list is made of planes that somebody may only claim.
-        msg = f"{path} is cut short: {planes} planes of {size} bytes do not fit into it"
-        raise FormatError(msg)
-    return [
-        ([offset + plane * size for offset in page.dataoffsets], counts) for plane in range(planes)
-    ], [None] * planes
-
-
 def open_tiff(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
     """Open the main picture of a TIFF with all its resolutions.
 
@@ -343,7 +324,7 @@ def open_tiff(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
     try:
         with tifffile.TiffFile(path) as tiff:
             verify_description(tiff)
-            _verify_pages(path, tiff)
+            verify_pages(path, tiff)
             if not tiff.series:
                 msg = f"{path} holds no image"
                 raise FormatError(msg)
