@@ -51,13 +51,17 @@ def by_scipy(stored, factor, there, origin, spacing, shape, order):
     offset = linear @ [0.5, 0.5] + corner - 0.5
     centers = np.moveaxis(np.indices(shape), 0, -1) @ linear.T + offset + 0.5
     inside = ((centers >= 0) & (centers < stored.shape[-2:])).all(-1)
+    # On the edge of the image, or where one pixel ends and the next begins for the nearest one,
+    # the last digit decides, and it depends on the order of operations.
+    lines = centers if order == 0 else np.where(centers > 1, centers - stored.shape[-2:], centers)
+    sure = (np.abs(lines - np.round(lines)) > 1e-6) if order == 0 else (np.abs(lines) > 1e-6)
     planes = [
         scipy.ndimage.affine_transform(
             plane.astype(np.float64), linear, offset, shape, order=order, mode="nearest"
         )
         for plane in stored
     ]
-    return np.stack(planes), inside
+    return np.stack(planes), inside, sure.all(-1)
 
 
 @settings(max_examples=80)
@@ -81,13 +85,13 @@ def test_a_resampled_region_is_scipys_on_the_whole_level(
         level, box, region_transform=there, resample=method, spacing=spacing, pad=-1
     )
     steps = [(b - a) / n for a, b, n in zip(box[:2], box[2:], shape[::-1], strict=True)]
-    expected, inside = by_scipy(
+    expected, inside, sure = by_scipy(
         LEVELS[level], 2**level, there, corner, steps, shape, {"linear": 1, "nearest": 0}[method]
     )
     assert read.data.shape == expected.shape
     assert read.data.dtype == np.float32
     np.testing.assert_allclose(
-        read.data, np.where(inside, expected, -1), rtol=0, atol=1e-5, strict=False
+        read.data[:, sure], np.where(inside, expected, -1)[:, sure], rtol=0, atol=1e-5
     )
 
 
@@ -358,7 +362,7 @@ def test_the_image_goes_on_outside(image, pad):
     shifted = AffineTransform(
         ("u", "v"), XY, np.column_stack([there.linear, there.offset + margin])
     )
-    expected, inside = by_scipy(whole, 1, shifted, box[:2], (2.5, 2.5), (40, 40), 1)
+    expected, inside, _ = by_scipy(whole, 1, shifted, box[:2], (2.5, 2.5), (40, 40), 1)
     assert inside.all()
     np.testing.assert_allclose(read.data, expected, atol=1e-5)
 

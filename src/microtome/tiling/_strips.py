@@ -107,7 +107,7 @@ def get_strip_tiles(
     stats["coverage_goal"] = float(coverage_goal)
     stats["min_gain_ratio"] = float(min_gain_ratio)
     stats["tiling_method"] = "strips"
-    stats["tile_bound"] = -(-reached // max(1, int(counts.max(initial=0))))
+    stats["tile_bound"] = -(-reached // rule.area)
     return selection, stats
 
 
