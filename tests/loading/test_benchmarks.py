@@ -323,6 +323,6 @@ def test_files_that_are_opened_are_counted(bench, tmp_path):
     with bench("opened_files").OpenedFiles(tmp_path) as opened:
         (tmp_path / "one").read_text()
         (tmp_path / "a" / "b" / "three").read_text()
-        (tmp_path / "one").read_text()
+        (tmp_path / "a" / "two").read_text()
         list(tmp_path.iterdir())
     assert opened.count == 3
