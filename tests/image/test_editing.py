@@ -6,6 +6,7 @@ notes on it): ours does right.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -768,3 +769,65 @@ def test_a_level_that_is_removed_while_it_is_read_is_never_zeros(path):
         reader.join()
     assert told
     assert not zeros
+
+
+# ------------------------------------------------------------------ at the same moment
+
+
+@pytest.mark.parametrize("way", ["set", "add", "build"])
+def test_writers_that_add_at_the_same_moment(path, small_layout, way):
+    # All of them choose the same place before one of them has it.
+    def work(number):
+        with MultiscaleImage.open(path, "w") as image:
+            image._layout = small_layout
+            barrier.wait()
+            if way == "set" or number:
+                image[f"n{number}"] = np.full((2, 10 + number, 10), number + 1, np.uint16)
+            elif way == "add":
+                image.add_new_level("n0", shape=(2, 10, 10)).write((), 1)
+            else:
+                with contextlib.suppress(ExistsError):  # where the others were there before
+                    image.build_levels()
+
+    for _ in range(5):
+        barrier = threading.Barrier(3)
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(work, range(3)))
+        image = MultiscaleImage.open(path, "w")
+        image.metadata["next"] = 1  # the next writer sweeps what it finds noted
+        for number in (0, 1, 2):
+            if way == "build" and number == 0:
+                continue
+            assert (image[f"n{number}"][...] == number + 1).all()
+        assert all(level[...].any() for level in image.values())
+        assert "left_over" not in read_group(path)["microtome"]
+        image.clear()
+        image.close()
+    assert sorted(p.name for p in path.iterdir()) == ["0", "zarr.json"]
+
+
+def test_a_pyramid_does_not_replace_what_it_does_not_know(path, small_layout):
+    other = MultiscaleImage.open(path, "w")
+    with MultiscaleImage.open(path, "w") as image:
+        image["mine"] = noise((2, 7, 7))
+    other._layout = small_layout
+    with pytest.raises(ExistsError, match=r"another writer added \['mine'\]"):
+        other.build_levels(overwrite=True)
+    other.reopen("w").build_levels(overwrite=True)
+    assert "mine" not in MultiscaleImage.open(path)
+
+
+def test_who_removes_levels_writes_no_pixels(path):
+    with MultiscaleImage.open(path, "d") as image:
+        with pytest.raises(ModeError, match="read-only; an OME-Zarr image is written where"):
+            image["level0"][0, 0, 0] = 1
+        assert image["level0"][0, 0, 0] == noise()[0, 0, 0]
+
+
+def test_a_level_is_an_array_for_numpy(path):
+    level = MultiscaleImage.open(path)["level0"]
+    np.testing.assert_array_equal(np.asarray(level), noise())
+    assert np.asarray(level, np.float32).dtype == np.float32
+    assert level.ndim == 3
+    with pytest.raises(InvalidInputError, match="without reading it"):
+        np.array(level, copy=False)

@@ -142,11 +142,13 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
             path, shape=shape, dtype=self.dtype, layout=self._layout_of(shape), axes=self.axes
         )
         replaced: list[str] = []
+        adding = [path]
         try:
             for block in blocks_of(shape, array.write_unit):
                 array.write(block, source.read(block))
-            with store.changing(adding=[path], removing=replaced) as attributes:
+            with store.changing(adding=adding, removing=replaced) as attributes:
                 levels = self._levels_in(store, attributes)
+                adding[0] = path = store.settle(path)
                 if key == levels[0].key:
                     msg = (
                         f"{self._uri}: {key!r} is the reference level and stays it; write to its "
@@ -159,7 +161,7 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
                 index = place_of_level(self._uri, key, shape, kept)
                 insert_level(attributes, index, key=key, path=path, factors=factors)
         except BaseException:
-            self._forget(store, [path])
+            self._forget(store, adding)
             raise
         self._levels = self._levels_in(store, attributes)
 
@@ -229,7 +231,8 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         Parameters
         ----------
         overwrite
-            Whether coarser levels that are there are replaced.
+            Whether coarser levels that are there are replaced: all of them, those too that were
+            added by hand.
         threads
             Threads to work with; by default as many as there are processors, four at most.
         progress
@@ -240,7 +243,8 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         ModeError
             If the image is not open for writing.
         ExistsError
-            If there are coarser levels, and `overwrite` is false.
+            If there are coarser levels, and `overwrite` is false; or if another writer has added
+            one since this image was opened.
         """
         store = self.verify_open_for_writing()
         base = self._levels[0]
@@ -264,13 +268,13 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
             with store.changing(adding=paths, removing=removing) as attributes:
                 levels = self._levels_in(store, attributes)
                 self._verify_alone(levels, overwrite=overwrite)
+                self._verify_known(levels)
+                paths[:] = [store.settle(path) for path in paths]
                 removing.extend(level.path for level in levels[1:])
                 remove_levels(attributes, removing)
-                for index, target in enumerate(targets, 1):
+                for index, (target, path) in enumerate(zip(targets, paths, strict=True), 1):
                     factors = [float(2**index) if axis in "yx" else 1.0 for axis in self.axes]
-                    insert_level(
-                        attributes, index, key=target.key, path=target.path, factors=factors
-                    )
+                    insert_level(attributes, index, key=target.key, path=path, factors=factors)
         except BaseException:
             self._forget(store, paths)
             raise
@@ -283,6 +287,16 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
             msg = (
                 f"{self._uri} has coarser levels already: {[level.key for level in levels[1:]]}; "
                 "overwrite=True replaces them"
+            )
+            raise ExistsError(msg)
+
+    def _verify_known(self, levels: Sequence[Level]) -> None:
+        known = {level.path for level in self._levels}
+        unknown = [level.key for level in levels if level.path not in known]
+        if unknown:
+            msg = (
+                f"{self._uri}: another writer added {unknown} meanwhile, which would be lost; "
+                "reopen the image to see them"
             )
             raise ExistsError(msg)
 

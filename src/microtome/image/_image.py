@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -13,7 +14,7 @@ from microtome.storage import ImageStore, Layout, Place, StorageOptions
 
 from ._editing import EditableImage
 from ._history import At, ImageHistory
-from ._level import Level
+from ._level import Level, ReadOnly
 from ._metadata import Metadata
 from ._ngff import Kind
 
@@ -245,8 +246,10 @@ class MultiscaleImage(ImageHistory, EditableImage):
 
         _verify_mode(mode)
         found = read_image(uri, writable=mode != "r", at=at, context=context)
+        # Who may only remove levels writes no pixels either.
+        levels = [replace(v, array=ReadOnly(v.array)) for v in found.levels]
         self.__init__(
-            found.levels,
+            levels if mode == "d" else found.levels,
             uri=found.store.uri,
             channel_names=found.channel_names,
             mpp=found.mpp,
@@ -261,7 +264,7 @@ class MultiscaleImage(ImageHistory, EditableImage):
     def close(self) -> None:
         """Release the image; one that was created appears at its place.
 
-        From then on it is neither read nor written: `reopen` it.
+        From then on it is not read, and nothing of one that was written is: `reopen` it.
 
         Raises
         ------
@@ -302,7 +305,8 @@ class MultiscaleImage(ImageHistory, EditableImage):
 
     def _verify_readable(self) -> None:
         if self._closed:
-            msg = f"{self._uri} is closed; reopen() it to read"
+            again = "open its source again" if self._store is None else "reopen() it to read"
+            msg = f"{self._uri} is closed; {again}"
             raise ModeError(msg)
 
     def verify_open_for_writing(self) -> ImageStore:

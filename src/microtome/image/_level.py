@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from microtome.errors import InvalidInputError, ModeError, OutOfRangeError
 from microtome.storage import Box, Pending
 
-__all__ = ["Level", "MemoryArray", "PixelArray"]
+__all__ = ["Level", "MemoryArray", "PixelArray", "ReadOnly"]
 
 
 class PixelArray(Protocol):
@@ -96,6 +96,42 @@ class MemoryArray:
         return DONE
 
 
+class ReadOnly:
+    """A `PixelArray` whose pixels are not to be written.
+
+    Parameters
+    ----------
+    array
+        The pixels.
+    """
+
+    def __init__(self, array: PixelArray) -> None:
+        self._array = array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape in pixels."""
+        return self._array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a pixel."""
+        return self._array.dtype
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Smallest part that is decoded."""
+        return self._array.chunks
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Read a box."""
+        return self._array.read(box)
+
+    def read_into(self, box: Box, out: NDArray[Any]) -> Pending:
+        """Start reading a box into a buffer."""
+        return self._array.read_into(box, out)
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """One resolution of an image: its pixels, and where they lie.
@@ -142,6 +178,19 @@ class Level:
         """Columns."""
         return self.shape[-1]
 
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.axes)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001 - numpy's
+        """Read all pixels, for numpy; there is no view of them, so `copy=False` is refused."""
+        if copy is False:
+            msg = f"level {self.key!r} cannot be seen as an array without reading it"
+            raise InvalidInputError(msg)
+        pixels = self[...]
+        return pixels if dtype is None else pixels.astype(dtype, copy=False)
+
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read like a numpy array: integers, slices without a step, an ellipsis."""
         box, drop = _box_of(index, self.shape)
@@ -159,14 +208,17 @@ class Level:
         """
         write = getattr(self.array, "write", None)
         if write is None:
-            msg = f"level {self.key!r} is read-only"
+            msg = (
+                f"level {self.key!r} is read-only; an OME-Zarr image is written where it is opened "
+                "with mode='w'"
+            )
             raise ModeError(msg)
         box, drop = _box_of(index, self.shape)
         given = as_array(values, f"values of level {self.key!r}")
         if given.dtype != self.dtype and not _fits(given, self.dtype):
             msg = (
-                f"level {self.key!r} holds {self.dtype}, got {values if given.ndim == 0 else ''} "
-                f"({given.dtype}); convert it explicitly"
+                f"level {self.key!r} holds {self.dtype}, got "
+                f"{f'{values} ' if given.ndim == 0 else ''}{given.dtype}; convert it explicitly"
             )
             raise InvalidInputError(msg)
         shape = tuple(stop - start for start, stop in box)
@@ -275,7 +327,7 @@ def _interval(part: Any, size: int) -> tuple[tuple[int, int], Any]:
     if isinstance(part, slice):
         start, stop, step = part.indices(size)
         if step != 1:
-            msg = f"a level is read without steps, got {part}; slice the result"
+            msg = f"a level is read and written without steps, got {part}"
             raise InvalidInputError(msg)
         return (start, max(start, stop)), slice(None)
     position = as_index(part)

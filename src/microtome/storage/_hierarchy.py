@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -105,6 +106,10 @@ class DraftStore:
     def holds(self, path: str) -> bool:
         """Whether there is anything at a path inside the draft."""
         return (self._draft.path / path).exists()
+
+    def settle(self, path: str) -> str:
+        """Return where an array is: nobody else writes into a draft."""
+        return path
 
     def forget(self, path: str) -> None:
         """Remove an array of the draft."""
@@ -210,14 +215,23 @@ class DirectoryStore:
             attributes: dict[str, Any] = copy.deepcopy(before.get("attributes", {}))
             self._sweep(attributes)
             yield attributes
+            for path in adding:
+                if self.holds(path):  # before anything is noted: what is there is somebody's
+                    msg = f"{self._path} holds something at {path!r} already"
+                    raise ExistsError(msg)
             if adding:
                 # Should the process die before the new attributes are there, the next writer
                 # finds this note and removes what nothing names.
                 _note(before.setdefault("attributes", {}), adding)
                 self._replace_root(before)
-                for path in adding:
-                    _close_array(self._arrays, self._drafts[path].path)
-                    self._drafts.pop(path).publish()
+                try:
+                    for path in adding:
+                        _close_array(self._arrays, self._drafts[path].path)
+                        self._drafts.pop(path).publish()
+                except BaseException:
+                    self._sweep(before["attributes"])
+                    self._replace_root(before)
+                    raise
             after = _consolidated(before, attributes, self._path, adding, removing)
             if removing:
                 _note(attributes, removing)
@@ -241,7 +255,7 @@ class DirectoryStore:
     ) -> StoredArray:
         """Create an array beside the group's, under a name that no reader looks at."""
         self._verify_writable()
-        if path in self._drafts or self.holds(path):
+        if self._is_taken(path):
             msg = f"{self._path} holds something at {path!r} already"
             raise ExistsError(msg)
         draft = Draft(self._path / path)
@@ -257,6 +271,18 @@ class DirectoryStore:
     def holds(self, path: str) -> bool:
         """Whether there is anything at a path inside the group."""
         return (self._path / path).exists()
+
+    def settle(self, path: str) -> str:
+        """Return where an array will be: elsewhere, if another writer has taken its place."""
+        if not self.holds(path):
+            return path
+        free = next(name for name in map(str, count()) if not self._is_taken(name))
+        draft = self._drafts[free] = self._drafts.pop(path)
+        draft.target = self._path / free
+        return free
+
+    def _is_taken(self, path: str) -> bool:
+        return path in self._drafts or self.holds(path)
 
     def forget(self, path: str) -> None:
         """Drop an array that was begun and is no part of the group yet; nothing if there is none."""

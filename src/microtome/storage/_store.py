@@ -114,6 +114,13 @@ class ImageStore(Protocol):
         """Whether there is anything at a path inside the group."""
         ...
 
+    def settle(self, path: str) -> str:
+        """Return where an array that was begun will be, asked inside `changing` before it is added.
+
+        That is where it was begun, unless another writer has taken that place meanwhile.
+        """
+        ...
+
     def forget(self, path: str) -> None:
         """Drop an array that `create_array` made, if it is no part of the group yet."""
         ...

@@ -192,6 +192,10 @@ class VersionedStore:
         """Whether there is anything at a path inside the group."""
         return self._workspace.document(path) is not None
 
+    def settle(self, path: str) -> str:
+        """Return where an array is: a session is nobody else's."""
+        return path
+
     def forget(self, path: str) -> None:
         """Drop an array that was created and is no part of the group yet; nothing if there is none."""
         if path in self._pending:
