@@ -18,7 +18,7 @@ _HEADER = struct.Struct("iIII")
 
 
 class OpenedFiles:
-    """Counts how often files below a folder are opened while the block runs.
+    """Counts the files below a folder that are opened while the block runs, each once.
 
     Parameters
     ----------
@@ -30,8 +30,7 @@ class OpenedFiles:
         self._folder = folder
         self._watch = -1
         self.count: int | None = None
-        """How often, when the block has ended: twice in a row counts once, since the system joins equal
-        events. None where it does not tell."""
+        """How many, when the block has ended; None where the system does not tell."""
 
     def __enter__(self) -> Self:
         if sys.platform == "linux":
@@ -49,13 +48,15 @@ class OpenedFiles:
     ) -> None:
         if self._watch < 0:
             return
-        count = 0
+        opened: set[tuple[int, bytes]] = set()
         with suppress(BlockingIOError):
             while events := os.read(self._watch, 1 << 16):
                 at = 0
                 while at < len(events):
-                    _, mask, _, length = _HEADER.unpack_from(events, at)
-                    count += not mask & _IS_FOLDER
-                    at += _HEADER.size + length
+                    folder, mask, _, length = _HEADER.unpack_from(events, at)
+                    at += _HEADER.size
+                    if not mask & _IS_FOLDER:
+                        opened.add((folder, events[at : at + length]))
+                    at += length
         os.close(self._watch)
-        self.count = count
+        self.count = len(opened)

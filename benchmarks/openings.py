@@ -28,7 +28,7 @@ _SHAPE = (3, 4096, 4096)
 
 _NOTE = (
     "Opened, and the shape of every level asked for; the image is in the page cache, and holds no "
-    "pixels. In brackets, the files that were opened for it."
+    "pixels. In brackets, how many files of it were opened."
 )
 Opener = Callable[[Path], list[tuple[int, ...]]]
 

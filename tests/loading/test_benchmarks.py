@@ -324,5 +324,6 @@ def test_files_that_are_opened_are_counted(bench, tmp_path):
         (tmp_path / "one").read_text()
         (tmp_path / "a" / "b" / "three").read_text()
         (tmp_path / "a" / "two").read_text()
+        (tmp_path / "one").read_text()
         list(tmp_path.iterdir())
     assert opened.count == 3
