@@ -17,6 +17,23 @@ with mt.MultiscaleImage.create(
     image.build_levels()
 # --8<-- [end:write]
 
+# --8<-- [start:stack]
+with mt.MultiscaleImage.create(
+    "stack.ome.zarr",
+    type="uint8",
+    level_shape=(7, 200, 100),
+    coordinate_space=("x", "y", "z"),
+    has_channel_axis=False,
+    mpp=0.5,
+    z_spacing=2.0,
+) as stack:
+    stack["level0"][3] = 200
+stack = mt.open_image("stack.ome.zarr")
+print(stack.axes, stack.level(0).scale)
+slab = stack.read_spatial_region(0, (10, 20, 2, 14, 26, 5))  # planes 2 to 4
+print(slab.data.shape, slab.data[:, 0, 0])
+# --8<-- [end:stack]
+
 # --8<-- [start:look]
 image = mt.open_image("cells.ome.zarr")
 print(image.axes, image.dtype, image.mpp, image.channel_names)

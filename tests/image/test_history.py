@@ -427,3 +427,11 @@ def test_a_worker_reads_what_was_open_here(path):
     )
     assert [int(n) for n in run.stdout.split()] == [int(level[...].sum()) for level in levels]
     assert int(run.stdout.split()[0]) == PIXELS.sum()
+
+
+def test_a_copy_does_not_take_the_place_of_its_origin(path):
+    with MultiscaleImage.open(path, "w") as image:
+        image.tag("raw")
+        with pytest.raises(InvalidInputError, match="would drop its history"):
+            image.freeze("raw", path, overwrite=True)
+    assert MultiscaleImage.open(path).tags()

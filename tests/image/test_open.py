@@ -327,7 +327,7 @@ def edit(path, change):
 
 def forget_copies(path):
     """Take out the copies of the arrays' metadata, which others do not write."""
-    edit(path, lambda _, attributes: attributes["microtome"].pop("arrays"))
+    edit(path, lambda _, attributes: attributes["microtome"].pop("arrays", None))
 
 
 def test_levels_that_are_not_of_one_image(written):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -86,9 +87,7 @@ def test_what_zarr_python_consolidated_is_opened_with_one_read(tmp_path, reads, 
     import zarr
 
     path = image_of(tmp_path / "a.ome.zarr", 3)
-    attributes = read_group(path)
-    del attributes["microtome"]["arrays"]
-    write_group(path, attributes)
+    write_group(path, read_group(path))  # which leaves our copies out
     zarr.consolidate_metadata(path)
     recwarn.clear()  # that it is no part of the Zarr v3 specification yet
     reads.clear()
@@ -98,7 +97,7 @@ def test_what_zarr_python_consolidated_is_opened_with_one_read(tmp_path, reads, 
 
 def test_levels_of_which_there_is_no_copy_are_looked_at(tmp_path, reads):
     path = image_of(tmp_path / "a.ome.zarr", 4)
-    attributes = read_group(path)
+    attributes = json.loads((path / "zarr.json").read_text())["attributes"]
     copies = attributes["microtome"]["arrays"]
     copies.pop("1")
     copies["2"]["data_type"] = "r24"  # nothing that we can read off it

@@ -73,7 +73,10 @@ def test_axes_are_channels_then_space_reversed(tmp_path, options, shape, order, 
         ({"coordinate_space": ("x", "x")}, "the spatial axes are"),
         ({"coordinate_space": ("soma_x", "y")}, "the spatial axes are"),
         ({"coordinate_space": ("x",)}, "the spatial axes are"),
-        ({"coordinate_space": ("x", "y", "z"), "data_axis_order": "cyx"}, "does not fit the spatial"),
+        (
+            {"coordinate_space": ("x", "y", "z"), "data_axis_order": "cyx"},
+            "does not fit the spatial",
+        ),
         ({"type": "U4"}, "uint|integer|no type"),
         ({"type": bool}, "integer"),
         ({"type": "nonsense"}, "no type of a pixel"),
@@ -290,9 +293,7 @@ def test_a_damaged_chunk_is_named_and_nothing_else_fails(tmp_path):
     data[:40] = bytes(40)
     shard.write_bytes(data)
     image = MultiscaleImage.open(tmp_path / "a")
-    np.testing.assert_array_equal(
-        image.read_spatial_region(0, (0, 0, 600, 300)).data, pixels[:300]
-    )
+    np.testing.assert_array_equal(image.read_spatial_region(0, (0, 0, 600, 300)).data, pixels[:300])
     with pytest.raises(ValueError, match=rf"{tmp_path}/a/0"):
         image.read_spatial_region(0, (300, 300, 400, 400))
 
@@ -307,3 +308,62 @@ def test_an_unknown_version_is_refused(tmp_path, version):
         MultiscaleImage.open(tmp_path / "a")
     with pytest.raises((ValueError, ModeError), match=version):
         MultiscaleImage.open(tmp_path / "a", "w")
+
+
+# ------------------------------------------------------------------ what a newcomer tried
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda image: image.read_spatial_region(0, channel_coords=1.0),
+        lambda image: image.read(0, (0, 1), (0, 1), channels=1.0),
+        lambda image: image.read(0, (0.0, 10.0), (0, 10)),
+        lambda image: image.read_spatial_region(
+            0, region_transform=IdentityTransform("xy", "xy"), region_coord_space="um"
+        ),
+        lambda image: image.reopen("w").add_new_level("a", shape=(2, 3.5, 10)),
+        lambda image: MultiscaleImage.open(image.uri, context={"cache_bytes": 1}),
+    ],
+    ids=map(str, range(6)),
+)
+def test_what_is_none_of_what_is_asked_for_is_refused_in_our_words(ramp, attempt):
+    with pytest.raises(InvalidInputError):
+        attempt(ramp[0])
+
+
+def test_no_channels_are_no_pixels(ramp):
+    assert ramp[0].read_spatial_region(0, (0, 0, 3, 4), channel_coords=[]).data.shape == (0, 4, 3)
+    assert ramp[0].read(0, (0, 4), (0, 3), channels=[]).shape == (0, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"metadata": {"microtome": 5}}, "metadata cannot set"),
+        ({"channel_names": "ab"}, "a list of names"),
+        ({"layout": "tiny"}, "codec must be one of"),
+    ],
+)
+def test_what_an_image_cannot_be_created_with(tmp_path, options, complaint):
+    with pytest.raises(InvalidInputError, match=complaint):
+        create(tmp_path / "a", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_codec_alone_is_a_layout(tmp_path):
+    create(tmp_path / "a", layout="small")
+    codecs = json.loads((tmp_path / "a" / "0" / "zarr.json").read_text())["codecs"]
+    assert codecs[0]["configuration"]["codecs"][1]["configuration"]["cname"] == "zstd"
+
+
+def test_zip_files_are_not_written(tmp_path):
+    with pytest.raises(InvalidInputError, match="a zip file is read, not written"):
+        create(tmp_path / "a.ozx")
+
+
+def test_metadata_are_cleared_of_what_is_the_users(tmp_path):
+    image = create(tmp_path / "a", metadata={"a": 1, "b": 2}).reopen("w")
+    assert repr(image.metadata) == "Metadata({'a': 1, 'b': 2})"
+    image.metadata.clear()
+    assert {"ome", "microtome"} == set(image.metadata)

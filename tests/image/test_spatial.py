@@ -261,7 +261,7 @@ def test_ways_to_name_channels(channels, indices):
         ([True, False, True, False], InvalidInputError),  # a mask is not channels 1 and 0
         (np.array([True, False]), InvalidInputError),
         (True, InvalidInputError),
-        (1.0, TypeError),
+        (1.0, InvalidInputError),
         ([1.0], InvalidInputError),
         ([1.7], InvalidInputError),
         ([None], InvalidInputError),

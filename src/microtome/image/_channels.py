@@ -47,7 +47,11 @@ def channel_indices(
         return list(range(count))
     if isinstance(channels, slice):
         return list(range(*channels.indices(count)))
-    wanted = [channels] if isinstance(channels, int | str | np.integer) else list(channels)
+    try:
+        wanted = [channels] if isinstance(channels, int | str | np.integer) else list(channels)
+    except TypeError as error:
+        msg = f"channels are given by number or name, got {channels!r}"
+        raise InvalidInputError(msg) from error
     return [_channel_index(item, names, count) for item in wanted]
 
 

@@ -10,7 +10,7 @@ from itertools import count
 from microtome.errors import ExistsError, InvalidInputError
 from microtome.storage import ImageStore, is_inside
 
-from ._level import Level
+from ._level import Level, as_index
 
 __all__ = ["checked_factors", "checked_shape", "free_path", "path_inside", "place_of_level"]
 
@@ -37,10 +37,11 @@ def checked_shape(
     if not isinstance(key, str) or not key:
         msg = f"{uri}: a level is named by a text, got {key!r}"
         raise InvalidInputError(msg)
-    wanted = tuple(int(size) for size in shape)
-    if len(wanted) != len(base) or min(wanted) < 1:
+    sizes = [as_index(size) for size in shape]
+    wanted = tuple(size for size in sizes if size is not None)
+    if len(wanted) != len(base) or len(sizes) != len(base) or min(wanted) < 1:
         msg = (
-            f"{uri}: level {key!r} of shape {wanted} does not fit the axes {tuple(axes)} of "
+            f"{uri}: level {key!r} of shape {tuple(shape)} does not fit the axes {tuple(axes)} of "
             f"{tuple(base)}"
         )
         raise InvalidInputError(msg)

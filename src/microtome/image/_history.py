@@ -121,8 +121,11 @@ class ImageHistory(LevelStack):
         from ._image import MultiscaleImage
 
         versions = self._versions()
+        if os.path.realpath(uri) == os.path.realpath(versions.uri):
+            msg = f"{uri} is the image itself; a copy in its place would drop its history"
+            raise InvalidInputError(msg)
         with MultiscaleImage.open(versions.uri, at=tag) as image:
-            origin = {"uri": versions.uri, "at": tag, "snapshot": image.history()[0].id}
+            origin = {"uri": versions.uri, "at": str(tag), "snapshot": image.history()[0].id}
             _copy(image, uri, origin, overwrite=overwrite, progress=progress)
 
     @abstractmethod

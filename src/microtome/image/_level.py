@@ -293,6 +293,8 @@ def as_index(value: object) -> int | None:
 
     Truth values are none: where one is given for a number, a mask was taken for indices.
     """
+    if type(value) is int:  # first, since it is asked for every read
+        return value
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         return None
     try:

@@ -82,13 +82,18 @@ class Metadata(MutableMapping[str, Any]):
             msg = f"{self._where} has no attribute {name!r}"
             raise UnknownNameError(msg)
 
+    def clear(self) -> None:
+        """Remove all attributes but those that cannot be set."""
+        for name in [name for name in self if name not in RESERVED]:
+            del self[name]
+
     def _verify_name(self, name: object) -> None:
         if not isinstance(name, str) or name in RESERVED:
             msg = (
-                f"{self._where}: an attribute is named by a text other than "
-                f"{', '.join(sorted(RESERVED))}, got {name!r}"
+                f"{self._where}: an attribute is named by a text, and not by "
+                f"{', '.join(sorted(RESERVED))}, which the format and microtome keep; got {name!r}"
             )
             raise InvalidInputError(msg)
 
     def __repr__(self) -> str:
-        return f"Metadata({self._values!r})"
+        return f"Metadata({ {k: v for k, v in self._values.items() if k not in RESERVED} })"

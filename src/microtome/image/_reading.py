@@ -13,6 +13,7 @@ from microtome.errors import InvalidInputError
 
 from ._affine import Resampling
 from ._channels import Channels, channel_indices, wanted_channels
+from ._level import as_index
 from ._levels import LevelStack
 from ._plain import ResultOrder, SpatialRead, read_plain
 from ._resample import Interpolation
@@ -63,6 +64,9 @@ class ReadableImage(LevelStack):
         self._verify_readable()
         chosen = self.level(level)
         box = [(0, size) for size in chosen.shape]
+        if None in map(as_index, (*y, *x)):
+            msg = f"{self._uri}: rows and columns are whole numbers, got {y} and {x}"
+            raise InvalidInputError(msg)
         if not (0 <= y[0] <= y[1] <= chosen.height and 0 <= x[0] <= x[1] <= chosen.width):
             msg = (
                 f"{self._uri}: rows {y} and columns {x} do not lie inside the {chosen.height} x "
@@ -127,12 +131,13 @@ class ReadableImage(LevelStack):
             Names of the image's axes in the order wanted, before `result_order` turns it about.
         pad
             What stands outside the image, so that a region always has the shape that it asks for:
-            a number, ``"edge"`` (the nearest pixel) or ``"reflect"`` (the mirror image). False
+            a number, ``"edge"`` (the nearest pixel) or ``"reflect"`` (the mirror image, in which
+            the pixel on the edge is not repeated). False
             returns the part of the region that lies in the image; a resampled grid stays whole,
             with 0 outside.
         mask_geometry
             Whether pixels whose centre lies outside the geometry become `pad`, or 0 where that is
-            no number.
+            no number. A pixel whose centre lies on an outline is inside, on both sides of it.
         resample
             None returns pixels of the level. ``"nearest"``, ``"linear"`` and ``"area"`` resample
             them onto a regular grid along the axes of the region's space, rotated and sheared
@@ -207,7 +212,8 @@ class ReadableImage(LevelStack):
             Micrometres per pixel wanted: one number or (y, x).
         region
             Box (x0, y0, x1, y1) in micrometres from the image's top-left corner; None for all.
-            All pixels of the wanted grid that it touches are returned.
+            All pixels of the wanted grid that it touches are returned; what of it lies outside the
+            image is left away.
         channels
             Channels by number or name; None for all.
         interpolation

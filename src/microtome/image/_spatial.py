@@ -185,7 +185,12 @@ def _frame(
             f"must lead to their axes {axes}"
         )
         raise InvalidInputError(msg)
-    space = region_coord_space or CoordinateSpace.from_axis_names(region_transform.input_axes)
+    space = region_coord_space
+    if space is None:
+        space = CoordinateSpace.from_axis_names(region_transform.input_axes)
+    if not isinstance(space, CoordinateSpace):  # pyright: ignore[reportUnnecessaryIsInstance] - whatever the caller gave
+        msg = f"region_coord_space is a CoordinateSpace, got {space!r}"
+        raise InvalidInputError(msg)
     if space.axis_names != region_transform.input_axes:
         msg = (
             f"region_coord_space has axes {space.axis_names}, region_transform starts from "

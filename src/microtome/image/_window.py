@@ -150,6 +150,8 @@ def _read_into(
     if channels is None:
         level.array.read_into(tuple(whole), out).result()
         return
+    if not channels:
+        return
     axis = level.axes.index("c")
     reads: list[Pending] = []
     # One read for each run of neighbours, all under way before the first is waited for.

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import DTypeLike
 from microtome.coordinates import CoordinateSpace, Mpp
 from microtome.errors import InvalidInputError
 from microtome.storage import (
+    Codec,
     ImageStore,
     Layout,
     StorageOptions,
@@ -50,7 +52,7 @@ def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the fi
     key: str = "level0",
     path: str | None = None,
     kind: Kind = "intensity",
-    layout: Layout | None = None,
+    layout: Layout | Codec | None = None,
     overwrite: bool = False,
     name: str | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -81,7 +83,8 @@ def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the fi
     kind
         ``"intensity"`` or ``"labels"``.
     layout
-        Chunks, shards and codec; the measured default of the kind by default.
+        Chunks, shards and codec (`microtome.storage.Layout`), or the name of a codec alone; the
+        measured default of the kind by default.
     overwrite
         Whether an image that is there may be replaced, in one step, when this one is complete.
     name
@@ -108,6 +111,8 @@ def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the fi
         If axes, shape, names or type do not fit each other.
     """
     names = _checked(uri, shape, axes, channel_names, kind, rgb=rgb)
+    if isinstance(layout, str):
+        layout = replace(default_layout(kind, axes, shape), codec=layout)
     pixel = _pixel_type(uri, dtype, kind)
     at = path_inside(str(uri), "0" if path is None else path)
     if not isinstance(key, str) or not key:  # pyright: ignore[reportUnnecessaryIsInstance] - whatever the caller gave
@@ -119,6 +124,9 @@ def begin_image(  # noqa: PLR0913 - what an image on disk states, all but the fi
     scale, origin, measured = _placed(uri, axes, mpp, translation, z_spacing)
     title = name or Path(uri).name.split(".")[0]
     extra = as_json(dict(metadata or {}), f"{uri}: metadata")
+    if not isinstance(extra.get(OURS, {}), dict):
+        msg = f"{uri}: metadata cannot set {OURS!r}, which microtome keeps; got {extra[OURS]!r}"
+        raise InvalidInputError(msg)
     ours = {**extra.get(OURS, {}), "level_keys": [key]}
     if mpp is not None:
         ours["mpp_source"] = mpp.source
@@ -233,6 +241,9 @@ def _checked(
         msg = f"{uri}: shape {tuple(shape)} does not fit axes {axes!r}"
         raise InvalidInputError(msg)
     count = dict(zip(axes, shape, strict=True)).get("c")
+    if isinstance(channel_names, str):
+        msg = f"{uri}: channel_names is a list of names, got the text {channel_names!r}"
+        raise InvalidInputError(msg)
     names = channel_names if channel_names is None else tuple(str(n) for n in channel_names)
     if names is not None and len(names) != (count or 0):
         msg = f"{uri}: {len(names)} channel names {names} for {count or 'no'} channels"

@@ -76,7 +76,7 @@ def ordered_axes(axes: str | None, shape: Sequence[int]) -> tuple[str, tuple[int
     InvalidInputError
         If they do not fit the array or are no axes of an image.
     """
-    letters = (axes or ("yx" if len(shape) == 2 else "")).lower()
+    letters = "".join(axes or ("yx" if len(shape) == 2 else "")).lower()
     if (
         len(letters) != len(shape)
         or len(set(letters)) != len(letters)

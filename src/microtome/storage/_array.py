@@ -301,10 +301,11 @@ class StoredArray:
         return target if reader.read_into(box, target) else None
 
     def _checked(self, box: Box) -> ts.TensorStore:
-        handle = self._handle()
         if self._closed:
+            # Before it is opened: its files may have moved, or gone.
             msg = f"{self._path} is closed"
             raise ModeError(msg)
+        handle = self._handle()
         shape = self._known().shape
         inside = len(box) == len(shape)
         # Written for speed, as all on the way of a read: it runs once for every tile.

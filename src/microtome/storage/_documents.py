@@ -49,7 +49,7 @@ class Hierarchy:
     """
 
     attributes: dict[str, Any]
-    arrays: Mapping[str, Mapping[str, Any]]
+    arrays: dict[str, dict[str, Any]]
 
 
 def is_group(path: str | os.PathLike[str]) -> bool:
@@ -91,7 +91,13 @@ def read_hierarchy(path: str | os.PathLike[str] | Place) -> Hierarchy:
         if document.get("node_type") != "group":
             msg = f"{place} is a Zarr {document.get('node_type')}, not a group"
             raise FormatError(msg)
-        return Hierarchy(_attributes(document.get("attributes", {}), place), _copies(document))
+        arrays = _copies(document)
+        attributes = _attributes(document.get("attributes", {}), place)
+        ours = attributes.get(OURS)
+        if isinstance(ours, dict):
+            # Nobody's but ours, and larger than all the rest: thousands of images are open at once.
+            cast("dict[str, Any]", ours).pop(_ARRAYS, None)
+        return Hierarchy(attributes, arrays)
     if _holds(place, _OLD_GROUP):
         return Hierarchy(_attributes(_read(place, _OLD_ATTRIBUTES) or {}, place), {})
     if isinstance(place, Path) and not place.exists():

@@ -105,7 +105,7 @@ def engine_errors(path: object) -> Generator[None]:
             raise ExistsError(msg) from error
         # The status of a refusal by the operating system is a matter of taste: a file that grew
         # past the limit is "out of range", which otherwise means damaged data.
-        if status in _FORMAT and "os_error_code=" not in text:
+        if (status in _FORMAT or "ZIP" in reason) and "os_error_code=" not in text:
             msg = f"{path} is damaged or not an array that can be read: {reason}"
             raise FormatError(msg) from error
         msg = f"{path}: {reason}"

@@ -248,7 +248,9 @@ class DirectoryStore:
         place = draft.path if draft is not None else self._path / path
         if self.writable:
             return _opened(self._arrays, place)
-        return StoredArray(place, document=self._found.arrays.get(path), options=self._options)
+        # Opened once, and the document let go of: thousands of images are open at once.
+        document = self._found.arrays.pop(path, None)
+        return StoredArray(place, document=document, options=self._options)
 
     def create_array(
         self, path: str, *, shape: Sequence[int], dtype: DTypeLike, layout: Layout, axes: str

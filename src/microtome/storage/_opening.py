@@ -88,6 +88,9 @@ def begin_store(
         If the store cannot be written.
     """
     place = place_of(uri, context)
+    if str(place).endswith((".zip", ".ozx")):
+        msg = f"{place}: a zip file is read, not written; write a directory and zip it"
+        raise InvalidInputError(msg)
     if isinstance(place, Place):
         if versioned:
             msg = f"{place}: a history is kept in local directories only"

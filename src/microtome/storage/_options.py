@@ -34,7 +34,7 @@ class StorageOptions:
         How much decoded pixels all these images together keep in memory until the process ends;
         the least recently used go first. 0 keeps nothing. What is kept is compared with the store
         when an image is opened, and then no longer: pixels that another process changes later may
-        be seen as they were.
+        be seen as they were, and those written through another handle of this one.
     concurrency
         How many reads are in flight, and how many threads decode and copy; by default as many
         threads as there are cores, and as many reads as suit the store.

@@ -105,7 +105,7 @@ class PlaceStore:
         """Open an array of the group."""
         if not self.writable:
             copies = self._found.arrays if self._found is not None else {}
-            return open_array(self._place / path, document=copies.get(path))
+            return open_array(self._place / path, document=copies.pop(path, None))
         array = open_array(self._place / path, writable=True)
         self._arrays.append(array)
         return array

@@ -125,6 +125,9 @@ def place_of(
     """
     if isinstance(uri, Place):
         return uri
+    if options is not None and not isinstance(options, StorageOptions):  # pyright: ignore[reportUnnecessaryIsInstance] - whatever the caller gave
+        msg = f"a StorageOptions says how stores are reached, got {options!r}"
+        raise InvalidInputError(msg)
     chosen = options or StorageOptions()
     text = os.fspath(uri)
     scheme, _, rest = text.partition("://")

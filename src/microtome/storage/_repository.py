@@ -283,8 +283,9 @@ class Workspace:
             theirs = self._repository.lookup_snapshot(error.snapshot)
             msg = (
                 f"{self.where}: {theirs.message!r}, committed {theirs.written_at:%Y-%m-%d %H:%M:%S} "
-                f"UTC by another writer, changed the same: {_conflicts(error)}. Open the image "
-                "again, which shows what it is now, and make the changes again"
+                f"UTC by another writer, changed the same: {_conflicts(error)}. discard() what "
+                "is not committed, reopen() the image, which shows what it is now, and make the "
+                "changes again"
             )
             raise ConflictError(msg) from error
 
