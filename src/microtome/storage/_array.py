@@ -220,9 +220,10 @@ class StoredArray:
                 f"{out.shape} {out.dtype}{'' if out.flags.writeable else ', read-only'}"
             )
             raise InvalidInputError(msg)
-        if self._quickly(box, out) is not None:
-            if together is None:
-                self.verify_there()
+        # Many at once are the engine's: it decodes them on all processors, outside Python's lock, for
+        # which the threads of a loader would wait on each other.
+        if together is None and self._quickly(box, out) is not None:
+            self.verify_there()
             return READ
         try:
             begun = ts.array(out).write(handle[_slices(box)], batch=together)
