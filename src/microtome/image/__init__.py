@@ -3,7 +3,7 @@
 from ._affine import Resampling
 from ._channels import Channels, channel_indices
 from ._image import MultiscaleImage
-from ._level import DONE, Level, MemoryArray, PixelArray, as_array
+from ._level import Level, MemoryArray, PixelArray, as_array
 from ._ngff import DatasetEntry, ImageMetadata, Kind, read_metadata, write_metadata
 from ._plain import ResultOrder, SpatialRead
 from ._pyramid import blocks_of, halve_labels, halve_mean, pyramid_shapes
@@ -12,7 +12,6 @@ from ._window import Padding
 from ._writer import begin_image
 
 __all__ = [
-    "DONE",
     "Channels",
     "DatasetEntry",
     "ImageMetadata",

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from microtome.errors import InvalidInputError
+from microtome.storage import OURS
 
 from ._ngff import read_metadata
 
@@ -25,7 +26,6 @@ __all__ = [
     "set_windows",
 ]
 
-OURS = "microtome"
 # What the format and we keep in the attributes; the rest is the user's.
 RESERVED = frozenset({"ome", OURS, "multiscales", "omero", "image-label"})
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError, ModeError, OutOfRangeError
-from microtome.storage import Box, Pending
+from microtome.storage import READ, Box, Pending
 
 __all__ = ["Level", "MemoryArray", "PixelArray", "ReadOnly"]
 
@@ -44,19 +44,6 @@ class PixelArray(Protocol):
     def read_into(self, box: Box, out: NDArray[Any]) -> Pending:
         """Start reading a box into a buffer of its shape and of the array's dtype."""
         ...
-
-
-class _Done:
-    """A read that was finished at once."""
-
-    __slots__ = ()
-
-    def result(self, timeout: float | None = None) -> object:
-        del timeout
-        return None
-
-
-DONE: Pending = _Done()
 
 
 class MemoryArray:
@@ -93,7 +80,7 @@ class MemoryArray:
     def read_into(self, box: Box, out: NDArray[Any]) -> Pending:
         """Copy a box into `out`."""
         out[...] = self._array[tuple(slice(a, b) for a, b in box)]
-        return DONE
+        return READ
 
 
 class ReadOnly:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
-from microtome.image import DONE, PixelArray
-from microtome.storage import Box, Pending
+from microtome.image import PixelArray
+from microtome.storage import READ, Box, Pending
 
 __all__ = ["LazyArray", "is_from", "is_lazy", "lazy_array"]
 
@@ -72,7 +72,7 @@ class LazyArray:
     def read_into(self, box: Box, out: NDArray[Any]) -> Pending:
         """Read a box into a buffer."""
         out[...] = self._part(box)
-        return DONE
+        return READ
 
     def _part(self, box: Box) -> NDArray[Any]:
         key: list[slice] = [slice(None)] * len(box)

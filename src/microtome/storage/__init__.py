@@ -1,7 +1,7 @@
 """Arrays on disk: create, read into a buffer, write, and make whole directories appear at once."""
 
 from ._array import Box, Pending, ReadBatch, StoredArray, array_metadata, create_array, open_array
-from ._documents import is_group, read_group, write_group
+from ._documents import OURS, is_group, read_group, write_group
 from ._files import locked, replace_file, storage_errors
 from ._hierarchy import DirectoryStore, DraftStore, is_inside
 from ._layout import CODECS, Codec, Layout, default_layout, image_layout, label_layout
@@ -9,10 +9,13 @@ from ._opening import begin_store, open_store
 from ._publish import Draft
 from ._remote import Place, StorageOptions, place_of
 from ._store import ImageStore, WritableArray
+from ._transfers import READ
 from ._versions import Snapshot, VersionedStore, is_versioned
 
 __all__ = [
     "CODECS",
+    "OURS",
+    "READ",
     "Box",
     "Codec",
     "DirectoryStore",

@@ -37,6 +37,7 @@ class _Read:
 
 
 READ = _Read()
+"""What stands for any read that needs no waiting."""
 
 
 class ReadTransfer:

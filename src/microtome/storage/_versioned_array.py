@@ -21,24 +21,12 @@ from microtome.errors import (
 from ._array import Box, Pending
 from ._facts import ArrayFacts, array_facts
 from ._repository import Workspace
+from ._transfers import READ
 
 if TYPE_CHECKING:
     import zarr
 
 __all__ = ["VersionedArray"]
-
-
-class _Done:
-    """A read that was finished at once."""
-
-    __slots__ = ()
-
-    def result(self, timeout: float | None = None) -> object:
-        del timeout
-        return None
-
-
-_DONE = _Done()
 
 
 class VersionedArray:
@@ -133,7 +121,7 @@ class VersionedArray:
             )
             raise InvalidInputError(msg)
         out[...] = self.read(box)
-        return _DONE
+        return READ
 
     def write(self, box: Box, values: NDArray[Any]) -> None:
         """Write a box; others see it when it is committed.
