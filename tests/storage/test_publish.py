@@ -19,6 +19,7 @@ import pytest
 
 from microtome.errors import ExistsError, NotFoundError, StorageError
 from microtome.storage import Draft, Layout, create_array, is_group, open_array, read_group
+from microtome.storage import _publish as publishing_module
 
 BOX = ((0, 8), (0, 8))
 
@@ -254,6 +255,32 @@ def test_many_threads_that_may_overwrite_always_show_a_whole_image(tmp_path):
     assert errors == []
     assert opens_as(target) in range(40)
     assert names(tmp_path) == ["a.zarr"]
+
+
+def test_a_writer_that_looks_while_another_renames_looks_again(tmp_path, monkeypatch):
+    target = tmp_path / "a.zarr"
+    publish(target, 1)
+    looked, look = [], publishing_module._is_left_over
+
+    def look_and_lose(place):
+        answer = look(place)
+        if not looked:  # between the two questions, what was there is moved aside
+            looked.append(place)
+            other = publishing_module.publishing(target)
+            other.__enter__()
+            (target / "zarr.json").rename(target / "zarr.json.pending")
+
+            def finish():
+                (target / "zarr.json.pending").rename(target / "zarr.json")
+                other.__exit__(None, None, None)
+
+            threading.Timer(0.3, finish).start()
+        return answer
+
+    monkeypatch.setattr(publishing_module, "_is_left_over", look_and_lose)
+    publish(target, 2, overwrite=True)
+    assert looked
+    assert opens_as(target) == 2
 
 
 def test_of_many_threads_that_may_not_overwrite_one_wins(tmp_path):

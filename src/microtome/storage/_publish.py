@@ -61,7 +61,11 @@ class Draft:
         with storage_errors(self.target):
             self.target.parent.mkdir(parents=True, exist_ok=True)
             _sweep(self.target)
-            self._verify_target()
+            try:
+                self._verify_target()
+            except ExistsError:  # or another writer was renaming while we looked
+                with publishing(self.target):
+                    self._verify_target()
             self.path, self._lock = _claim(self.target)
 
     def write_root(self, attributes: Mapping[str, Any]) -> None:
