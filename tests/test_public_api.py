@@ -62,6 +62,7 @@ PUBLIC_NAMES = [
     "open_image",
     "predict",
     "predict_cohort",
+    "process_pool",
     "read_regions",
     "report",
     "stats",

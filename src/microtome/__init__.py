@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     )
     from .errors import MicrotomeError
     from .image import MultiscaleImage, SpatialRead
+    from .jobs import process_pool
     from .loading import TileLoader
     from .prediction import embed_tiles, predict, predict_cohort
     from .regions import (
@@ -113,6 +114,7 @@ _ROOMS = {
     ),
     "errors": ("MicrotomeError",),
     "image": ("MultiscaleImage", "SpatialRead"),
+    "jobs": ("process_pool",),
     "loading": ("TileLoader",),
     "prediction": ("embed_tiles", "predict", "predict_cohort"),
     "regions": (
@@ -181,6 +183,7 @@ __all__ = [
     "open_image",
     "predict",
     "predict_cohort",
+    "process_pool",
     "read_regions",
     "report",
     "stats",

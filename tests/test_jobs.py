@@ -1,0 +1,86 @@
+"""Jobs give the same answers in the same order, wherever they run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+
+import pytest
+
+from microtome.errors import InvalidInputError
+from microtome.jobs import process_pool, run_each
+
+
+def square(number: int) -> int:
+    time.sleep(0.002 * (number % 3))  # so that later ones finish first
+    return number * number
+
+
+class Counting(Executor):
+    """Runs at once and counts what was handed out before it was taken."""
+
+    def __init__(self) -> None:
+        self.handed_out = 0
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.handed_out += 1
+        future: Future = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def test_results_come_in_the_order_of_the_tasks():
+    tasks = list(range(200))
+    expected = [number * number for number in tasks]
+    assert list(run_each(square, tasks)) == expected
+    with ThreadPoolExecutor(7) as pool:
+        assert list(run_each(square, tasks, pool)) == expected
+
+
+@pytest.mark.slow
+def test_fresh_processes_give_the_same():
+    with process_pool(2) as pool:
+        assert list(run_each(abs, [-3, 2, -1], pool)) == [3, 2, 1]
+
+
+def test_no_more_is_handed_out_than_can_be_worked_on():
+    executor = Counting()
+    results = run_each(square, range(100_000), executor)
+    next(results)
+    assert executor.handed_out < 1000
+    results.close()
+
+
+def test_the_first_failure_ends_the_job_and_waits_for_what_runs():
+    running, finished = threading.Event(), threading.Event()
+    begun: list[int] = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        if number == 0:
+            running.wait(5)
+            raise ValueError("task 0 is broken")
+        if number == 1:
+            running.set()
+            time.sleep(0.2)
+            finished.set()
+        return number
+
+    with ThreadPoolExecutor(2) as pool:
+        with pytest.raises(ValueError, match="task 0 is broken"):
+            list(run_each(work, range(1000), pool))
+        assert finished.is_set()
+    assert len(begun) < 1000
+
+
+def test_an_executor_that_forks_is_refused():
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+    with pool, pytest.raises(InvalidInputError, match="forks this process"):
+        list(run_each(abs, [1], pool))
+
+
+def test_a_pool_has_workers():
+    with pytest.raises(InvalidInputError, match="at least 1, got 0"):
+        process_pool(0)
