@@ -3,9 +3,17 @@
 `QuantileCounter` and `Moments` take pixels block by block, in any number of workers, and give
 exact quantiles, means and standard deviations. `StatisticsTables` are these on disk, for every
 tissue and channel of a cohort. A `Standardizer` applies them to multiplex images by the method
-that a `StandardizationSpec` names; an `RgbStandardizer` takes H&E and IHC images.
+that a `StandardizationSpec` names; an `RgbStandardizer` takes H&E and IHC images. A `FilterChain`
+filters either, tile by tile, to what the whole image filtered would be.
 """
 
+from ._filters import (
+    Filter,
+    FilterChain,
+    build_filters,
+    register_filter,
+    registered_filters,
+)
 from ._moments import Moments
 from ._quantiles import QuantileCounter
 from ._rgb import MEAN_STD, ImageMode, RgbStandardizer
@@ -23,6 +31,8 @@ from ._window import fill_outside
 __all__ = [
     "MEAN_STD",
     "ChannelStatistics",
+    "Filter",
+    "FilterChain",
     "ImageMode",
     "Level",
     "Moments",
@@ -33,8 +43,11 @@ __all__ = [
     "StatisticsTable",
     "StatisticsTables",
     "Transform",
+    "build_filters",
     "build_standardizer",
     "fill_outside",
+    "register_filter",
     "register_standardizer",
+    "registered_filters",
     "registered_standardizers",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from microtome.errors import InvalidInputError
 
-__all__ = ["fill_outside"]
+__all__ = ["fill_outside", "windowed_tiles"]
 
 
 def fill_outside(pixels: NDArray[Any], valid: ArrayLike, fill: float) -> None:
@@ -23,6 +24,29 @@ def fill_outside(pixels: NDArray[Any], valid: ArrayLike, fill: float) -> None:
         (row, col, height, width) of the part of the tile that the image reaches, or (B, 4) of them.
     fill
         Value for the rest.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is not one window per tile, or one reaches out of the tile.
+    """
+    for tile, (row, col, height, width) in windowed_tiles(pixels, valid):
+        bottom, right = row + height, col + width
+        tile[..., :row, :] = fill
+        tile[..., bottom:, :] = fill
+        tile[..., row:bottom, :col] = fill
+        tile[..., row:bottom, right:] = fill
+
+
+def windowed_tiles(
+    pixels: NDArray[Any], valid: ArrayLike
+) -> Iterator[tuple[NDArray[Any], tuple[int, int, int, int]]]:
+    """Yield every tile, (..., H, W), with its valid window.
+
+    Parameters
+    ----------
+    pixels, valid
+        As of `fill_outside`.
 
     Raises
     ------
@@ -47,7 +71,4 @@ def fill_outside(pixels: NDArray[Any], valid: ArrayLike, fill: float) -> None:
                 f"valid window {row, col, height, width} reaches out of a tile of "
                 f"{tile.shape[-2]}x{tile.shape[-1]}"
             )
-        tile[..., :row, :] = fill
-        tile[..., bottom:, :] = fill
-        tile[..., row:bottom, :col] = fill
-        tile[..., row:bottom, right:] = fill
+        yield tile, (row, col, height, width)
