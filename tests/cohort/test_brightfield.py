@@ -309,7 +309,7 @@ def test_what_is_missing_is_named(he: Any, tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(InvalidInputError, match="needs a tile_size"):
         HEImagingDataset("c", tile_strategy="default", **options)
     with pytest.raises(InvalidInputError, match="0_5mpp"):
-        HEImagingDataset("c", path=root, resolution=1.0)
+        HEImagingDataset("c", path=root, resolution=0.25)
     assert str(HEImagingDataset("c", path=root).resolution) == "0.5"  # the only one
     with pytest.raises(InvalidInputError, match="imagenet"):
         HEImagingDataset("c", mean_std_type="zscore", **options)

@@ -229,10 +229,15 @@ def test_every_form_of_a_resolution_finds_the_same_images(he: Any, form: Any) ->
     assert layout.resolution(None).directory == "0_5mpp"
 
 
-@pytest.mark.parametrize("form", [1, 1.0, "1", "1_0mpp", (0.5, 0.25), 0.51], ids=repr)
-def test_a_resolution_without_images_names_those_that_have(he: Any, form: Any) -> None:
+@pytest.mark.parametrize("form", [0.25, "0.25", "0_25mpp", (0.5, 0.25), (0.25, 1), 0.49], ids=repr)
+def test_a_resolution_finer_than_all_images_names_those_that_are_there(he: Any, form: Any) -> None:
     with pytest.raises(InvalidInputError, match="0_5mpp"):
         CohortLayout.open(he[0]).resolution(form)
+
+
+@pytest.mark.parametrize("form", [1, 1.0, "1", "1.0", "1_0mpp", (1.0, 1)], ids=repr)
+def test_a_coarser_resolution_is_one_value_too(he: Any, form: Any) -> None:
+    assert CohortLayout.open(he[0]).resolution(form).directory == "1_0mpp"
 
 
 @pytest.mark.parametrize("form", ["", "x", 0, -1, float("nan"), "0_5", (1, 2, 3)], ids=repr)

@@ -130,7 +130,7 @@ def test_a_mask_may_be_made_of_one_modality(he: Any) -> None:
         ({"tissues": ["t1", "t3"]}, UnknownNameError, "t3"),
         ({"modality": "imc"}, UnknownNameError, "imc"),
         ({"modality": "xray"}, UnknownNameError, "xray"),
-        ({"resolution": 1.0}, InvalidInputError, "0_5mpp"),
+        ({"resolution": 0.25}, InvalidInputError, "0_5mpp"),
         ({"method": "guess"}, InvalidInputError, "guess"),
     ],
     ids=["tissue", "one of two", "modality", "unknown", "resolution", "method"],
@@ -218,8 +218,9 @@ def test_a_tissue_at_another_resolution_is_not_missing_at_this_one(he: Any) -> N
     )
     layout = CohortLayout.open(root)
     assert list(tissues_with_images(layout, HALF)) == ["t1", "t2"]
-    assert list(tissues_with_images(layout, Resolution.parse(1.0))) == ["coarse"]
-    assert list(mask(root, resolution=1.0)) == ["coarse"]
+    # The others are finer, and served from there.
+    assert list(tissues_with_images(layout, Resolution.parse(1.0))) == ["t1", "t2", "coarse"]
+    assert list(mask(root, resolution=1.0)) == ["t1", "t2", "coarse"]
 
 
 def test_modalities_of_a_tissue_come_in_a_stated_order(he: Any) -> None:
@@ -316,7 +317,7 @@ def test_tiles_are_not_replaced_unasked(he: Any, tree: Any) -> None:
         ({"coverage_goal": 2.0}, "coverage_goal"),
         ({"method": "guess"}, "guess"),
         ({"strategy": "../x"}, "strategy"),
-        ({"resolution": 2.0}, "0_5mpp"),
+        ({"resolution": 0.25}, "0_5mpp"),
     ],
     ids=str,
 )

@@ -207,7 +207,7 @@ def test_brightfield_needs_none(he: Any, tree: Any) -> None:
         ({"quantile": 0.5, "lower_quantile": 0.6}, "quantile"),
         ({"quantile_level": "slide"}, "slide"),
         ({"stats_level": "slide"}, "slide"),
-        ({"resolution": 2.0}, "1_0mpp"),
+        ({"resolution": 0.5}, "1_0mpp"),
     ],
     ids=["method", "identity", "quantile", "order", "level", "stats level", "resolution"],
 )

@@ -5,10 +5,16 @@
 
 from ._brightfield import HEImagingDataset, SingleIHCImagingDataset
 from ._dataset import BaseImagingDataset
+from ._images import (
+    open_tissue_image,
+    open_tissue_mask,
+    read_tissue_mask,
+    tissues_with_images,
+)
 from ._info import CohortInfo, ImageInfo, LevelInfo, info
 from ._ingest import ingest
 from ._layout import CohortLayout, check_tissue_id
-from ._masks import mask, open_tissue_mask, read_tissue_mask, tissues_with_images
+from ._masks import mask
 from ._modality import (
     CODEXModality,
     CycIFModality,
@@ -62,6 +68,7 @@ __all__ = [
     "measured_channels",
     "modality_names",
     "open_tiles",
+    "open_tissue_image",
     "open_tissue_mask",
     "panel",
     "parse_modality",

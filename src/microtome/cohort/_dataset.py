@@ -27,8 +27,8 @@ from microtome.regions import (
 )
 from microtome.tiling import TileTable
 
+from ._images import read_tissue_mask, tissues_with_images
 from ._layout import CohortLayout
-from ._masks import read_tissue_mask, tissues_with_images
 from ._modality import Modality, parse_modality
 from ._shelf import ImageShelf
 from ._tables import read_tissues
@@ -89,9 +89,7 @@ class BaseImagingDataset(ABC):
         self.split = split
         self._tissue_ids = self._find_tissues()
         self._place = {tissue: i for i, tissue in enumerate(self._tissue_ids)}
-        self._images = ImageShelf(
-            [self.layout.image(self.modality, self.resolution, t) for t in self._tissue_ids]
-        )
+        self._images = ImageShelf(self.layout, self.modality, self.resolution, self._tissue_ids)
         self.tiles: TileTable | None = None
         self._rows: NDArray[np.int64] | None = None
         self._image_of: NDArray[np.int64] = np.empty(0, np.int64)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -256,24 +257,30 @@ class CohortLayout:
     ) -> Resolution:
         """Return the resolution asked for, or the only one that the cohort has.
 
+        One that is coarser than what is stored is served by resampling.
+
         Raises
         ------
         InvalidInputError
-            If none was asked for and the cohort has several or none, or it has not the one asked
-            for.
+            If none was asked for and the cohort has several or none, or none of its images are
+            as fine as the one asked for.
         """
         there = self.resolutions()
         shown = ", ".join(r.directory for r in there) or "none"
         if wanted is not None:
             parsed = Resolution.parse(wanted)
-            if parsed not in there:
-                msg = f"{self.root} has no images at {parsed} um per pixel; it has {shown}"
+            if not _serve(there, parsed):
+                msg = f"{self.root} has no images at {parsed} um per pixel or finer; it has {shown}"
                 raise InvalidInputError(msg)
             return parsed
         if len(there) != 1:
             msg = f"{self.root} has images at {shown}; say which with --resolution (resolution=)"
             raise InvalidInputError(msg)
         return there[0]
+
+    def serves(self, modality: Modality, resolution: Resolution) -> bool:
+        """Whether a modality has images at a resolution, or finer ones to resample."""
+        return _serve(self.resolutions(modality), resolution)
 
     def _tiling(self, resolution: Resolution, strategy: str) -> Path:
         return self.root / "tiling" / resolution.directory / _plain("tiling strategy", strategy)
@@ -302,6 +309,10 @@ def _holds_images(directory: Path) -> bool:
     return directory.is_dir() and any(
         not entry.name.startswith(".") for entry in directory.iterdir()
     )
+
+
+def _serve(stored: Sequence[Resolution], wanted: Resolution) -> bool:
+    return any(r.y <= wanted.y and r.x <= wanted.x for r in stored)
 
 
 def _plain(what: str, name: str) -> str:

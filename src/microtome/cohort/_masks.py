@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microtome.coordinates import Mpp, Resolution
-from microtome.errors import ExistsError, FormatError, NotFoundError, UnknownNameError
+from microtome.errors import ExistsError
 from microtome.image import MultiscaleImage, begin_image, blocks_of
 from microtome.progress import Progress, silent
 from microtome.segmentation import detect_tissue
 from microtome.sources import image_from_array
 
-from ._layout import CohortLayout, is_written
+from ._images import (
+    is_there,
+    open_tissue_image,
+    open_tissue_mask,
+    read_tissue_mask,
+    tissues_with_images,
+)
+from ._layout import CohortLayout
 from ._modality import Modality, parse_modality
-from ._tables import read_tissues
 
-__all__ = ["mask", "open_tissue_mask", "tissues_with_images"]
+__all__ = ["mask", "open_tissue_mask", "read_tissue_mask", "tissues_with_images"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +36,6 @@ _log = logging.getLogger(__name__)
 _COARSE = 8.0
 # Pixels of a mask that are held at a time.
 _BLOCK = 2048
-_KINDS = {"brightfield": 0, "multiplex": 1}
 
 
 def mask(
@@ -84,137 +86,15 @@ def mask(
     shares: dict[str, float] = {}
     for done, (tissue_id, modalities) in enumerate(chosen.items(), start=1):
         path = layout.tissue_mask(target, tissue_id)
-        if _is_there(path) and not overwrite:
+        if is_there(path) and not overwrite:
             _log.info("%s is there already", path)
         else:
-            image = MultiscaleImage.open(layout.image(modalities[0], target, tissue_id))
+            image = open_tissue_image(layout, modalities[0], target, tissue_id)
             found = _detect(image, method, modalities[0])
             _store(found, image, path, tissue_id, modalities[0])
         shares[tissue_id] = _share(open_tissue_mask(layout, target, tissue_id))
         progress("mask", done, len(chosen))
     return shares
-
-
-def tissues_with_images(
-    layout: CohortLayout,
-    resolution: Resolution,
-    *,
-    tissues: Sequence[str] | None = None,
-    modalities: Sequence[Modality] | None = None,
-) -> dict[str, list[Modality]]:
-    """Return the tissues of the table with the modalities that have an image of them.
-
-    Parameters
-    ----------
-    layout, resolution
-        Where to look.
-    tissues, modalities
-        Which; None for all.
-
-    Returns
-    -------
-    Modalities by tissue id, brightfield first; tissues in the order of the table.
-
-    Raises
-    ------
-    NotFoundError
-        If a row of the table has no image at any resolution, or none was found at this one.
-    """
-    wanted = {m.name for m in modalities} if modalities is not None else None
-    found: dict[str, list[Modality]] = {}
-    there = {m.name for m in layout.modalities()}
-    for row in read_tissues(layout).select(["tissue_id", "modality"]).to_pylist():
-        kind, tissue_id = parse_modality(row["modality"]), str(row["tissue_id"])
-        if kind.name not in there or (wanted is not None and kind.name not in wanted):
-            continue
-        if tissues is not None and tissue_id not in tissues:
-            continue
-        if not layout.images(kind, resolution).is_dir():
-            continue
-        if not is_written(layout.image(kind, resolution, tissue_id)):
-            others = [r for r in layout.resolutions(kind) if r != resolution]
-            if any(is_written(layout.image(kind, r, tissue_id)) for r in others):
-                # The table does not say at which resolution a tissue was ingested.
-                _log.info("tissue %r is imaged as %s at another resolution", tissue_id, kind)
-                continue
-            msg = f"{layout.tissues} lists tissue {tissue_id!r} as {kind}, but {layout.image(kind, resolution, tissue_id)} is missing"
-            raise NotFoundError(msg)
-        found.setdefault(tissue_id, []).append(kind)
-    lost = [tissue for tissue in tissues or [] if tissue not in found]
-    if lost or not found:
-        about = f"tissues {lost}" if lost else "images"
-        kinds = "" if wanted is None else f" of {', '.join(sorted(wanted))}"
-        msg = f"{layout.root} has no {about}{kinds} at {resolution} um per pixel"
-        raise UnknownNameError(msg) if lost or wanted is not None else NotFoundError(msg)
-    for kinds_of in found.values():
-        kinds_of.sort(key=lambda m: (m.name != "he", _KINDS[m.kind], m.name))
-    return found
-
-
-def open_tissue_mask(
-    layout: CohortLayout, resolution: Resolution, tissue_id: str
-) -> MultiscaleImage:
-    """Open a tissue mask, OME-Zarr labels or a SPORA `.npz`, as an image of labels.
-
-    Raises
-    ------
-    NotFoundError
-        If there is none.
-    FormatError
-        If the `.npz` is damaged, holds no array "mask", or holds pickled objects.
-    """
-    path = layout.tissue_mask(resolution, tissue_id)
-    if not _is_there(path):
-        msg = f"tissue {tissue_id!r} has no tissue mask ({path}); make one with `microtome mask {layout.root} --resolution {resolution.directory}`"
-        raise NotFoundError(msg)
-    if path.suffix == ".npz":
-        array = load_npz_mask(path).astype(np.uint8)
-        return image_from_array(
-            array, axes="yx", mpp=Mpp(*resolution.mpp, "metadata"), uri=str(path)
-        )
-    return MultiscaleImage.open(path)
-
-
-def load_npz_mask(path: Path) -> NDArray[Any]:
-    """Return the array "mask" of an archive; never loads a pickle."""
-    try:
-        # Opened here: numpy leaves a damaged archive open.
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            array: NDArray[Any] = archive["mask"]
-    except (
-        LookupError,
-        ValueError,
-        OSError,
-        EOFError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        msg = f"{path} is not a mask archive with an array 'mask': {error}"
-        raise FormatError(msg) from error
-    if array.ndim != 2 or array.dtype.kind not in "biu":
-        msg = f"{path}: a mask is (height, width) of integers or booleans, got {array.shape} {array.dtype}"
-        raise FormatError(msg)
-    return array
-
-
-def read_tissue_mask(
-    layout: CohortLayout, resolution: Resolution, tissue_id: str, shape: tuple[int, int]
-) -> NDArray[np.bool_]:
-    """Return a tissue mask as booleans.
-
-    Raises
-    ------
-    FormatError
-        If its shape is not the image's.
-    """
-    image = open_tissue_mask(layout, resolution, tissue_id)
-    pixels = image.level(0)[...]
-    if pixels.shape[-2:] != shape:
-        msg = f"{image.uri} has {pixels.shape[-2:]} pixels, the image of tissue {tissue_id!r} has {shape}"
-        raise FormatError(msg)
-    return pixels.reshape(shape) != 0
 
 
 def _detect(
@@ -225,11 +105,6 @@ def _detect(
     pixels = image.read_at(mpp=coarse)
     found = detect_tissue(pixels, method=method, mpp=(coarse.y, coarse.x), kind=modality.kind)
     return found, coarse
-
-
-def _is_there(path: Path) -> bool:
-    """Whether there is a mask; a directory whose writer was killed just before the end is none."""
-    return path.is_file() if path.suffix == ".npz" else is_written(path)
 
 
 def _store(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from microtome.coordinates import Resolution
 from microtome.errors import ExistsError, FormatError, InvalidInputError
-from microtome.image import MultiscaleImage, blocks_of
+from microtome.image import blocks_of
 from microtome.progress import Progress, silent
 from microtome.standardize import (
     Level,
@@ -25,8 +25,8 @@ from microtome.standardize import (
     StatisticsTables,
 )
 
+from ._images import open_tissue_image, open_tissue_mask, tissues_with_images
 from ._layout import CohortLayout
-from ._masks import open_tissue_mask, tissues_with_images
 from ._modality import Modality, parse_modality
 from ._tables import measured_channels, panel, read_tissues
 
@@ -107,11 +107,7 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
     kinds = (
         [parse_modality(modality)]
         if modality is not None
-        else [
-            m
-            for m in layout.modalities()
-            if m.kind == "multiplex" and target in layout.resolutions(m)
-        ]
+        else [m for m in layout.modalities() if m.kind == "multiplex" and layout.serves(m, target)]
     )
     written: list[Path] = []
     for kind in kinds:
@@ -246,7 +242,7 @@ class _Fit:
 
     def _blocks(self, tissue: str) -> Iterator[tuple[NDArray[Any], list[int]]]:
         """Yield the pixels of a tissue inside its mask, (C, n), with the panel places of the rows."""
-        image = MultiscaleImage.open(self.layout.image(self.modality, self.resolution, tissue))
+        image = open_tissue_image(self.layout, self.modality, self.resolution, tissue)
         mask = open_tissue_mask(self.layout, self.resolution, tissue)
         base = image.level(0)
         if mask.level_shape(0)[-2:] != (base.height, base.width):

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from microtome.coordinates import Resolution
 from microtome.errors import ExistsError, FormatError, InvalidInputError
-from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.storage import locked
 from microtome.tiling import (
@@ -27,8 +26,8 @@ from microtome.tiling import (
     write_tile_stats,
 )
 
+from ._images import open_tissue_image, read_tissue_mask, tissues_with_images
 from ._layout import CohortLayout
-from ._masks import read_tissue_mask, tissues_with_images
 from ._tables import read_parquet
 
 __all__ = ["TilingMethod", "open_tiles", "tile"]
@@ -119,7 +118,7 @@ def tile(  # noqa: PLR0913 - the seed's parameters
     tables: list[TileTable] = []
     stats: dict[str, TileStats] = {}
     for done, (tissue_id, modalities) in enumerate(chosen.items(), start=1):
-        shape = MultiscaleImage.open(layout.image(modalities[0], target, tissue_id)).level_shape(0)
+        shape = open_tissue_image(layout, modalities[0], target, tissue_id).level_shape(0)
         tissue = read_tissue_mask(layout, target, tissue_id, (shape[-2], shape[-1]))
         if method == "grid":
             tiles, found = get_grid_tile(tissue, size, step, tolerance)

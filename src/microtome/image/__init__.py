@@ -8,6 +8,7 @@ from ._ngff import DatasetEntry, ImageMetadata, Kind, read_metadata, write_metad
 from ._plain import ResultOrder, SpatialRead
 from ._pyramid import blocks_of, halve_labels, halve_mean, pyramid_shapes
 from ._resample import Interpolation, grid_size
+from ._view import image_at
 from ._window import Padding
 from ._writer import begin_image
 
@@ -32,6 +33,7 @@ __all__ = [
     "grid_size",
     "halve_labels",
     "halve_mean",
+    "image_at",
     "pyramid_shapes",
     "read_metadata",
     "write_metadata",

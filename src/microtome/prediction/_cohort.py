@@ -19,6 +19,7 @@ from microtome.cohort import (
     HEImagingDataset,
     Modality,
     SingleIHCImagingDataset,
+    open_tissue_image,
     parse_modality,
     tissues_with_images,
 )
@@ -96,7 +97,7 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
         if MultiscaleImage.exists(path) and not overwrite:
             _log.info("%s is there already", path)
         else:
-            image = MultiscaleImage.open(layout.image(modalities[0], target, tissue_id))
+            image = open_tissue_image(layout, modalities[0], target, tissue_id)
             predict(
                 model,
                 image,

@@ -1,6 +1,6 @@
 """Foreign formats as read-only images: one file a format, found through one registry."""
 
-from ._array import image_from_array
+from ._array import image_from_array, image_from_levels
 from ._registry import SourceFormat, open_image, register_source, source_formats
 from ._xarray import element_transform
 
@@ -8,6 +8,7 @@ __all__ = [
     "SourceFormat",
     "element_transform",
     "image_from_array",
+    "image_from_levels",
     "open_image",
     "register_source",
     "source_formats",
