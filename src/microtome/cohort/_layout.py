@@ -207,9 +207,35 @@ class CohortLayout:
     def tissue_mask(self, resolution: Resolution, tissue_id: str) -> Path:
         """Return the tissue mask: OME-Zarr labels, or the `.npz` where there is only that."""
         base = self.root / "segmentations" / resolution.directory / "tissue_masks"
-        labels = base / f"{check_tissue_id(tissue_id)}.ome.zarr"
-        archive = base / f"{tissue_id}.npz"
-        return archive if archive.is_file() and not is_written(labels) else labels
+        return _labels_or_archive(base, tissue_id)
+
+    def cell_masks(self, resolution: Resolution, kind: str) -> Path:
+        """Return the directory of cell masks: ``"instances"``, or a task such as a cell type."""
+        base = self.root / "segmentations" / resolution.directory / "cell_masks"
+        return base / _plain("kind of cell mask", kind)
+
+    def cell_mask(self, resolution: Resolution, kind: str, tissue_id: str) -> Path:
+        """Return a cell mask: OME-Zarr labels, or the `.npz` where there is only that."""
+        return _labels_or_archive(self.cell_masks(resolution, kind), tissue_id)
+
+    def cell_mask_kinds(self, resolution: Resolution) -> list[str]:
+        """Return the kinds of cell masks that are there."""
+        base = self.root / "segmentations" / resolution.directory / "cell_masks"
+        return sorted(path.name for path in base.glob("*") if _holds_images(path))
+
+    def label_encoder(self, resolution: Resolution, task: str) -> Path:
+        """Return the table of the names of a task's labels: id, name."""
+        return self.cell_masks(resolution, task) / "label_encoder.parquet"
+
+    @property
+    def cells(self) -> Path:
+        """The table of cells; not every cohort has one."""
+        return self.root / "metadata" / "cells.parquet"
+
+    @property
+    def alignments(self) -> Path:
+        """The table of transforms from images to their tissues' frames; our addition."""
+        return self.root / "metadata" / "alignments.parquet"
 
     def tile_coordinates(self, resolution: Resolution, strategy: str, size: str) -> Path:
         """Return the table of tiles of a strategy and size."""
@@ -309,6 +335,12 @@ def _holds_images(directory: Path) -> bool:
     return directory.is_dir() and any(
         not entry.name.startswith(".") for entry in directory.iterdir()
     )
+
+
+def _labels_or_archive(base: Path, tissue_id: str) -> Path:
+    labels = base / f"{check_tissue_id(tissue_id)}.ome.zarr"
+    archive = base / f"{tissue_id}.npz"
+    return archive if archive.is_file() and not is_written(labels) else labels
 
 
 def _serve(stored: Sequence[Resolution], wanted: Resolution) -> bool:
