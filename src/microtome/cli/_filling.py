@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from ._console import progress, say, shape_text
 from ._options import Flag, ResolutionOption, Tissues, parse_mpp
+from ._workers import DaskOption, WorkersOption, executor_of
 
 __all__ = ["ingest", "mask", "stats", "tile"]
 
@@ -89,6 +90,8 @@ def mask(
     modality: str | None = None,
     resolution: ResolutionOption = None,
     overwrite: Annotated[bool, Flag] = False,
+    workers: WorkersOption = 1,
+    dask: DaskOption = None,
 ) -> None:
     """Find the tissue on every slide and store it as labels.
 
@@ -104,16 +107,21 @@ def mask(
         Which resolution, where the cohort has several.
     overwrite
         Replace masks that are there.
+    workers
+        Processes on this machine that share the tissues; 1 does them here, one after the other.
+    dask
+        Address of a dask scheduler whose workers share the tissues, for example tcp://host:8786.
     """
     from microtome.cohort import mask as do
 
-    with progress() as show:
+    with executor_of(workers, dask) as executor, progress() as show:
         shares = do(
             cohort,
             tissues=tissue,
             modality=modality,
             resolution=resolution,
             overwrite=overwrite,
+            executor=executor,
             progress=show,
         )
     for tissue_id, share in shares.items():

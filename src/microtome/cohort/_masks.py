@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from microtome.coordinates import Mpp, Resolution
 from microtome.errors import ExistsError
 from microtome.image import MultiscaleImage, begin_image, blocks_of
+from microtome.jobs import run_each
 from microtome.progress import Progress, silent
 from microtome.segmentation import detect_tissue
 from microtome.sources import image_from_array
@@ -46,6 +49,7 @@ def mask(
     resolution: float | str | tuple[float, float] | Resolution | None = None,
     method: str = "otsu",
     overwrite: bool = False,
+    executor: Executor | None = None,
     progress: Progress = silent,
 ) -> dict[str, float]:
     """Find the tissue of every slide and store it as labels (1 tissue, 0 background).
@@ -67,6 +71,9 @@ def mask(
         How, see `microtome.segmentation.detect_tissue`.
     overwrite
         Replace masks that are there; otherwise they are kept.
+    executor
+        Where the tissues are looked at: any `concurrent.futures` executor, such as that of
+        `microtome.jobs.process_pool`; by default here, one after the other.
     progress
         Called with the tissues done and to do.
 
@@ -83,18 +90,41 @@ def mask(
     target = layout.resolution(resolution)
     only = [parse_modality(modality)] if modality is not None else None
     chosen = tissues_with_images(layout, target, tissues=tissues, modalities=only)
+    tasks = [
+        _Task(layout, target, tissue_id, kinds[0], method, overwrite)
+        for tissue_id, kinds in chosen.items()
+    ]
     shares: dict[str, float] = {}
-    for done, (tissue_id, modalities) in enumerate(chosen.items(), start=1):
-        path = layout.tissue_mask(target, tissue_id)
-        if is_there(path) and not overwrite:
-            _log.info("%s is there already", path)
-        else:
-            image = open_tissue_image(layout, modalities[0], target, tissue_id)
-            found = _detect(image, method, modalities[0])
-            _store(found, image, path, tissue_id, modalities[0])
-        shares[tissue_id] = _share(open_tissue_mask(layout, target, tissue_id))
-        progress("mask", done, len(chosen))
+    for done, (task, share) in enumerate(
+        zip(tasks, run_each(_fill, tasks, executor), strict=True), start=1
+    ):
+        shares[task.tissue_id] = share
+        progress("mask", done, len(tasks))
     return shares
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One tissue to find, as it travels to a worker."""
+
+    layout: CohortLayout
+    resolution: Resolution
+    tissue_id: str
+    modality: Modality
+    method: str
+    overwrite: bool
+
+
+def _fill(task: _Task) -> float:
+    """Find a tissue unless that was done, and return the share of the image that it is."""
+    path = task.layout.tissue_mask(task.resolution, task.tissue_id)
+    if is_there(path) and not task.overwrite:
+        _log.info("%s is there already", path)
+    else:
+        image = open_tissue_image(task.layout, task.modality, task.resolution, task.tissue_id)
+        found = _detect(image, task.method, task.modality)
+        _store(found, image, path, task.tissue_id, task.modality)
+    return _share(open_tissue_mask(task.layout, task.resolution, task.tissue_id))
 
 
 def _detect(
