@@ -25,7 +25,7 @@ from ._layout import CohortLayout, check_tissue_id
 from ._modality import Modality, parse_modality
 from ._tables import add_tissue, add_to_panel, channel_order
 
-__all__ = ["ingest"]
+__all__ = ["Beginning", "channels_to_store", "ingest"]
 
 _log = logging.getLogger(__name__)
 
@@ -110,16 +110,9 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
     kind = parse_modality(modality)
     target = Resolution.parse(resolution)
     image = open_image(source, mpp=mpp, axes=axes, channel_names=channel_names)
+    channels = channels_to_store(image, kind, target, channel_names, upsample=upsample)
     own = image.require_mpp()
-    _verify_flat(image)
-    channels = _channels(image, kind, channel_names)
-    if not upsample and max(own.y / target.mpp[0], own.x / target.mpp[1]) > _FINER:
-        msg = (
-            f"{image.uri} has {own}, coarser than the resolution {target} um asked for: pixels would be "
-            f"invented. Use a coarser --resolution, or allow it with --upsample (upsample=True)"
-        )
-        raise InvalidInputError(msg)
-    before = _Before.of(cohort)
+    before = Beginning.of(cohort)
     layout = CohortLayout.open_or_create(cohort)
     try:
         digest = fingerprint(_pixels_of(source) if isinstance(source, MultiscaleImage) else source)
@@ -160,15 +153,44 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
     return MultiscaleImage.open(job.path)
 
 
+def channels_to_store(
+    image: MultiscaleImage,
+    modality: Modality,
+    resolution: Resolution,
+    given: Sequence[str] | None,
+    *,
+    upsample: bool,
+) -> list[str]:
+    """Return the names of the channels that a source has for a modality; no pixel is read.
+
+    Raises
+    ------
+    InvalidInputError
+        If the source does not fit the modality, or is coarser than the resolution.
+    NoResolutionError
+        If nobody states its pixel size.
+    """
+    own = image.require_mpp()
+    _verify_flat(image)
+    channels = _channels(image, modality, given)
+    if not upsample and max(own.y / resolution.mpp[0], own.x / resolution.mpp[1]) > _FINER:
+        msg = (
+            f"{image.uri} has {own}, coarser than the resolution {resolution} um asked for: pixels would be "
+            f"invented. Use a coarser --resolution, or allow it with --upsample (upsample=True)"
+        )
+        raise InvalidInputError(msg)
+    return channels
+
+
 @dataclass(frozen=True, slots=True)
-class _Before:
+class Beginning:
     """What was at a cohort's place before a job began."""
 
     directory: bool
     cohort: bool
 
     @classmethod
-    def of(cls, path: str | os.PathLike[str]) -> _Before:
+    def of(cls, path: str | os.PathLike[str]) -> Beginning:
         layout = CohortLayout(Path(path))
         return cls(layout.root.is_dir(), layout.manifest.is_file() or layout.tissues.is_file())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
 from microtome.storage import locked, replace_file
@@ -24,8 +26,10 @@ from ._layout import CohortLayout, sweep
 from ._modality import Modality
 
 __all__ = [
+    "MeasuredChannels",
     "add_tissue",
     "add_to_panel",
+    "extend_panel",
     "panel",
     "read_parquet",
     "read_tissues",
@@ -210,6 +214,77 @@ def measured_channels(layout: CohortLayout, modality: Modality, tissue_id: str) 
     return [name for name in names if rows[0][name]]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredChannels:
+    """Which tissue measured which channels of a panel, read once for all tissues.
+
+    Parameters
+    ----------
+    path
+        The table.
+    rows
+        Row of each tissue.
+    measured
+        (tissues, panel); None where there is no table.
+    """
+
+    path: Path
+    rows: Mapping[str, int]
+    measured: NDArray[np.bool_] | None
+
+    @classmethod
+    def read(cls, layout: CohortLayout, modality: Modality) -> MeasuredChannels:
+        """Read the table of a modality; a SPORA dataset may have none.
+
+        Raises
+        ------
+        FormatError
+            If it lacks a channel of the panel, a value, or names a tissue twice.
+        """
+        path = layout.channels_per_tissue(modality)
+        if not path.is_file():
+            return cls(path, {}, None)
+        table = read_parquet(path, [])
+        column = _index_column(path, table)
+        names = panel(layout, modality)["channel_name"].to_pylist()
+        missing = [name for name in names if name not in table.column_names]
+        if missing:
+            msg = f"{path} lacks the panel's channels {missing}"
+            raise FormatError(msg)
+        ids = table[column].cast(pa.string()).to_pylist()
+        rows = {str(tissue): place for place, tissue in enumerate(ids)}
+        if len(rows) < len(ids):
+            twice = next(t for place, t in enumerate(ids) if rows[str(t)] != place)
+            msg = f"{path} has more than one row for tissue {twice!r}"
+            raise FormatError(msg)
+        measured = np.zeros((len(ids), len(names)), np.bool_)
+        for place, name in enumerate(names):
+            # Zeros and ones are as good: some tools write no booleans.
+            values = table[name]
+            if values.null_count or not (
+                pa.types.is_boolean(values.type) or pa.types.is_integer(values.type)
+            ):
+                msg = f"{path}: channel {name!r} must say yes or no of every tissue, got {values.type} with {values.null_count} missing"
+                raise FormatError(msg)
+            measured[:, place] = values.cast(pa.bool_()).to_numpy()
+        return cls(path, rows, measured)
+
+    def of(self, tissue_id: str) -> NDArray[np.bool_] | None:
+        """Return which channels of the panel a tissue measured, (panel,); None without a table.
+
+        Raises
+        ------
+        UnknownNameError
+            If the table does not speak of the tissue: nobody may say that all were measured.
+        """
+        if self.measured is None:
+            return None
+        if tissue_id not in self.rows:
+            msg = f"{self.path} has no row for tissue {tissue_id!r}, needs one"
+            raise UnknownNameError(msg)
+        return self.measured[self.rows[tissue_id]].copy()
+
+
 def _index_column(path: Path, table: pa.Table) -> str:
     """Return the column with the tissue ids, pandas' unnamed index included."""
     for column in ("tissue_id", "__index_level_0__"):
@@ -245,30 +320,42 @@ def add_to_panel(
     The channels in panel order, in which the image must store its planes.
     """
     with locked(layout.lock, what=f"the cohort {layout.root}"):
-        known = (
-            panel(layout, modality)
-            if layout.channels(modality).is_file()
-            else PANEL_SCHEMA.empty_table()
-        )
-        names: list[str] = known["channel_name"].to_pylist()
-        new = [name for name in channels if name not in names]
-        if new:
-            size = len(names)
-            rows: dict[str, list[Any]] = {
-                "channel_name": list(new),
-                "index": list(range(size, size + len(new))),
-                "uniprot_id": [None] * len(new),
-                "qc_pass": [True] * len(new),
-                "is_nuclear_marker": [False] * len(new),
-            }
-            # A panel that was edited with pandas has that one's types, such as large_string.
-            kinds = {field.name: field.type for field in [*PANEL_SCHEMA, *known.schema]}
-            added = pa.table({n: pa.array(v, kinds[n]) for n, v in rows.items()})
-            merged = pa.concat_tables([known, added], promote_options="default")
-            write_parquet(merged, layout.channels(modality))
-            names += new
+        names = _extended(layout, modality, channels)
         _note_measured(layout.channels_per_tissue(modality), names, tissue_id, set(channels))
     return [name for name in names if name in set(channels)]
+
+
+def extend_panel(layout: CohortLayout, modality: Modality, channels: Sequence[str]) -> None:
+    """Put channels that are new at the end of a panel, before any tissue has measured them."""
+    with locked(layout.lock, what=f"the cohort {layout.root}"):
+        _extended(layout, modality, channels)
+
+
+def _extended(layout: CohortLayout, modality: Modality, channels: Sequence[str]) -> list[str]:
+    """Put new channels at the end of a panel and return its names; under the cohort's lock."""
+    known = (
+        panel(layout, modality)
+        if layout.channels(modality).is_file()
+        else PANEL_SCHEMA.empty_table()
+    )
+    names: list[str] = known["channel_name"].to_pylist()
+    new = [name for name in channels if name not in names]
+    if not new:
+        return names
+    size = len(names)
+    rows: dict[str, list[Any]] = {
+        "channel_name": list(new),
+        "index": list(range(size, size + len(new))),
+        "uniprot_id": [None] * len(new),
+        "qc_pass": [True] * len(new),
+        "is_nuclear_marker": [False] * len(new),
+    }
+    # A panel that was edited with pandas has that one's types, such as large_string.
+    kinds = {field.name: field.type for field in [*PANEL_SCHEMA, *known.schema]}
+    added = pa.table({n: pa.array(v, kinds[n]) for n, v in rows.items()})
+    merged = pa.concat_tables([known, added], promote_options="default")
+    write_parquet(merged, layout.channels(modality))
+    return names + new
 
 
 def _note_measured(path: Path, names: Sequence[str], tissue_id: str, measured: set[str]) -> None:
