@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from microtome.cohort import (
+    BaseImagingDataset,
+    DatasetOptions,
     HEImagingDataset,
     SingleIHCImagingDataset,
     ingest,
@@ -200,7 +202,7 @@ def test_a_split_keeps_its_tissues_and_their_tiles(tiled: Any) -> None:
         mine = [row for row in rows if row["tissue_id"] == name]
         assert len(dataset) == len(mine) > 0
         assert dataset.get_tissue_ids().tolist() == [name]
-        assert dataset.tissue_metadata["tissue_id"].to_pylist() == [name]
+        assert dataset.tissue_modality_metadata["tissue_id"].to_pylist() == [name]
         for number, row in enumerate(mine):
             expected = by_hand(pixels[name], row["row"], row["col"], (64, 64))
             same(dataset[number].data, expected)
@@ -351,6 +353,10 @@ def test_reading_changes_nothing(tiled: Any, tree: Any) -> None:
 def test_the_seeds_arguments_go_by_their_names() -> None:
     names = list(inspect.signature(HEImagingDataset).parameters)
     assert names[0] == "name"
-    assert {"resolution", "path", "tile_size", "tile_strategy", "split", "mean_std_type"} < set(
-        names
-    )
+    options = {*names, *DatasetOptions.__annotations__}
+    assert {"resolution", "path", "tile_size", "tile_strategy", "split", "mean_std_type"} < options
+    # Every option that the type names, the dataset takes, and no other.
+    taken = set(inspect.signature(BaseImagingDataset).parameters) - {"name", "modality"}
+    assert taken == set(DatasetOptions.__annotations__)
+    with pytest.raises(TypeError, match="tile_sise"):
+        HEImagingDataset("c", tile_sise=3)

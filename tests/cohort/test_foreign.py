@@ -25,7 +25,7 @@ from microtome.cohort import (
     tile,
 )
 from microtome.coordinates import Resolution
-from microtome.errors import NoResolutionError, NotFoundError
+from microtome.errors import FormatError, NoResolutionError, NotFoundError
 from microtome.image import MultiscaleImage
 
 pandas = pytest.importorskip("pandas")
@@ -191,7 +191,7 @@ def test_tiles_standardized_by_its_tables(spora: Any, tree: Any) -> None:
         split="train",
     )
     assert len(dataset) == 2
-    assert dataset.tissue_metadata["Age"].to_pylist() == [61.0]
+    assert dataset.tissue_modality_metadata["Age"].to_pylist() == [61.0]
     columns = np.flatnonzero(MEASURED["LC_1-A"])
     for tile_id, (row, col) in enumerate([(0, 5), (40, 67)]):
         window = pixels["LC_1-A"][:, row : row + 64, col : col + 64].astype(float)
@@ -269,8 +269,17 @@ def test_channels_of_a_tissue_are_not_made_up(spora: Any) -> None:
     root, _, _ = spora
     (root / "imc/channels_per_tissue.parquet").unlink()
     dataset = MultiplexImagingDataset("c", "imc", path=root, standardization="identity")
-    with pytest.raises(NotFoundError, match="channels_per_tissue"):
+    with pytest.raises(FormatError, match=r"channels_per_tissue.*4 of the 5 channels"):
         dataset.get_tissue("LC_1-A")
+
+
+def test_a_table_of_channels_that_all_measured_may_be_missing(imc: Any) -> None:
+    root, sources = imc
+    (root / "imc/channels_per_tissue.parquet").unlink()
+    dataset = MultiplexImagingDataset("c", "imc", path=root, standardization="identity")
+    found = dataset.get_tissue("a", kind="complete")
+    np.testing.assert_array_equal(np.asarray(found.image), sources["a"])
+    assert found.measured_mask.all()
 
 
 def test_an_image_without_units_has_no_pixel_size(spora: Any) -> None:

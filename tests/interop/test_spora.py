@@ -185,7 +185,7 @@ def test_their_splits_and_channel_kinds(foreign):
         "study", "imc", standardization="identity", path=foreign, split="test"
     )
     assert dataset.get_tissue_ids().tolist() == ["t2"]
-    assert dataset.tissue_metadata.column("patient_id").to_pylist() == ["p2"]
+    assert dataset.tissue_modality_metadata.column("patient_id").to_pylist() == ["p2"]
     assert dataset.get_channel_names("t2", "qc_filtered").tolist() == ["CD3", "DNA1"]
     assert dataset.get_channel_names("t2", "uniprot_filtered").tolist() == ["CD3"]
 

@@ -4,17 +4,21 @@
 """
 
 from ._brightfield import HEImagingDataset, SingleIHCImagingDataset
-from ._dataset import BaseImagingDataset
+from ._create import create_cohort
+from ._dataset import DatasetOptions
 from ._images import (
     open_tissue_image,
     open_tissue_mask,
     read_tissue_mask,
     tissues_with_images,
 )
+from ._imaging import BaseImagingDataset
 from ._info import CohortInfo, ImageInfo, LevelInfo, info
 from ._ingest import ingest
 from ._layout import CohortLayout, check_tissue_id
+from ._manifest import OnError, ingest_manifest
 from ._masks import mask
+from ._metadata import add_cells, add_metadata
 from ._modality import (
     CODEXModality,
     CycIFModality,
@@ -33,15 +37,25 @@ from ._multiplex import ChannelKind, MultiplexImagingDataset
 from ._stats import stats
 from ._tables import measured_channels, panel, read_tissues, tissue_row
 from ._tiles import TilingMethod, open_tiles, tile, tile_statistics
-from ._tissues import HETissue, IHCTissue, ImageMode, MultiplexTissue, TissueKind, TissueMask
+from ._tissues import (
+    CellMask,
+    HETissue,
+    IHCTissue,
+    ImageMode,
+    MultiplexTissue,
+    TissueKind,
+    TissueMask,
+)
 
 __all__ = [
     "BaseImagingDataset",
     "CODEXModality",
+    "CellMask",
     "ChannelKind",
     "CohortInfo",
     "CohortLayout",
     "CycIFModality",
+    "DatasetOptions",
     "HEImagingDataset",
     "HEModality",
     "HETissue",
@@ -56,14 +70,19 @@ __all__ = [
     "ModalityKind",
     "MultiplexImagingDataset",
     "MultiplexTissue",
+    "OnError",
     "SingleIHCImagingDataset",
     "StainsModality",
     "TilingMethod",
     "TissueKind",
     "TissueMask",
+    "add_cells",
+    "add_metadata",
     "check_tissue_id",
+    "create_cohort",
     "info",
     "ingest",
+    "ingest_manifest",
     "mask",
     "measured_channels",
     "modality_names",

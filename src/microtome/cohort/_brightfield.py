@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-import os
-from abc import abstractmethod
-from typing import Any, Generic, TypeVar
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.coordinates import Resolution
+from microtome.errors import InvalidInputError
 from microtome.standardize import RgbStandardizer
 
-from ._dataset import BaseImagingDataset, as_tensor
+from ._dataset import DatasetOptions, Request
+from ._imaging import BaseImagingDataset, TissueT, as_tensor
 from ._modality import HEModality, IHCModality, Modality
 from ._tissues import HETissue, IHCTissue, ImageMode, TissueKind
 
 __all__ = ["HEImagingDataset", "SingleIHCImagingDataset"]
 
 
-TissueT = TypeVar("TissueT", HETissue, IHCTissue)
-
-
-class _BrightfieldDataset(BaseImagingDataset, Generic[TissueT]):
+class _BrightfieldDataset(BaseImagingDataset[TissueT]):
     """What H&E and IHC share: 8-bit RGB, standardized by fixed numbers."""
 
     def __init__(
-        self,
-        name: str,
-        modality: Modality,
-        resolution: float | str | tuple[float, float] | Resolution | None,
-        *,
-        path: str | os.PathLike[str] | None,
-        tile_size: int | tuple[int, int] | None,
-        tile_strategy: str | None,
-        split: str | None,
-        mean_std_type: str,
+        self, name: str, modality: Modality, mean_std_type: str, **options: Unpack[DatasetOptions]
     ) -> None:
         # First, so that a wrong name is told before any file is touched.
         self.standardizer = RgbStandardizer.preset(mean_std_type)
-        super().__init__(
-            name,
-            modality,
-            resolution,
-            path=path,
-            tile_size=tile_size,
-            tile_strategy=tile_strategy,
-            split=split,
-        )
+        super().__init__(name, modality, **options)
 
     def _standardize(
         self,
@@ -59,38 +38,11 @@ class _BrightfieldDataset(BaseImagingDataset, Generic[TissueT]):
         del images, select  # one preset for all, all three colours always
         return self.standardizer(stored, valid=valid)
 
-    def get_tissue(self, tissue_id: str, *, image_mode: ImageMode = "CHW") -> TissueT:
-        """Read a whole tissue.
-
-        Parameters
-        ----------
-        tissue_id
-            Which.
-        image_mode
-            ``"CHW"`` or ``"HWC"``.
-        """
-        return self._result(tissue_id, self._tissue_region(tissue_id), "tissue", image_mode)
-
-    def get_tile(self, tissue_id: str, tile_id: int, *, image_mode: ImageMode = "CHW") -> TissueT:
-        """Read a tile by its id, the `tile_id` of the table and not a position in it.
-
-        Raises
-        ------
-        UnknownNameError
-            If there is no such tissue or tile. No other window is ever read in its place.
-        """
-        return self._result(tissue_id, self._tile_region(tissue_id, tile_id), "tile", image_mode)
-
-    def get_tile_by_coordinates(
-        self, tissue_id: str, row: int, col: int, *, image_mode: ImageMode = "CHW"
-    ) -> TissueT:
-        """Read the tile whose top-left pixel is (row, col); 0 outside the image."""
-        region = self._window(tissue_id, row, col, self._tile_shape())
-        return self._result(tissue_id, region, "tile", image_mode)
-
-    @abstractmethod
-    def _result(self, tissue_id: str, region: Any, kind: TissueKind, mode: ImageMode) -> TissueT:
-        """Wrap a region in the type of the modality."""
+    def _selection(self, kind: str | None) -> Any:
+        if kind not in {None, "complete"}:
+            msg = f"{self.modality} has three colours and no panel: kind must be 'complete', got {kind!r}"
+            raise InvalidInputError(msg)
+        return None
 
 
 class HEImagingDataset(_BrightfieldDataset[HETissue]):
@@ -100,19 +52,11 @@ class HEImagingDataset(_BrightfieldDataset[HETissue]):
     ----------
     name
         Name of the cohort.
-    resolution
-        Micrometres per pixel; may be left out where the cohort has one.
-    path
-        Directory of the cohort; `name` inside the directory that SPORA_DATASETS_DIR names by
-        default.
-    tile_size
-        Side of the tiles in pixels, or (height, width); None for whole tissues.
-    tile_strategy
-        Which tiling; ``"default"`` by default.
-    split
-        Only tissues of this split; None for all.
     mean_std_type
         ``"imagenet"``, ``"hibou"``, ``"identity"`` (0 to 1) or ``"raw"`` (0 to 255).
+    **options
+        Those of `BaseImagingDataset`: resolution, path, tile_size, tile_strategy, split, labels,
+        masks and cells, filters.
 
     Raises
     ------
@@ -121,28 +65,14 @@ class HEImagingDataset(_BrightfieldDataset[HETissue]):
     """
 
     def __init__(
-        self,
-        name: str,
-        *,
-        resolution: float | str | tuple[float, float] | Resolution | None = None,
-        path: str | os.PathLike[str] | None = None,
-        tile_size: int | tuple[int, int] | None = None,
-        tile_strategy: str | None = None,
-        split: str | None = None,
-        mean_std_type: str = "imagenet",
+        self, name: str, *, mean_std_type: str = "imagenet", **options: Unpack[DatasetOptions]
     ) -> None:
-        super().__init__(
-            name,
-            HEModality(),
-            resolution,
-            path=path,
-            tile_size=tile_size,
-            tile_strategy=tile_strategy,
-            split=split,
-            mean_std_type=mean_std_type,
-        )
+        super().__init__(name, HEModality(), mean_std_type, **options)
 
-    def _result(self, tissue_id: str, region: Any, kind: TissueKind, mode: ImageMode) -> HETissue:
+    def _result(
+        self, tissue_id: str, region: Any, kind: TissueKind, mode: ImageMode, request: Request
+    ) -> HETissue:
+        del request
         image = as_tensor(region.data, mode)
         return HETissue(image=image, tissue_id=tissue_id, kind=kind, region=region)
 
@@ -156,8 +86,10 @@ class SingleIHCImagingDataset(_BrightfieldDataset[IHCTissue]):
         Name of the cohort.
     marker_name
         The marker, with or without ``ihc_``.
-    resolution, path, tile_size, tile_strategy, split, mean_std_type
-        As for `HEImagingDataset`.
+    mean_std_type
+        ``"imagenet"``, ``"hibou"``, ``"identity"`` (0 to 1) or ``"raw"`` (0 to 255).
+    **options
+        Those of `BaseImagingDataset`.
     """
 
     def __init__(
@@ -165,25 +97,15 @@ class SingleIHCImagingDataset(_BrightfieldDataset[IHCTissue]):
         name: str,
         marker_name: str,
         *,
-        resolution: float | str | tuple[float, float] | Resolution | None = None,
-        path: str | os.PathLike[str] | None = None,
-        tile_size: int | tuple[int, int] | None = None,
-        tile_strategy: str | None = None,
-        split: str | None = None,
         mean_std_type: str = "imagenet",
+        **options: Unpack[DatasetOptions],
     ) -> None:
-        super().__init__(
-            name,
-            IHCModality(marker_name),
-            resolution,
-            path=path,
-            tile_size=tile_size,
-            tile_strategy=tile_strategy,
-            split=split,
-            mean_std_type=mean_std_type,
-        )
+        super().__init__(name, IHCModality(marker_name), mean_std_type, **options)
 
-    def _result(self, tissue_id: str, region: Any, kind: TissueKind, mode: ImageMode) -> IHCTissue:
+    def _result(
+        self, tissue_id: str, region: Any, kind: TissueKind, mode: ImageMode, request: Request
+    ) -> IHCTissue:
+        del request
         marker = self.modality.name.removeprefix("ihc_")
         return IHCTissue(
             image=as_tensor(region.data, mode),

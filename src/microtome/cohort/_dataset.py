@@ -1,16 +1,17 @@
-"""What every dataset of one modality does: find tissues, tiles and masks, and read batches."""
+"""What is under every dataset of one modality: tissues and tiles by number, read in batches."""
 
 from __future__ import annotations
 
+import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from microtome.coordinates import Resolution
@@ -25,99 +26,199 @@ from microtome.regions import (
     region_batch,
     valid_windows,
 )
+from microtome.standardize import FilterChain, build_filters
 from microtome.tiling import TileTable
 
-from ._images import read_tissue_mask, tissues_with_images
+from ._companions import Companions
+from ._labels import LabelType, MissingLabels, TissueLabels
 from ._layout import CohortLayout
 from ._modality import Modality, parse_modality
-from ._shelf import ImageShelf
-from ._tables import read_tissues
+from ._records import TissueRecords
+from ._shelf import ImageShelf, OpenImage
 from ._tiles import open_tiles
-from ._tissues import TissueMask
 
-__all__ = ["BaseImagingDataset"]
+__all__ = ["DatasetOptions", "ModalityDataset", "Request", "cohort_directory", "tile_corner"]
+
+_log = logging.getLogger(__name__)
 
 
-class BaseImagingDataset(ABC):
-    """One modality of a cohort as a map-style dataset of tiles, or of tissues without a tile size.
+class DatasetOptions(TypedDict, total=False):
+    """What every dataset of one modality takes beside its name; see `BaseImagingDataset`."""
 
-    `dataset[i]` is tile `i` as `ImageRegionData`, `read_batch(rows)` many at once; the typed
-    results of seed 003 come from `get_tile` and `get_tissue`.
+    resolution: float | str | tuple[float, float] | Resolution | None
+    path: str | os.PathLike[str] | None
+    tile_size: int | tuple[int, int] | None
+    tile_strategy: str | None
+    split: str | None
+    label: str | None
+    labels_to_keep: Sequence[Any] | None
+    label_modifying_fn: Callable[[Any], Any] | None
+    label_type: LabelType
+    missing_labels: MissingLabels
+    load_cell_metadata: bool
+    with_masks: bool
+    with_cells: bool
+    filter_list: Sequence[str] | None
+    verbose: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a read beside the windows.
 
     Parameters
     ----------
-    name
-        Name of the cohort.
-    modality
-        Which modality.
-    resolution
-        Micrometres per pixel; may be left out where the cohort has one.
-    path
-        Directory of the cohort; by default `name` inside the directory that the environment
-        variable SPORA_DATASETS_DIR names, as in spora_io.
-    tile_size
-        Side of the tiles in pixels, or (height, width); None for whole tissues.
-    tile_strategy
-        Which tiling; ``"default"`` by default.
-    split
-        Only tissues whose `split` is this; None for all.
-
-    Raises
-    ------
-    InvalidInputError
-        If a strategy is given without a tile size, or there is no such tiling, split or image.
+    select
+        Which channels; None for those that the dataset was made with.
+    preprocess
+        Whether to standardize and filter; else the stored values, as float32.
+    masks, cells
+        Whether to bring masks and cells along.
     """
 
-    def __init__(
+    select: Any = None
+    preprocess: bool = True
+    masks: bool = False
+    cells: bool = False
+
+
+class ModalityDataset(ABC):
+    """Tiles or tissues of one modality, by number, in batches; see `BaseImagingDataset`."""
+
+    def __init__(  # noqa: PLR0913 - the seed's parameters
         self,
         name: str,
         modality: str | Modality,
-        resolution: float | str | tuple[float, float] | Resolution | None,
         *,
-        path: str | os.PathLike[str] | None,
-        tile_size: int | tuple[int, int] | None,
-        tile_strategy: str | None,
-        split: str | None,
+        resolution: float | str | tuple[float, float] | Resolution | None = None,
+        path: str | os.PathLike[str] | None = None,
+        tile_size: int | tuple[int, int] | None = None,
+        tile_strategy: str | None = None,
+        split: str | None = None,
+        label: str | None = None,
+        labels_to_keep: Sequence[Any] | None = None,
+        label_modifying_fn: Callable[[Any], Any] | None = None,
+        label_type: LabelType = "classification",
+        missing_labels: MissingLabels = "error",
+        load_cell_metadata: bool = False,
+        with_masks: bool = False,
+        with_cells: bool = False,
+        filter_list: Sequence[str] | None = None,
+        verbose: bool = False,
     ) -> None:
         if tile_strategy is not None and tile_size is None:
             msg = f"tile_strategy={tile_strategy!r} needs a tile_size"
             raise InvalidInputError(msg)
+        if label is None and (labels_to_keep is not None or label_modifying_fn is not None):
+            msg = (
+                "labels_to_keep and label_modifying_fn need a label: the column that they speak of"
+            )
+            raise InvalidInputError(msg)
         self.name = name
         self.modality = parse_modality(modality)
-        self.layout = CohortLayout.open(_directory(name, path))
+        self.filters: FilterChain = build_filters(filter_list or ())
+        self.layout = CohortLayout.open(cohort_directory(name, path))
         self.resolution = self.layout.resolution(resolution)
         self.split = split
-        self._tissue_ids = self._find_tissues()
+        labels = None
+        if label is not None:
+            labels = TissueLabels.read(
+                self.layout,
+                self.modality,
+                label,
+                label_type=label_type,
+                keep=labels_to_keep,
+                modify=label_modifying_fn,
+                missing=missing_labels,
+            )
+        self.records = TissueRecords.read(
+            self.layout, self.modality, self.resolution, split=split, labels=labels
+        )
+        self._tissue_ids = self.records.tissue_ids
         self._place = {tissue: i for i, tissue in enumerate(self._tissue_ids)}
-        self._images = ImageShelf(self.layout, self.modality, self.resolution, self._tissue_ids)
+        opener = OpenImage(self.layout, self.modality, self.resolution)
+        self._images = ImageShelf(opener, self._tissue_ids)
+        self._companions = Companions(
+            opener, self._tissue_ids, load_cells=load_cell_metadata or with_cells
+        )
+        self._standing = Request(masks=with_masks, cells=with_cells)
         self.tiles: TileTable | None = None
         self._rows: NDArray[np.int64] | None = None
         self._image_of: NDArray[np.int64] = np.empty(0, np.int64)
         if tile_size is not None:
-            self.tiles = open_tiles(
-                self.layout, self.resolution, tile_strategy or "default", tile_size
-            )
-            self._image_of = np.asarray(
-                [self._place.get(t, -1) for t in self.tiles.tissue_ids], np.int64
-            )
-            if (self._image_of < 0).any():
-                # Tiles of tissues that are not of this modality or split.
-                self._rows = np.flatnonzero(self._image_of[self.tiles.rows().tissue] >= 0)
+            self._open_tiles(tile_strategy or "default", tile_size)
+        if verbose:
+            _log.info("%r", self)
+
+    def _open_tiles(self, strategy: str, size: int | tuple[int, int]) -> None:
+        self.tiles = open_tiles(self.layout, self.resolution, strategy, size)
+        self._image_of = np.asarray([self._place.get(t, -1) for t in self.tiles.tissue_ids])
+        if (self._image_of < 0).any():
+            # Tiles of tissues that are not of this modality or split.
+            self._rows = np.flatnonzero(self._image_of[self.tiles.rows().tissue] >= 0)
 
     # -- what is there
 
     @property
     def tissue_metadata(self) -> pa.Table:
-        """Rows of the tissue table that this dataset consists of."""
-        table = read_tissues(self.layout)
-        mine = pc.and_(
-            pc.equal(table["modality"].cast(pa.string()), self.modality.name),
-            pc.is_in(table["tissue_id"].cast(pa.string()), value_set=pa.array(self._tissue_ids)),
-        )
-        return table.filter(mine)
+        """The whole table of tissues, of all modalities and splits."""
+        return self.records.table
 
-    def get_tissue_ids(self) -> NDArray[np.str_]:
-        """Return the ids of the tissues, in the order of the tissue table."""
+    @property
+    def tissue_modality_metadata(self) -> pa.Table:
+        """Rows of the tissue table that this dataset consists of."""
+        return self.records.modality_table
+
+    @property
+    def cell_metadata(self) -> pa.Table | None:
+        """Rows of the table of cells of these tissues; None unless `load_cell_metadata`."""
+        return self._companions.cell_table
+
+    @property
+    def tile_coordinates(self) -> dict[str, NDArray[np.int64]]:
+        """(row, col) of the tiles of each tissue, (n, 2), in the order of the table."""
+        tiles = self._with_tiles("tile_coordinates")
+        found: dict[str, NDArray[np.int64]] = {}
+        for tissue in tiles.tissue_ids:
+            if tissue in self._place:
+                rows = tiles.rows(tiles.positions(tissue))
+                found[tissue] = np.stack([rows.row, rows.col], axis=1)
+        return found
+
+    @property
+    def label_encoder(self) -> dict[Any, int]:
+        """Code by class, the same in every split; empty without `label` and in a regression."""
+        return dict(self.records.labels.encoder) if self.records.labels is not None else {}
+
+    @property
+    def unique_labels(self) -> list[Any]:
+        """The classes, in the order of their codes."""
+        return list(self.label_encoder)
+
+    @property
+    def patient_tissue_map(self) -> dict[str, list[str]]:
+        """Tissues by patient, ids as text; tissues of no known patient are left out."""
+        found: dict[str, list[str]] = {}
+        for tissue, patient in self.records.patients.items():
+            if patient is not None:
+                found.setdefault(patient, []).append(tissue)
+        return found
+
+    def get_tissue_ids(self, kind: Literal["modality", "all"] = "modality") -> NDArray[np.str_]:
+        """Return the ids of the tissues, in the order of the tissue table.
+
+        Parameters
+        ----------
+        kind
+            ``"modality"``: those that the dataset consists of. ``"all"``: those of the whole
+            cohort, however imaged and in whichever split.
+        """
+        if kind == "all":
+            ids = self.records.table["tissue_id"].cast(pa.string()).unique().to_pylist()
+            return np.asarray(ids, dtype=np.str_)
+        if kind != "modality":
+            msg = f"kind must be 'modality' or 'all', got {kind!r}"
+            raise InvalidInputError(msg)
         return np.asarray(self._tissue_ids, dtype=np.str_)
 
     def image(self, tissue_id: str) -> MultiscaleImage:
@@ -128,22 +229,13 @@ class BaseImagingDataset(ABC):
         UnknownNameError
             If the dataset has no such tissue.
         """
+        return self._images[self._number(tissue_id)]
+
+    def _number(self, tissue_id: str) -> int:
         if tissue_id not in self._place:
             msg = f"dataset {self.name!r} has no tissue {tissue_id!r} imaged as {self.modality}{f' in split {self.split!r}' if self.split else ''}"
             raise UnknownNameError(msg)
-        return self._images[self._place[tissue_id]]
-
-    def get_tissue_mask(self, tissue_id: str) -> TissueMask:
-        """Return where the tissue is, on the image's pixel grid.
-
-        Raises
-        ------
-        NotFoundError
-            If the tissue has no mask: no mask does not mean tissue everywhere.
-        """
-        shape = self.image(tissue_id).level_shape(0)
-        found = read_tissue_mask(self.layout, self.resolution, tissue_id, (shape[-2], shape[-1]))
-        return TissueMask(mask=found, tissue_id=tissue_id)
+        return self._place[tissue_id]
 
     # -- torch's map-style protocol
 
@@ -159,7 +251,8 @@ class BaseImagingDataset(ABC):
     def __getitems__(self, indices: Sequence[int]) -> list[ImageRegionData[PatchSpecs]]:
         """Return several at once: torch's loader asks for a batch this way, in one read."""
         if self.tiles is None:
-            return [self._tissue_region(self._tissue_ids[self._checked(i)]) for i in indices]
+            ids = [self._tissue_ids[self._checked(i)] for i in indices]
+            return [self._tissue_region(tissue, self._standing) for tissue in ids]
         return decollate_regions(self.read_batch(np.asarray(indices, np.int64)))
 
     def read_batch(self, rows: ArrayLike) -> ImageRegionData[PatchSpecs]:
@@ -196,23 +289,42 @@ class BaseImagingDataset(ABC):
             np.stack([found.row, found.col], axis=1),
             self.tiles.tile_size,
         )
-        ids = self.tiles.tissue_ids
-        names = [
-            {"tissue_id": ids[tissue], "tile_id": tile}
-            for tissue, tile in zip(found.tissue.tolist(), found.tile_id.tolist(), strict=True)
-        ]
-        return self._batch(windows, names)
+        return self._batch(windows, found.tile_id.tolist(), self._standing)
 
     def _batch(
-        self, windows: Windows, names: Sequence[dict[str, Any]], select: Any = None
+        self, windows: Windows, tile_ids: Sequence[int | None], request: Request
     ) -> ImageRegionData[PatchSpecs]:
-        channels = self._channels(np.unique(windows.image), select)
-        stored = read_regions(self._images, windows, channels=channels)
-        inside = valid_windows(self._images, windows)
-        # (row, col, height, width), as standardizers take it.
-        valid = np.concatenate([inside[..., 0], inside[..., 1] - inside[..., 0]], axis=1)
-        data = self._standardize(stored, windows.image, valid, select)
-        return region_batch(self._images, windows, data, channels=channels, metadata=names)
+        channels = self._channels(np.unique(windows.image), request.select)
+        halo = self.filters.halo if request.preprocess else 0
+        stored = read_regions(self._images, _grown(windows, halo), channels=channels)
+        valid = _valid(self._images, _grown(windows, halo))
+        if not request.preprocess:
+            data = stored.astype(np.float32, copy=False)
+        else:
+            data = self._standardize(stored, windows.image, valid, request.select)
+            if halo:
+                data = self.filters(data, valid=valid, out=data)
+                data = np.ascontiguousarray(data[..., halo:-halo, halo:-halo])
+        metadata = self._metadata_of(windows, tile_ids, request)
+        return region_batch(self._images, windows, data, channels=channels, metadata=metadata)
+
+    def _metadata_of(
+        self, windows: Windows, tile_ids: Sequence[int | None], request: Request
+    ) -> list[dict[str, Any]]:
+        """Return what is known of each window beyond its image."""
+        labels = self.records.labels
+        found: list[dict[str, Any]] = []
+        for image, tile_id in zip(windows.image.tolist(), tile_ids, strict=True):
+            tissue_id = self._tissue_ids[image]
+            told: dict[str, Any] = {"tissue_id": tissue_id}
+            if tile_id is not None:
+                told["tile_id"] = tile_id
+            if labels is not None:
+                told["label"] = labels.values[tissue_id]
+                told["label_code"] = labels.code(tissue_id)
+            found.append(told)
+        self._companions.tell(found, windows, masks=request.masks, cells=request.cells)
+        return found
 
     def _window(
         self,
@@ -220,72 +332,38 @@ class BaseImagingDataset(ABC):
         row: int,
         col: int,
         size: tuple[int, int],
-        select: Any = None,
+        request: Request,
         *,
         tile_id: int | None = None,
     ) -> ImageRegionData[PatchSpecs]:
         """Read one window of a tissue."""
-        self.image(tissue_id)
-        windows = Windows.of(self._place[tissue_id], [[row, col]], size)
-        names: dict[str, Any] = {"tissue_id": tissue_id}
-        if tile_id is not None:
-            names["tile_id"] = tile_id
-        return decollate_regions(self._batch(windows, [names], select))[0]
+        windows = Windows.of(self._number(tissue_id), [[row, col]], size)
+        return decollate_regions(self._batch(windows, [tile_id], request))[0]
 
-    def _tissue_region(self, tissue_id: str) -> ImageRegionData[PatchSpecs]:
+    def _tissue_region(self, tissue_id: str, request: Request) -> ImageRegionData[PatchSpecs]:
         shape = self.image(tissue_id).level_shape(0)
-        return self._window(tissue_id, 0, 0, (shape[-2], shape[-1]))
+        return self._window(tissue_id, 0, 0, (shape[-2], shape[-1]), request)
 
-    def _tile_region(self, tissue_id: str, tile_id: int) -> ImageRegionData[PatchSpecs]:
+    def _tile_region(
+        self, tissue_id: str, tile_id: int, request: Request
+    ) -> ImageRegionData[PatchSpecs]:
         """Read a tile by its key, not by its position."""
-        row, col = self._tile_corner(tissue_id, tile_id)
-        return self._window(tissue_id, row, col, self._tile_shape(), tile_id=tile_id)
+        tiles = self._with_tiles("get_tile")
+        self._number(tissue_id)
+        row, col = tile_corner(tiles, tissue_id, tile_id)
+        return self._window(tissue_id, row, col, tiles.tile_size, request, tile_id=tile_id)
 
-    def _tile_corner(self, tissue_id: str, tile_id: int) -> tuple[int, int]:
+    def _with_tiles(self, what: str) -> TileTable:
         if self.tiles is None:
-            msg = "get_tile needs a dataset with a tile_size"
+            msg = f"{what} needs a dataset with a tile_size"
             raise InvalidInputError(msg)
-        self.image(tissue_id)
-        found = self.tiles.rows(self.tiles.positions(tissue_id))
-        hit = np.flatnonzero(found.tile_id == tile_id)
-        if hit.size != 1:
-            msg = f"tissue {tissue_id!r} has no tile {tile_id}; it has {len(found)} tiles"
-            raise UnknownNameError(msg)
-        return int(found.row[hit[0]]), int(found.col[hit[0]])
-
-    def _tile_shape(self) -> tuple[int, int]:
-        if self.tiles is None:
-            msg = "get_tile_by_coordinates needs a dataset with a tile_size"
-            raise InvalidInputError(msg)
-        return self.tiles.tile_size
+        return self.tiles
 
     def _checked(self, index: int) -> int:
         if not -len(self) <= index < len(self):
             msg = f"tissue {index} is outside the {len(self)} tissues of the dataset"
             raise OutOfRangeError(msg)
         return index
-
-    def _find_tissues(self) -> list[str]:
-        found = list(tissues_with_images(self.layout, self.resolution, modalities=[self.modality]))
-        if self.split is None:
-            return found
-        table = read_tissues(self.layout)
-        if "split" not in table.column_names:
-            msg = f"{self.layout.tissues} has no column 'split'"
-            raise InvalidInputError(msg)
-        rows = table.select(["tissue_id", "modality", "split"]).to_pylist()
-        kept = {
-            r["tissue_id"]
-            for r in rows
-            if r["modality"] == self.modality.name and r["split"] == self.split
-        }
-        chosen = [tissue for tissue in found if tissue in kept]
-        if not chosen:
-            splits = sorted({str(r["split"]) for r in rows if r["split"] is not None})
-            there = f"there are {splits}" if splits else "no tissue has a split"
-            msg = f"no tissue of {self.name!r} imaged as {self.modality} is in split {self.split!r}; {there}"
-            raise InvalidInputError(msg)
-        return chosen
 
     def _channels(self, images: NDArray[np.int64], select: Any) -> Mapping[int, Channels] | None:
         """Return which channels to read of each of these images; None for all.
@@ -327,7 +405,14 @@ class BaseImagingDataset(ABC):
         return f"{type(self).__name__}({self.name!r}, {len(self)} {unit} of {len(self._tissue_ids)} tissues at {self.resolution} um)"
 
 
-def _directory(name: str, path: str | os.PathLike[str] | None) -> Path:
+def cohort_directory(name: str, path: str | os.PathLike[str] | None) -> Path:
+    """Return where a cohort lies.
+
+    Raises
+    ------
+    NotFoundError
+        If neither a path nor SPORA_DATASETS_DIR says so.
+    """
     if path is not None:
         return Path(path)
     root = os.environ.get("SPORA_DATASETS_DIR")
@@ -337,18 +422,30 @@ def _directory(name: str, path: str | os.PathLike[str] | None) -> Path:
     return Path(root) / name
 
 
-def as_tensor(data: NDArray[np.float32], mode: str) -> Any:
-    """Return a (C, H, W) array as a torch tensor, channels last where asked for.
+def tile_corner(tiles: TileTable, tissue_id: str, tile_id: int) -> tuple[int, int]:
+    """Return (row, col) of a tile, found by its key.
 
     Raises
     ------
-    InvalidInputError
-        If the mode is neither ``"CHW"`` nor ``"HWC"``.
+    UnknownNameError
+        If the tissue has no such tile.
     """
-    import torch
+    found = tiles.rows(tiles.positions(tissue_id))
+    hit = np.flatnonzero(found.tile_id == tile_id)
+    if hit.size != 1:
+        msg = f"tissue {tissue_id!r} has no tile {tile_id}; it has {len(found)} tiles"
+        raise UnknownNameError(msg)
+    return int(found.row[hit[0]]), int(found.col[hit[0]])
 
-    if mode not in {"CHW", "HWC"}:
-        msg = f"image_mode must be 'CHW' or 'HWC', got {mode!r}"
-        raise InvalidInputError(msg)
-    tensor = torch.from_numpy(data)
-    return tensor if mode == "CHW" else tensor.permute(1, 2, 0)
+
+def _grown(windows: Windows, halo: int) -> Windows:
+    if not halo:
+        return windows
+    size = tuple(side + 2 * halo for side in windows.size)
+    return Windows(windows.image, windows.start - halo, size, windows.level)
+
+
+def _valid(images: Sequence[MultiscaleImage], windows: Windows) -> NDArray[np.int64]:
+    """Return (row, col, height, width) of the part of each window inside its image, (n, 4)."""
+    inside = valid_windows(images, windows)
+    return np.concatenate([inside[..., 0], inside[..., 1] - inside[..., 0]], axis=1)

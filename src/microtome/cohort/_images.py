@@ -28,6 +28,7 @@ from ._tables import read_tissues
 __all__ = [
     "is_there",
     "open_labels",
+    "open_labels_at",
     "open_tissue_image",
     "open_tissue_mask",
     "read_labels",
@@ -174,7 +175,7 @@ def open_tissue_mask(
     FormatError
         If the `.npz` is damaged, holds no array "mask", or holds pickled objects.
     """
-    found = _open_finest(layout, resolution, lambda stored: layout.tissue_mask(stored, tissue_id))
+    found = open_labels_at(layout, resolution, lambda stored: layout.tissue_mask(stored, tissue_id))
     if found is None:
         path = layout.tissue_mask(resolution, tissue_id)
         msg = f"tissue {tissue_id!r} has no tissue mask ({path}); make one with `microtome mask {layout.root} --resolution {resolution.directory}`"
@@ -198,7 +199,7 @@ def open_labels(path: Path, resolution: Resolution) -> MultiscaleImage:
     )
 
 
-def _open_finest(
+def open_labels_at(
     layout: CohortLayout, resolution: Resolution, place: Callable[[Resolution], Path]
 ) -> MultiscaleImage | None:
     """Open labels at a resolution, or view those of the next finer one that are there."""

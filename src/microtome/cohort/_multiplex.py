@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.coordinates import Resolution
 from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
+from microtome.panels import parse_uniprot
 from microtome.standardize import (
     Level,
     StandardizationSpec,
@@ -22,10 +20,11 @@ from microtome.standardize import (
     build_standardizer,
 )
 
-from ._dataset import BaseImagingDataset, as_tensor
+from ._dataset import DatasetOptions, Request
+from ._imaging import BaseImagingDataset, as_tensor
 from ._modality import Modality, parse_modality
-from ._tables import measured_channels, panel
-from ._tissues import MultiplexTissue, TissueKind
+from ._tables import MeasuredChannels, panel
+from ._tissues import ImageMode, MultiplexTissue, TissueKind
 
 __all__ = ["ChannelKind", "MultiplexImagingDataset"]
 
@@ -37,18 +36,16 @@ ChannelKind = Literal["complete", "qc_filtered", "uniprot_filtered"]
 
 _KINDS: tuple[ChannelKind, ...] = ("complete", "qc_filtered", "uniprot_filtered")
 
-# UniProt's own pattern for accessions, https://www.uniprot.org/help/accession_numbers, with an
-# optional isoform; spora_io's admits the first family only and drops A0A... and others.
-_ACCESSION = re.compile(
-    r"(?:[OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2})(?:-\d+)?"
-)
+# Histone H3: what spora_io calls every nuclear stain, DNA intercalators included, so that models
+# which know channels by their protein have one for the nucleus.
+_NUCLEAR = "P68431"
 
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
     """Which channels are asked for."""
 
-    kind: ChannelKind
+    kind: Any
     channels: tuple[str, ...] | None
 
     def __post_init__(self) -> None:
@@ -67,7 +64,7 @@ class _Planes:
     standardizer: Standardizer
 
 
-class MultiplexImagingDataset(BaseImagingDataset):
+class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
     """Multiplex tiles or tissues of a cohort (seed 003).
 
     Parameters
@@ -78,18 +75,25 @@ class MultiplexImagingDataset(BaseImagingDataset):
         ``"imc"``, ``"codex"``, ``"cycif"``, ``"mibi"``, ``"stains"`` or a registered one.
     standardization
         ``"identity"``, or the path of its tables such as ``"quantile_clipping/uq_0.99_image"``.
-    resolution, path, tile_size, tile_strategy, split
-        As for `HEImagingDataset`.
     kind
         Which channels batches have.
     channels
         Only these, in this order: for batches over tissues that measured different ones.
-    stats_level
-        Level of the means and standard deviations; needed only where the tables have both.
+    quantile_level, stats_level
+        Level of the quantiles, and of the means and standard deviations; needed only where the
+        tables have both.
     use_mean_std
         Whether means are subtracted and divided by standard deviations.
     disable_quantile_mask
         Keep channels whose statistics are degenerate (an upper quantile of 0).
+    return_uniprot_ids
+        Whether results have `uniprot_ids`.
+    replace_nuclear_uniprot_ids
+        Whether nuclear markers of the panel have the accession of histone H3, P68431, whatever
+        their own.
+    **options
+        Those of `BaseImagingDataset`: resolution, path, tile_size, tile_strategy, split, labels,
+        masks and cells, filters.
 
     Raises
     ------
@@ -105,34 +109,26 @@ class MultiplexImagingDataset(BaseImagingDataset):
         modality: str | Modality,
         *,
         standardization: str,
-        resolution: float | str | tuple[float, float] | Resolution | None = None,
-        path: str | os.PathLike[str] | None = None,
-        tile_size: int | tuple[int, int] | None = None,
-        tile_strategy: str | None = None,
-        split: str | None = None,
         kind: ChannelKind = "complete",
         channels: Sequence[str] | None = None,
+        quantile_level: Level | None = None,
         stats_level: Level | None = None,
         use_mean_std: bool = True,
         disable_quantile_mask: bool = False,
+        return_uniprot_ids: bool = True,
+        replace_nuclear_uniprot_ids: bool = False,
+        **options: Unpack[DatasetOptions],
     ) -> None:
         parsed = parse_modality(modality)
         if parsed.kind != "multiplex":
             msg = f"{parsed} is brightfield; use HEImagingDataset or SingleIHCImagingDataset"
             raise InvalidInputError(msg)
         self._default = _Selection(kind, tuple(channels) if channels is not None else None)
-        super().__init__(
-            name,
-            parsed,
-            resolution,
-            path=path,
-            tile_size=tile_size,
-            tile_strategy=tile_strategy,
-            split=split,
-        )
+        super().__init__(name, parsed, **options)
         self.standardization = StandardizationSpec.parse(standardization)
         self._mean_std = use_mean_std
         self._mask = not disable_quantile_mask
+        self._return_ids = return_uniprot_ids
         rows = panel(self.layout, self.modality)
         self.channel_list: tuple[str, ...] = tuple(rows["channel_name"].to_pylist())
         count = len(self.channel_list)
@@ -145,25 +141,45 @@ class MultiplexImagingDataset(BaseImagingDataset):
         self._uniprot: list[str | None] = (
             rows["uniprot_id"].to_pylist() if "uniprot_id" in columns else [None] * count
         )
+        if replace_nuclear_uniprot_ids:
+            self._uniprot = self._with_nuclear(rows)
         unknown = [c for c in channels or () if c not in self.channel_list]
         if unknown:
             msg = f"channels {unknown} are not in the panel of {self.modality}: {list(self.channel_list)}"
             raise UnknownNameError(msg)
-        self._tables = self._read_tables(stats_level)
+        self._measured = MeasuredChannels.read(self.layout, self.modality)
+        self._tables = self._read_tables(quantile_level, stats_level)
         self._plans: dict[tuple[str, _Selection], _Planes] = {}
 
-    def _read_tables(self, stats_level: Level | None) -> StatisticsTables | None:
-        if not self.standardization.needs_statistics:
+    def _with_nuclear(self, rows: Any) -> list[str | None]:
+        if "is_nuclear_marker" not in rows.column_names:
+            msg = (
+                f"{self.layout.channels(self.modality)} has no column is_nuclear_marker, so that "
+                "nothing says whose accessions replace_nuclear_uniprot_ids replaces"
+            )
+            raise InvalidInputError(msg)
+        nuclear = rows["is_nuclear_marker"].to_pylist()
+        return [_NUCLEAR if n else own for n, own in zip(nuclear, self._uniprot, strict=True)]
+
+    def _read_tables(
+        self, quantile_level: Level | None, stats_level: Level | None
+    ) -> StatisticsTables | None:
+        spec = self.standardization
+        if not spec.needs_statistics:
             return None
+        if quantile_level is not None and quantile_level != spec.quantile_level:
+            msg = f"quantile_level={quantile_level!r} is not that of {spec}; it is the end of the path"
+            raise InvalidInputError(msg)
         there = self.layout.standardization(self.modality, self.resolution)
-        directory = there / str(self.standardization)
+        directory = there / str(spec)
         if not directory.is_dir():
-            msg = f"there are no upper quantiles in {directory}; compute them with `microtome stats {self.layout.root}`"
+            msg = (
+                f"there are no statistics in {directory}; compute them with `microtome stats "
+                f"{self.layout.root} --resolution {self.resolution.directory}`"
+            )
             raise NotFoundError(msg)
         return StatisticsTables.read(
-            directory,
-            quantile_level=self.standardization.quantile_level,
-            stats_level=stats_level,
+            directory, quantile_level=spec.quantile_level, stats_level=stats_level
         )
 
     @property
@@ -179,12 +195,22 @@ class MultiplexImagingDataset(BaseImagingDataset):
         self._channels(images, None)
         return self._planes(self._tissue_ids[0], self._default).names
 
-    def _selection(self, kind: ChannelKind | None) -> _Selection:
-        """Return what is asked for: by default the seed's choice, where there is anything in it."""
-        if kind is None:
-            known = any(a and _ACCESSION.match(a) for a in self._uniprot)
-            kind = "uniprot_filtered" if known else "complete"
-        return _Selection(kind, None)
+    @property
+    def image_channel_map(self) -> dict[str, NDArray[np.bool_]]:
+        """Which channels of the panel each tissue measured, (panel,) by tissue id."""
+        return {tissue: self._measured_by(tissue) for tissue in self._tissue_ids}
+
+    def get_channel_states(self, tissue_id: str) -> NDArray[np.uint8]:
+        """Return the state of every channel of the panel in a tissue: see `ChannelState`.
+
+        Returns
+        -------
+        (panel,): 0 not measured, 1 measured, 2 measured but failed quality control.
+        """
+        self._number(tissue_id)
+        measured = self._measured_by(tissue_id)
+        failed = measured & ~np.asarray(self._qc, np.bool_)
+        return (measured.astype(np.uint8) + failed).astype(np.uint8)
 
     def get_channel_names(
         self, tissue_id: str, kind: ChannelKind | None = None
@@ -198,65 +224,35 @@ class MultiplexImagingDataset(BaseImagingDataset):
         """Return the UniProt accessions of the channels of a tissue; None for those without."""
         return self._accessions(self._planes(tissue_id, self._selection(kind)).names)
 
-    def get_tissue(self, tissue_id: str, kind: ChannelKind | None = None) -> MultiplexTissue:
-        """Read a whole tissue.
-
-        Parameters
-        ----------
-        tissue_id
-            Which.
-        kind
-            Which channels; by default ``"uniprot_filtered"`` as in spora_io, but
-            ``"complete"`` where the panel has no accession at all.
-
-        Raises
-        ------
-        UnknownNameError
-            If there is no such tissue.
-        InvalidInputError
-            If no channel is of this kind.
-        """
-        shape = self.image(tissue_id).level_shape(0)
-        return self._result(tissue_id, 0, 0, (shape[-2], shape[-1]), kind, "tissue")
-
-    def get_tile(
-        self, tissue_id: str, tile_id: int, kind: ChannelKind | None = None
-    ) -> MultiplexTissue:
-        """Read a tile by its id, the `tile_id` of the table and not a position in it."""
-        row, col = self._tile_corner(tissue_id, tile_id)
-        return self._result(tissue_id, row, col, self._tile_shape(), kind, "tile", tile_id)
-
-    def get_tile_by_coordinates(
-        self, tissue_id: str, row: int, col: int, kind: ChannelKind | None = None
-    ) -> MultiplexTissue:
-        """Read the tile whose top-left pixel is (row, col); 0 outside the image."""
-        return self._result(tissue_id, row, col, self._tile_shape(), kind, "tile")
+    def _selection(self, kind: str | None) -> _Selection:
+        """Return what is asked for: by default the seed's choice, where there is anything in it."""
+        if kind is None:
+            known = any(_is_protein(accession) for accession in self._uniprot)
+            kind = "uniprot_filtered" if known else "complete"
+        return _Selection(kind, None)
 
     def _result(
         self,
         tissue_id: str,
-        row: int,
-        col: int,
-        size: tuple[int, int],
-        kind: ChannelKind | None,
-        what: TissueKind,
-        tile_id: int | None = None,
+        region: Any,
+        kind: TissueKind,
+        mode: ImageMode,
+        request: Request,
     ) -> MultiplexTissue:
-        select = self._selection(kind)
-        planes = self._planes(tissue_id, select)
-        region = self._window(tissue_id, row, col, size, select, tile_id=tile_id)
+        planes = self._planes(tissue_id, request.select or self._default)
         loading = np.zeros(int(planes.measured.sum()), np.bool_)
         loading[planes.index] = True
         accessions = self._accessions(planes.names)
+        known = self._return_ids and any(a is not None for a in accessions)
         return MultiplexTissue(
-            image=as_tensor(region.data, "CHW"),
+            image=as_tensor(region.data, mode),
             tissue_id=tissue_id,
-            kind=what,
+            kind=kind,
             region=region,
             channel_names=np.asarray(planes.names, dtype=np.str_),
             measured_mask=planes.measured,
             image_loading_mask=loading,
-            uniprot_ids=None if all(a is None for a in accessions) else accessions,
+            uniprot_ids=accessions if known else None,
         )
 
     def _channels(self, images: NDArray[np.int64], select: Any) -> dict[int, list[int]]:
@@ -279,11 +275,17 @@ class MultiplexImagingDataset(BaseImagingDataset):
         valid: NDArray[np.int64],
         select: Any,
     ) -> NDArray[np.float32]:
-        out = np.empty(stored.shape, np.float32)
-        for image in np.unique(images):
-            mine = images == image
-            planes = self._planes(self._tissue_ids[int(image)], select or self._default)
-            out[mine] = planes.standardizer(stored[mine], valid=valid[mine])
+        # Pixels that are floats already are changed where they are: nobody else has them.
+        out = stored if stored.dtype == np.float32 else np.empty(stored.shape, np.float32)
+        start = 0
+        # Tiles of a batch mostly come tissue by tissue: runs of them are slices, and not copied.
+        for stop in [*(np.flatnonzero(np.diff(images)) + 1).tolist(), len(images)]:
+            if stop > start:
+                tissue = self._tissue_ids[int(images[start])]
+                planes = self._planes(tissue, select or self._default)
+                part = slice(start, stop)
+                planes.standardizer(stored[part], out=out[part], valid=valid[part])
+            start = stop
         return out
 
     def _planes(self, tissue_id: str, select: _Selection) -> _Planes:
@@ -293,15 +295,30 @@ class MultiplexImagingDataset(BaseImagingDataset):
             self._plans[key] = self._plan(tissue_id, select)
         return self._plans[key]
 
-    def _plan(self, tissue_id: str, select: _Selection) -> _Planes:
+    def _measured_by(self, tissue_id: str) -> NDArray[np.bool_]:
+        """Return which channels of the panel a tissue measured; its image must have as many."""
         image = self.image(tissue_id)
-        stored = measured_channels(self.layout, self.modality, tissue_id)
-        if len(stored) != image.nchannels:
+        measured = self._measured.of(tissue_id)
+        if measured is None:
+            if image.nchannels == len(self.channel_list):
+                return np.ones(len(self.channel_list), np.bool_)
             msg = (
-                f"{image.uri} has {image.nchannels} channels, but {self.layout.channels_per_tissue(self.modality)} "
-                f"says that {len(stored)} were measured: {stored}"
+                f"{self._measured.path} is missing, and {image.uri} has {image.nchannels} of the "
+                f"{len(self.channel_list)} channels of the panel: nothing says which"
             )
             raise FormatError(msg)
+        if int(measured.sum()) != image.nchannels:
+            names = [n for n, there in zip(self.channel_list, measured, strict=True) if there]
+            msg = (
+                f"{image.uri} has {image.nchannels} channels, but {self._measured.path} "
+                f"says that {len(names)} were measured: {names}"
+            )
+            raise FormatError(msg)
+        return measured
+
+    def _plan(self, tissue_id: str, select: _Selection) -> _Planes:
+        measured = self._measured_by(tissue_id)
+        stored = [n for n, there in zip(self.channel_list, measured, strict=True) if there]
         places = {name: i for i, name in enumerate(self.channel_list)}
         passed = [name for name in stored if self._passes(places[name], select.kind)]
         if select.channels is not None:
@@ -332,8 +349,6 @@ class MultiplexImagingDataset(BaseImagingDataset):
                 tissue_id,
             )
         names = standardizer.channel_names
-        measured = np.zeros(len(self.channel_list), np.bool_)
-        measured[[places[name] for name in stored]] = True
         return _Planes(measured, [stored.index(name) for name in names], names, standardizer)
 
     def _passes(self, place: int, kind: ChannelKind) -> bool:
@@ -341,9 +356,18 @@ class MultiplexImagingDataset(BaseImagingDataset):
             return True
         if not self._qc[place]:
             return False
-        accession = self._uniprot[place]
-        return kind == "qc_filtered" or bool(accession and _ACCESSION.fullmatch(accession))
+        return kind == "qc_filtered" or _is_protein(self._uniprot[place])
 
     def _accessions(self, names: Sequence[str]) -> NDArray[np.object_]:
         known = dict(zip(self.channel_list, self._uniprot, strict=True))
         return np.asarray([known[name] for name in names], dtype=object)
+
+
+def _is_protein(field: str | None) -> bool:
+    """Whether a field has accessions and nothing else; one antibody may have several."""
+    if field is not None and field != field.strip():
+        return False  # handed on as it is, it would match no other
+    try:
+        return bool(parse_uniprot(field))
+    except InvalidInputError:
+        return False

@@ -1,18 +1,75 @@
-"""The images of a dataset, opened when first needed."""
+"""The images and masks of a dataset, opened when first needed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import overload
 
 from microtome.coordinates import Resolution
+from microtome.errors import FormatError
 from microtome.image import MultiscaleImage
 
-from ._images import open_tissue_image
+from ._cells import open_cell_mask
+from ._images import open_tissue_image, open_tissue_mask
 from ._layout import CohortLayout
 from ._modality import Modality
 
-__all__ = ["ImageShelf"]
+__all__ = ["ImageShelf", "OpenCellMask", "OpenImage", "OpenTissueMask"]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenImage:
+    """Opens the images of a modality, by tissue."""
+
+    layout: CohortLayout
+    modality: Modality
+    resolution: Resolution
+
+    def __call__(self, tissue_id: str) -> MultiscaleImage:
+        """Open the image of a tissue."""
+        return open_tissue_image(self.layout, self.modality, self.resolution, tissue_id)
+
+    def verify_fits(self, labels: MultiscaleImage, tissue_id: str) -> MultiscaleImage:
+        """Return labels that lie on the pixel grid of a tissue's image.
+
+        Raises
+        ------
+        FormatError
+            If they have another shape.
+        """
+        shape = self(tissue_id).level_shape(0)[-2:]
+        if labels.level_shape(0)[-2:] != shape:
+            msg = f"{labels.uri} has {labels.level_shape(0)[-2:]} pixels, the image of tissue {tissue_id!r} has {shape}"
+            raise FormatError(msg)
+        return labels
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTissueMask:
+    """Opens tissue masks, which must fit the images."""
+
+    images: OpenImage
+
+    def __call__(self, tissue_id: str) -> MultiscaleImage:
+        """Open the tissue mask of a tissue."""
+        of = self.images
+        found = open_tissue_mask(of.layout, of.resolution, tissue_id)
+        return of.verify_fits(found, tissue_id)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCellMask:
+    """Opens cell masks of a kind, which must fit the images."""
+
+    images: OpenImage
+    kind: str
+
+    def __call__(self, tissue_id: str) -> MultiscaleImage:
+        """Open the cell mask of a tissue."""
+        of = self.images
+        found = open_cell_mask(of.layout, of.resolution, self.kind, tissue_id)
+        return of.verify_fits(found, tissue_id)
 
 
 class ImageShelf(Sequence[MultiscaleImage]):
@@ -22,20 +79,14 @@ class ImageShelf(Sequence[MultiscaleImage]):
 
     Parameters
     ----------
-    layout, modality, resolution
-        Where the images are.
+    opener
+        Opens the image of a tissue.
     tissue_ids
-        Whose.
+        The tissues, in the order of the numbers.
     """
 
-    def __init__(
-        self,
-        layout: CohortLayout,
-        modality: Modality,
-        resolution: Resolution,
-        tissue_ids: Sequence[str],
-    ) -> None:
-        self._place = layout, modality, resolution
+    def __init__(self, opener: Callable[[str], MultiscaleImage], tissue_ids: Sequence[str]) -> None:
+        self._opener = opener
         self._tissue_ids = list(tissue_ids)
         self._open: dict[int, MultiscaleImage] = {}
 
@@ -45,15 +96,14 @@ class ImageShelf(Sequence[MultiscaleImage]):
     def __getitem__(self, index: slice) -> ImageShelf: ...
     def __getitem__(self, index: int | slice) -> MultiscaleImage | ImageShelf:
         if isinstance(index, slice):
-            return ImageShelf(*self._place, self._tissue_ids[index])
+            return ImageShelf(self._opener, self._tissue_ids[index])
         image = self._open.get(index)
         if image is None:
-            image = open_tissue_image(*self._place, self._tissue_ids[index])
-            self._open[index] = image
+            image = self._open[index] = self._opener(self._tissue_ids[index])
         return image
 
     def __len__(self) -> int:
         return len(self._tissue_ids)
 
     def __reduce__(self) -> tuple[type[ImageShelf], tuple[object, ...]]:
-        return ImageShelf, (*self._place, self._tissue_ids)
+        return ImageShelf, (self._opener, self._tissue_ids)

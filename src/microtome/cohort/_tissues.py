@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from microtome.regions import ImageRegionData, PatchSpecs
 
-__all__ = ["HETissue", "IHCTissue", "ImageMode", "MultiplexTissue", "TissueKind", "TissueMask"]
+__all__ = [
+    "CellMask",
+    "HETissue",
+    "IHCTissue",
+    "ImageMode",
+    "MultiplexTissue",
+    "TissueKind",
+    "TissueMask",
+]
 
 ImageMode = Literal["CHW", "HWC"]
 TissueKind = Literal["tissue", "tile"]
@@ -33,8 +43,43 @@ class _Brief:
         )
 
 
+class _Placed(_Brief):
+    """Has a region, and with it what came along."""
+
+    __slots__ = ()
+    region: ImageRegionData[PatchSpecs]
+
+    def _known(self, what: str) -> Any:
+        return dict(cast("Mapping[str, Any]", self.region.additional_metadata)).get(what)
+
+    @property
+    def tissue_mask(self) -> NDArray[np.bool_] | None:
+        """Where the tissue is, (H, W); None unless `with_masks`."""
+        return self._known("tissue_mask")
+
+    @property
+    def cell_mask(self) -> NDArray[np.integer[Any]] | None:
+        """Numbers of the cells, (H, W); None unless `with_masks` and the cohort has them."""
+        return self._known("cell_mask")
+
+    @property
+    def cells(self) -> pa.Table | None:
+        """Rows of the table of cells that lie here; None unless `with_cells`."""
+        return self._known("cells")
+
+    @property
+    def label(self) -> Any:
+        """The tissue's label; None unless the dataset has labels."""
+        return self._known("label")
+
+    @property
+    def label_code(self) -> int | float | None:
+        """The code of the tissue's class, or its number; None unless the dataset has labels."""
+        return self._known("label_code")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class HETissue(_Brief):
+class HETissue(_Placed):
     """An H&E tissue or tile (seed 003)."""
 
     image: Any
@@ -47,7 +92,7 @@ class HETissue(_Brief):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class IHCTissue(_Brief):
+class IHCTissue(_Placed):
     """An IHC tissue or tile (seed 003)."""
 
     image: Any
@@ -61,7 +106,7 @@ class IHCTissue(_Brief):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class MultiplexTissue(_Brief):
+class MultiplexTissue(_Placed):
     """A multiplex tissue or tile (seed 003)."""
 
     image: Any
@@ -78,6 +123,17 @@ class MultiplexTissue(_Brief):
     """Which planes of the stored image were returned, (measured,)."""
     uniprot_ids: NDArray[np.object_] | None
     """UniProt accessions of the returned channels, (C,), None for those without."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CellMask(_Brief):
+    """Cells of a tissue, or the labels of a task (seed 003)."""
+
+    mask: NDArray[np.integer[Any]]
+    """(H, W), 0 for the background."""
+    tissue_id: str
+    mapping: dict[int, str] | None
+    """Names of a task's labels; None for instances, and where the cohort has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -130,7 +130,7 @@ class _Chain:
         Datasets of tiles of one size and number of channels.
     """
 
-    def __init__(self, datasets: Sequence[BaseImagingDataset]) -> None:
+    def __init__(self, datasets: Sequence[BaseImagingDataset[Any]]) -> None:
         self._datasets = list(datasets)
         self._ends = list(accumulate(len(dataset) for dataset in datasets))
 
@@ -164,7 +164,7 @@ def _tilings(
         if strategy != "default":
             continue
         height, _, width = size.partition("x")
-        datasets: list[BaseImagingDataset] = []
+        datasets: list[BaseImagingDataset[Any]] = []
         for modality in sorted(modalities, key=str):
             if modality.kind != "brightfield":
                 continue

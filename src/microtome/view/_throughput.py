@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 from microtome.cohort import (
     BaseImagingDataset,
@@ -84,7 +85,7 @@ def measure_throughput(
 
 def _dataset(
     layout: CohortLayout, resolution: Resolution, tiles: TileTable, modality: Modality
-) -> BaseImagingDataset:
+) -> BaseImagingDataset[Any]:
     name, marker = layout.root.name, modality.name
     if marker == "he":
         return HEImagingDataset(
@@ -105,7 +106,7 @@ def _dataset(
 
 
 def _measure(
-    dataset: BaseImagingDataset, modality: Modality, tiles: TileTable, seconds: float
+    dataset: BaseImagingDataset[Any], modality: Modality, tiles: TileTable, seconds: float
 ) -> Throughput:
     batch_size = min(_BATCH, len(dataset))
     # As arrays: importing torch would take longer than the measurement, and its tensors are views.
