@@ -18,7 +18,15 @@ from ._merge import Merge, listed, refuse_repeated
 from ._modality import parse_modality
 from ._tables import TISSUES_SCHEMA, read_parquet, read_tissues, write_parquet
 
-__all__ = ["FROM_INGEST", "TEXT_COLUMNS", "add_cells", "add_metadata"]
+__all__ = [
+    "CELLS_SCHEMA",
+    "FROM_INGEST",
+    "TEXT_COLUMNS",
+    "add_cells",
+    "add_metadata",
+    "known_tissues",
+    "merged_tissues",
+]
 
 TEXT_COLUMNS = ("tissue_id", "modality", "patient_id", "specimen_id", "split", "dataset")
 """Text whatever it looks like: a patient called 7 is not a number."""
@@ -80,7 +88,7 @@ def add_metadata(
         if unknown:
             msg = f"{place} speaks of what {layout.root} does not have: {listed(unknown)}; ingest it first"
             raise UnknownNameError(msg)
-        added = merge.apply(overwrite=overwrite, add_rows=False, known=_known_tissues())
+        added = merge.apply(overwrite=overwrite, add_rows=False, known=known_tissues())
         if not added.equals(merge.old):
             write_parquet(added, layout.tissues)
     return added
@@ -113,7 +121,8 @@ def merged_tissues(layout: CohortLayout, given: pa.Table, place: str) -> Merge:
         at = given.column_names.index("modality")
         given = given.set_column(at, "modality", pa.array(names, pa.string()))
     refuse_repeated(given, keys, place)
-    old = read_tissues(layout).replace_schema_metadata(None)
+    old = read_tissues(layout) if layout.tissues.is_file() else TISSUES_SCHEMA.empty_table()
+    old = old.replace_schema_metadata(None)
     return Merge.of(old, given, keys, str(layout.tissues))
 
 
@@ -122,7 +131,8 @@ def _read(table: Any) -> tuple[pa.Table, str]:
     return read_given(table, text=TEXT_COLUMNS), place
 
 
-def _known_tissues() -> dict[str, pa.DataType]:
+def known_tissues() -> dict[str, pa.DataType]:
+    """Return the types of the columns that every table of tissues of ours has."""
     return {field.name: field.type for field in TISSUES_SCHEMA}
 
 

@@ -1,0 +1,179 @@
+"""The rows of a manifest as values, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from microtome.coordinates import Mpp
+from microtome.errors import FormatError, InvalidInputError, MicrotomeError
+
+from ._layout import CohortLayout, check_tissue_id
+from ._modality import Modality, parse_modality
+from ._tables import read_tissues
+
+__all__ = ["ManifestRow", "read_rows"]
+
+_REQUIRED = ("tissue_id", "path", "modality")
+# A file may hold several images; `ingest` takes the first and would not know what to do with these.
+_NOT_KNOWN = frozenset({"scene", "series"})
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """One image to ingest."""
+
+    number: int
+    """Of the row, from 1, without the line of names."""
+    tissue_id: str
+    path: Path
+    modality: Modality
+    mpp: float | tuple[float, float] | None = None
+    patient_id: str | None = None
+    specimen_id: str | None = None
+    split: str | None = None
+    channel_names: tuple[str, ...] | None = None
+    axes: str | None = None
+
+    def __str__(self) -> str:
+        return f"row {self.number} ({self.tissue_id}, {self.modality})"
+
+
+def read_rows(table: pa.Table, base: Path, layout: CohortLayout, place: str) -> list[ManifestRow]:
+    """Read the rows of a manifest.
+
+    Parameters
+    ----------
+    table
+        The manifest.
+    base
+        Where relative paths begin.
+    layout
+        The cohort, whose patients' splits must not be contradicted.
+    place
+        The manifest, for messages.
+
+    Raises
+    ------
+    FormatError
+        If a column is missing or known to nobody here.
+    InvalidInputError
+        If a row is wrong; lists all that are.
+    """
+    missing = [name for name in _REQUIRED if name not in table.column_names]
+    if missing:
+        msg = f"{place} lacks the columns {missing}; it has {table.column_names}"
+        raise FormatError(msg)
+    unknown = sorted(_NOT_KNOWN & set(table.column_names))
+    if unknown:
+        msg = f"{place}: columns {unknown} would choose an image inside a file, which ingest cannot; open_image it and ingest that"
+        raise FormatError(msg)
+    if not table.num_rows:
+        msg = f"{place} has no rows"
+        raise FormatError(msg)
+    problems: list[str] = []
+    rows: list[ManifestRow] = []
+    for number, values in enumerate(table.to_pylist(), start=1):
+        try:
+            rows.append(_row(number, values, base, problems))
+        except MicrotomeError as error:
+            problems.append(f"row {number}: {error}")
+    problems += _repeated(rows) + _contradictions(rows, layout)
+    if problems:
+        count = f"{len(problems)} problem" + ("s" if problems[1:] else "")
+        msg = f"{place}: {count}, nothing was ingested\n" + "\n".join(problems)
+        raise InvalidInputError(msg)
+    return rows
+
+
+def _row(number: int, values: Mapping[str, Any], base: Path, problems: list[str]) -> ManifestRow:
+    """Return a row; what is wrong with a part of it is added to the problems."""
+    empty = [name for name in _REQUIRED if values[name] is None]
+    if empty:
+        msg = f"no {' and no '.join(empty)}"
+        raise InvalidInputError(msg)
+    path = base / values["path"]
+    names = values.get("channel_names")
+    row = ManifestRow(
+        number,
+        check_tissue_id(values["tissue_id"]),
+        path,
+        parse_modality(values["modality"]),
+        _mpp(values.get("mpp")),
+        values.get("patient_id"),
+        values.get("specimen_id"),
+        values.get("split"),
+        None if names is None else tuple(name.strip() for name in names.split("|")),
+        values.get("axes"),
+    )
+    if not path.exists():
+        problems.append(f"{row}: {path} does not exist")
+    array = path.suffix.lower() == ".npy"
+    if row.axes is not None and not array:
+        problems.append(f"{row}: axes {row.axes!r} are for .npy arrays, a file states its own")
+    if row.channel_names is not None and "" in row.channel_names:
+        problems.append(f"{row}: channel_names {names!r} has an empty name")
+    return row
+
+
+def _mpp(text: Any) -> float | tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in str(text).split("|"))
+        y, x = numbers * 2 if len(numbers) == 1 else numbers
+    except ValueError:
+        msg = f"mpp {text!r} is not micrometres per pixel, one number or y|x"
+        raise InvalidInputError(msg) from None
+    Mpp.from_user((y, x))  # refuses what is no pixel size
+    return y if len(numbers) == 1 else (y, x)
+
+
+def _repeated(rows: list[ManifestRow]) -> list[str]:
+    places: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row in rows:
+        places[row.tissue_id, row.modality.name].append(row.number)
+    return [
+        f"rows {', '.join(map(str, numbers))}: tissue {tissue!r} as {modality} is there more than once"
+        for (tissue, modality), numbers in places.items()
+        if numbers[1:]
+    ]
+
+
+def _contradictions(rows: list[ManifestRow], layout: CohortLayout) -> list[str]:
+    """Say which patients and tissues are in two splits, and which tissues of two patients."""
+    said: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
+    mine = {(row.tissue_id, row.modality.name) for row in rows}
+    if layout.tissues.is_file():
+        for row in read_tissues(layout).to_pylist():
+            # Of an image that is ingested again the new row counts; `merged_tissues` compares it.
+            if (row["tissue_id"], row["modality"]) not in mine:
+                values = {k: row.get(k) for k in ("tissue_id", "patient_id", "split")}
+                _say(said, values, "in the cohort")
+    for row in rows:
+        values = {"tissue_id": row.tissue_id, "patient_id": row.patient_id, "split": row.split}
+        _say(said, values, f"row {row.number}")
+    return [
+        f"{whose} {name!r} has {len(values)} values of {what}: "
+        + ", ".join(f"{value!r} ({where})" for value, where in values.items())
+        for (whose, name, what), values in said.items()
+        if len(values) > 1
+    ]
+
+
+def _say(
+    said: dict[tuple[str, str, str], dict[str, str]], row: Mapping[str, Any], where: str
+) -> None:
+    for whose, what in (
+        ("patient_id", "split"),
+        ("tissue_id", "split"),
+        ("tissue_id", "patient_id"),
+    ):
+        if row[whose] is not None and row[what] is not None:
+            key = (whose.removesuffix("_id"), str(row[whose]), what)
+            said[key].setdefault(str(row[what]), where)
