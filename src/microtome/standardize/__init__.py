@@ -17,6 +17,7 @@ from ._filters import (
 from ._moments import Moments
 from ._quantiles import QuantileCounter
 from ._rgb import MEAN_STD, ImageMode, RgbStandardizer
+from ._sketch import QuantileSketch, ValueCounts
 from ._spec import (
     Level,
     StandardizationSpec,
@@ -37,12 +38,14 @@ __all__ = [
     "Level",
     "Moments",
     "QuantileCounter",
+    "QuantileSketch",
     "RgbStandardizer",
     "StandardizationSpec",
     "Standardizer",
     "StatisticsTable",
     "StatisticsTables",
     "Transform",
+    "ValueCounts",
     "build_filters",
     "build_standardizer",
     "fill_outside",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 
-from ._blocks import read_block, refuse_not_finite
+from ._blocks import read_block, refuse_nan, refuse_not_finite
+from ._inside import Inside
 
 __all__ = ["Moments"]
 
@@ -67,11 +68,103 @@ class Moments:
             If there is not one row per channel.
         """
         block, places = read_block(values, channels, self._count.size)
-        refuse_not_finite(block, places, where)
         if block.shape[1] == 0:
             return
+        found = [_block_moments(row) for row in block]
+        if not np.isfinite(found).all():
+            # Sums of finite numbers may be infinite as well.
+            refuse_not_finite(block, places, where)
+        for place, (mean, squares) in zip(places, found, strict=True):
+            self._join(place, block.shape[1], mean, squares)
+
+    def update_transformed(
+        self,
+        values: NDArray[Any],
+        transform: Callable[[NDArray[np.float64], int], None],
+        *,
+        channels: Sequence[int] | None = None,
+        mask: NDArray[np.bool_] | None = None,
+        where: str = "",
+    ) -> None:
+        """Count what a transform makes of a block of pixels, in little memory.
+
+        Parameters
+        ----------
+        values
+            (C, N) numbers.
+        transform
+            Called with (n,) pixels of a channel as float64, to change in place, and the channel.
+        channels
+            Which channel each row is; by default all of them in order.
+        mask
+            (N,) which pixels of each row count; by default all of them.
+        where
+            What the block is, for the message.
+
+        Raises
+        ------
+        FormatError
+            If a value is NaN, or NaN or infinite once it is transformed.
+        InvalidInputError
+            If there is not one row per channel, or the mask is of another size.
+        """
+        block, places = read_block(values, channels, self._count.size)
+        native = block.dtype.newbyteorder("=")
+        inside = Inside.of(mask, block.shape[1], block.itemsize)
         for row, place in zip(block, places, strict=True):
-            self._join(place, row.size, *_block_moments(row))
+            for piece in inside.pieces(row, native):
+                made = piece.astype(np.float64)
+                transform(made, place)
+                mean, squares = _block_moments(made)
+                if not (np.isfinite(mean) and np.isfinite(squares)):
+                    refuse_nan(piece[None], [place], where)
+                    refuse_not_finite(made[None], [place], where)
+                self._join(place, made.size, mean, squares)
+
+    def update_counted(
+        self, values: NDArray[np.float64], counts: NDArray[np.int64], channel: int, where: str = ""
+    ) -> None:
+        """Count values that occur many times.
+
+        Parameters
+        ----------
+        values
+            (N,) numbers.
+        counts
+            (N,) how often each occurs.
+        channel
+            Which channel they are of.
+        where
+            What they are, for the message.
+
+        Raises
+        ------
+        FormatError
+            If a value is NaN or infinite.
+        """
+        total = int(counts.sum())
+        if not total:
+            return
+        refuse_not_finite(values[None], [channel], where)
+        mean = float(values @ counts) / total
+        distances = values - mean
+        # The mean was rounded; what is left of the sum of distances puts that right.
+        squares = float(np.square(distances) @ counts) - float(distances @ counts) ** 2 / total
+        self._join(channel, total, mean, max(squares, 0.0))
+
+    def of_channels(self) -> list[tuple[int, float, float]]:
+        """Count, mean and sum of squared distances from the mean of each channel."""
+        columns = (self._count.tolist(), self._mean.tolist(), self._squares.tolist())
+        return list(zip(*columns, strict=True))
+
+    @classmethod
+    def from_channels(cls, found: Sequence[tuple[int, float, float]]) -> Self:
+        """Make one of what `of_channels` gave."""
+        moments = cls(len(found))
+        for place, (count, mean, squares) in enumerate(found):
+            if count:
+                moments._join(place, count, mean, squares)
+        return moments
 
     def merge(self, other: Moments) -> None:
         """Add what another one counted.
@@ -128,10 +221,12 @@ def _block_moments(row: NDArray[Any]) -> tuple[float, float]:
             # Division of Python integers rounds once, however large they are.
             return total / row.size, (row.size * squares - total * total) / row.size
     values = row.astype(np.float64, copy=False)
-    mean = float(values.mean())
-    distances = values - mean
-    # The mean was rounded; what is left of the sum of distances puts that right.
-    return mean, float(np.square(distances).sum() - distances.sum() ** 2 / row.size)
+    with np.errstate(invalid="ignore", over="ignore"):  # the caller looks at the result
+        mean = float(values.mean())
+        distances = values - mean
+        # The mean was rounded; what is left of the sum of distances puts that right.
+        squares = float(np.square(distances).sum() - distances.sum() ** 2 / row.size)
+    return mean, max(squares, 0.0) if np.isfinite(squares) else squares
 
 
 def _exact_sums(row: NDArray[Any]) -> tuple[int, int] | None:

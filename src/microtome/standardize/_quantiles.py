@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from microtome.errors import InvalidInputError
 
+from ._between import between, neighbours, read_quantiles
 from ._blocks import read_block, refuse_nan
 from ._keys import from_keys, read_dtype, to_keys
 
@@ -52,13 +53,9 @@ class QuantileCounter:
 
     def __init__(self, dtype: DTypeLike, channels: int, quantiles: Sequence[float]) -> None:
         self._dtype = read_dtype(dtype)
-        self._wanted = np.asarray(quantiles, np.float64)
+        self._wanted = read_quantiles(quantiles)
         if channels < 1:
             raise InvalidInputError(f"channels must be at least 1, got {channels}")
-        if self._wanted.ndim != 1 or not self._wanted.size:
-            raise InvalidInputError(f"quantiles must be a list of numbers, got {quantiles!r}")
-        if not bool(np.all((self._wanted >= 0) & (self._wanted <= 1))):
-            raise InvalidInputError(f"quantiles are from 0 to 1, got {quantiles!r}")
         self._bits = 8 * self._dtype.itemsize
         self._pass = 0
         self._totals = np.zeros(channels, np.int64)
@@ -145,7 +142,7 @@ class QuantileCounter:
         if self._pass == 0:
             self._totals = self._seen.copy()
             for search, total in zip(self._searches, self._totals, strict=True):
-                search.want(_neighbours(self._wanted, int(total)))
+                search.want(neighbours(self._wanted, int(total)))
         for place in np.flatnonzero(self._seen != self._totals):
             raise InvalidInputError(
                 f"pass {self._pass + 1} saw {self._seen[place]} pixels of channel {place}, pass 1 "
@@ -170,7 +167,7 @@ class QuantileCounter:
         for row, total, search in zip(out, self._totals, self._searches, strict=True):
             if total:
                 below, above = from_keys(search.found, self._dtype).reshape(2, -1)
-                row[:] = _between(below, above, self._wanted, int(total))
+                row[:] = between(below, above, self._wanted, int(total))
         return out
 
     def _continue(self, other: QuantileCounter) -> None:
@@ -247,23 +244,3 @@ class _Search:
         self.beginnings, self.of = np.unique(keys, return_inverse=True)
         size = 0 if last else 1 << self.bits
         self.counts = np.zeros((self.beginnings.size, size), np.int64)
-
-
-def _neighbours(wanted: NDArray[np.float64], total: int) -> NDArray[np.int64]:
-    """(2 x quantiles,) ranks below and above each quantile."""
-    if not total:
-        return np.zeros(0, np.int64)
-    below = np.floor((total - 1) * wanted).astype(np.int64)
-    return np.concatenate([below, np.minimum(below + 1, total - 1)])
-
-
-def _between(
-    below: NDArray[np.float64], above: NDArray[np.float64], wanted: NDArray[np.float64], total: int
-) -> NDArray[np.float64]:
-    """Interpolate as NumPy's "linear" does, operation by operation, so that the last bit agrees."""
-    place = (total - 1) * wanted
-    weight = place - np.floor(place)
-    with np.errstate(invalid="ignore", over="ignore"):  # between infinities
-        step = above - below
-        mixed = np.where(weight < 0.5, below + step * weight, above - step * (1 - weight))
-    return np.where((below == above) | (weight == 0), below, mixed)
