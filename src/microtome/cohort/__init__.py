@@ -3,6 +3,7 @@
 `ingest`, `mask`, `tile` and `stats` fill it, datasets such as `HEImagingDataset` read it.
 """
 
+from ._add_masks import add_cell_masks
 from ._brightfield import HEImagingDataset, SingleIHCImagingDataset
 from ._create import create_cohort
 from ._dataset import DatasetOptions
@@ -76,6 +77,7 @@ __all__ = [
     "TilingMethod",
     "TissueKind",
     "TissueMask",
+    "add_cell_masks",
     "add_cells",
     "add_metadata",
     "check_tissue_id",
