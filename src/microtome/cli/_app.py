@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from ._answering import conformance, demo, info, predict, report
+from ._cohort import cohort_app
 from ._console import EXIT_USAGE, run, set_verbosity
 from ._filling import ingest, mask, stats, tile
 
@@ -29,6 +30,7 @@ app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False
 # In the order in which people need them; the last is for a program to call.
 for place, verb in enumerate((demo, info, ingest, mask, tile, stats, predict, report, conformance)):
     app.command(verb, sort_key=place)
+app.command(cohort_app)
 
 
 @app.meta.default
@@ -40,7 +42,7 @@ def _launch(
     verbose: Annotated[
         bool, Parameter(name=["-v", "--verbose"], negative=(), show_default=False)
     ] = False,
-) -> None:
+) -> int | None:
     """Tissue images from the microscope's files to model-ready tiles, and the answers back.
 
     Parameters
@@ -53,7 +55,7 @@ def _launch(
         Say everything, tracebacks included.
     """
     set_verbosity(-1 if quiet else 1 if verbose else 0)
-    app(tokens, exit_on_error=False, print_error=True)
+    return app(tokens, exit_on_error=False, print_error=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def action() -> None:
         nonlocal code
         try:
-            app.meta(list(argv) if argv is not None else sys.argv[1:], exit_on_error=False)
+            found = app.meta(list(argv) if argv is not None else sys.argv[1:], exit_on_error=False)
+            # A verb whose answer is no says so itself; what it cannot do is an error, raised.
+            code = found if isinstance(found, int) else 0
         except CycloptsError:
             code = EXIT_USAGE
 

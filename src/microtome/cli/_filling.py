@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
+
+from microtome.errors import InvalidInputError
 
 from ._console import progress, say, shape_text
 from ._options import Flag, ResolutionOption, Tissues, parse_mpp
@@ -15,11 +17,12 @@ __all__ = ["ingest", "mask", "stats", "tile"]
 
 
 def ingest(
-    source: Path,
+    source: Path | None = None,
     *,
     cohort: Path,
-    tissue: str,
-    modality: str,
+    tissue: str | None = None,
+    modality: str | None = None,
+    manifest: Path | None = None,
     mpp: str | None = None,
     resolution: str = "1.0",
     channel: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
@@ -29,19 +32,25 @@ def ingest(
     codec: Literal["fast", "small"] = "fast",
     upsample: Annotated[bool, Flag] = False,
     overwrite: Annotated[bool, Flag] = False,
+    on_error: Literal["stop", "continue"] = "stop",
+    workers: WorkersOption = 1,
+    dask: DaskOption = None,
 ) -> None:
-    """Write a microscope file into a cohort as a multiscale OME-Zarr image.
+    """Write a microscope file, or all files of a table, into a cohort as multiscale OME-Zarr images.
 
     Parameters
     ----------
     source
-        SVS, OME-TIFF, QPTIFF, TIFF, PNG, JPEG or OME-Zarr.
+        SVS, OME-TIFF, QPTIFF, TIFF, PNG, JPEG or OME-Zarr; needs --tissue and --modality.
     cohort
         Directory of the cohort; begun where there is nothing.
     tissue
         Tissue id: letters, digits, '.', '_' and '-'.
     modality
         he, ihc_MARKER, imc, codex, cycif, mibi or stains.
+    manifest
+        Instead of a source, a CSV, TSV or parquet table with tissue_id, path and modality, and where
+        known mpp, patient_id, specimen_id, split, channel_names (a|b|c) and clinical data.
     mpp
         Micrometres per pixel where the file states none or wrong ones; y,x if not square.
     resolution
@@ -60,7 +69,43 @@ def ingest(
         Allow a source that is coarser than the resolution.
     overwrite
         Replace an image made from something else.
+    on_error
+        Of a manifest: stop at the first row that fails, or continue and tell at the end.
+    workers
+        Processes on this machine that share the rows of a manifest; 1 does them here.
+    dask
+        Address of a dask scheduler whose workers share them, for example tcp://host:8786.
     """
+    if manifest is not None:
+        single = {
+            "SOURCE": source,
+            "--tissue": tissue,
+            "--modality": modality,
+            "--mpp": mpp,
+            "--channel": channel,
+            "--patient": patient,
+            "--specimen": specimen,
+            "--split": split,
+        }
+        given = [name for name, value in single.items() if value is not None]
+        if given:
+            msg = f"{', '.join(given)} and --manifest exclude each other: the table says it of each row"
+            raise InvalidInputError(msg)
+        _ingest_manifest(
+            manifest,
+            cohort,
+            resolution=resolution,
+            codec=codec,
+            upsample=upsample,
+            overwrite=overwrite,
+            on_error=on_error,
+            workers=workers,
+            dask=dask,
+        )
+        return
+    if source is None or tissue is None or modality is None:
+        msg = "give SOURCE with --tissue and --modality, or many of them with --manifest"
+        raise InvalidInputError(msg)
     from microtome.cohort import ingest as do
 
     with progress() as show:
@@ -81,6 +126,17 @@ def ingest(
             progress=show,
         )
     say(f"{image.uri}: {shape_text(image.level_shape(0))}, {image.mpp}, {image.level_count} levels")
+
+
+def _ingest_manifest(
+    manifest: Path, cohort: Path, *, workers: int, dask: str | None, **options: Any
+) -> None:
+    from microtome.cohort import ingest_manifest as do
+
+    with executor_of(workers, dask) as executor, progress() as show:
+        paths = do(manifest, cohort, executor=executor, progress=show, **options)
+    for path in paths:
+        say(str(path))
 
 
 def mask(

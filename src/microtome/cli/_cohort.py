@@ -1,0 +1,197 @@
+"""Verbs that look after a cohort: `microtome cohort init | add | add-cells | add-mask | validate | info`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from microtome.errors import InvalidInputError
+
+from ._answering import info
+from ._console import progress, say
+from ._options import Flag, ResolutionOption
+
+__all__ = ["cohort_app", "validate"]
+
+
+def init(path: Path, *, name: str | None = None, description: str | None = None) -> None:
+    """Begin an empty cohort.
+
+    Parameters
+    ----------
+    path
+        Directory of the cohort: missing, empty, or a cohort already.
+    name
+        What it is called.
+    description
+        What it is.
+    """
+    from microtome.cohort import create_cohort
+
+    say(str(create_cohort(path, name=name, description=description).root))
+
+
+def add(path: Path, table: Path, *, overwrite: Annotated[bool, Flag] = False) -> None:
+    """Add columns to the table of tissues: patients, splits, clinical data, labels.
+
+    Parameters
+    ----------
+    path
+        Directory of the cohort.
+    table
+        CSV, TSV or parquet with tissue_id and, where rows speak of one modality only, modality.
+    overwrite
+        Replace values that are there.
+    """
+    from microtome.cohort import add_metadata
+
+    added = add_metadata(path, table, overwrite=overwrite)
+    say(f"{added.num_rows} images, {added.num_columns} columns: {', '.join(added.column_names)}")
+
+
+def add_cells(
+    path: Path,
+    table: Path,
+    *,
+    tissue_id: Annotated[str | None, Parameter(name="--tissue-id")] = None,
+    resolution: ResolutionOption = None,
+    overwrite: Annotated[bool, Flag] = False,
+) -> None:
+    """Add cells, or columns of them, to the table of cells.
+
+    Parameters
+    ----------
+    path
+        Directory of the cohort.
+    table
+        CSV, TSV or parquet with tissue_id, cell_id and, in micrometres, centroid_y and centroid_x.
+    tissue_id
+        The tissue of the whole table, which may then be one of steinbock, with centres in pixels.
+    resolution
+        Of these pixels, where the cohort has several.
+    overwrite
+        Replace values that are there.
+    """
+    from microtome.cohort import add_cells as do
+
+    count = do(path, table, tissue_id=tissue_id, resolution=resolution, overwrite=overwrite)
+    say(f"{count} cells added")
+
+
+def add_mask(
+    path: Path,
+    source: Path,
+    *,
+    tissue_id: Annotated[str, Parameter(name="--tissue-id")],
+    kind: str = "instances",
+    label: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
+    resolution: ResolutionOption = None,
+    overwrite: Annotated[bool, Flag] = False,
+) -> None:
+    """Add a mask of cells that another program found.
+
+    Parameters
+    ----------
+    path
+        Directory of the cohort.
+    source
+        Image of labels, or an .npz with an array "mask", on the pixel grid of the tissue's image.
+    tissue_id
+        Which tissue.
+    kind
+        instances, or the name of a task whose classes the mask holds.
+    label
+        Names of a task's classes, each as NUMBER=NAME.
+    resolution
+        Which resolution, where the cohort has several.
+    overwrite
+        Replace a mask or names that are there.
+    """
+    from microtome.cohort import add_cell_masks
+
+    labels = None if label is None else _named(label)
+    made = add_cell_masks(
+        path,
+        tissue_id,
+        source,
+        kind=kind,
+        labels=labels,
+        resolution=resolution,
+        overwrite=overwrite,
+    )
+    say(str(made))
+
+
+def _named(pairs: Sequence[str]) -> dict[int, str]:
+    """Read `--label 1=tumour --label 2=stroma`."""
+    named: dict[int, str] = {}
+    for pair in pairs:
+        number, sign, name = pair.partition("=")
+        if not (sign and name and number.isascii() and number.isdigit()) or int(number) in named:
+            msg = f"--label takes NUMBER=NAME, each number once, got {pair!r}"
+            raise InvalidInputError(msg)
+        named[int(number)] = name
+    return named
+
+
+def validate(
+    path: Path,
+    *,
+    checksums: Annotated[bool, Flag] = False,
+    cells: Annotated[bool, Flag] = False,
+    resolution: ResolutionOption = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> int:
+    """Check everything that later steps take for granted, and print a line for each finding.
+
+    The exit code is 1 if there is an error among them, and 0 if there are warnings only.
+
+    Parameters
+    ----------
+    path
+        Directory of the cohort, or of a SPORA dataset.
+    checksums
+        Read every source that is still there, and compare it with what was ingested.
+    cells
+        Read every cell mask, and compare it with the table of cells.
+    resolution
+        Only this resolution.
+    as_json
+        Print JSON.
+    """
+    from microtome.cohort import validate as do
+
+    with progress() as show:
+        findings = do(path, checksums=checksums, cells=cells, resolution=resolution, progress=show)
+    if as_json:
+        sys.stdout.write(json.dumps([f.as_dict() for f in findings], indent=2) + "\n")
+    else:
+        for finding in findings:
+            say(str(finding))
+    errors = sum(finding.severity == "error" for finding in findings)
+    if not as_json:
+        say(f"{errors} errors, {len(findings) - errors} warnings")
+    return int(errors > 0)
+
+
+cohort_app = App(
+    name="cohort",
+    help="Look after a cohort: begin it, add to it, check it.",
+    sort_key=1.5,  # after info, before ingest
+)
+for place, (verb, name) in enumerate(
+    (
+        (init, "init"),
+        (add, "add"),
+        (add_cells, "add-cells"),
+        (add_mask, "add-mask"),
+        (validate, "validate"),
+        (info, "info"),
+    )
+):
+    cohort_app.command(verb, name=name, sort_key=place)
