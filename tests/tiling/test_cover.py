@@ -206,6 +206,8 @@ def test_statistics_have_the_columns_of_spora_datasets():
         "coverage_goal",
         "min_gain_ratio",
         "tiling_method",
+        "overlap_valid_pixels",
+        "tile_bound",
     ]
     assert stats["tile_size"] == stats["stride"] == 4
     _, grid = get_grid_tile(mask, (4, 6))

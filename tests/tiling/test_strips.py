@@ -93,10 +93,11 @@ def best_in_strips(mask, size, price):
 )
 def test_the_best_strips_at_a_price_are_found(seed, height, width, size, price):
     from microtome.tiling._cells import reduce_mask
+    from microtome.tiling._mask import open_mask
     from microtome.tiling._strips import _axis, _Strips
 
     mask = np.random.default_rng(seed).random((height, width)) < 0.6
-    grid = reduce_mask(mask, _axis(height, size, 1), _axis(width, size, 1))
+    grid = reduce_mask(open_mask(mask), _axis(height, size, 1), _axis(width, size, 1))
     found = _Strips.of(grid.rows, grid.cols, grid.candidate_counts()).at(price)
     worth = found.covered - price * len(found)
     assert worth == pytest.approx(best_in_strips(mask, size, price), abs=1e-9)

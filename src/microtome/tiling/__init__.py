@@ -1,11 +1,13 @@
 """Which windows of a tissue to read: tables of tiles, and the planners that make them.
 
-`best_mask_tiling_try_to_stop`, `get_grid_tile` and `get_strip_tiles` choose tiles on a tissue mask;
+`best_mask_tiling_try_to_stop`, `get_grid_tile`, `get_strip_tiles` and `get_fewest_tiles` choose
+tiles on a tissue mask;
 `plan_tiles` cuts a whole image into overlapping tiles for prediction. A `TileTable` holds any
 number of tiles of any number of tissues, as columns.
 """
 
 from ._cover import best_mask_tiling_try_to_stop, get_grid_tile
+from ._fewest import get_fewest_tiles
 from ._plan import PlannedTiles, TilePlan, plan_tiles
 from ._stats import TileStats, tile_stats_table, write_tile_stats
 from ._strips import get_strip_tiles
@@ -21,6 +23,7 @@ __all__ = [
     "TileStats",
     "TileTable",
     "best_mask_tiling_try_to_stop",
+    "get_fewest_tiles",
     "get_grid_tile",
     "get_strip_tiles",
     "plan_tiles",

@@ -16,22 +16,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from microtome.errors import InvalidInputError
+from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
 
-from ._cells import Axis, read_mask, reduce_mask
+from ._cells import Axis, reduce_mask
 from ._greedy import Greedy, StopRule, choose
-from ._rule import TileRule, covered_tissue, first_gains, read_share, tiling_stats
+from ._mask import MaskBands, open_mask
+from ._rule import (
+    TileRule,
+    covered_tissue,
+    first_gains,
+    overlapping_tissue,
+    read_share,
+    select,
+    tiling_stats,
+)
 from ._stats import TileStats
 from ._tile import TileSelection
 
-__all__ = ["best_mask_tiling_try_to_stop", "get_grid_tile"]
+__all__ = ["best_mask_tiling_try_to_stop", "cover", "get_grid_tile"]
 
 _log = logging.getLogger(__name__)
 _LOG_EVERY = 500  # tiles
 
 
 def best_mask_tiling_try_to_stop(  # noqa: PLR0913, PLR0917 (the seed's own signature)
-    mask: ArrayLike,
+    mask: ArrayLike | MultiscaleImage,
     tile_size: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
     tolerance: float = 0.2,
@@ -57,7 +67,8 @@ def best_mask_tiling_try_to_stop(  # noqa: PLR0913, PLR0917 (the seed's own sign
     Parameters
     ----------
     mask
-        (height, width) True on tissue. A side shorter than the tile is padded with background.
+        (height, width) True on tissue: an array, or an image of labels, which is read band by
+        band. A side shorter than the tile is padded with background.
     tile_size
         Pixels; one int or (height, width).
     stride
@@ -101,8 +112,30 @@ def best_mask_tiling_try_to_stop(  # noqa: PLR0913, PLR0917 (the seed's own sign
     >>> stats["coverage_ratio"], stats["stop_reason"]
     (1.0, 'no_gain')
     """
-    tissue = read_mask(mask)
-    rule = TileRule.read(tile_size, stride, tolerance)
+    tissue = open_mask(mask)
+    selection, stats = cover(
+        tissue,
+        TileRule.read(tile_size, stride, tolerance),
+        coverage_goal,
+        min_gain_ratio,
+        max_tiles=max_tiles,
+        allow_overlap=allow_overlap,
+        progress=_read_progress(progress),
+    )
+    return selection, stats, covered_tissue(tissue, selection)
+
+
+def cover(
+    tissue: MaskBands,
+    rule: TileRule,
+    coverage_goal: float,
+    min_gain_ratio: float,
+    *,
+    max_tiles: int | None = None,
+    allow_overlap: bool = True,
+    progress: Progress = silent,
+) -> tuple[TileSelection, TileStats]:
+    """Do as `best_mask_tiling_try_to_stop`, and hold no more than a band of the mask."""
     goal = read_share(coverage_goal, "coverage_goal", above_zero=True)
     gain_ratio = read_share(min_gain_ratio, "min_gain_ratio")
     if max_tiles is not None and max_tiles < 1:
@@ -128,20 +161,20 @@ def best_mask_tiling_try_to_stop(  # noqa: PLR0913, PLR0917 (the seed's own sign
         stop,
         total,
         overlap=allow_overlap,
-        progress=_read_progress(progress),
+        progress=progress,
     )
-    rows, cols = grid.rows.starts[picks[:, 0]], grid.cols.starts[picks[:, 1]]
-    fraction = (counts[picks[:, 0], picks[:, 1]] / rule.area).astype(np.float32)
-    selection = TileSelection(rows, cols, fraction, gains, rule.size)
-    stats = tiling_stats(tissue, rule, selection, total, reason)
+    starts = grid.rows.starts[picks[:, 0]], grid.cols.starts[picks[:, 1]]
+    selection = select(tissue, rule, starts, counts[picks[:, 0], picks[:, 1]], gains)
+    counted = total, overlapping_tissue(grid, picks)
+    stats = tiling_stats(tissue, rule, selection, counted, reason)
     stats["candidate_count"] = int(kept.sum())
     stats["coverage_goal"] = float(coverage_goal)
     stats["min_gain_ratio"] = float(min_gain_ratio)
-    return selection, stats, covered_tissue(tissue, selection)
+    return selection, stats
 
 
 def get_grid_tile(
-    mask: ArrayLike,
+    mask: ArrayLike | MultiscaleImage,
     tile_size: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
     tolerance: float = 0.85,
@@ -154,7 +187,8 @@ def get_grid_tile(
     Parameters
     ----------
     mask
-        (height, width) True on tissue.
+        (height, width) True on tissue: an array, or an image of labels, which is read band by
+        band.
     tile_size
         Pixels; one int or (height, width).
     stride
@@ -176,7 +210,7 @@ def get_grid_tile(
     InvalidInputError
         If a parameter is outside its range.
     """
-    tissue = read_mask(mask)
+    tissue = open_mask(mask)
     rule = TileRule.read(tile_size, stride, tolerance)
     rows, cols = (
         Axis.from_starts(_lattice_starts(length, size, step), size)
@@ -185,14 +219,15 @@ def get_grid_tile(
     grid = reduce_mask(tissue, rows, cols)
     counts = grid.candidate_counts()
     picks = np.argwhere((counts > 0) & (counts >= rule.least_tissue))
-    selection = TileSelection(
-        rows.starts[picks[:, 0]],
-        cols.starts[picks[:, 1]],
-        (counts[picks[:, 0], picks[:, 1]] / rule.area).astype(np.float32),
+    selection = select(
+        tissue,
+        rule,
+        (rows.starts[picks[:, 0]], cols.starts[picks[:, 1]]),
+        counts[picks[:, 0], picks[:, 1]],
         first_gains(grid, picks),
-        rule.size,
     )
-    stats = tiling_stats(tissue, rule, selection, int(grid.counts.sum()), "fixed_grid_complete")
+    counted = int(grid.counts.sum()), overlapping_tissue(grid, picks)
+    stats = tiling_stats(tissue, rule, selection, counted, "fixed_grid_complete")
     stats["candidate_count"] = len(selection)
     stats["tiling_method"] = "grid"
     stats["grid_candidate_count"] = counts.size

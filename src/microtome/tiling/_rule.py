@@ -13,10 +13,20 @@ from numpy.typing import NDArray
 from microtome.errors import InvalidInputError
 
 from ._cells import CellGrid
+from ._mask import MaskBands
 from ._stats import StopReason, TileStats, size_text
 from ._tile import TileSelection, read_size
 
-__all__ = ["TileRule", "covered_tissue", "first_gains", "read_share", "tiling_stats"]
+__all__ = [
+    "TileRule",
+    "covered_tissue",
+    "first_gains",
+    "inside_area",
+    "overlapping_tissue",
+    "read_share",
+    "select",
+    "tiling_stats",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +70,80 @@ def first_gains(grid: CellGrid, picks: NDArray[np.int64]) -> NDArray[np.int64]:
     return gains
 
 
-def covered_tissue(mask: NDArray[np.bool_], tiles: TileSelection) -> NDArray[np.bool_]:
+def overlapping_tissue(grid: CellGrid, picks: NDArray[np.int64]) -> int:
+    """Tissue that two or more of the picks cover; background that they share is not counted."""
+    times = np.zeros((grid.counts.shape[0] + 1, grid.counts.shape[1] + 1), np.int64)
+    top, bottom = grid.rows.first[picks[:, 0]], grid.rows.last[picks[:, 0]]
+    left, right = grid.cols.first[picks[:, 1]], grid.cols.last[picks[:, 1]]
+    for rows, cols, step in (
+        (top, left, 1),
+        (bottom, right, 1),
+        (top, right, -1),
+        (bottom, left, -1),
+    ):
+        np.add.at(times, (rows, cols), step)
+    covers = times.cumsum(axis=0).cumsum(axis=1)[:-1, :-1]
+    return int(grid.counts[covers > 1].sum())
+
+
+def covered_tissue(mask: MaskBands, tiles: TileSelection) -> NDArray[np.bool_]:
     """(height, width) True on tissue that at least one tile covers."""
-    covered = np.zeros_like(mask)
+    covered = np.zeros(mask.shape, np.bool_)
     height, width = tiles.tile_size
     for row, col in zip(tiles.row.tolist(), tiles.col.tolist(), strict=True):
         covered[row : row + height, col : col + width] = True
-    return np.logical_and(covered, mask, out=covered)
+    for top, band in mask.bands():
+        covered[top : top + len(band)] &= band
+    return covered
+
+
+def select(
+    mask: MaskBands,
+    rule: TileRule,
+    starts: tuple[NDArray[np.int64], NDArray[np.int64]],
+    tissue: NDArray[np.int64],
+    gain: NDArray[np.int64],
+) -> TileSelection:
+    """Return tiles (first row and column of each) with what is known of them."""
+    return TileSelection(
+        *starts,
+        (tissue / rule.area).astype(np.float32),
+        gain,
+        rule.size,
+        (tissue / inside_area(mask.shape, starts, rule.size)).astype(np.float32),
+    )
+
+
+def inside_area(
+    shape: tuple[int, int],
+    starts: tuple[NDArray[np.int64], NDArray[np.int64]],
+    size: tuple[int, int],
+) -> NDArray[np.int64]:
+    """(n,) pixels of each tile that lie inside the image, at least 1."""
+    height, width = (
+        np.minimum(start + side, length) - np.maximum(start, 0)
+        for start, side, length in zip(starts, size, shape, strict=True)
+    )
+    return np.maximum(height, 1) * np.maximum(width, 1)
 
 
 def tiling_stats(
-    mask: NDArray[np.bool_], rule: TileRule, tiles: TileSelection, total: int, reason: StopReason
+    mask: MaskBands,
+    rule: TileRule,
+    tiles: TileSelection,
+    counted: tuple[int, int],
+    reason: StopReason,
 ) -> TileStats:
-    """Return a row of the tile statistics table; what only one planner knows is to be added."""
+    """Return a row of the tile statistics table; what only one planner knows is to be added.
+
+    `counted` are the tissue pixels in all, and those that two or more tiles cover.
+    """
     covered = int(tiles.gain.sum())
+    total, overlap = counted
     return TileStats(
         mask_height=mask.shape[0],
         mask_width=mask.shape[1],
-        tissue_mask_frac=total / mask.size,
+        tissue_mask_frac=total / (mask.shape[0] * mask.shape[1]),
         num_tiles=len(tiles),
         coverage_ratio=covered / total if total else 1.0,
         covered_valid_pixels=covered,
@@ -90,6 +156,8 @@ def tiling_stats(
         coverage_goal=None,
         min_gain_ratio=None,
         tiling_method="default",
+        overlap_valid_pixels=overlap,
+        tile_bound=-(-covered // rule.area),
     )
 
 

@@ -17,6 +17,7 @@ StopReason = Literal[
     "adaptive_stop",
     "candidates_exhausted",
     "coverage_goal",
+    "each_cell",
     "empty_mask",
     "fixed_grid_complete",
     "max_tiles",
@@ -42,10 +43,17 @@ class TileStats(TypedDict):
     coverage_goal: float | None
     min_gain_ratio: float | None
     tiling_method: str
+    overlap_valid_pixels: int
+    """Tissue that two or more tiles cover; shared background is none of it."""
+    tile_bound: int
+    """No tiling of any kind covers as much with fewer tiles."""
     grid_candidate_count: NotRequired[int]
     padded_height: NotRequired[int]
     padded_width: NotRequired[int]
-    tile_bound: NotRequired[int]
+    chunks_touched: NotRequired[int]
+    """Chunks that reading every tile once decodes, each as often as a tile needs it."""
+    tiles_outside: NotRequired[int]
+    """Cells without a tile: their tile would hang over the edge."""
 
 
 _TYPES: dict[str, pa.DataType] = {
@@ -64,10 +72,13 @@ _TYPES: dict[str, pa.DataType] = {
     "coverage_goal": pa.float64(),
     "min_gain_ratio": pa.float64(),
     "tiling_method": pa.string(),
+    "overlap_valid_pixels": pa.int64(),
+    "tile_bound": pa.int64(),
     "grid_candidate_count": pa.int64(),
     "padded_height": pa.int64(),
     "padded_width": pa.int64(),
-    "tile_bound": pa.int64(),
+    "chunks_touched": pa.int64(),
+    "tiles_outside": pa.int64(),
 }
 
 

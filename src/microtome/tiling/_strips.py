@@ -16,12 +16,16 @@ from math import ceil, isqrt
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._cells import Axis, CellGrid, read_mask, reduce_mask
-from ._rule import TileRule, first_gains, read_share, tiling_stats
+from microtome.image import MultiscaleImage
+
+from ._cells import Axis, CellGrid, reduce_mask
+from ._mask import MaskBands, open_mask
+from ._measure import measure_tiles
+from ._rule import TileRule, read_share, select, tiling_stats
 from ._stats import StopReason, TileStats
 from ._tile import TileSelection, read_size
 
-__all__ = ["get_strip_tiles"]
+__all__ = ["fewest_in_strips", "get_strip_tiles", "moved_inside"]
 
 # Offsets to a side of a tile that are tried by default: at 28, 8 pixels for tiles of 224.
 _OFFSETS = 28
@@ -31,7 +35,7 @@ _NEXT_TO_NOTHING = 1e-5
 
 
 def get_strip_tiles(
-    mask: ArrayLike,
+    mask: ArrayLike | MultiscaleImage,
     tile_size: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
     tolerance: float = 0.85,
@@ -48,7 +52,8 @@ def get_strip_tiles(
     Parameters
     ----------
     mask
-        (height, width) True on tissue.
+        (height, width) True on tissue: an array, or an image of labels, which is read band by
+        band.
     tile_size
         Pixels; one int or (height, width).
     stride
@@ -86,7 +91,7 @@ def get_strip_tiles(
     >>> len(tiles), stats["coverage_ratio"], stats["tile_bound"]
     (3, 1.0, 3)
     """
-    tissue = read_mask(mask)
+    tissue = open_mask(mask)
     size = read_size(tile_size, "tile_size")
     rule = TileRule.read(
         size, _default_stride(tissue.shape, size) if stride is None else stride, tolerance
@@ -98,16 +103,18 @@ def get_strip_tiles(
     wanted = ceil(goal * total)
     counts = grid.candidate_counts()
     kept = counts >= max(1, least, rule.least_tissue)
-    picks = _fewest(grid, np.where(kept, counts, 0), wanted)
-    selection = _selection(tissue, picks, grid, rule)
+    picks = fewest_in_strips(grid, np.where(kept, counts, 0), wanted)
+    selection, overlap = moved_inside(
+        tissue, rule, grid.rows.starts[picks[:, 0]], grid.cols.starts[picks[:, 1]]
+    )
     reached = int(selection.gain.sum())
     reason: StopReason = "coverage_goal" if reached >= wanted else "adaptive_stop"
-    stats = tiling_stats(tissue, rule, selection, total, reason if total else "empty_mask")
+    counted = total, overlap
+    stats = tiling_stats(tissue, rule, selection, counted, reason if total else "empty_mask")
     stats["candidate_count"] = int(kept.sum())
     stats["coverage_goal"] = float(coverage_goal)
     stats["min_gain_ratio"] = float(min_gain_ratio)
     stats["tiling_method"] = "strips"
-    stats["tile_bound"] = -(-reached // rule.area)
     return selection, stats
 
 
@@ -145,7 +152,7 @@ class _Found:
         return len(self.picks)
 
 
-def _fewest(grid: CellGrid, worth: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
+def fewest_in_strips(grid: CellGrid, worth: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
     """Return (n, 2) places of the tiles, with strips in the better direction."""
     across = _spared(_Strips.of(grid.rows, grid.cols, worth).cover(wanted), worth, wanted)
     down = _spared(_Strips.of(grid.cols, grid.rows, worth.T).cover(wanted), worth.T, wanted)
@@ -257,38 +264,18 @@ class _Strips:
         return picks
 
 
-def _selection(
-    tissue: NDArray[np.bool_], picks: NDArray[np.int64], grid: CellGrid, rule: TileRule
-) -> TileSelection:
-    """Return the tiles as windows, those that hang over an edge moved back inside."""
+def moved_inside(
+    tissue: MaskBands, rule: TileRule, rows: NDArray[np.int64], cols: NDArray[np.int64]
+) -> tuple[TileSelection, int]:
+    """Return tiles row by row, those that hang over an edge moved back inside, and their overlap.
+
+    Moved tiles cover what they did and more, some of it twice: all are counted anew.
+    """
     starts = [
-        np.clip(axis.starts[picks[:, number]], 0, max(0, length - axis.size))
-        for number, (axis, length) in enumerate(
-            zip((grid.rows, grid.cols), tissue.shape, strict=True)
-        )
+        np.clip(start, 0, max(0, length - side))
+        for start, length, side in zip((rows, cols), tissue.shape, rule.size, strict=True)
     ]
     # Two that were moved may have become one.
-    rows, cols = np.unique(np.stack(starts, 1), axis=0).T
-    # Moved tiles cover what they did and more, some of it twice: counted anew, in cells of theirs.
-    moved = reduce_mask(
-        tissue,
-        *(
-            _own_axis(s, n, t)
-            for s, n, t in zip((rows, cols), tissue.shape, rule.size, strict=True)
-        ),
-    )
-    places = np.stack(
-        [np.searchsorted(moved.rows.starts, rows), np.searchsorted(moved.cols.starts, cols)], 1
-    )
-    gains = first_gains(moved, places)
-    counts = moved.candidate_counts()[places[:, 0], places[:, 1]]
-    return TileSelection(rows, cols, (counts / rule.area).astype(np.float32), gains, rule.size)
-
-
-def _own_axis(starts: NDArray[np.int64], length: int, size: int) -> Axis:
-    distinct = np.unique(starts)
-    high = np.minimum(distinct + size, length)
-    edges = np.union1d(np.union1d(distinct, high), [0, length])
-    return Axis(
-        distinct, size, edges, np.searchsorted(edges, distinct), np.searchsorted(edges, high)
-    )
+    row, col = np.unique(np.stack(starts, 1), axis=0).T
+    found = measure_tiles(tissue, row, col, rule.size)
+    return select(tissue, rule, (row, col), found.tissue, found.gain), found.overlap

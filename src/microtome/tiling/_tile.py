@@ -66,6 +66,8 @@ class TileSelection(Sequence[Tile]):
     """(n,) tissue pixels that no tile before it covers."""
     tile_size: tuple[int, int]
     """(height, width) in pixels."""
+    tissue_frac_inside: NDArray[np.float32] | None = None
+    """(n,) share of the part inside the image that is tissue, where it is known."""
 
     def __len__(self) -> int:
         return self.row.size
@@ -82,6 +84,7 @@ class TileSelection(Sequence[Tile]):
                 self.tissue_frac[index],
                 self.gain[index],
                 self.tile_size,
+                None if self.tissue_frac_inside is None else self.tissue_frac_inside[index],
             )
         if not -len(self) <= index < len(self):
             raise OutOfRangeError(f"tile {index} of {len(self)}")
