@@ -29,7 +29,8 @@ def read_panel(path: str | os.PathLike[str], format: PanelFormat | None = None) 
 
     Every row becomes a channel, those too that the file marks as not to be kept: they have `qc_pass`
     False, and what the file said in `extra`. Columns of the file that are not ours are in `extra`
-    under their own names.
+    under their own names. A column ``uniprot_id``, ``qc_pass`` or ``is_nuclear_marker`` that somebody
+    added to another tool's file is read as ours.
 
     Parameters
     ----------
@@ -86,6 +87,7 @@ def read_panel(path: str | os.PathLike[str], format: PanelFormat | None = None) 
 
 
 _Row = dict[str, Any]
+_TABLE_FLAGS = ("qc_pass", "is_nuclear_marker")
 _NEEDED: dict[str, tuple[str, ...]] = {
     "table": ("channel_name",),
     "steinbock": ("channel", "name"),
@@ -111,20 +113,40 @@ def _told(rows: Rows) -> str:
 def _panel(rows: Rows, reader: Callable[[Mapping[str, str | None], str], _Row]) -> Panel:
     read: list[_Row] = []
     for line, record in zip(rows.lines, rows.records, strict=True):
-        read.append(reader(record, f"{rows.path}, line {line}"))
+        where = f"{rows.path}, line {line}"
+        read.append(_completed(reader(record, where), record, where))
     if reader is _mcmicro:
         _verify_order(rows)
-    # Rows are told by their place; a line may hold line breaks between quotes.
     return panel_of_rows(read, rows.path)
 
 
-def _table(record: Mapping[str, str | None], where: str) -> _Row:
-    flags = {
-        column: to_flag(record[column], column=column, where=where)
-        for column in ("qc_pass", "is_nuclear_marker")
-        if column in record
-    }
-    return {**record, **flags}
+def _completed(row: _Row, record: Mapping[str, str | None], where: str) -> _Row:
+    """Add the columns of ours that a person has put into another tool's file."""
+    passed, nuclear = (
+        to_flag(record.get(column), column=column, where=where) for column in _TABLE_FLAGS
+    )
+    # A channel passes where both say so; what it shows the column of that name knows best.
+    if passed is not None and row.get("qc_pass") is not False:
+        row["qc_pass"] = passed
+    if nuclear is not None:
+        row["is_nuclear_marker"] = nuclear
+    index = _number(record.get("index"), "index", where)
+    if index is None:
+        return row
+    return {**row, "index": int(index) if index.is_integer() else index}
+
+
+def _rest(record: Mapping[str, str | None], read: set[str]) -> _Row:
+    """Return the columns that a format does not know, `uniprot_id` among them."""
+    others = set(_TABLE_FLAGS) | {"channel_name", "index", *read}
+    rest: _Row = {key: value for key, value in record.items() if key not in others}
+    if "channel_name" not in read and record.get("channel_name"):
+        rest["original_channel_name"] = record["channel_name"]
+    return rest
+
+
+def _table(record: Mapping[str, str | None], _where: str) -> _Row:
+    return {"channel_name": record["channel_name"], **_rest(record, {"channel_name"})}
 
 
 def _steinbock(record: Mapping[str, str | None], where: str) -> _Row:
@@ -136,7 +158,7 @@ def _steinbock(record: Mapping[str, str | None], where: str) -> _Row:
     if not record["name"] and keep is not False:
         msg = f"{where}: name is empty, which is allowed only where keep is 0"
         raise FormatError(msg)
-    rest = {k: v for k, v in record.items() if k not in {"channel", "name", "keep"}}
+    rest = _rest(record, {"channel", "name", "keep"})
     row: _Row = {"channel_name": record["name"] or channel, "qc_pass": keep}
     group = _number(record.get("deepcell"), "deepcell", where)
     if "deepcell" in record:
@@ -164,7 +186,7 @@ def _mcmicro(record: Mapping[str, str | None], where: str) -> _Row:
         "exposure": _number(record.get("exposure"), "exposure", where),
     }
     row |= {key: value for key, value in known.items() if value is not None}
-    return {**row, **{key: value for key, value in record.items() if key not in own}}
+    return {**row, **_rest(record, own)}
 
 
 def _verify_order(rows: Rows) -> None:

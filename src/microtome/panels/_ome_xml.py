@@ -58,12 +58,13 @@ def read_ome_xml(path: Path) -> Panel:
 
 
 def _of_tiff(path: Path) -> str:
-    from tifffile import TiffFile, TiffFileError
+    from tifffile import TiffFile
 
     try:
         with TiffFile(path) as tiff:
             text = tiff.ome_metadata
-    except (TiffFileError, ValueError, OSError) as error:
+    except Exception as error:
+        # A damaged tag can be of any type and size, and so is what tifffile stumbles over then.
         msg = f"{path} is named like TIFF but cannot be read: {error}"
         raise FormatError(msg) from error
     if text is None:

@@ -181,7 +181,6 @@ class Panel:
             {key: value for key, value in row.items() if not key.startswith("__index_level_")}
             for row in table.to_pylist()
         ]
-        _verify_index(rows, where)
         return panel_of_rows(rows, where)
 
     def to_table(self) -> pa.Table:
@@ -250,7 +249,7 @@ class Panel:
         return len(self.channels)
 
 
-def panel_of_rows(rows: Sequence[Mapping[str, Any]], where: object, *, first: int = 1) -> Panel:
+def panel_of_rows(rows: Sequence[Mapping[str, Any]], where: object) -> Panel:
     """Make a panel of rows, each a mapping of columns.
 
     Parameters
@@ -259,8 +258,6 @@ def panel_of_rows(rows: Sequence[Mapping[str, Any]], where: object, *, first: in
         With the names of `Channel`'s columns in channels.parquet; any other column is an extra one.
     where
         File that errors name.
-    first
-        Number of the first row, in errors.
 
     Raises
     ------
@@ -269,7 +266,7 @@ def panel_of_rows(rows: Sequence[Mapping[str, Any]], where: object, *, first: in
     """
     channels: list[Channel] = []
     places: dict[str, int] = {}
-    for number, row in enumerate(rows, start=first):
+    for number, row in enumerate(rows, start=1):
         try:
             channel = Channel(
                 row["channel_name"],
@@ -281,6 +278,12 @@ def panel_of_rows(rows: Sequence[Mapping[str, Any]], where: object, *, first: in
         except InvalidInputError as error:
             msg = f"{where}, row {number}: {error}"
             raise FormatError(msg) from error
+        if row.get("index", len(channels)) not in {len(channels), None}:
+            msg = (
+                f"{where}, row {number}: index is {row['index']!r}, but rows are the panel's order, in "
+                f"which it is {len(channels)}"
+            )
+            raise FormatError(msg)
         if channel.name in places:
             msg = (
                 f"{where}, row {number}: channel {channel.name!r} is already in row "
@@ -293,13 +296,3 @@ def panel_of_rows(rows: Sequence[Mapping[str, Any]], where: object, *, first: in
         msg = f"{where} has no channel"
         raise FormatError(msg)
     return Panel(tuple(channels))
-
-
-def _verify_index(rows: Sequence[Mapping[str, Any]], where: object) -> None:
-    for number, row in enumerate(rows):
-        if row.get("index", number) not in {number, None}:
-            msg = (
-                f"{where}, row {number + 1}: index is {row['index']!r}, but rows are the panel's order, "
-                f"in which it is {number}"
-            )
-            raise FormatError(msg)
