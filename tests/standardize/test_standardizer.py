@@ -16,6 +16,7 @@ from microtome.standardize import (
     StatisticsTables,
     build_standardizer,
     fill_outside,
+    register_mean_std,
     register_standardizer,
     registered_standardizers,
 )
@@ -67,29 +68,56 @@ def formula(image, method, s, use_mean_std):
             ("quantile_clipping", 1.0, 0.0, "global"),
             ("quantile_clipping", "uq_1.0_lq_0.0_global"),
         ),
+        (
+            "arcsinh/cofactor_5.0",
+            ("arcsinh", None, None, None, {"cofactor": 5}),
+            ("arcsinh", "cofactor_5.0"),
+        ),
+        ("arcsinh/cofactor_1e-05", ("arcsinh", None, None, None, {"cofactor": 1e-5}), None),
+        ("minmax/image", ("minmax", 1, 0, "image"), ("minmax", "image")),
+        ("minmax/global", ("minmax", None, None, "global"), ("minmax", "global")),
+        ("zscore", ("zscore",), ("zscore",)),
     ],
 )
 def test_specs_are_paths(text, fields, parts):
     spec = StandardizationSpec.parse(text)
     assert spec == StandardizationSpec(*fields)
     assert str(spec) == text
-    assert spec.parts == parts
+    assert spec.parts == (parts if parts is not None else tuple(text.split("/")))
+    assert hash(spec) == hash(StandardizationSpec(*fields))
     assert spec.needs_statistics == (text != "identity")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no standardization; write 'identity'"),
+        ("", "is no standardization.*Write 'identity'"),
         ("quantile_clipping", "is no standardization"),
         ("quantile_clipping/uq_0.99", "is no standardization"),
         ("identity/uq_0.99_image", "identity has no quantiles"),
-        ("zscore/uq_0.99_image", "no standardization method 'zscore'; there are identity"),
+        (
+            "zscores/uq_0.99_image",
+            "no standardization method 'zscores'; there are arcsinh, identity",
+        ),
+        ("zscore/uq_0.99_image", "zscore has no quantiles"),
+        ("zscore/cofactor_5.0", "zscore has no parameter 'cofactor'; it has none"),
+        ("zscore/", "must be written 'zscore'"),
+        ("arcsinh", "must be written 'arcsinh/cofactor_5.0'"),
+        ("arcsinh/cofactor_5", "must be written 'arcsinh/cofactor_5.0'"),
+        ("arcsinh/cofactor_0.0", "cofactor of arcsinh must be above 0"),
+        ("arcsinh/cofactor_5.0_image", "arcsinh has no quantiles"),
+        ("arcsinh/cofactor_5.0_cofactor_6.0", "must be written 'arcsinh/cofactor_6.0'"),
+        ("arcsinh/scale_5.0", "no parameter 'scale'; it has cofactor"),
+        ("arcsinh/cofactor_", "must be, for example"),
+        ("minmax", "quantile_level must be"),
+        ("minmax/uq_0.99_image", "takes the least and the greatest value"),
+        ("minmax/uq_1.0_lq_0.0_image", "must be written 'minmax/image'"),
+        ("quantile_clipping/image", "0 <= lower < upper <= 1"),
         ("quantile_clipping/uq_0.990_image", "must be written 'quantile_clipping/uq_0.99_image'"),
         ("quantile_clipping/uq_1.1_image", "0 <= lower < upper <= 1"),
         ("quantile_clipping/uq_0.0_image", "0 <= lower < upper <= 1"),
         ("quantile_clipping/uq_0.5_lq_0.5_image", "0 <= lower < upper <= 1"),
-        ("quantile_clipping/uq_0.9.9_image", "quantile that is no number"),
+        ("quantile_clipping/uq_0.9.9_image", "'0.9.9' is no number"),
         ("../quantile_clipping/uq_0.99_image", "is no standardization"),
     ],
 )
@@ -239,6 +267,66 @@ def test_a_new_method_is_a_function_and_a_name():
         register_standardizer("../x", halves)
 
 
+def test_a_method_may_have_parameters_beside_quantiles():
+    def clipped_power(values, lower, upper, *, exponent, scale):
+        np.clip(values, lower, upper, out=values)
+        values **= exponent
+        values *= scale
+
+    numbers = {"exponent": 2.0, "scale": 1.0}
+    register_standardizer("test_power", clipped_power, parameters=numbers, moments="never")
+    text = "test_power/exponent_2.0_scale_0.5_uq_0.9_lq_0.1_global"
+    spec = StandardizationSpec.parse(text)
+    assert str(spec) == text
+    assert spec.parameters == (("exponent", 2.0), ("scale", 0.5))
+    image = np.full((3, 1, 1), 1000, np.float32)
+    assert Standardizer(spec, statistics())(image).ravel().tolist() == [3200.0, 40.5, 125_000.0]
+    with pytest.raises(InvalidInputError, match="needs the lower and upper quantiles"):
+        spec.transform(image)
+    for wrong in ({"needs": "nothin"}, {"moments": "no"}, {"parameters": {"lq": 1.0}}):
+        with pytest.raises(InvalidInputError):
+            register_standardizer("test_wrong", clipped_power, **wrong)
+    assert "test_wrong" not in registered_standardizers()
+
+
+def test_arcsinh_is_the_inverse_of_sinh_over_the_cofactor():
+    image = np.float32([-3.0, 0.0, 2.5, 400.0]).reshape(1, 2, 2).repeat(3, 0)
+    made = build_standardizer("arcsinh/cofactor_2.5", NAMES, use_mean_std=False)(image)
+    np.testing.assert_allclose(np.sinh(made.astype(float)) * 2.5, image, rtol=1e-6)
+    s = statistics(upper=None, lower=None)
+    after = Standardizer(StandardizationSpec.parse("arcsinh/cofactor_2.5"), s)(image)
+    expected = (np.arcsinh(image / 2.5) - s.mean[:, None, None]) / s.std[:, None, None]
+    np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(InvalidInputError, match="needs statistics"):
+        build_standardizer("arcsinh/cofactor_2.5", NAMES)
+
+
+def test_minmax_maps_the_range_to_0_and_1_and_nothing_follows():
+    spec = StandardizationSpec.parse("minmax/image")
+    s = statistics(upper=[80.0, -1.0, 3.0], lower=[-20.0, -9.0, 3.0])
+    standardizer = Standardizer(spec, s)  # means are there, and not used
+    image = np.float32([[-20, 30, 80, 99], [-9, -5, -1, 7], [3, 3, 3, 3]])[:, None]
+    expected = [[0, 0.5, 1, 1], [0, 0.5, 1, 1], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(standardizer(image)[:, 0], np.float32(expected))
+    # A channel of one value has no range; one below zero has.
+    assert standardizer.keep.tolist() == [True, True, False]
+    with pytest.raises(InvalidInputError, match="needs the upper quantiles"):
+        Standardizer(spec, statistics(upper=None))
+
+
+def test_zscore_is_nothing_but_mean_and_deviation():
+    spec = StandardizationSpec.parse("zscore")
+    s = statistics(upper=None, lower=None, std=[0.5, 0.0, 2.0])
+    standardizer = Standardizer(spec, s)
+    image = np.float32([1.0, 2.0, 3.0]).reshape(3, 1, 1)
+    np.testing.assert_allclose(standardizer(image).ravel()[[0, 2]], [1.4, 1.15], rtol=1e-6)
+    assert standardizer.keep.tolist() == [True, False, True]
+    with pytest.raises(InvalidInputError, match="zscore is nothing without means"):
+        Standardizer(spec, s, use_mean_std=False)
+    with pytest.raises(InvalidInputError, match="no means and standard deviations"):
+        Standardizer(spec, statistics(mean=None, std=None))
+
+
 def test_a_standardizer_is_built_from_tables():
     upper = StatisticsTable(NAMES, [[80, 9, 500]], ("t",))
     means, stds = StatisticsTable(NAMES, [[0.3, 0.1, 0.7]]), StatisticsTable(NAMES, [[1, 2, 3]])
@@ -340,5 +428,13 @@ def test_wrong_presets_are_refused():
         InvalidInputError, match="one of imagenet, hibou, identity, raw, got 'resnet'"
     ):
         RgbStandardizer.preset("resnet")
+    register_mean_std("test_half", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    white = np.full((3, 1, 1), 255, np.uint8)
+    assert RgbStandardizer.preset("test_half")(white).ravel().tolist() == [1.0, 1.0, 1.0]
+    for name in ("test_half", "imagenet", ""):
+        with pytest.raises(InvalidInputError, match="needs a name that is none of imagenet"):
+            register_mean_std(name, (0, 0, 0), (1, 1, 1))
+    with pytest.raises(InvalidInputError, match="std above 0"):
+        register_mean_std("test_nan", (0, 0, 0), (1, np.nan, 1))
     with pytest.raises(InvalidInputError, match="std above 0"):
         RgbStandardizer((0, 0, 0), (1, 0, 1))

@@ -14,17 +14,12 @@ from ._filters import (
     register_filter,
     registered_filters,
 )
+from ._methods import Transform, register_standardizer, registered_standardizers
 from ._moments import Moments
 from ._quantiles import QuantileCounter
-from ._rgb import MEAN_STD, ImageMode, RgbStandardizer
+from ._rgb import MEAN_STD, ImageMode, RgbStandardizer, register_mean_std
 from ._sketch import QuantileSketch, ValueCounts
-from ._spec import (
-    Level,
-    StandardizationSpec,
-    Transform,
-    register_standardizer,
-    registered_standardizers,
-)
+from ._spec import Level, StandardizationSpec
 from ._standardizer import Standardizer, build_standardizer
 from ._tables import ChannelStatistics, StatisticsTable, StatisticsTables
 from ._window import fill_outside
@@ -50,6 +45,7 @@ __all__ = [
     "build_standardizer",
     "fill_outside",
     "register_filter",
+    "register_mean_std",
     "register_standardizer",
     "registered_filters",
     "registered_standardizers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -12,7 +13,7 @@ from microtome.errors import InvalidInputError
 
 from ._window import fill_outside
 
-__all__ = ["MEAN_STD", "ImageMode", "RgbStandardizer"]
+__all__ = ["MEAN_STD", "ImageMode", "RgbStandardizer", "register_mean_std"]
 
 ImageMode = Literal["CHW", "HWC"]
 """Whether the colours are the first or the last axis of an image."""
@@ -31,6 +32,35 @@ MEAN_STD: dict[str, tuple[Colours, Colours]] = {
 those of the histology foundation model of that name, `identity` gives values from 0 to 1 and `raw`
 those that are stored, from 0 to 255.
 """
+
+
+def register_mean_std(name: str, mean: Colours, std: Colours) -> None:
+    """Add a preset of `RgbStandardizer` under a name.
+
+    Parameters
+    ----------
+    name
+        Name that `mean_std_type` then takes.
+    mean, std
+        Of red, green and blue from 0 to 1; std above 0.
+
+    Raises
+    ------
+    InvalidInputError
+        If the name is taken or empty, or the numbers are not three each.
+
+    Examples
+    --------
+    >>> register_mean_std("half", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    >>> RgbStandardizer.preset("half").mean
+    (0.5, 0.5, 0.5)
+    """
+    if not name or name in MEAN_STD:
+        raise InvalidInputError(
+            f"a preset needs a name that is none of {', '.join(MEAN_STD)}; got {name!r}"
+        )
+    made = RgbStandardizer(mean, std)
+    MEAN_STD[name] = (made.mean, made.std)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +82,12 @@ class RgbStandardizer:
     std: Colours
 
     def __post_init__(self) -> None:
-        if not (len(self.mean) == len(self.std) == 3 and min(self.std) > 0):
+        numbers = (*self.mean, *self.std)
+        if not (
+            len(self.mean) == len(self.std) == 3
+            and all(math.isfinite(number) for number in numbers)
+            and min(self.std) > 0
+        ):
             raise InvalidInputError(
                 f"mean and std must be three numbers each, std above 0; got {self.mean} and "
                 f"{self.std}"
@@ -60,7 +95,7 @@ class RgbStandardizer:
 
     @classmethod
     def preset(cls, mean_std_type: str) -> Self:
-        """`imagenet`, `hibou`, `identity` (from 0 to 1) or `raw` (from 0 to 255); see `MEAN_STD`.
+        """`imagenet`, `hibou`, `identity` (from 0 to 1), `raw` (from 0 to 255) or a registered one.
 
         Raises
         ------

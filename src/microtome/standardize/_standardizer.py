@@ -33,7 +33,8 @@ class Standardizer:
     statistics
         Of the channels, in the order of the planes that will be standardized.
     use_mean_std
-        Whether to subtract the mean and divide by the standard deviation.
+        Whether to subtract the mean and divide by the standard deviation, where the method leaves
+        the choice: `minmax` never does, `zscore` always.
     quantile_mask
         Whether `keep` leaves out channels whose statistics are degenerate.
 
@@ -49,15 +50,18 @@ class Standardizer:
     quantile_mask: bool = True
 
     def __post_init__(self) -> None:
-        if not self.spec.needs_statistics:
-            return
-        if self.statistics.upper is None:
+        statistics = self.statistics
+        if self.spec.needs_quantiles and statistics.upper is None:
             raise InvalidInputError(f"{self.spec} needs the upper quantiles of the channels")
-        if self.use_mean_std and (self.statistics.mean is None or self.statistics.std is None):
+        if self._uses_moments and (statistics.mean is None or statistics.std is None):
             raise InvalidInputError(
                 f"{self.spec} has no means and standard deviations; compute them, or pass "
                 "use_mean_std=False"
             )
+
+    @property
+    def _uses_moments(self) -> bool:
+        return self.spec.uses_moments(self.use_mean_std)
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -69,15 +73,18 @@ class Standardizer:
         """(C,) False for a channel without signal to standardize by, unless `quantile_mask` is off.
 
         SPORA's rule: the upper quantile is not finite or not above 0, or the mean or the standard
-        deviation, where they are used, is not finite, or the latter not above 0.
+        deviation, where they are used, is not finite, or the latter not above 0. With `minmax` the
+        greatest value has to be above the least instead.
         """
         keep = np.ones(len(self.channel_names), np.bool_)
         statistics = self.statistics
-        if not (self.quantile_mask and self.spec.needs_statistics):
+        if not self.quantile_mask:
             return keep
-        if statistics.upper is not None:
-            keep &= np.isfinite(statistics.upper) & (statistics.upper > 0)
-        if self.use_mean_std and statistics.mean is not None and statistics.std is not None:
+        if self.spec.needs_quantiles and statistics.upper is not None:
+            lower = statistics.lower if self.spec.needs_range else None
+            floor = 0 if lower is None else lower
+            keep &= np.isfinite(statistics.upper) & (statistics.upper > floor)
+        if self._uses_moments and statistics.mean is not None and statistics.std is not None:
             keep &= np.isfinite(statistics.mean) & np.isfinite(statistics.std)
             keep &= statistics.std > 0
         return keep
@@ -134,15 +141,19 @@ class Standardizer:
 
     def _apply(self, pixels: NDArray[np.float32]) -> None:
         statistics = self.statistics
-        if not self.spec.needs_statistics or statistics.upper is None:
-            return
-        lower = np.zeros_like(statistics.upper) if statistics.lower is None else statistics.lower
+        upper, lower = statistics.upper, statistics.lower
+        if upper is not None and lower is None:
+            lower = np.zeros_like(upper)
         # A degenerate channel that the mask does not leave out comes out as NaN, without a warning.
         with np.errstate(invalid="ignore", divide="ignore"):
-            self.spec.transform(pixels, lower[:, None, None], statistics.upper[:, None, None])
-            if self.use_mean_std and statistics.mean is not None and statistics.std is not None:
+            self.spec.transform(pixels, _as_planes(lower), _as_planes(upper))
+            if self._uses_moments and statistics.mean is not None and statistics.std is not None:
                 pixels -= statistics.mean[:, None, None]
                 pixels /= (statistics.std + np.float32(_EPSILON))[:, None, None]
+
+
+def _as_planes(row: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    return None if row is None else row[:, None, None]
 
 
 def build_standardizer(
@@ -163,7 +174,8 @@ def build_standardizer(
     channel_names
         Channels in the order of the planes that will be standardized.
     tables
-        Statistics of the cohort; only `identity` needs none.
+        Statistics of the cohort; may be missing where the spec reads none, see
+        `StandardizationSpec.reads_statistics`.
     tissue_id
         The tissue; needed where the tables have statistics for each.
     use_mean_std, quantile_mask
@@ -178,7 +190,7 @@ def build_standardizer(
     """
     if isinstance(spec, str):
         spec = StandardizationSpec.parse(spec)
-    if not spec.needs_statistics:
+    if not spec.reads_statistics(use_mean_std):
         statistics = ChannelStatistics(tuple(channel_names))
     elif tables is None:
         raise InvalidInputError(f"{spec} needs statistics; compute them, or use 'identity'")
