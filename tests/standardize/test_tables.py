@@ -279,3 +279,31 @@ def test_tables_that_do_not_fit_together_are_refused():
         image_level([1, 2, 3], [4, 5, 6], tissues=("t", "t"))
     with pytest.raises(InvalidInputError, match="channel 'a' comes more than once"):
         StatisticsTable(("a", "a"), np.ones((1, 2)))
+
+
+def test_a_method_without_quantiles_has_means_alone(tmp_path):
+    tables = StatisticsTables(
+        means=StatisticsTable(NAMES, [[1.0, 2.0, 5.0]]),
+        stds=StatisticsTable(NAMES, [[3.0, 4.0, 6.0]]),
+        fitted_on=("a",),
+        split="train",
+    )
+    tables.write(tmp_path / "zscore", manifest={"format": "test"})
+    read = StatisticsTables.read(tmp_path / "zscore")
+    assert read.upper is None
+    assert (read.fitted_on, read.split) == (("a",), "train")
+    row = read.for_tissue("anything", NAMES)
+    assert (row.upper, row.mean.tolist(), row.std.tolist()) == (None, [1, 2, 5], [3, 4, 6])
+    manifest = json.loads((tmp_path / "zscore/manifest.json").read_text())
+    assert manifest["format"] == "test"
+    assert manifest["fitted_on"] == ["a"]
+    # Means of a run that needs quantiles and was killed before them are not taken for this.
+    quantiles = StatisticsTable(NAMES, [[9.0, 9.0, 9.0]])
+    whole = StatisticsTables(quantiles, None, tables.means, tables.stds)
+    whole.write(tmp_path / "clip")
+    (tmp_path / "clip/global_level_upper_quantiles.parquet").unlink()
+    with pytest.raises(NotFoundError, match="no upper quantiles"):
+        StatisticsTables.read(tmp_path / "clip")
+    for arguments in ((), (None, quantiles)):
+        with pytest.raises(InvalidInputError, match="upper quantiles, means"):
+            StatisticsTables(*arguments)

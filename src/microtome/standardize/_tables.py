@@ -8,12 +8,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
+from microtome.storage import replace_file
 
 from ._files import StoredTable, read_table, write_table
 from ._spec import Level
@@ -130,17 +131,19 @@ class StatisticsTable:
 class StatisticsTables:
     """All statistics of one standardization of a modality: a directory of parquet files.
 
-    The files are `{image|global}_level_upper_quantiles.parquet`, where used
+    The files are, where used, `{image|global}_level_upper_quantiles.parquet` and
     `..._lower_quantiles`, and where computed `..._means` and `..._stds`.
 
     Raises
     ------
     InvalidInputError
-        If the lower quantiles have another level than the upper ones, or the means than the
-        standard deviations, or only one of the latter is given.
+        If there are neither upper quantiles nor means, the lower quantiles have another level than
+        the upper ones or come without them, or the means have another level than the standard
+        deviations or come without them.
     """
 
-    upper: StatisticsTable
+    upper: StatisticsTable | None = None
+    """None for a method that needs no quantiles, such as `arcsinh`."""
     lower: StatisticsTable | None = None
     means: StatisticsTable | None = None
     stds: StatisticsTable | None = None
@@ -150,10 +153,14 @@ class StatisticsTables:
     """Split of the cohort that these were; None for all of it, or where the files do not say."""
 
     def __post_init__(self) -> None:
-        if self.lower is not None and self.lower.level != self.upper.level:
+        if self.upper is None and (self.lower is not None or self.means is None):
             raise InvalidInputError(
-                f"lower quantiles are {self.lower.level}, upper ones {self.upper.level}"
+                "statistics are upper quantiles, means with deviations, or both"
             )
+        if self.lower is not None and self.upper is not None:
+            levels = self.lower.level, self.upper.level
+            if levels[0] != levels[1]:
+                raise InvalidInputError(f"lower quantiles are {levels[0]}, upper ones {levels[1]}")
         if (self.means is None) != (self.stds is None):
             raise InvalidInputError("means and standard deviations come together or not at all")
         means, stds = self.means, self.stds
@@ -202,46 +209,63 @@ class StatisticsTables:
         Raises
         ------
         NotFoundError
-            If there are no upper quantiles.
+            If there are no upper quantiles, nor means that say that they need none.
         FormatError
             If a file is damaged, or files of ours are of different runs.
         InvalidInputError
             If both levels are there and none is chosen.
         """
         path = Path(directory)
+        found: dict[str, StoredTable] = {}
         quantiles = _choose_level(path, "upper_quantiles", quantile_level, "quantile_level")
-        if quantiles is None:
-            raise NotFoundError(f"{path} has no upper quantiles; compute the statistics first")
-        upper = read_table(_file(path, quantiles, "upper_quantiles"), quantiles)
-        found: dict[str, StoredTable] = {"upper_quantiles": upper}
-        if _file(path, quantiles, "lower_quantiles").exists():
-            found["lower_quantiles"] = read_table(
-                _file(path, quantiles, "lower_quantiles"), quantiles
+        if quantiles is not None:
+            upper, lower = (
+                _file(path, quantiles, f"{end}_quantiles") for end in ("upper", "lower")
             )
+            found["upper_quantiles"] = read_table(upper, quantiles)
+            if lower.exists():
+                found["lower_quantiles"] = read_table(lower, quantiles)
         level = _choose_level(path, "means", stats_level, "stats_level")
         if level is not None:
             for name in ("means", "stds"):
                 found[name] = read_table(_file(path, level, name), level)
+        if quantiles is None and not (
+            # Of a run that was interrupted the means are there and the quantiles are not.
+            "means" in found and found["means"].note.get("quantiles") == _digest(None, None)
+        ):
+            raise NotFoundError(f"{path} has no upper quantiles; compute the statistics first")
         _refuse_mixed(path, found)
         tables = {
             name: StatisticsTable(stored.channel_names, stored.values, stored.tissue_ids)
             for name, stored in found.items()
         }
+        note = found["means" if quantiles is None else "upper_quantiles"].note
         return cls(
-            tables["upper_quantiles"],
+            tables.get("upper_quantiles"),
             tables.get("lower_quantiles"),
             tables.get("means"),
             tables.get("stds"),
-            tuple(upper.note.get("fitted_on", ())),
-            upper.note.get("split"),
+            tuple(note.get("fitted_on", ())),
+            note.get("split"),
         )
 
-    def write(self, directory: str | os.PathLike[str]) -> None:
+    def write(
+        self, directory: str | os.PathLike[str], *, manifest: Mapping[str, Any] | None = None
+    ) -> None:
         """Write the files, each in one step, replacing those that are there.
 
-        The upper quantiles, without which nothing reads the directory, come last; and every file
-        carries a digest of the quantiles it belongs to. A run that is killed leaves either nothing
-        that opens or files that `read` refuses as being of different runs.
+        The upper quantiles, without which nothing reads the directory, come last (where there are
+        none, the means do); and every file carries a digest of the quantiles it belongs to. A run
+        that is killed leaves either nothing that opens or files that `read` refuses as being of
+        different runs.
+
+        Parameters
+        ----------
+        directory
+            Where.
+        manifest
+            What is written beside them for people, as `manifest.json`: what the numbers were
+            fitted on. The digests are added, by which it can be told to be of these files.
 
         Raises
         ------
@@ -255,12 +279,17 @@ class StatisticsTables:
             "split": self.split,
         }
         moments = {**note, "moments": _digest(self.means, self.stds)}
-        if self.lower is None:
+        if self.lower is None and self.upper is not None:
             # One left from an earlier run would be taken for a part of this one.
             _file(path, self.upper.level, "lower_quantiles").unlink(missing_ok=True)
+        if manifest is not None:
+            with replace_file(path / "manifest.json") as temporary:
+                temporary.write_text(
+                    json.dumps({**manifest, **moments}, indent=2) + "\n", encoding="utf-8"
+                )
         for name, table, notes in (
-            ("means", self.means, moments),
             ("stds", self.stds, moments),
+            ("means", self.means, moments),
             ("lower_quantiles", self.lower, note),
             ("upper_quantiles", self.upper, note),
         ):
