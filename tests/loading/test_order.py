@@ -14,7 +14,7 @@ from scipy import stats
 
 from microtome.errors import InvalidInputError, OutOfRangeError
 from microtome.loading import TileOrder
-from microtome.loading._permutation import KEYS, permute
+from microtome.sampling import KEYS, permute
 
 COUNTS = st.integers(0, 700)
 ORDERS = st.builds(

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError, OutOfRangeError
-
-from ._permutation import KEYS, permute
+from microtome.sampling import KEYS, permute
 
 __all__ = ["OrderKind", "TileOrder"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KEYS", "permute"]
+__all__ = ["KEYS", "mix", "permute"]
 
 # Four rounds make a pseudo-random permutation of a large domain (Luby and Rackoff, 1988). Small
 # domains need more: with 12, all orders of 2 to 6 items are equally frequent as far as a test of
@@ -56,7 +56,7 @@ def permute(
     # The domain is a square just above `count`, not the next power of four: a position that falls
     # outside and has to be sent round again is then one in many, instead of up to three in four.
     side = _square_side(count)
-    own = _mix(tweak + np.uint64(1))
+    own = mix(tweak + np.uint64(1))
     item = _network(position, side, keys[:-1], own)
     # Cycle walking (Black and Rogaway, 2002): a position comes back below `count`, since the cycle
     # that it lies on holds one that is, itself.
@@ -66,7 +66,7 @@ def permute(
         outside = outside[item[outside] >= count[outside]]
     # Over one square all networks are even permutations, or all odd: half of the orders would be
     # missing. Exchanging items 0 and 1 in every other permutation brings them back.
-    odd = _mix(own ^ keys[-1]) & np.uint64(1)
+    odd = mix(own ^ keys[-1]) & np.uint64(1)
     return np.where((item < np.uint64(2)) & (count > np.uint64(1)), item ^ odd, item)
 
 
@@ -79,7 +79,7 @@ def _network(
     left, right = np.divmod(value, side)
     for key in keys:
         # The upper half of the hash, scaled into [0, side): no division, and side fits 32 bits.
-        shift = (_mix(right + (own ^ key)) >> np.uint64(32)) * side >> np.uint64(32)
+        shift = (mix(right + (own ^ key)) >> np.uint64(32)) * side >> np.uint64(32)
         total = left + shift
         # Below zero an unsigned difference is huge: the smaller one is the remainder.
         left, right = right, np.minimum(total, total - side)
@@ -95,7 +95,7 @@ def _square_side(count: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return side
 
 
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Scatter 64-bit integers: every bit of the result depends on every bit of the input."""
     value = (value ^ (value >> np.uint64(30))) * _FIRST
     value = (value ^ (value >> np.uint64(27))) * _SECOND
