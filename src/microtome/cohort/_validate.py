@@ -1,0 +1,100 @@
+"""`validate`: everything that later steps take for granted, checked before they stumble over it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from microtome.coordinates import Resolution
+from microtome.errors import FormatError, NotFoundError
+from microtome.progress import Progress, silent
+
+from ._fingerprint import fingerprint
+from ._layout import CohortLayout
+from ._survey import Finding, Survey
+from ._validate_images import check_images
+from ._validate_masks import check_cell_masks, check_tissue_masks
+from ._validate_panels import check_panels
+from ._validate_statistics import check_statistics
+from ._validate_tables import check_cells, check_tissues
+from ._validate_tilings import check_tilings
+
+__all__ = ["validate"]
+
+
+def validate(
+    cohort: str | os.PathLike[str],
+    *,
+    checksums: bool = False,
+    cells: bool = False,
+    resolution: float | str | tuple[float, float] | Resolution | None = None,
+    progress: Progress = silent,
+) -> list[Finding]:
+    """Check a cohort, ours or a SPORA dataset, and say all that is wrong with it.
+
+    Nothing is written, and what is damaged is a finding and not an error. Of every image the
+    middle of the finest and of the coarsest level is read; whole images only for `checksums`, whole
+    cell masks only for `cells`.
+
+    Parameters
+    ----------
+    cohort
+        Directory of the cohort.
+    checksums
+        Read the sources that are still where they were, and compare them with what was ingested.
+    cells
+        Read every cell mask and compare its labels with the table of cells, or the names of classes.
+    resolution
+        Look at images, masks, tiles and statistics of this one only.
+    progress
+        Called with the images looked at and to look at.
+
+    Returns
+    -------
+    What was found, in the order of the checks; empty where all is well.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no directory.
+    FormatError
+        If it is no cohort at all.
+    InvalidInputError
+        If the resolution is none.
+    """
+    layout = CohortLayout(Path(cohort))
+    if not layout.root.is_dir():
+        msg = f"there is no cohort at {cohort}"
+        raise NotFoundError(msg)
+    if not (layout.manifest.is_file() or layout.tissues.is_file()):
+        msg = f"{cohort} is a directory but no cohort: it has neither cohort.json nor metadata/tissues.parquet"
+        raise FormatError(msg)
+    only = None if resolution is None else Resolution.parse(resolution)
+    survey = Survey(layout, only, progress)
+    with survey.guarded("manifest-damaged", layout.manifest, "bring back a copy of it"):
+        layout.read_manifest()
+    check_tissues(survey)
+    check_panels(survey)
+    check_images(survey)
+    check_cells(survey)
+    check_tissue_masks(survey)
+    check_cell_masks(survey, pixels=cells)
+    check_tilings(survey)
+    check_statistics(survey)
+    if checksums:
+        _check_sources(survey)
+    return survey.findings
+
+
+def _check_sources(survey: Survey) -> None:
+    """Compare sources that are still there with what was ingested."""
+    known = [row for row in survey.rows if row.get("sha256") and row.get("source")]
+    for done, row in enumerate(known, start=1):
+        source = Path(row["source"])
+        if source.exists():
+            with survey.guarded("source-changed", source, "is it still the file it was?"):
+                if fingerprint(source) != row["sha256"]:
+                    what = f"is not what tissue {row['tissue_id']!r} ({row['modality']}) was ingested from"
+                    advice = "ingest it again with --overwrite, or bring back the old file"
+                    survey.report("error", "source-changed", source, what, advice)
+        survey.progress("checksums", done, len(known))
