@@ -21,6 +21,9 @@ PUBLIC_NAMES = [
     "Axis",
     "BaseImagingDataset",
     "CODEXModality",
+    "CellMask",
+    "ComposedImagingDataset",
+    "ComposedTissue",
     "CoordinateSpace",
     "CycIFModality",
     "HEImagingDataset",
@@ -65,6 +68,7 @@ PUBLIC_NAMES = [
     "process_pool",
     "read_regions",
     "report",
+    "set_alignment",
     "stats",
     "tile",
 ]

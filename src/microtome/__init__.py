@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from .cohort import (
         BaseImagingDataset,
+        CellMask,
         CODEXModality,
+        ComposedImagingDataset,
+        ComposedTissue,
         CycIFModality,
         HEImagingDataset,
         HEModality,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
         info,
         ingest,
         mask,
+        set_alignment,
         stats,
         tile,
     )
@@ -82,6 +86,9 @@ _ROOMS = {
     "cohort": (
         "BaseImagingDataset",
         "CODEXModality",
+        "CellMask",
+        "ComposedImagingDataset",
+        "ComposedTissue",
         "CycIFModality",
         "HEImagingDataset",
         "HEModality",
@@ -97,6 +104,7 @@ _ROOMS = {
         "info",
         "ingest",
         "mask",
+        "set_alignment",
         "stats",
         "tile",
     ),
@@ -142,6 +150,9 @@ __all__ = [
     "Axis",
     "BaseImagingDataset",
     "CODEXModality",
+    "CellMask",
+    "ComposedImagingDataset",
+    "ComposedTissue",
     "CoordinateSpace",
     "CycIFModality",
     "HEImagingDataset",
@@ -186,6 +197,7 @@ __all__ = [
     "process_pool",
     "read_regions",
     "report",
+    "set_alignment",
     "stats",
     "tile",
 ]

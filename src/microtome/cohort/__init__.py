@@ -4,7 +4,9 @@
 """
 
 from ._add_masks import add_cell_masks
+from ._alignment import read_alignments, set_alignment
 from ._brightfield import HEImagingDataset, SingleIHCImagingDataset
+from ._composed import ComposedImagingDataset
 from ._create import create_cohort
 from ._dataset import DatasetOptions
 from ._images import (
@@ -35,11 +37,15 @@ from ._modality import (
     register_modality,
 )
 from ._multiplex import ChannelKind, MultiplexImagingDataset
+from ._panel_states import CohortPanel, cohort_panel
+from ._panel_update import PanelMatch, PanelUpdate, update_panel
 from ._stats import stats
+from ._survey import Finding, Severity
 from ._tables import measured_channels, panel, read_tissues, tissue_row
 from ._tiles import TilingMethod, open_tiles, tile, tile_statistics
 from ._tissues import (
     CellMask,
+    ComposedTissue,
     HETissue,
     IHCTissue,
     ImageMode,
@@ -47,6 +53,7 @@ from ._tissues import (
     TissueKind,
     TissueMask,
 )
+from ._validate import validate
 
 __all__ = [
     "BaseImagingDataset",
@@ -55,8 +62,12 @@ __all__ = [
     "ChannelKind",
     "CohortInfo",
     "CohortLayout",
+    "CohortPanel",
+    "ComposedImagingDataset",
+    "ComposedTissue",
     "CycIFModality",
     "DatasetOptions",
+    "Finding",
     "HEImagingDataset",
     "HEModality",
     "HETissue",
@@ -72,6 +83,9 @@ __all__ = [
     "MultiplexImagingDataset",
     "MultiplexTissue",
     "OnError",
+    "PanelMatch",
+    "PanelUpdate",
+    "Severity",
     "SingleIHCImagingDataset",
     "StainsModality",
     "TilingMethod",
@@ -81,6 +95,7 @@ __all__ = [
     "add_cells",
     "add_metadata",
     "check_tissue_id",
+    "cohort_panel",
     "create_cohort",
     "info",
     "ingest",
@@ -93,12 +108,16 @@ __all__ = [
     "open_tissue_mask",
     "panel",
     "parse_modality",
+    "read_alignments",
     "read_tissue_mask",
     "read_tissues",
     "register_modality",
+    "set_alignment",
     "stats",
     "tile",
     "tile_statistics",
     "tissue_row",
     "tissues_with_images",
+    "update_panel",
+    "validate",
 ]

@@ -136,10 +136,10 @@ class ModalityDataset(ABC):
         )
         self._tissue_ids = self.records.tissue_ids
         self._place = {tissue: i for i, tissue in enumerate(self._tissue_ids)}
-        opener = OpenImage(self.layout, self.modality, self.resolution)
-        self._images = ImageShelf(opener, self._tissue_ids)
+        self._opener = OpenImage(self.layout, self.modality, self.resolution)
+        self._images = ImageShelf(self._opener, self._tissue_ids)
         self._companions = Companions(
-            opener, self._tissue_ids, load_cells=load_cell_metadata or with_cells
+            self._opener, self._tissue_ids, load_cells=load_cell_metadata or with_cells
         )
         self._standing = Request(masks=with_masks, cells=with_cells)
         self.tiles: TileTable | None = None
@@ -376,6 +376,11 @@ class ModalityDataset(ABC):
             What the caller of `_batch` asked for; None for what the dataset was made with.
         """
         del images, select
+        return None
+
+    def _batch_key(self, tissue_id: str, select: Any) -> Any:
+        """Return what tissues of one batch must have in common."""
+        del tissue_id, select
         return None
 
     @abstractmethod

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from microtome.coordinates import AffineTransform
 from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
 from microtome.regions import ImageRegionData, PatchSpecs
 
 from ._cells import cell_task_names, instances_kind, open_cell_mask, read_label_encoder
-from ._dataset import ModalityDataset, Request
+from ._dataset import Request
+from ._framed import FramedDataset
+from ._frames import FramePlace
 from ._images import read_labels, read_tissue_mask
 from ._tissues import (
     CellMask,
@@ -31,7 +35,7 @@ __all__ = ["BaseImagingDataset"]
 TissueT = TypeVar("TissueT", HETissue, IHCTissue, MultiplexTissue)
 
 
-class BaseImagingDataset(ModalityDataset, Generic[TissueT]):
+class BaseImagingDataset(FramedDataset, Generic[TissueT]):
     """One modality of a cohort as a map-style dataset of tiles, or of tissues without a tile size.
 
     `dataset[i]` is tile `i` as `ImageRegionData`, `read_batch(rows)` many at once; the typed
@@ -207,6 +211,34 @@ class BaseImagingDataset(ModalityDataset, Generic[TissueT]):
         return [
             self.get_tissue(tissue, kind, preprocess=preprocess, image_mode=image_mode)
             for tissue in self.records.of_patient(patient_id)
+        ]
+
+    def read_places(
+        self,
+        places: Sequence[FramePlace],
+        to_frame: Mapping[str, AffineTransform],
+        kind: str | None = None,
+        *,
+        preprocess: bool = True,
+        image_mode: ImageMode = "CHW",
+    ) -> list[TissueT]:
+        """Read boxes of one size of the tissues' frames, as `ComposedImagingDataset` asks for them.
+
+        Parameters
+        ----------
+        places
+            Where.
+        to_frame
+            How images lie in the frames, by tissue id; those of other tissues have the frame's own
+            pixel grid.
+        kind, preprocess, image_mode
+            As for `get_tissue`.
+        """
+        request = self._request(kind, preprocess, None, None)
+        regions = self._places(places, to_frame, request)
+        return [
+            self._result(place.tissue_id, region, "tile", image_mode, request)
+            for place, region in zip(places, regions, strict=True)
         ]
 
     # -- masks and cells

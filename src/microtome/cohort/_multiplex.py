@@ -268,6 +268,9 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
             raise InvalidInputError(msg)
         return {i: plan.index for i, plan in plans.items()}
 
+    def _batch_key(self, tissue_id: str, select: Any) -> Any:
+        return self._planes(tissue_id, select or self._default).names
+
     def _standardize(
         self,
         stored: NDArray[Any],

@@ -14,6 +14,7 @@ from microtome.regions import ImageRegionData, PatchSpecs
 
 __all__ = [
     "CellMask",
+    "ComposedTissue",
     "HETissue",
     "IHCTissue",
     "ImageMode",
@@ -123,6 +124,15 @@ class MultiplexTissue(_Placed):
     """Which planes of the stored image were returned, (measured,)."""
     uniprot_ids: NDArray[np.object_] | None
     """UniProt accessions of the returned channels, (C,), None for those without."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposedTissue:
+    """A tissue or tile in every modality in which it was imaged (seed 003)."""
+
+    tissue_id: str
+    modalities: dict[str, HETissue | IHCTissue | MultiplexTissue]
+    """By the name of the modality."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
