@@ -77,7 +77,12 @@ RAW = {"he": {"mean_std_type": "raw"}, "ihc": {"mean_std_type": "raw"}}
 
 def composed(root: Path, modalities: Any = None, **options: Any) -> ComposedImagingDataset:
     kwargs = {"imc": {"standardization": "identity"}, **RAW, **options.pop("modality_kwargs", {})}
-    chosen = {"resolution": 1.0, "tile_size": 64, "modality_kwargs": kwargs, **options}
+    chosen: dict[str, Any] = {
+        "resolution": 1.0,
+        "tile_size": 64,
+        "modality_kwargs": kwargs,
+        **options,
+    }
     return ComposedImagingDataset("c", modalities, path=root, **chosen)
 
 

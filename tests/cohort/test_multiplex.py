@@ -368,7 +368,7 @@ def test_missing_tables_and_wrong_modalities(imc: Any) -> None:
     with pytest.raises(NotFoundError, match="microtome stats"):
         MultiplexImagingDataset("c", "imc", standardization=SPEC, **options)
     with pytest.raises(InvalidInputError, match="no standardization"):
-        MultiplexImagingDataset("c", "imc", standardization="zscore", **options)
+        MultiplexImagingDataset("c", "imc", standardization="whitening", **options)
     with pytest.raises(InvalidInputError, match="brightfield"):
         MultiplexImagingDataset("c", "he", standardization="identity", **options)
     with pytest.raises(UnknownNameError, match="xray"):
