@@ -13,6 +13,7 @@ from ._answering import conformance, demo, info, predict, report
 from ._cohort import cohort_app
 from ._console import EXIT_USAGE, run, set_verbosity
 from ._filling import ingest, mask, stats, tile
+from ._panel import panel
 
 __all__ = ["main"]
 
@@ -28,7 +29,9 @@ app.meta.group_parameters = app.group_parameters
 app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False
 
 # In the order in which people need them; the last is for a program to call.
-for place, verb in enumerate((demo, info, ingest, mask, tile, stats, predict, report, conformance)):
+for place, verb in enumerate(
+    (demo, info, ingest, panel, mask, tile, stats, predict, report, conformance)
+):
     app.command(verb, sort_key=place)
 app.command(cohort_app)
 
