@@ -12,8 +12,9 @@ from cyclopts import App, CycloptsError, Parameter
 from ._answering import conformance, demo, info, predict, report
 from ._cohort import cohort_app
 from ._console import EXIT_USAGE, run, set_verbosity
-from ._filling import ingest, mask, stats, tile
+from ._filling import ingest, mask, stats
 from ._panel import panel
+from ._tiling import tile
 
 __all__ = ["main"]
 

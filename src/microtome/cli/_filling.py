@@ -13,7 +13,7 @@ from ._console import progress, say, shape_text
 from ._options import Flag, ResolutionOption, Tissues, parse_mpp
 from ._workers import DaskOption, WorkersOption, executor_of
 
-__all__ = ["ingest", "mask", "stats", "tile"]
+__all__ = ["ingest", "mask", "stats"]
 
 
 def ingest(
@@ -182,69 +182,6 @@ def mask(
         )
     for tissue_id, share in shares.items():
         say(f"{tissue_id}: {share:.1%} tissue")
-
-
-def tile(
-    cohort: Path,
-    *,
-    size: int = 224,
-    method: Literal["cover", "grid", "strips"] = "cover",
-    strategy: str | None = None,
-    stride: int | None = None,
-    tolerance: float = 0.85,
-    coverage_goal: float = 1.0,
-    min_gain_ratio: float = 0.05,
-    tissue: Tissues = None,
-    resolution: ResolutionOption = None,
-    overwrite: Annotated[bool, Flag] = False,
-) -> None:
-    """Choose tiles on the tissue masks and write their table.
-
-    Parameters
-    ----------
-    cohort
-        Directory of the cohort.
-    size
-        Side of a tile in pixels of the cohort's resolution.
-    method
-        cover: greedy cover of the mask. grid: a fixed grid. strips: the fewest tiles.
-    strategy
-        Name of the tiling; default for the cover, else the method.
-    stride
-        Pixels between candidates: half the tile for the cover, the tile for the grid, a 28th of it
-        for strips by default.
-    tolerance
-        Largest share of a tile that may be background.
-    coverage_goal
-        Share of the tissue to cover.
-    min_gain_ratio
-        Stop when the best tile adds less than this share of its area.
-    tissue
-        Only this tissue; may be given several times.
-    resolution
-        Which resolution, where the cohort has several.
-    overwrite
-        Replace a table that is there.
-    """
-    from microtome.cohort import tile as do
-
-    with progress() as show:
-        table = do(
-            cohort,
-            tile_size=size,
-            method=method,
-            strategy=strategy,
-            stride=stride,
-            tolerance=tolerance,
-            coverage_goal=coverage_goal,
-            min_gain_ratio=min_gain_ratio,
-            tissues=tissue,
-            resolution=resolution,
-            overwrite=overwrite,
-            progress=show,
-        )
-    for tissue_id in table.tissue_ids:
-        say(f"{tissue_id}: {table.positions(tissue_id).size} tiles of {size} px")
 
 
 def stats(

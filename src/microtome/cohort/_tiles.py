@@ -5,55 +5,71 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from microtome.coordinates import Resolution
 from microtome.errors import ExistsError, FormatError, InvalidInputError
+from microtome.jobs import run_each
 from microtome.progress import Progress, silent
 from microtome.storage import locked
 from microtome.tiling import (
+    EdgePolicy,
+    MaskTiling,
     TileStats,
     TileTable,
-    best_mask_tiling_try_to_stop,
-    get_grid_tile,
-    get_strip_tiles,
+    get_cell_tiles,
     write_tile_stats,
 )
 
-from ._images import open_tissue_image, read_tissue_mask, tissues_with_images
+from ._images import tissues_with_images
 from ._layout import CohortLayout
 from ._tables import read_parquet
+from ._tile_tissue import Annotations, CellTiling, Chosen, TissueTask, cells_of, choose_tiles
 
 __all__ = ["TilingMethod", "open_tiles", "tile"]
 
 _log = logging.getLogger(__name__)
 
-TilingMethod = Literal["cover", "grid", "strips"]
+TilingMethod = Literal["cover", "grid", "strips", "fewest", "cells"]
 """`cover`: `best_mask_tiling_try_to_stop`, the seed's greedy cover. `grid`: `get_grid_tile`.
-`strips`: `get_strip_tiles`, which needs the fewest tiles."""
+`strips`: `get_strip_tiles`. `fewest`: `get_fewest_tiles`, which needs the fewest tiles. `cells`:
+`get_cell_tiles`, one on each cell."""
 
-_STRATEGIES = {"cover": "default", "grid": "grid", "strips": "strips"}
+_STRATEGIES = {
+    "cover": "default",
+    "grid": "grid",
+    "strips": "strips",
+    "fewest": "fewest",
+    "cells": "cells",
+}
 
 
-def tile(  # noqa: PLR0913 - the seed's parameters
+def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
     cohort: str | os.PathLike[str],
     *,
     tile_size: int | tuple[int, int] = 224,
     method: TilingMethod = "cover",
     strategy: str | None = None,
     stride: int | tuple[int, int] | None = None,
-    tolerance: float = 0.85,
+    tolerance: float | None = None,
     coverage_goal: float = 1.0,
     min_gain_ratio: float = 0.05,
+    align: Literal["chunks"] | None = None,
+    edge: EdgePolicy = "overhang",
+    annotations: str | os.PathLike[str] | None = None,
+    classes: Sequence[str] | None = None,
+    annotation_mpp: float | None = None,
     tissues: Sequence[str] | None = None,
     resolution: float | str | tuple[float, float] | Resolution | None = None,
     overwrite: bool = False,
+    executor: Executor | None = None,
     progress: Progress = silent,
 ) -> TileTable:
     """Choose tiles on every tissue mask and write the table with its statistics.
@@ -65,23 +81,42 @@ def tile(  # noqa: PLR0913 - the seed's parameters
     tile_size
         Pixels of the cohort's resolution: one int for a square, or (height, width).
     method
-        ``"cover"``, ``"grid"`` or ``"strips"``.
+        ``"cover"``, ``"grid"``, ``"strips"``, ``"fewest"`` or ``"cells"``.
     strategy
         Name of the directory; ``"default"`` for the cover, else the method.
     stride
         Pixels between candidates; half the tile for the cover, the tile for the grid, a 28th of
-        the tile for strips.
+        the tile for strips, about a 14th for the fewest. Not for cells.
     tolerance
-        Largest share of a tile that may be background, in [0, 1).
+        Largest share of a tile that may be background, in [0, 1). By default 0.85; tiles on cells
+        are then all kept.
     coverage_goal, min_gain_ratio
-        When the cover stops, see `best_mask_tiling_try_to_stop`; how much strips cover, see
-        `get_strip_tiles`. The defaults are those of the seed's script, not of its function.
+        When the cover stops, see `best_mask_tiling_try_to_stop`; how much strips and the fewest
+        cover, see `get_strip_tiles` and `get_fewest_tiles`. The defaults are those of the seed's
+        script, not of its function.
+    align
+        ``"chunks"``: tiles begin where a chunk of the tissue's image does; those that are smaller
+        than a chunk each lie inside one, with cover and grid. Few chunks are then decoded for a
+        tile; the statistics count them either way. None for places that only the tissue decides.
+    edge
+        Of tiles on cells: what becomes of one that would hang over the edge, see `get_cell_tiles`.
+    annotations
+        Only tissue inside these areas counts, and only cells whose centre lies in one: a GeoJSON
+        file of one tissue, or a directory with ``<tissue id>.geojson`` for each; see `read_areas`.
+    classes
+        Only areas of these classes; None for all.
+    annotation_mpp
+        Micrometres of one unit of the areas' coordinates: 1 where they are micrometres. By default
+        they are pixels of the finest level of the tissue's source, as QuPath has them.
     tissues
         Which tissues; None for all. What a table that is there says of others stays.
     resolution
         Which resolution; may be left out where the cohort has one.
     overwrite
         Replace a table that is there, or what it says of the tissues given.
+    executor
+        Where the tissues are tiled: any `concurrent.futures` executor, such as that of
+        `microtome.jobs.process_pool`; by default here, one after the other. The table is the same.
     progress
         Called with the tissues done and to do.
 
@@ -94,13 +129,26 @@ def tile(  # noqa: PLR0913 - the seed's parameters
     ExistsError
         If the table is there and `overwrite` is false.
     NotFoundError
-        If a tissue has no mask.
+        If a tissue has no mask, or no annotations or cells where they are asked for.
+    FormatError
+        If annotations are no valid polygons, or a mask has another shape than its image.
+    UnknownNameError
+        If a tissue has no area of one of the classes; lists those it has.
+    InvalidInputError
+        If a parameter is outside its range or says nothing to the method, or annotations reach
+        out of the image.
     """
     layout = CohortLayout.open(cohort)
     target = layout.resolution(resolution)
     size = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
     if method not in _STRATEGIES:
         msg = f"method must be one of {', '.join(map(repr, _STRATEGIES))}, got {method!r}"
+        raise InvalidInputError(msg)
+    if align not in {None, "chunks"}:
+        msg = f"align must be 'chunks' or None, got {align!r}"
+        raise InvalidInputError(msg)
+    if annotations is None and (classes is not None or annotation_mpp is not None):
+        msg = "classes and annotation_mpp are of annotations, and none are given"
         raise InvalidInputError(msg)
     name = strategy or _STRATEGIES[method]
     text = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
@@ -112,31 +160,40 @@ def tile(  # noqa: PLR0913 - the seed's parameters
             f"{path} exists; replace it with --overwrite (overwrite=True) or name another strategy"
         )
         raise ExistsError(msg)
-    step = stride
-    if step is None and method == "cover":
-        step = (max(1, size[0] // 2), max(1, size[1] // 2))
+    tiling: MaskTiling | CellTiling
+    if method == "cells":
+        tiling = _cell_tiling(size, edge, tolerance, stride=stride, align=align)
+    else:
+        step = (stride, stride) if isinstance(stride, int) else stride
+        share = 0.85 if tolerance is None else tolerance
+        tiling = MaskTiling(method, size, step, share, coverage_goal, min_gain_ratio)
+    areas = None
+    if annotations is not None:
+        only = None if classes is None else tuple(classes)
+        areas = Annotations(Path(annotations), only, annotation_mpp)
+        areas.verify(list(chosen))
+    cells = cells_of(layout, list(chosen)) if method == "cells" else {}
+    tasks = [
+        TissueTask(
+            layout,
+            target,
+            tissue_id,
+            modalities[0],
+            tiling,
+            align is not None,
+            areas,
+            cells.get(tissue_id),
+        )
+        for tissue_id, modalities in chosen.items()
+    ]
     tables: list[TileTable] = []
     stats: dict[str, TileStats] = {}
-    for done, (tissue_id, modalities) in enumerate(chosen.items(), start=1):
-        shape = open_tissue_image(layout, modalities[0], target, tissue_id).level_shape(0)
-        tissue = read_tissue_mask(layout, target, tissue_id, (shape[-2], shape[-1]))
-        if method == "grid":
-            tiles, found = get_grid_tile(tissue, size, step, tolerance)
-        elif method == "strips":
-            tiles, found = get_strip_tiles(
-                tissue, size, step, tolerance, coverage_goal, min_gain_ratio
-            )
-        else:
-            tiles, found, _ = best_mask_tiling_try_to_stop(
-                tissue, size, step, tolerance, coverage_goal, min_gain_ratio
-            )
-        stats[tissue_id] = found
-        tables.append(
-            TileTable.from_tiles(tissue_id, tiles, strategy=name, resolution=target.directory)
-        )
-        if len(tiles) == 0:
-            _log.warning("%s", _no_tiles(tissue_id, tissue, size, tolerance))
-        progress("tile", done, len(chosen))
+    for done, found in enumerate(run_each(choose_tiles, tasks, executor), start=1):
+        stats[found.tissue_id] = found.stats
+        tables.append(_table(found, name, target))
+        if len(found.tiles) == 0:
+            _log.warning("%s", _no_tiles(found, size, tolerance))
+        progress("tile", done, len(tasks))
     with locked(layout.lock, what=f"the cohort {layout.root}"):
         if tissues is not None and path.exists():
             # Only these were asked for: what the table says of others stays.
@@ -148,6 +205,46 @@ def tile(  # noqa: PLR0913 - the seed's parameters
         write_tile_stats(layout.tile_stats(target, name, text), stats)
         table.write(path)
     return table
+
+
+def _cell_tiling(
+    size: tuple[int, int],
+    edge: EdgePolicy,
+    tolerance: float | None,
+    *,
+    stride: object,
+    align: object,
+) -> CellTiling:
+    if stride is not None or align is not None:
+        msg = "tiles on cells lie where the cells do: method 'cells' takes no stride and no align"
+        raise InvalidInputError(msg)
+    # Checked here, before the first tissue is opened.
+    get_cell_tiles(
+        np.zeros((0, 2)),
+        size,
+        mpp=1.0,
+        mask=np.zeros((1, 1), np.bool_),
+        edge=edge,
+        tolerance=tolerance,
+    )
+    return CellTiling(size, edge, tolerance)
+
+
+def _table(found: Chosen, strategy: str, resolution: Resolution) -> TileTable:
+    tiles = found.tiles
+    columns: dict[str, Any] = {
+        "tissue_id": found.tissue_id,
+        "row": tiles.row,
+        "col": tiles.col,
+        "tissue_frac": tiles.tissue_frac,
+        "gain": tiles.gain,
+        "tissue_frac_inside": tiles.tissue_frac_inside,
+    }
+    if tiles.cell_id is not None:
+        columns["cell_id"] = tiles.cell_id
+    return TileTable.from_columns(
+        columns, tile_size=tiles.tile_size, strategy=strategy, resolution=resolution.directory
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +282,19 @@ class _Before:
         )
 
 
-def _no_tiles(
-    tissue_id: str, tissue: NDArray[np.bool_], size: tuple[int, int], tolerance: float
-) -> str:
+def _no_tiles(found: Chosen, size: tuple[int, int], tolerance: float | None) -> str:
     """Say why a tissue has no tiles; not an error, but nothing that anybody wants."""
-    height, width = tissue.shape
-    told = f"{tissue_id}: no tile of {size[0]} x {size[1]} pixels"
-    if not tissue.any():
+    stats = found.stats
+    height, width = stats["mask_height"], stats["mask_width"]
+    told = f"{found.tissue_id}: no tile of {size[0]} x {size[1]} pixels"
+    if stats["tiling_method"] == "cells" and not stats["candidate_count"]:
+        return f"{told}: it has no cells"
+    if not stats["total_valid_pixels"]:
         return f"{told}: its mask is empty"
     small = height < size[0] or width < size[1]
     why = f"its image has {height} x {width}; use smaller tiles" if small else "its tissue is thin"
-    return f"{told} is tissue to more than {1 - tolerance:.0%}: {why}, or allow more background"
+    share = 1 - (0.85 if tolerance is None else tolerance)
+    return f"{told} is tissue to more than {share:.0%}: {why}, or allow more background"
 
 
 def open_tiles(

@@ -6,8 +6,13 @@ tiles on a tissue mask;
 number of tiles of any number of tissues, as columns.
 """
 
+from ._aligned import chunks_touched
+from ._areas import Area, AreaSet, read_areas
+from ._centred import EdgePolicy, get_cell_tiles
 from ._cover import best_mask_tiling_try_to_stop, get_grid_tile
 from ._fewest import get_fewest_tiles
+from ._mask import MaskBands, open_mask
+from ._mask_tiling import MaskTiling, MaskTilingMethod
 from ._plan import PlannedTiles, TilePlan, plan_tiles
 from ._stats import TileStats, tile_stats_table, write_tile_stats
 from ._strips import get_strip_tiles
@@ -15,6 +20,12 @@ from ._table import TileRows, TileTable
 from ._tile import Tile, TileSelection
 
 __all__ = [
+    "Area",
+    "AreaSet",
+    "EdgePolicy",
+    "MaskBands",
+    "MaskTiling",
+    "MaskTilingMethod",
     "PlannedTiles",
     "Tile",
     "TilePlan",
@@ -23,10 +34,14 @@ __all__ = [
     "TileStats",
     "TileTable",
     "best_mask_tiling_try_to_stop",
+    "chunks_touched",
+    "get_cell_tiles",
     "get_fewest_tiles",
     "get_grid_tile",
     "get_strip_tiles",
+    "open_mask",
     "plan_tiles",
+    "read_areas",
     "tile_stats_table",
     "write_tile_stats",
 ]

@@ -19,6 +19,7 @@ from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
 
+from ._aligned import aligned_starts
 from ._cells import Axis, reduce_mask
 from ._greedy import Greedy, StopRule, choose
 from ._mask import MaskBands, open_mask
@@ -34,7 +35,7 @@ from ._rule import (
 from ._stats import TileStats
 from ._tile import TileSelection
 
-__all__ = ["best_mask_tiling_try_to_stop", "cover", "get_grid_tile"]
+__all__ = ["best_mask_tiling_try_to_stop", "cover", "get_grid_tile", "grid_of"]
 
 _log = logging.getLogger(__name__)
 _LOG_EVERY = 500  # tiles
@@ -133,20 +134,26 @@ def cover(
     *,
     max_tiles: int | None = None,
     allow_overlap: bool = True,
+    align: tuple[int, int] | None = None,
     progress: Progress = silent,
 ) -> tuple[TileSelection, TileStats]:
-    """Do as `best_mask_tiling_try_to_stop`, and hold no more than a band of the mask."""
+    """Do as `best_mask_tiling_try_to_stop`, and hold no more than a band of the mask.
+
+    Where `align` gives the size of a chunk, candidates begin as `aligned_starts` says.
+    """
     goal = read_share(coverage_goal, "coverage_goal", above_zero=True)
     gain_ratio = read_share(min_gain_ratio, "min_gain_ratio")
     if max_tiles is not None and max_tiles < 1:
         raise InvalidInputError(f"max_tiles must be at least 1, got {max_tiles}")
-    grid = reduce_mask(
-        tissue,
-        *(
-            Axis.from_starts(_clamped_starts(length, size, step), size)
-            for length, size, step in zip(tissue.shape, rule.size, rule.stride, strict=True)
-        ),
+    starts = (
+        map(_clamped_starts, tissue.shape, rule.size, rule.stride)
+        if align is None
+        else (
+            aligned_starts(length, size, chunk, apart=False)
+            for length, size, chunk in zip(tissue.shape, rule.size, align, strict=True)
+        )
     )
+    grid = reduce_mask(tissue, *map(Axis.from_starts, starts, rule.size))
     counts = grid.candidate_counts()
     kept = (counts > 0) & (counts >= rule.least_tissue)
     total = int(grid.counts.sum())
@@ -210,12 +217,22 @@ def get_grid_tile(
     InvalidInputError
         If a parameter is outside its range.
     """
-    tissue = open_mask(mask)
-    rule = TileRule.read(tile_size, stride, tolerance)
-    rows, cols = (
-        Axis.from_starts(_lattice_starts(length, size, step), size)
-        for length, size, step in zip(tissue.shape, rule.size, rule.stride, strict=True)
+    return grid_of(open_mask(mask), TileRule.read(tile_size, stride, tolerance))
+
+
+def grid_of(
+    tissue: MaskBands, rule: TileRule, *, align: tuple[int, int] | None = None
+) -> tuple[TileSelection, TileStats]:
+    """Do as `get_grid_tile`; where `align` gives the size of a chunk, begin as it says."""
+    starts = (
+        map(_lattice_starts, tissue.shape, rule.size, rule.stride)
+        if align is None
+        else (
+            aligned_starts(length, size, chunk, apart=True)
+            for length, size, chunk in zip(tissue.shape, rule.size, align, strict=True)
+        )
     )
+    rows, cols = map(Axis.from_starts, starts, rule.size)
     grid = reduce_mask(tissue, rows, cols)
     counts = grid.candidate_counts()
     picks = np.argwhere((counts > 0) & (counts >= rule.least_tissue))

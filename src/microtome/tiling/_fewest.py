@@ -32,12 +32,12 @@ __all__ = ["get_fewest_tiles"]
 _OFFSETS = 14
 # Cells of a mask at the most: with more, a look at all of them takes seconds.
 _MOST_CELLS = 1 << 22
-# A move takes 20 to 30 us: under a second in all.
-_MOVES = 30_000
+# A move takes 20 to 30 us: half a second in all.
+_MOVES = 20_000
 
 
 def get_fewest_tiles(
-    mask: ArrayLike | MultiscaleImage,
+    mask: ArrayLike | MultiscaleImage | MaskBands,
     tile_size: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
     tolerance: float = 0.85,

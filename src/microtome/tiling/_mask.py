@@ -70,9 +70,9 @@ def _of_image(image: MultiscaleImage) -> MaskBands:
     level = image.level(0)
     _verify(level.shape, np.dtype(level.dtype))
     height, width = level.shape
-    # Whole rows of chunks: none is decoded twice.
-    chunk = max(1, level.array.chunks[0])
-    band = max(1, _BAND // (width * chunk)) * chunk
+    # Whole rows of chunks, so that none is decoded twice, unless one row of them is too much.
+    chunk, most = max(1, level.array.chunks[0]), max(1, _BAND // width)
+    band = most // chunk * chunk or most
 
     def read(top: int, bottom: int) -> NDArray[np.bool_]:
         pixels: NDArray[Any] = level[top:bottom, :]

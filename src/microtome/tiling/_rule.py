@@ -103,6 +103,7 @@ def select(
     starts: tuple[NDArray[np.int64], NDArray[np.int64]],
     tissue: NDArray[np.int64],
     gain: NDArray[np.int64],
+    cell_id: NDArray[np.int64] | None = None,
 ) -> TileSelection:
     """Return tiles (first row and column of each) with what is known of them."""
     return TileSelection(
@@ -111,6 +112,7 @@ def select(
         gain,
         rule.size,
         (tissue / inside_area(mask.shape, starts, rule.size)).astype(np.float32),
+        cell_id,
     )
 
 

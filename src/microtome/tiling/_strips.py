@@ -35,7 +35,7 @@ _NEXT_TO_NOTHING = 1e-5
 
 
 def get_strip_tiles(
-    mask: ArrayLike | MultiscaleImage,
+    mask: ArrayLike | MultiscaleImage | MaskBands,
     tile_size: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
     tolerance: float = 0.85,

@@ -68,6 +68,8 @@ class TileSelection(Sequence[Tile]):
     """(height, width) in pixels."""
     tissue_frac_inside: NDArray[np.float32] | None = None
     """(n,) share of the part inside the image that is tissue, where it is known."""
+    cell_id: NDArray[np.int64] | None = None
+    """(n,) the cell that each tile was put on, of tiles around cells."""
 
     def __len__(self) -> int:
         return self.row.size
@@ -85,6 +87,7 @@ class TileSelection(Sequence[Tile]):
                 self.gain[index],
                 self.tile_size,
                 None if self.tissue_frac_inside is None else self.tissue_frac_inside[index],
+                None if self.cell_id is None else self.cell_id[index],
             )
         if not -len(self) <= index < len(self):
             raise OutOfRangeError(f"tile {index} of {len(self)}")

@@ -1,0 +1,306 @@
+"""Areas that somebody drew: polygons of a GeoJSON file, as QuPath exports annotations."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.errors import DependencyError, FormatError, InvalidInputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from shapely import MultiPolygon
+
+__all__ = ["Area", "AreaSet", "read_areas"]
+
+_log = logging.getLogger(__name__)
+
+# How far an area may reach over the edge of the image, as a share of the image's side: hands slip.
+_OVER = 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Area:
+    """A polygon with holes, or several that belong together."""
+
+    name: str | None
+    """Its class; None where it has none."""
+    rings: tuple[tuple[NDArray[np.float64], ...], ...]
+    """Of each polygon the outline, then its holes: (n, 2) corners (x, y), the last the first."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AreaSet:
+    """Areas of one tissue."""
+
+    areas: tuple[Area, ...]
+    source: str
+    """Where they were read, for messages."""
+
+    def __len__(self) -> int:
+        return len(self.areas)
+
+    @property
+    def names(self) -> list[str]:
+        """Classes of the areas, sorted."""
+        return sorted({area.name for area in self.areas if area.name is not None})
+
+    def of_classes(self, classes: Sequence[str]) -> Self:
+        """Return the areas of some classes.
+
+        Raises
+        ------
+        UnknownNameError
+            If no area has one of the classes; lists those there are.
+        """
+        unknown = sorted(set(classes) - set(self.names))
+        if unknown:
+            there = ", ".join(map(repr, self.names)) or "none"
+            msg = f"{self.source} has no area of class {', '.join(map(repr, unknown))}; it has {there}"
+            raise UnknownNameError(msg)
+        kept = tuple(area for area in self.areas if area.name in set(classes))
+        return type(self)(kept, self.source)
+
+    def scaled(self, y: float, x: float) -> Self:
+        """Return the areas with every coordinate multiplied."""
+        factor = np.array([x, y])
+        return type(self)(
+            tuple(
+                Area(area.name, tuple(tuple(ring * factor for ring in part) for part in area.rings))
+                for area in self.areas
+            ),
+            self.source,
+        )
+
+    def verify_inside(self, shape: tuple[int, int]) -> None:
+        """Refuse areas that reach out of an image: their coordinates are of another.
+
+        Raises
+        ------
+        InvalidInputError
+            If one reaches more than a hundredth of the image's side, or a pixel, over its edge.
+        """
+        height, width = shape
+        over = np.array([max(1.0, _OVER * width), max(1.0, _OVER * height)])
+        for number, area in enumerate(self.areas):
+            corners = np.concatenate([ring for part in area.rings for ring in part])
+            low, high = corners.min(axis=0), corners.max(axis=0)
+            if (low < -over).any() or (high > np.array([width, height]) + over).any():
+                msg = (
+                    f"{self.source}: area {number} ({area.name or 'no class'}) reaches from "
+                    f"x {low[0]:.1f}, y {low[1]:.1f} to x {high[0]:.1f}, y {high[1]:.1f} pixels, "
+                    f"but the image has {width} x {height}; are its coordinates of another image, "
+                    "or in other units? Say how many micrometres one of them is (annotation_mpp)"
+                )
+                raise InvalidInputError(msg)
+
+    def contains(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which points (n, 2), (y, x) from the upper left edge, lie inside an area."""
+        import shapely
+
+        inside = np.zeros(len(points), np.bool_)
+        for area in self.areas:
+            whole = _geometry(area.rings)
+            shapely.prepare(whole)
+            inside |= shapely.contains_xy(whole, points[:, 1], points[:, 0])
+        return inside
+
+    def rows(self, width: int, top: int, bottom: int) -> NDArray[np.bool_]:
+        """Return which pixels of some rows of an image have their centre inside an area.
+
+        Parameters
+        ----------
+        width
+            Columns of the image.
+        top, bottom
+            First row and one past the last.
+
+        Returns
+        -------
+        (bottom - top, width).
+        """
+        inside = np.zeros((bottom - top, width), np.bool_)
+        for area in self.areas:
+            for part in area.rings:
+                _fill(inside, part, top)
+        return inside
+
+
+def _fill(inside: NDArray[np.bool_], rings: tuple[NDArray[np.float64], ...], top: int) -> None:
+    """Add a polygon to rows of an image: a pixel is inside after an odd number of edges.
+
+    Of an edge the upper end counts and the lower does not, so that a row through a corner crosses
+    one edge there; of a centre that lies on an edge, those on the left edge are inside.
+    """
+    corners = np.concatenate(rings)
+    (left, upper), (right, lower) = corners.min(axis=0), corners.max(axis=0)
+    first = max(int(np.ceil(upper - 0.5)) - top, 0)
+    last = min(int(np.ceil(lower - 0.5)) - top, inside.shape[0])
+    begin = min(max(int(np.ceil(left - 0.5)), 0), inside.shape[1])
+    end = max(min(int(np.ceil(right - 0.5)), inside.shape[1]), begin)
+    if first >= last or begin == end:
+        return
+    crossed = np.zeros((last - first, end - begin + 1), np.int32)
+    for ring in rings:
+        start, stop = ring[:-1], ring[1:]
+        down = start[:, 1] <= stop[:, 1]
+        low, high = np.where(down[:, None], start, stop), np.where(down[:, None], stop, start)
+        begins = np.clip(np.ceil(low[:, 1] - 0.5).astype(np.int64) - top, first, last)
+        counts = np.clip(np.ceil(high[:, 1] - 0.5).astype(np.int64) - top, first, last) - begins
+        edge = np.repeat(np.arange(counts.size), counts)
+        within = np.arange(edge.size) - np.repeat(np.cumsum(counts) - counts, counts)
+        row = begins[edge] + within
+        share = (row + top + 0.5 - low[edge, 1]) / (high[edge, 1] - low[edge, 1])
+        x = low[edge, 0] + share * (high[edge, 0] - low[edge, 0])
+        col = np.clip(np.ceil(x - 0.5).astype(np.int64), begin, end) - begin
+        np.add.at(crossed, (row - first, col), 1)
+    inside[first:last, begin:end] |= (np.cumsum(crossed, axis=1)[:, :-1] & 1).astype(np.bool_)
+
+
+def read_areas(path: str | os.PathLike[str], *, classes: Sequence[str] | None = None) -> AreaSet:
+    """Read the polygons of a GeoJSON file.
+
+    Features of QuPath that are no annotations (cells, detections) are left out; any other feature
+    must be a `Polygon` or `MultiPolygon`. The class is `properties.classification.name`.
+
+    Parameters
+    ----------
+    path
+        A FeatureCollection, one Feature, or, as older versions of QuPath write, a list of them.
+    classes
+        Only areas of these classes; None for all.
+
+    Returns
+    -------
+    The areas in the coordinates of the file: QuPath's are pixels of the finest level, from the
+    upper left edge of the image.
+
+    Raises
+    ------
+    FormatError
+        If the file is no GeoJSON, or an area is no valid polygon; names the feature.
+    UnknownNameError
+        If no area has one of the classes.
+    InvalidInputError
+        If there is no area.
+    DependencyError
+        If shapely is not installed.
+    """
+    place = Path(path)
+    try:
+        content = json.loads(place.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        msg = f"{place} is not GeoJSON: {error}"
+        raise FormatError(msg) from error
+    found: list[Area] = []
+    for number, feature in enumerate(_features(content, place)):
+        properties = feature.get("properties") or {}
+        kind = properties.get("objectType", properties.get("object_type", "annotation"))
+        if kind not in {"annotation", "tile", None}:
+            _log.info("%s: feature %d is a %s, no annotation", place, number, kind)
+            continue
+        name = _class_of(properties)
+        if classes is None or name in classes:
+            rings = _rings(feature.get("geometry"), f"{place}: feature {number}")
+            found.append(Area(name, rings))
+        else:
+            found.append(Area(name, ()))
+    areas = AreaSet(tuple(found), str(place))
+    if classes is not None:
+        areas = areas.of_classes(classes)
+    if not len(areas):
+        msg = f"{place} has no annotations"
+        raise InvalidInputError(msg)
+    return areas
+
+
+def _features(content: Any, place: Path) -> list[dict[str, Any]]:
+    features = content
+    if isinstance(content, dict):
+        document = cast("dict[str, Any]", content)
+        features = [document]
+        if document.get("type") == "FeatureCollection":
+            features = document.get("features")
+    if not isinstance(features, list):
+        msg = f"{place} is not GeoJSON: it holds neither features nor a list of them"
+        raise FormatError(msg)
+    checked: list[dict[str, Any]] = []
+    for number, feature in enumerate(cast("list[Any]", features)):
+        kind = feature.get("type") if isinstance(feature, dict) else feature
+        properties = feature.get("properties") if isinstance(feature, dict) else None
+        if kind != "Feature" or not isinstance(properties, dict | None):
+            msg = f"{place}: feature {number} is no GeoJSON Feature, got type {kind!r}"
+            raise FormatError(msg)
+        checked.append(cast("dict[str, Any]", feature))
+    return checked
+
+
+def _class_of(properties: dict[str, Any]) -> str | None:
+    given = properties.get("classification")
+    if isinstance(given, dict):
+        stated = cast("dict[str, Any]", given)
+        names = stated.get("names")
+        given = stated.get("name") or (": ".join(map(str, names)) if names else None)
+    return given if isinstance(given, str) else None
+
+
+def _rings(geometry: Any, place: str) -> tuple[tuple[NDArray[np.float64], ...], ...]:
+    kind: Any = geometry.get("type") if isinstance(geometry, dict) else None
+    if kind not in {"Polygon", "MultiPolygon"}:
+        msg = f"{place} is a {kind or 'feature without geometry'}; an area is a Polygon or MultiPolygon"
+        raise FormatError(msg)
+    given: Any = geometry.get("coordinates")
+    try:
+        parts = tuple(
+            tuple(_ring(ring) for ring in part)
+            for part in ([given] if kind == "Polygon" else given)
+        )
+    except (TypeError, ValueError, IndexError) as error:
+        msg = f"{place} has no usable coordinates: {error}"
+        raise FormatError(msg) from error
+    if not parts or not all(parts):
+        msg = f"{place} has no outline"
+        raise FormatError(msg)
+    _verify(parts, place)
+    return parts
+
+
+def _ring(given: Any) -> NDArray[np.float64]:
+    corners = np.asarray(given, np.float64)
+    if corners.ndim != 2 or corners.shape[0] < 4 or corners.shape[1] not in {2, 3}:
+        msg = f"a ring has at least four corners (x, y), got an array of shape {corners.shape}"
+        raise ValueError(msg)
+    if not np.isfinite(corners).all():
+        msg = "a corner is not finite"
+        raise ValueError(msg)
+    corners = np.ascontiguousarray(corners[:, :2])
+    if (corners[0] != corners[-1]).any():
+        msg = "a ring does not end where it begins"
+        raise ValueError(msg)
+    return corners
+
+
+def _verify(parts: tuple[tuple[NDArray[np.float64], ...], ...], place: str) -> None:
+    try:
+        import shapely
+    except ImportError as error:
+        msg = "annotations need shapely, which is not installed: pip install 'microtome[geometry]'"
+        raise DependencyError(msg) from error
+    whole = _geometry(parts)
+    if not whole.is_valid:
+        reason = shapely.is_valid_reason(whole)
+        msg = f"{place} is no valid polygon: {reason}; mend it in the program that drew it"
+        raise FormatError(msg)
+
+
+def _geometry(parts: tuple[tuple[NDArray[np.float64], ...], ...]) -> MultiPolygon:
+    from shapely import MultiPolygon
+
+    return MultiPolygon([(part[0], list(part[1:])) for part in parts])
