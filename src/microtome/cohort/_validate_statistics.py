@@ -143,7 +143,11 @@ def _check_tissues(
         survey.report("error", "statistics-tissues", table.path, what, _AGAIN)
     split = table.note.get("split")
     if split is not None and not more:
-        now = {row["tissue_id"]: row.get("split") for row in survey.rows}
+        now = {
+            row["tissue_id"]: row.get("split")
+            for row in survey.rows
+            if row["modality"] == modality.name
+        }
         moved = [t for t in fitted if now.get(t) != split]
         if moved:
             what = f"were fitted on split {split!r}, where {listed(moved)} no longer are"
