@@ -16,10 +16,22 @@ from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 
-__all__ = ["TileRows", "canonical_table", "tile_columns", "tissue_names"]
+__all__ = [
+    "TILE_SCHEMA",
+    "TileRows",
+    "as_array",
+    "canonical_table",
+    "count_within",
+    "repeated",
+    "tile_columns",
+    "tissue_names",
+]
 
 _INTEGERS = ("tile_id", "row", "col")
 _TISSUE = pa.dictionary(pa.int32(), pa.string())
+
+TILE_SCHEMA = pa.schema([("tissue_id", _TISSUE), *((name, pa.int64()) for name in _INTEGERS)])
+"""The columns that place a tile, in the one form."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,3 +175,29 @@ def _replace(table: pa.Table, name: str, column: pa.ChunkedArray[Any]) -> pa.Tab
     if column is table[name]:
         return table
     return table.set_column(table.column_names.index(name), name, column)
+
+
+def as_array(values: Any) -> pa.Array[Any]:
+    """Return values as an Arrow array."""
+    return pa.array(values)
+
+
+def repeated(tissue_id: str, count: int) -> pa.DictionaryArray[Any, Any]:
+    """Return one name for so many rows."""
+    codes = as_array(np.zeros(count, np.int32))
+    return pa.DictionaryArray.from_arrays(codes, pa.array([tissue_id], pa.string()))
+
+
+def count_within(tissue: pa.ChunkedArray[Any]) -> NDArray[np.int64]:
+    """0, 1, ... in every tissue, in the order of the rows."""
+    if not len(tissue):
+        return np.zeros(0, np.int64)
+    # Through strings, because a dictionary may hold a name twice.
+    encoded: Any = tissue.cast(pa.string()).combine_chunks().dictionary_encode()
+    codes: NDArray[np.int32] = encoded.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    sizes = np.bincount(codes)
+    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    counted = np.empty(codes.size, np.int64)
+    counted[order] = np.arange(codes.size) - starts
+    return counted

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from microtome.errors import FormatError, InvalidInputError, NotFoundError, StorageError
+from microtome.errors import (
+    FormatError,
+    InvalidInputError,
+    MicrotomeError,
+    NotFoundError,
+    StorageError,
+)
 from microtome.storage import replace_file
 
 from ._tile import read_size
 
-__all__ = ["Stated", "read_table", "write_arrow", "write_parquet"]
+__all__ = ["Stated", "read_stated", "read_table", "table_errors", "write_arrow", "write_parquet"]
 
 _KEY = b"microtome"
 _FORMAT = "tile-table"
@@ -63,8 +70,9 @@ class Stated:
         return cls(read_size(note["tile_size"], "tile_size"), note["strategy"], note["resolution"])
 
 
-def read_table(path: Path) -> tuple[pa.Table, Stated]:
-    """Open an `.arrow` or parquet file memory-mapped; parquet is decoded.
+@contextmanager
+def table_errors(path: Path) -> Generator[None]:
+    """Turn what Arrow and the system say of a file of tiles into our errors.
 
     Raises
     ------
@@ -76,14 +84,34 @@ def read_table(path: Path) -> tuple[pa.Table, Stated]:
         If it may not be read.
     """
     try:
-        table = _read_arrow(path) if path.suffix == ".arrow" else _read_parquet(path)
-        return table, Stated.from_note(table.schema.metadata)
+        yield
+    except MicrotomeError:
+        raise
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None
     except PermissionError as error:
         raise StorageError(f"not allowed to read {path}") from error
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise FormatError(f"{path} is not a table of tiles: {error}") from error
+
+
+def read_table(path: Path) -> tuple[pa.Table, Stated]:
+    """Open an `.arrow` or parquet file memory-mapped; parquet is decoded.
+
+    Raises
+    ------
+    NotFoundError, FormatError, StorageError
+        As `table_errors` says.
+    """
+    with table_errors(path):
+        table = _read_arrow(path) if path.suffix == ".arrow" else _read_parquet(path)
+        return table, Stated.from_note(table.schema.metadata)
+
+
+def read_stated(path: Path) -> Stated:
+    """What a parquet file states about itself, without its rows; errors as of `read_table`."""
+    with table_errors(path):
+        return Stated.from_note(pq.read_schema(path).metadata)
 
 
 def _read_arrow(path: Path) -> pa.Table:

@@ -19,8 +19,17 @@ from microtome.errors import (
     UnknownNameError,
 )
 
-from ._columns import TileRows, canonical_table, tile_columns, tissue_names
-from ._files import Stated, read_table, write_arrow, write_parquet
+from ._columns import (
+    TileRows,
+    as_array,
+    canonical_table,
+    count_within,
+    repeated,
+    tile_columns,
+    tissue_names,
+)
+from ._files import Stated, read_stated, read_table, write_arrow, write_parquet
+from ._index import read_index, write_index
 from ._tile import Tile, TileSelection, read_size
 
 __all__ = ["TileRows", "TileTable"]
@@ -128,17 +137,17 @@ class TileTable:
             )
         try:
             given = {
-                name: _array(values)
+                name: as_array(values)
                 for name, values in columns.items()
                 if not isinstance(values, str)
             }
             if isinstance(columns["tissue_id"], str):
-                given["tissue_id"] = _repeat(columns["tissue_id"], len(given["row"]))
+                given["tissue_id"] = repeated(columns["tissue_id"], len(given["row"]))
             table = pa.table(given)
         except (pa.ArrowException, TypeError, ValueError, KeyError) as error:
             raise InvalidInputError(f"the columns do not make a table: {error}") from error
         if "tile_id" not in given:
-            table = table.append_column("tile_id", _array(_count_within(table["tissue_id"])))
+            table = table.append_column("tile_id", as_array(count_within(table["tissue_id"])))
         first = [name for name in _ORDER if name in table.column_names]
         rest = [name for name in table.column_names if name not in _ORDER]
         return cls(
@@ -237,6 +246,88 @@ class TileTable:
         except InvalidInputError as error:
             raise FormatError(f"{path}: {error}") from error
 
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        tile_size: int | Sequence[int] | None = None,
+        strategy: str | None = None,
+        resolution: str | None = None,
+        validate: bool = False,
+    ) -> Self:
+        """Open a parquet file through its index, at once whatever its length; else as `read`.
+
+        Of an index the table has the columns that place a tile, and no others. It is used where
+        `build_index` made one of the file as it is now, which its size, time and footer tell.
+
+        Parameters
+        ----------
+        path, tile_size, strategy, resolution
+            As of `read`.
+        validate
+            Check every row of the index again, as `read` does of a file.
+
+        Raises
+        ------
+        NotFoundError, FormatError, InvalidInputError
+            As of `read`; of an index that nobody validates, only what is seen without its rows.
+        """
+        place = Path(path)
+        found = read_index(place, validate=validate) if place.suffix == ".parquet" else None
+        if found is None:
+            return cls.read(path, tile_size=tile_size, strategy=strategy, resolution=resolution)
+        size = None if tile_size is None else read_size(tile_size, "tile_size")
+        stated = found.stated.merge(Stated(size, strategy, resolution), place)
+        made = object.__new__(cls)
+        for name, value in {
+            "table": found.table,
+            "tile_size": stated.tile_size,
+            "strategy": stated.strategy or "unknown",
+            "resolution": stated.resolution,
+            "_rows": found.rows,
+            "_places": {name: place for place, name in enumerate(found.tissue_ids)},
+            "_offsets": found.offsets,
+            "_order": None,
+        }.items():
+            object.__setattr__(made, name, value)
+        return made
+
+    @staticmethod
+    def build_index(
+        path: str | os.PathLike[str],
+        *,
+        tile_size: int | Sequence[int] | None = None,
+        strategy: str | None = None,
+        resolution: str | None = None,
+    ) -> Path:
+        """Check a parquet file once, in bounded memory, and write the index that `open` uses.
+
+        Parameters
+        ----------
+        path, tile_size, strategy, resolution
+            As of `read`; the tiles lie tissue after tissue.
+
+        Returns
+        -------
+        Where the index is: beside the file, with the ending ``.arrow``.
+
+        Raises
+        ------
+        NotFoundError, FormatError
+            As of `read`.
+        InvalidInputError
+            If tiles of a tissue lie in two places, there are none, or nobody states the tile size.
+        ConflictError
+            If the file is replaced meanwhile.
+        """
+        place = Path(path)
+        size = None if tile_size is None else read_size(tile_size, "tile_size")
+        stated = read_stated(place).merge(Stated(size, strategy, resolution), place)
+        if stated.tile_size is None:
+            raise InvalidInputError(f"{path} does not state its tile size; pass tile_size")
+        return write_index(place, stated)
+
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the table in one step, replacing the file that is there.
 
@@ -277,6 +368,16 @@ class TileTable:
     def tissue_ids(self) -> tuple[str, ...]:
         """Tissues that have tiles, in order of their first one."""
         return tuple(self._places)
+
+    @property
+    def tissue_offsets(self) -> NDArray[np.int64]:
+        """Where each tissue's tiles begin when they lie tissue after tissue, (tissues + 1,)."""
+        return self._offsets
+
+    def in_order(self, places: ArrayLike) -> NDArray[np.int64]:
+        """Return the rows at places of that order, (n,); the same numbers where the table has it."""
+        at = np.asarray(places, np.int64)
+        return at if self._order is None else self._order[at]
 
     def rows(self, indices: slice | ArrayLike = slice(None)) -> TileRows:
         """Columns of some rows; of a slice, views.
@@ -333,10 +434,10 @@ class TileTable:
         if self._order is None:
             part = self.table.slice(int(positions[0]), positions.size)
         else:
-            part = self.table.take(_array(positions))
+            part = self.table.take(as_array(positions))
         # A dictionary of this tissue alone; the slice would carry the names of all of them.
         part = part.set_column(
-            part.column_names.index("tissue_id"), "tissue_id", _repeat(tissue_id, len(part))
+            part.column_names.index("tissue_id"), "tissue_id", repeated(tissue_id, len(part))
         )
         return TileTable(part, self.tile_size, self.strategy, self.resolution)
 
@@ -365,27 +466,3 @@ class TileTable:
         if wrong.size:
             raise OutOfRangeError(f"row {wrong[0]} of a table of {len(self)} tiles")
         return indices.astype(np.int64, copy=False)
-
-
-def _array(values: Any) -> pa.Array[Any]:
-    return pa.array(values)
-
-
-def _repeat(tissue_id: str, count: int) -> pa.DictionaryArray[Any, Any]:
-    codes = _array(np.zeros(count, np.int32))
-    return pa.DictionaryArray.from_arrays(codes, pa.array([tissue_id], pa.string()))
-
-
-def _count_within(tissue: pa.ChunkedArray[Any]) -> NDArray[np.int64]:
-    """0, 1, ... in every tissue, in the order of the rows."""
-    if not len(tissue):
-        return np.zeros(0, np.int64)
-    # Through strings, because a dictionary may hold a name twice.
-    encoded: Any = tissue.cast(pa.string()).combine_chunks().dictionary_encode()
-    codes: NDArray[np.int32] = encoded.indices.to_numpy()
-    order = np.argsort(codes, kind="stable")
-    sizes = np.bincount(codes)
-    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    counted = np.empty(codes.size, np.int64)
-    counted[order] = np.arange(codes.size) - starts
-    return counted
