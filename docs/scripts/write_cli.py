@@ -55,6 +55,10 @@ EXAMPLES = {
         "microtome ingest slide.svs --cohort study --tissue t1 --modality he",
         "microtome ingest panel.tif --cohort study --tissue t1 --modality imc --mpp 1",
     ],
+    "panel": [
+        "microtome panel study",
+        "microtome panel study --modality imc --from panel.csv",
+    ],
     "mask": ["microtome mask study"],
     "tile": ["microtome tile study --size 224"],
     "stats": ["microtome stats study --modality imc --quantile 0.999"],
@@ -71,6 +75,7 @@ Channels of a multiplex modality are known by name: as the file has them (`CD3 (
 once for each channel in order.
 Running it again with the same source and settings changes nothing. See [formats](concepts/formats.md),
 [resolution](concepts/resolution.md) and [cohorts](concepts/cohorts.md).""",
+    "panel": "See [panels](concepts/panels.md).",
     "mask": "Masks that are there are kept. See [cohorts](concepts/cohorts.md#masks-tiles-statistics).",
     "tile": "`--size` is `tile_size` in Python. See [tiles](concepts/tiles.md).",
     "stats": "See [standardization](concepts/standardization.md).",
@@ -116,14 +121,21 @@ def option(argument: Any) -> tuple[str, str, str]:
     return written, "required" if argument.required else shown, words
 
 
-def page() -> str:
-    """Return the page."""
-    pieces = [HEAD]
-    for name in app:
-        if name.startswith("-"):
+def sections(program: Any, above: str = "") -> list[str]:
+    """Return a section for each verb; below one that has verbs of its own, these."""
+    pieces: list[str] = []
+    for verb in program:
+        if verb.startswith("-"):
             continue
-        command = app[name]
+        command, name = program[verb], f"{above} {verb}".strip()
         said = inspect.cleandoc(command.help).split("\nParameters\n---")[0].strip()
+        pieces.append(f"{'###' if above else '##'} {name}\n\n{said}\n")
+        typed = "".join(f"$ {line}\n" for line in EXAMPLES.get(name, ()))
+        pieces += [f"```console\n{typed}```\n"] if typed else []
+        pieces += [f"{MORE[name]}\n"] if name in MORE else []
+        if command.default_command is None:
+            pieces += sections(command, name)
+            continue
         rows = [
             option(argument)
             for argument in command.assemble_argument_collection(
@@ -131,12 +143,13 @@ def page() -> str:
             )
             if argument.show
         ]
-        typed = "".join(f"$ {line}\n" for line in EXAMPLES.get(name, ()))
-        pieces.append(f"## {name}\n\n{said}\n")
-        pieces += [f"```console\n{typed}```\n"] if typed else []
-        pieces += [f"{MORE[name]}\n"] if name in MORE else []
         pieces.append(table(rows, ("argument", "default", "what it is")))
-    return "\n".join(pieces)
+    return pieces
+
+
+def page() -> str:
+    """Return the page."""
+    return "\n".join([HEAD, *sections(app)])
 
 
 if __name__ == "__main__":

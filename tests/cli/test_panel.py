@@ -27,7 +27,7 @@ def test_show_and_fill_in(run: Any, multiplex: Path, tmp_path: Path) -> None:
     done = run("panel", multiplex)
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == [
-        "imc: 3 channels, 1 tissues",
+        "imc: 3 channels, 1 tissue",
         "   channel    uniprot  qc    nuclear  measured  failed qc  not measured",
         "0  DNA        -        pass  -        1         0          0",
         "1  CD3_Er170  -        pass  -        1         0          0",

@@ -547,9 +547,9 @@ def test_what_it_says() -> None:
     made = align_channels({"imc": IMC, "mibi": panel(CD3e=CD3, DNA=None)})
     assert str(made).splitlines() == [
         "3 aligned channels of 2 cohorts",
-        "  CD3   P07766      imc: CD3  mibi: CD3e",
-        "  ECad  P12830      imc: ECad  mibi: -",
-        "  CD44  P16070      imc: CD44  mibi: -",
+        "  CD3   P07766  imc: CD3   mibi: CD3e",
+        "  ECad  P12830  imc: ECad  mibi: -",
+        "  CD44  P16070  imc: CD44  mibi: -",
         "left out:",
         "  imc: DNA: it has no UniProt accession; align by='name' or with a table",
         "  mibi: DNA: it has no UniProt accession; align by='name' or with a table",

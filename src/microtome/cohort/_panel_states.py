@@ -74,11 +74,8 @@ class CohortPanel:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         ]
-        said = (
-            f"{len(self.tissue_ids)} tissues"
-            if self.tissue_ids
-            else "no table of measured channels"
-        )
+        count = len(self.tissue_ids)
+        said = f"{count} tissue{'s' * (count != 1)}" if count else "no table of measured channels"
         return "\n".join(
             [f"{self.modality}: {len(self.panel)} channels, {said}", *lines, *self.notes]
         )

@@ -71,9 +71,9 @@ def align_channels(
     >>> mibi = Panel((Channel("ECadherin", "P12830"), Channel("CD20", "P11836")))
     >>> print(align_channels({"imc": imc, "mibi": mibi}))
     3 aligned channels of 2 cohorts
-      CD3         P07766      imc: CD3  mibi: -
-      E-Cadherin  P12830      imc: E-Cadherin  mibi: ECadherin
-      CD20        P11836      imc: -  mibi: CD20
+      CD3         P07766  imc: CD3         mibi: -
+      E-Cadherin  P12830  imc: E-Cadherin  mibi: ECadherin
+      CD20        P11836  imc: -           mibi: CD20
     """
     _verify(panels, isoforms, ambiguous)
     key = _parse_by(by, panels, ignore_isoforms=isoforms == "ignore")

@@ -183,24 +183,29 @@ class ChannelAlignment:
 
     def __str__(self) -> str:
         """Say how many channels were matched, which cohort has which, and what was not matched."""
-        cohorts = list(self.index)
-        lines = [f"{len(self)} aligned channels of {len(cohorts)} cohorts"]
-        width = max((len(name) for name in self.names), default=0)
-        for place, name in enumerate(self.names):
-            own = [
-                f"{cohort}: {self.panels[cohort][self.index[cohort][place]]}"
-                if self.index[cohort][place] >= 0
-                else f"{cohort}: -"
-                for cohort in cohorts
-            ]
-            accession = self.uniprot_ids[place] or "-"
-            lines.append(f"  {name:<{width}}  {accession:<10}  {'  '.join(own)}")
+        rows = [
+            (
+                name,
+                self.uniprot_ids[place] or "-",
+                *(f"{cohort}: {self._name(cohort, place)}" for cohort in self.index),
+            )
+            for place, name in enumerate(self.names)
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [f"{len(self)} aligned channels of {len(self.index)} cohorts"]
+        for row in rows:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            lines.append(f"  {'  '.join(cells)}".rstrip())
         for status in ("ambiguous", "left out"):
-            rows = [row for row in self.report if row.status == status]
-            if rows:
+            told = [row for row in self.report if row.status == status]
+            if told:
                 lines.append(f"{status}:")
-                lines += [f"  {row.cohort}: {row.channel}: {row.why}" for row in rows]
+                lines += [f"  {row.cohort}: {row.channel}: {row.why}" for row in told]
         return "\n".join(lines)
+
+    def _name(self, cohort: str, place: int) -> str:
+        at = int(self.index[cohort][place])
+        return self.panels[cohort][at] if at >= 0 else "-"
 
     def _index(self, cohort: str) -> NDArray[np.int64]:
         self._panel(cohort)
