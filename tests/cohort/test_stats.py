@@ -201,7 +201,10 @@ def test_brightfield_needs_none(he: Any, tree: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"method": "zscore"}, "zscore"),
+        ({"method": "zscores"}, "no standardization method 'zscores'; there are"),
+        ({"method": "zscore", "quantile": 0.9}, "zscore has no quantiles"),
+        ({"method": "minmax", "lower_quantile": 0.1}, "no quantiles"),
+        ({"method": "minmax/image", "quantile_level": "image"}, "says all of a standardization"),
         ({"method": "identity"}, "identity"),
         ({"quantile": 1.5}, "quantile"),
         ({"quantile": 0.5, "lower_quantile": 0.6}, "quantile"),
@@ -209,7 +212,18 @@ def test_brightfield_needs_none(he: Any, tree: Any) -> None:
         ({"stats_level": "slide"}, "slide"),
         ({"resolution": 0.5}, "1_0mpp"),
     ],
-    ids=["method", "identity", "quantile", "order", "level", "stats level", "resolution"],
+    ids=[
+        "method",
+        "without",
+        "range",
+        "twice",
+        "identity",
+        "quantile",
+        "order",
+        "level",
+        "stats level",
+        "resolution",
+    ],
 )
 def test_wrong_arguments(imc: Any, tree: Any, options: dict[str, Any], words: str) -> None:
     root, _ = imc
@@ -246,7 +260,7 @@ def test_pixels_that_are_no_numbers(tmp_path: Path, write: Any) -> None:
         stats(tmp_path)
 
 
-def test_all_modalities_at_once_or_one(imc: Any, write: Any) -> None:
+def test_all_modalities_at_once_or_one(imc: Any, write: Any, tree: Any) -> None:
     root, sources = imc
     for name, pixels in sources.items():
         ingest(
@@ -260,7 +274,11 @@ def test_all_modalities_at_once_or_one(imc: Any, write: Any) -> None:
         )
         write(root, name, np.ones(pixels.shape[-2:], bool))
     assert [path.parents[3].name for path in stats(root, modality="codex")] == ["codex"]
-    with pytest.raises(ExistsError):
+    # What is there stays; what is missing is made.
+    before = tree(root / "codex")
+    assert [path.parents[3].name for path in stats(root)] == ["imc"]
+    assert tree(root / "codex") == before
+    with pytest.raises(ExistsError, match=r"codex.*imc"):
         stats(root)
     both = stats(root, overwrite=True)
     assert [path.parents[3].name for path in both] == ["codex", "imc"]

@@ -63,6 +63,11 @@ class QuantileCounter:
         self._seen = np.zeros(channels, np.int64)
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels."""
+        return self._dtype
+
+    @property
     def passes(self) -> int:
         """Number of times the pixels are to be counted."""
         return max(1, self._bits // _DIGIT)

@@ -225,9 +225,9 @@ class QuantileSketch:
             )
         if other.dtype != self.dtype:
             other = other.widened(self.dtype)
-        self._found = [
-            mine.plus(theirs) for mine, theirs in zip(self.counts, other.counts, strict=True)
-        ]
+        for place, each in enumerate(other.counts):
+            if each.bins.size:
+                self._counter(place).put(each)
 
     def widened(self, dtype: DTypeLike) -> QuantileSketch:
         """Return the same counts in the bins of a type that holds all of these values.
@@ -315,6 +315,12 @@ class _Counter:
         if self.sums is not None:
             with np.errstate(invalid="ignore"):  # a NaN is found by its bin
                 np.add.at(self.sums, places, values.astype(np.float64))
+
+    def put(self, counted: ValueCounts) -> None:
+        """Add what another one counted."""
+        self.counts[counted.bins] += counted.counts
+        if self.sums is not None and counted.sums is not None:
+            self.sums[counted.bins] += counted.sums
 
     def taken(self) -> ValueCounts:
         """Return what was counted since the last time."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 
-from ._methods import IDENTITY, Method, find_method
+from ._methods import IDENTITY, Method, Needs, find_method
 
 __all__ = ["Level", "StandardizationSpec"]
 
@@ -121,6 +121,17 @@ class StandardizationSpec:
             # It names a directory: two spellings of one number would be two directories.
             raise InvalidInputError(f"{text!r} must be written {str(spec)!r}")
         return spec
+
+    @staticmethod
+    def needs_of(method: str) -> Needs:
+        """What a method has to know of a channel before it can be written as a spec.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such method.
+        """
+        return "nothing" if method == IDENTITY else find_method(method).needs
 
     def __str__(self) -> str:
         return "/".join(self.parts) or IDENTITY

@@ -1,0 +1,393 @@
+"""Standardization tables of one modality, from what was counted of its tissues."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.coordinates import Resolution
+from microtome.errors import InvalidInputError
+from microtome.jobs import run_each
+from microtome.progress import Progress, silent
+from microtome.standardize import (
+    Level,
+    Moments,
+    QuantileCounter,
+    QuantileSketch,
+    StandardizationSpec,
+    StatisticsTable,
+    StatisticsTables,
+)
+
+from ._counted import count_tissue, forget_others
+from ._images import open_tissue_mask, tissues_with_images
+from ._inside import TissuePixels
+from ._layout import CohortLayout
+from ._modality import Modality
+from ._tables import panel, read_tissues
+
+__all__ = ["Fit", "FittedTables"]
+
+_log = logging.getLogger(__name__)
+
+_Row = NDArray[np.float64]
+# Counters of exact quantiles that travel at a time: one holds half a megabyte a channel.
+_TRAVELLING = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedTables:
+    """Tables, and what a manifest says of them."""
+
+    tables: StatisticsTables
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Result:
+    """What became of one tissue, as it travels back."""
+
+    pixels: int
+    dtype: str
+    digest: str | None
+    quantiles: _Row | None
+    """(C, wanted), where they are of each tissue."""
+    moments: list[tuple[int, float, float]] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """One tissue to look at, as it travels to a worker."""
+
+    source: TissuePixels
+    spec: StandardizationSpec
+    wanted: tuple[float, ...]
+    """Quantiles of this tissue by itself; none where they are given, or not needed."""
+    given: _Row | None = None
+    """(C, wanted) quantiles of all tissues."""
+    moments: bool = True
+    exact: np.dtype[Any] | None = None
+    """Type to count in pass by pass; None to count once."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """The tissues and channels that one modality's tables speak of."""
+
+    layout: CohortLayout
+    modality: Modality
+    resolution: Resolution
+    channels: tuple[str, ...]
+    tissues: tuple[str, ...]
+    """All."""
+    fitted: frozenset[str]
+    """Those that global numbers are fitted on."""
+    split: str | None
+    executor: Executor | None = None
+    progress: Progress = field(default=silent)
+
+    @classmethod
+    def of(
+        cls,
+        layout: CohortLayout,
+        modality: Modality,
+        resolution: Resolution,
+        split: str | None,
+        *,
+        executor: Executor | None = None,
+        progress: Progress = silent,
+    ) -> Fit:
+        """Find the tissues and the channels.
+
+        Raises
+        ------
+        InvalidInputError
+            If no tissue is in the split.
+        """
+        tissues = tuple(tissues_with_images(layout, resolution, modalities=[modality]))
+        splits = {
+            row["tissue_id"]: row.get("split")
+            for row in read_tissues(layout).to_pylist()
+            if row["modality"] == modality.name
+        }
+        chosen = split or ("train" if "train" in splits.values() else None)
+        fitted = frozenset(t for t in tissues if chosen is None or splits.get(t) == chosen)
+        if not fitted:
+            msg = f"no tissue imaged as {modality} is in split {chosen!r}; there are {sorted({str(s) for s in splits.values()})}"
+            raise InvalidInputError(msg)
+        names = tuple(panel(layout, modality)["channel_name"].to_pylist())
+        return cls(layout, modality, resolution, names, tissues, fitted, chosen, executor, progress)
+
+    def tables(
+        self, spec: StandardizationSpec, stats_level: Level, *, exact: bool = False
+    ) -> FittedTables:
+        """Count the tissues and make the tables.
+
+        Parameters
+        ----------
+        spec
+            The method and its quantiles.
+        stats_level
+            Level of the means and standard deviations.
+        exact
+            Whether pixels of more than 16 bits are counted in several passes.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no pixel to fit on.
+        """
+        apart = spec.quantile_level == "image" or (spec.has_moments and stats_level == "image")
+        tissues = [t for t in self.tissues if apart or t in self.fitted]
+        sources = [self._source(tissue) for tissue in tissues]
+        for source in sources:
+            # A mask that is missing is found before hours of counting.
+            open_tissue_mask(self.layout, self.resolution, source.tissue_id)
+        dtype = functools.reduce(np.promote_types, (source.dtype() for source in sources))
+        passes = dtype if exact and not QuantileSketch(dtype, 1).exact else None
+        wanted = tuple(q for q in (spec.upper_quantile, spec.lower_quantile) if q is not None)
+        together = bool(wanted) and spec.quantile_level == "global"
+        tasks = [
+            _Task(
+                source,
+                spec,
+                () if together else wanted,
+                moments=spec.has_moments and not together,
+                exact=passes,
+            )
+            for source in sources
+        ]
+        results = self._run(_look_at, tasks, "pixels")
+        if not any(r.pixels for t, r in zip(tissues, results, strict=True) if t in self.fitted):
+            msg = f"no pixel of the tissues imaged as {self.modality} that are to be fitted on lies inside a mask ({', '.join(sorted(self.fitted)[:5])})"
+            raise InvalidInputError(msg)
+        given: _Row | None = None
+        if together:
+            fitted = [source for source in sources if source.tissue_id in self.fitted]
+            given = self._quantiles(fitted, wanted, dtype, passes)
+        moments = [result.moments for result in results]
+        if together and spec.has_moments:
+            chosen = [s for s in sources if stats_level == "image" or s.tissue_id in self.fitted]
+            again = [_Task(source, spec, (), given, exact=passes) for source in chosen]
+            done = dict(
+                zip(
+                    (s.tissue_id for s in chosen),
+                    self._run(_look_at, again, "moments"),
+                    strict=True,
+                )
+            )
+            moments = [done[t].moments if t in done else None for t in tissues]
+        if passes is None:
+            forget_others([self._source(tissue) for tissue in self.tissues])
+        tables = StatisticsTables(
+            *self._quantile_tables(results, given, len(wanted), tuple(tissues)),
+            *self._moment_tables(moments, stats_level, tuple(tissues)),
+            fitted_on=tuple(sorted(self.fitted)),
+            split=self.split,
+        )
+        error = 0.0 if passes is not None else QuantileSketch(dtype, 1).relative_error
+        return FittedTables(
+            tables,
+            self._manifest(
+                spec, stats_level, dtype, error, dict(zip(tissues, results, strict=True))
+            ),
+        )
+
+    def _source(self, tissue: str) -> TissuePixels:
+        return TissuePixels(self.layout, self.modality, self.resolution, tissue, self.channels)
+
+    def _run(self, function: Any, tasks: Sequence[Any], what: str) -> list[Any]:
+        found: list[Any] = []
+        for done, result in enumerate(run_each(function, tasks, self.executor), start=1):
+            found.append(result)
+            self.progress(f"{what} {self.modality}", done, len(tasks))
+        return found
+
+    def _quantiles(
+        self,
+        sources: Sequence[TissuePixels],
+        wanted: tuple[float, ...],
+        dtype: np.dtype[Any],
+        passes: np.dtype[Any] | None,
+    ) -> _Row:
+        """Return quantiles over all of these tissues together, (channels, wanted)."""
+        if passes is not None:
+            counter = QuantileCounter(passes, len(self.channels), wanted)
+            step = 0
+            while not counter.done:
+                for group in _groups(sources, _TRAVELLING):
+                    tasks = [(source, counter.blank()) for source in group]
+                    for counted in run_each(_count_pass, tasks, self.executor):
+                        counter.merge(counted)
+                        step += 1
+                        total = counter.passes * len(sources)
+                        self.progress(f"quantiles {self.modality}", step, total)
+                counter.finish_pass()
+            return counter.quantiles()
+        together = QuantileSketch(dtype, len(self.channels))
+        for source in sources:
+            together.merge(count_tissue(source).sketch)
+        return together.quantiles(wanted)
+
+    def _quantile_tables(
+        self,
+        results: Sequence[_Result],
+        given: _Row | None,
+        count: int,
+        tissues: tuple[str, ...],
+    ) -> tuple[StatisticsTable | None, StatisticsTable | None]:
+        if not count:
+            return None, None
+        if given is not None:
+            numbers, names = given[None], None
+        else:
+            rows = [result.quantiles for result in results if result.quantiles is not None]
+            numbers, names = np.stack(rows), tissues
+        made = [
+            StatisticsTable(self.channels, numbers[..., place].astype(np.float32), names)
+            for place in range(count)
+        ]
+        return made[0], made[1] if count > 1 else None
+
+    def _moment_tables(
+        self,
+        found: Sequence[list[tuple[int, float, float]] | None],
+        level: Level,
+        tissues: tuple[str, ...],
+    ) -> tuple[StatisticsTable | None, StatisticsTable | None]:
+        there = [
+            (tissue, Moments.from_channels(each))
+            for tissue, each in zip(tissues, found, strict=True)
+            if each is not None
+        ]
+        if not there:
+            return None, None
+        names = None
+        if level == "image":
+            names = tuple(tissue for tissue, _ in there)
+            means = np.stack([moments.mean for _, moments in there])
+            stds = np.stack([moments.std for _, moments in there])
+        else:
+            together = Moments(len(self.channels))
+            for tissue, moments in there:
+                if tissue in self.fitted:
+                    together.merge(moments)
+            means, stds = together.mean[None], together.std[None]
+            lost = [n for n, c in zip(self.channels, together.count, strict=True) if not c]
+            if lost:
+                _log.warning("no tissue that was fitted on measured %s: they have no means", lost)
+        return (
+            StatisticsTable(self.channels, means.astype(np.float32), names),
+            StatisticsTable(self.channels, stds.astype(np.float32), names),
+        )
+
+    def _manifest(
+        self,
+        spec: StandardizationSpec,
+        stats_level: Level,
+        dtype: np.dtype[Any],
+        error: float,
+        results: dict[str, _Result],
+    ) -> dict[str, Any]:
+        return {
+            "format": "microtome-standardization",
+            "version": 1,
+            "standardization": str(spec),
+            "method": spec.method,
+            "parameters": dict(spec.parameters),
+            "upper_quantile": spec.upper_quantile,
+            "lower_quantile": spec.lower_quantile,
+            "quantile_level": spec.quantile_level,
+            "stats_level": stats_level if spec.has_moments else None,
+            "modality": self.modality.name,
+            "resolution": self.resolution.directory,
+            "mask": "tissue_masks",
+            "pixel_type": str(dtype),
+            "relative_error": error,
+            "channels": list(self.channels),
+            "tissues": {
+                tissue: {"pixels": result.pixels, "fitted": tissue in self.fitted}
+                | ({} if result.digest is None else {"counted": result.digest})
+                for tissue, result in results.items()
+            },
+        }
+
+
+def _look_at(task: _Task) -> _Result:
+    """Find the quantiles and moments of one tissue; what has to be read is read here."""
+    if task.exact is not None:
+        return _look_again(task, task.exact)
+    counted = count_tissue(task.source)
+    sketch = counted.sketch
+    quantiles = sketch.quantiles(task.wanted) if task.wanted else None
+    moments: Moments | None = None
+    if task.moments:
+        moments = Moments(len(task.source.channels))
+        apply = _transform(task, quantiles)
+        for place in np.flatnonzero(sketch.count):
+            values, counts = sketch.values(int(place))
+            apply(values, int(place))
+            moments.update_counted(values, counts, int(place), where=task.source.where)
+    return _Result(
+        counted.pixels,
+        str(sketch.dtype),
+        counted.digest,
+        quantiles,
+        None if moments is None else moments.of_channels(),
+    )
+
+
+def _look_again(task: _Task, dtype: np.dtype[Any]) -> _Result:
+    """Find them pass by pass, to the last bit."""
+    source = task.source
+    quantiles: _Row | None = None
+    if task.wanted:
+        counter = QuantileCounter(dtype, len(source.channels), task.wanted)
+        while not counter.done:
+            counter.merge(_count_pass((source, counter.blank())))
+            counter.finish_pass()
+        quantiles = counter.quantiles()
+    if not task.moments:
+        return _Result(source.pixels_inside(), str(dtype), None, quantiles, None)
+    moments = Moments(len(source.channels))
+    apply, places = _transform(task, quantiles), source.places()
+    for block in source.blocks():
+        moments.update_transformed(
+            block.pixels, apply, channels=places, mask=block.inside, where=source.where
+        )
+    found = moments.of_channels()
+    return _Result(max(count for count, _, _ in found), str(dtype), None, quantiles, found)
+
+
+def _count_pass(task: tuple[TissuePixels, QuantileCounter]) -> QuantileCounter:
+    source, counter = task
+    places = source.places()
+    for block in source.blocks():
+        pixels = block.pixels[:, block.inside].astype(counter.dtype, copy=False)
+        counter.update(pixels, channels=places, where=source.where)
+    return counter
+
+
+def _transform(task: _Task, quantiles: _Row | None) -> Any:
+    """Return what changes pixels of a channel by its quantiles, as the tables will hold them."""
+    spec, found = task.spec, task.given if task.given is not None else quantiles
+    if found is None:
+        return lambda values, _: spec.transform(values)
+    numbers = found.astype(np.float32).astype(np.float64)
+    upper = numbers[:, :1]
+    lower = numbers[:, 1:] if numbers.shape[1] > 1 else np.zeros_like(upper)
+    return lambda values, place: spec.transform(values, lower[place], upper[place])
+
+
+def _groups(items: Sequence[TissuePixels], size: int) -> Iterator[list[TissuePixels]]:
+    ahead = iter(items)
+    while group := list(itertools.islice(ahead, size)):
+        yield group
