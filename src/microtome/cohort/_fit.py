@@ -31,6 +31,7 @@ from ._counted import count_tissue, forget_others
 from ._images import open_tissue_mask, tissues_with_images
 from ._inside import TissuePixels
 from ._layout import CohortLayout
+from ._look import TissueResult, TissueTask, count_pass, look_at
 from ._modality import Modality
 from ._tables import panel, read_tissues
 
@@ -49,33 +50,6 @@ class FittedTables:
 
     tables: StatisticsTables
     manifest: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Result:
-    """What became of one tissue, as it travels back."""
-
-    pixels: int
-    dtype: str
-    digest: str | None
-    quantiles: _Row | None
-    """(C, wanted), where they are of each tissue."""
-    moments: list[tuple[int, float, float]] | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Task:
-    """One tissue to look at, as it travels to a worker."""
-
-    source: TissuePixels
-    spec: StandardizationSpec
-    wanted: tuple[float, ...]
-    """Quantiles of this tissue by itself; none where they are given, or not needed."""
-    given: _Row | None = None
-    """(C, wanted) quantiles of all tissues."""
-    moments: bool = True
-    exact: np.dtype[Any] | None = None
-    """Type to count in pass by pass; None to count once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,7 +130,7 @@ class Fit:
         wanted = tuple(q for q in (spec.upper_quantile, spec.lower_quantile) if q is not None)
         together = bool(wanted) and spec.quantile_level == "global"
         tasks = [
-            _Task(
+            TissueTask(
                 source,
                 spec,
                 () if together else wanted,
@@ -165,7 +139,7 @@ class Fit:
             )
             for source in sources
         ]
-        results = self._run(_look_at, tasks, "pixels")
+        results = self._run(look_at, tasks, "pixels")
         if not any(r.pixels for t, r in zip(tissues, results, strict=True) if t in self.fitted):
             msg = f"no pixel of the tissues imaged as {self.modality} that are to be fitted on lies inside a mask ({', '.join(sorted(self.fitted)[:5])})"
             raise InvalidInputError(msg)
@@ -176,11 +150,11 @@ class Fit:
         moments = [result.moments for result in results]
         if together and spec.has_moments:
             chosen = [s for s in sources if stats_level == "image" or s.tissue_id in self.fitted]
-            again = [_Task(source, spec, (), given, exact=passes) for source in chosen]
+            again = [TissueTask(source, spec, (), given, exact=passes) for source in chosen]
             done = dict(
                 zip(
                     (s.tissue_id for s in chosen),
-                    self._run(_look_at, again, "moments"),
+                    self._run(look_at, again, "moments"),
                     strict=True,
                 )
             )
@@ -225,7 +199,7 @@ class Fit:
             while not counter.done:
                 for group in _groups(sources, _TRAVELLING):
                     tasks = [(source, counter.blank()) for source in group]
-                    for counted in run_each(_count_pass, tasks, self.executor):
+                    for counted in run_each(count_pass, tasks, self.executor):
                         counter.merge(counted)
                         step += 1
                         total = counter.passes * len(sources)
@@ -239,7 +213,7 @@ class Fit:
 
     def _quantile_tables(
         self,
-        results: Sequence[_Result],
+        results: Sequence[TissueResult],
         given: _Row | None,
         count: int,
         tissues: tuple[str, ...],
@@ -295,7 +269,7 @@ class Fit:
         stats_level: Level,
         dtype: np.dtype[Any],
         error: float,
-        results: dict[str, _Result],
+        results: dict[str, TissueResult],
     ) -> dict[str, Any]:
         return {
             "format": "microtome-standardization",
@@ -319,72 +293,6 @@ class Fit:
                 for tissue, result in results.items()
             },
         }
-
-
-def _look_at(task: _Task) -> _Result:
-    """Find the quantiles and moments of one tissue; what has to be read is read here."""
-    if task.exact is not None:
-        return _look_again(task, task.exact)
-    counted = count_tissue(task.source)
-    sketch = counted.sketch
-    quantiles = sketch.quantiles(task.wanted) if task.wanted else None
-    moments: Moments | None = None
-    if task.moments:
-        moments = Moments(len(task.source.channels))
-        apply = _transform(task, quantiles)
-        for place in np.flatnonzero(sketch.count):
-            values, counts = sketch.values(int(place))
-            apply(values, int(place))
-            moments.update_counted(values, counts, int(place), where=task.source.where)
-    return _Result(
-        counted.pixels,
-        str(sketch.dtype),
-        counted.digest,
-        quantiles,
-        None if moments is None else moments.of_channels(),
-    )
-
-
-def _look_again(task: _Task, dtype: np.dtype[Any]) -> _Result:
-    """Find them pass by pass, to the last bit."""
-    source = task.source
-    quantiles: _Row | None = None
-    if task.wanted:
-        counter = QuantileCounter(dtype, len(source.channels), task.wanted)
-        while not counter.done:
-            counter.merge(_count_pass((source, counter.blank())))
-            counter.finish_pass()
-        quantiles = counter.quantiles()
-    if not task.moments:
-        return _Result(source.pixels_inside(), str(dtype), None, quantiles, None)
-    moments = Moments(len(source.channels))
-    apply, places = _transform(task, quantiles), source.places()
-    for block in source.blocks():
-        moments.update_transformed(
-            block.pixels, apply, channels=places, mask=block.inside, where=source.where
-        )
-    found = moments.of_channels()
-    return _Result(max(count for count, _, _ in found), str(dtype), None, quantiles, found)
-
-
-def _count_pass(task: tuple[TissuePixels, QuantileCounter]) -> QuantileCounter:
-    source, counter = task
-    places = source.places()
-    for block in source.blocks():
-        pixels = block.pixels[:, block.inside].astype(counter.dtype, copy=False)
-        counter.update(pixels, channels=places, where=source.where)
-    return counter
-
-
-def _transform(task: _Task, quantiles: _Row | None) -> Any:
-    """Return what changes pixels of a channel by its quantiles, as the tables will hold them."""
-    spec, found = task.spec, task.given if task.given is not None else quantiles
-    if found is None:
-        return lambda values, _: spec.transform(values)
-    numbers = found.astype(np.float32).astype(np.float64)
-    upper = numbers[:, :1]
-    lower = numbers[:, 1:] if numbers.shape[1] > 1 else np.zeros_like(upper)
-    return lambda values, place: spec.transform(values, lower[place], upper[place])
 
 
 def _groups(items: Sequence[TissuePixels], size: int) -> Iterator[list[TissuePixels]]:

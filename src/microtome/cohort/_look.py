@@ -1,0 +1,114 @@
+"""What `stats` finds in one tissue: in a worker, from what was counted, or pass by pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.standardize import Moments, QuantileCounter, StandardizationSpec
+
+from ._counted import count_tissue
+from ._inside import TissuePixels
+
+__all__ = ["TissueResult", "TissueTask", "count_pass", "look_at"]
+
+_Row = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TissueResult:
+    """What became of one tissue, as it travels back."""
+
+    pixels: int
+    dtype: str
+    digest: str | None
+    quantiles: _Row | None
+    """(C, wanted), where they are of each tissue."""
+    moments: list[tuple[int, float, float]] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TissueTask:
+    """One tissue to look at, as it travels to a worker."""
+
+    source: TissuePixels
+    spec: StandardizationSpec
+    wanted: tuple[float, ...]
+    """Quantiles of this tissue by itself; none where they are given, or not needed."""
+    given: _Row | None = None
+    """(C, wanted) quantiles of all tissues."""
+    moments: bool = True
+    exact: np.dtype[Any] | None = None
+    """Type to count in pass by pass; None to count once."""
+
+
+def look_at(task: TissueTask) -> TissueResult:
+    """Find the quantiles and moments of one tissue; what has to be read is read here."""
+    if task.exact is not None:
+        return _look_again(task, task.exact)
+    counted = count_tissue(task.source)
+    sketch = counted.sketch
+    quantiles = sketch.quantiles(task.wanted) if task.wanted else None
+    moments: Moments | None = None
+    if task.moments:
+        moments = Moments(len(task.source.channels))
+        apply = _transform(task, quantiles)
+        for place in np.flatnonzero(sketch.count):
+            values, counts = sketch.values(int(place))
+            apply(values, int(place))
+            moments.update_counted(values, counts, int(place), where=task.source.where)
+    return TissueResult(
+        counted.pixels,
+        str(sketch.dtype),
+        counted.digest,
+        quantiles,
+        None if moments is None else moments.of_channels(),
+    )
+
+
+def _look_again(task: TissueTask, dtype: np.dtype[Any]) -> TissueResult:
+    """Find them pass by pass, to the last bit."""
+    source = task.source
+    quantiles: _Row | None = None
+    if task.wanted:
+        counter = QuantileCounter(dtype, len(source.channels), task.wanted)
+        while not counter.done:
+            counter.merge(count_pass((source, counter.blank())))
+            counter.finish_pass()
+        quantiles = counter.quantiles()
+    if not task.moments:
+        return TissueResult(source.pixels_inside(), str(dtype), None, quantiles, None)
+    moments = Moments(len(source.channels))
+    apply, places = _transform(task, quantiles), source.places()
+    for block in source.blocks():
+        moments.update_transformed(
+            block.pixels, apply, channels=places, mask=block.inside, where=source.where
+        )
+    found = moments.of_channels()
+    return TissueResult(max(count for count, _, _ in found), str(dtype), None, quantiles, found)
+
+
+def count_pass(task: tuple[TissuePixels, QuantileCounter]) -> QuantileCounter:
+    source, counter = task
+    places = source.places()
+    for block in source.blocks():
+        pixels = block.pixels[:, block.inside].astype(counter.dtype, copy=False)
+        counter.update(pixels, channels=places, where=source.where)
+    return counter
+
+
+def _transform(
+    task: TissueTask, quantiles: _Row | None
+) -> Callable[[NDArray[np.float64], int], None]:
+    """Return what changes pixels of a channel by its quantiles, as the tables will hold them."""
+    spec, found = task.spec, task.given if task.given is not None else quantiles
+    if found is None:
+        return lambda values, _: spec.transform(values)
+    numbers = found.astype(np.float32).astype(np.float64)
+    upper = numbers[:, :1]
+    lower = numbers[:, 1:] if numbers.shape[1] > 1 else np.zeros_like(upper)
+    return lambda values, place: spec.transform(values, lower[place], upper[place])
