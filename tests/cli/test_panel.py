@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 import tifffile
 
+from microtome.cli._panel import panel as verb
 from microtome.cohort import CohortLayout, panel, parse_modality
+from microtome.panels import PanelFormat
 
 
 @pytest.fixture
@@ -79,6 +81,11 @@ def test_how_it_ends(
     assert done.code == code
     assert said in done.err
     assert done.out == ""
+
+
+def test_every_format_can_be_named() -> None:
+    hint = get_type_hints(verb, include_extras=True)["format"]
+    assert get_args(get_args(get_args(hint)[0])[0]) == get_args(PanelFormat)
 
 
 def test_a_cohort_that_is_none(run: Any, tmp_path: Path) -> None:

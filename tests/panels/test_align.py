@@ -484,6 +484,9 @@ def test_no_order_of_cohorts_matters(panels: dict[str, Panel], shuffle: random.R
     other = align_channels({name: panels[name] for name in names}, ambiguous="report")
     assert places(other) == places(made)
     assert status(other) == status(made)
+    shared = align_channels(panels, how="intersection", ambiguous="report")
+    is_sound(shared, panels)
+    assert places(shared) == {place for place in places(made) if len(place) == len(panels)}
 
 
 @given(SETS)

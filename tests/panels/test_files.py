@@ -229,6 +229,12 @@ def test_tables_that_are_refused(text: str, message: str, tmp_path: Path) -> Non
         read_panel(written(tmp_path, "panel.csv", text))
 
 
+def test_a_cell_with_what_only_unicode_takes_for_the_end_of_a_line(tmp_path: Path) -> None:
+    text = "channel_name,note\nCD3,a\u2028b\x0bc\x85d\nDNA,\n"
+    panel = read_panel(written(tmp_path, "panel.csv", text))
+    assert [channel.extra["note"] for channel in panel] == ["a\u2028b\x0bc\x85d", None]
+
+
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     path = written(tmp_path, "panel.csv", "channel_name\nβ-catenin\n", "iso8859-7")
     with pytest.raises(FormatError, match=r"panel.csv is no UTF-8 text"):
@@ -315,6 +321,41 @@ def test_an_ome_tiff_of_another_writer(tmp_path: Path) -> None:
         ("CD3", {"tag": "Cy3"}),
         ("DNA", {"tag": "DAPI"}),
     ]
+
+
+def test_ome_xml_of_its_own_library(tmp_path: Path) -> None:
+    ome = pytest.importorskip("ome_types")
+    channels = [
+        ome.model.Channel(name="CD20", fluor="Cy5", emission_wavelength=670.0),
+        ome.model.Channel(name="DNA", fluor="Ir191"),
+    ]
+    pixels = ome.model.Pixels(
+        dimension_order="XYCZT",
+        type="uint16",
+        size_x=1,
+        size_y=1,
+        size_c=2,
+        size_z=1,
+        size_t=1,
+        channels=channels,
+        planes=[ome.model.Plane(the_c=0, the_z=0, the_t=0, exposure_time=0.5)],
+        metadata_only=True,
+    )
+    text = ome.OME(images=[ome.model.Image(pixels=pixels)]).to_xml()
+    assert read_panel(written(tmp_path, "panel.ome.xml", text)) == Panel(
+        (
+            Channel(
+                "CD20",
+                extra={
+                    "tag": "Cy5",
+                    "emission_wavelength": "670.0",
+                    "exposure": 0.5,
+                    "exposure_unit": "s",
+                },
+            ),
+            Channel("DNA", extra={"tag": "Ir191"}),
+        )
+    )
 
 
 def test_a_tiff_without_ome_xml(shared_data: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 from microtome import open_image
 from microtome.errors import InvalidInputError
@@ -128,6 +130,30 @@ def test_marker_and_tag(name: str, expected: tuple[str, str, str]) -> None:
 )
 def test_the_whole_name_is_the_marker(name: str) -> None:
     assert parts(name) == (name, None, None)
+
+
+@given(
+    st.text(alphabet="CDdy1620 _-()Opal5\u03b1\u0661\t", min_size=1, max_size=14).filter(str.strip)
+)
+def test_any_name_has_a_marker(name: str) -> None:
+    found = parse_channel_name(name)
+    assert found.original == name
+    assert found.marker.strip()
+    assert (found.tag is None) == (found.kind is None)
+    if found.tag is None:
+        assert found.marker == name.strip()
+    if found.kind == "metal":
+        assert found.tag
+        assert metal_tag(found.tag) == found.tag
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a" + " " * 50_000 + "b", "(" * 50_000, "a_" * 50_000],
+    ids=["spaces", "brackets", "bars"],
+)
+def test_a_name_of_no_instrument_takes_no_time(name: str) -> None:
+    assert parse_channel_name(name).marker == name
 
 
 @pytest.mark.parametrize("name", ["", " ", "\t\n"])

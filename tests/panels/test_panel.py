@@ -80,6 +80,15 @@ def test_what_is_refused(make: Any, message: str) -> None:
         make()
 
 
+def test_nuclear_markers_become_one_protein() -> None:
+    made = panel().replace_nuclear_uniprot_ids()
+    assert [c.uniprot_id for c in made] == ["P07766", "P02452;P02458", "P68431"]
+    assert made["DNA"].extra == panel()["DNA"].extra
+    assert [c.uniprot_id for c in panel().replace_nuclear_uniprot_ids("P84243")][2] == "P84243"
+    with pytest.raises(InvalidInputError, match=r"channel 'DNA': .*'H3'"):
+        panel().replace_nuclear_uniprot_ids("H3")
+
+
 def test_a_channel_that_is_not_there() -> None:
     with pytest.raises(UnknownNameError, match=r"no channel 'CD8' in the panel \['CD3'"):
         panel()["CD8"]

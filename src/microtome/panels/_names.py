@@ -69,6 +69,8 @@ _FLUOROPHORE = re.compile(
 # Of these, letters that are also a protein's name are a dye only where brackets say so.
 _ALSO_PROTEINS = {"pe", "apc"}
 _NO_MARKERS = {"background", "bg", "blank", "empty"}
+# No instrument writes longer ones, and the time that patterns take grows with the square.
+_LONGEST = 200
 _MASS = re.compile(r"[0-9]{2,3}")
 _BRACKETS = re.compile(r"(?P<outer>[^()]+?)\s*\((?P<inner>[^()]+)\)")
 # AirLab's labels: the name of the antibody, the number of its tube, that of its conjugate, the metal.
@@ -149,6 +151,8 @@ def parse_channel_name(name: str) -> ChannelName:
     if not text:
         msg = f"a channel name must not be blank, got {name!r}"
         raise InvalidInputError(msg)
+    if len(text) > _LONGEST:
+        return ChannelName(text, None, None, name)
     for parse in (_only_a_tag, _of_text_export, _of_airlab, _in_brackets, _joined):
         if found := parse(text):
             marker, tag, kind = found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pyarrow as pa
@@ -13,8 +13,9 @@ from microtome.errors import FormatError, InvalidInputError, UnknownNameError
 from ._names import parse_channel_name
 from ._uniprot import parse_uniprot
 
-__all__ = ["Channel", "Panel"]
+__all__ = ["HISTONE_H3", "Channel", "Panel", "panel_of_rows"]
 
+HISTONE_H3 = "P68431"
 _OWN = ("channel_name", "index", "uniprot_id", "qc_pass", "is_nuclear_marker")
 
 
@@ -235,6 +236,29 @@ class Panel:
             If there is none of a name.
         """
         return Panel(tuple(self[name] for name in names))
+
+    def replace_nuclear_uniprot_ids(self, uniprot_id: str = HISTONE_H3) -> Panel:
+        """Return a panel in which every nuclear marker has one accession.
+
+        DNA stains have none, and differ from cohort to cohort; what they show is where histones are.
+
+        Parameters
+        ----------
+        uniprot_id
+            The accession; by default that of histone H3, as seed 003 has it.
+
+        Examples
+        --------
+        >>> panel = Panel((Channel("DAPI", is_nuclear_marker=True), Channel("CD3", "P07766")))
+        >>> [channel.uniprot_id for channel in panel.replace_nuclear_uniprot_ids()]
+        ['P68431', 'P07766']
+        """
+        return Panel(
+            tuple(
+                replace(channel, uniprot_id=uniprot_id) if channel.is_nuclear_marker else channel
+                for channel in self.channels
+            )
+        )
 
     def __getitem__(self, name: str) -> Channel:
         return self.channels[self.index(name)]

@@ -38,7 +38,7 @@ class Places:
         self.cohorts = list(panels)
         self.names: list[str] = []
         self.uniprot_ids: list[str | None] = []
-        self.index = {cohort: np.empty(0, np.int64) for cohort in panels}
+        self.places: list[NDArray[np.int64]] = []
         self.rows: dict[Member, AlignmentRow] = {}
         self.reference = False
 
@@ -88,17 +88,19 @@ class Places:
     def finish(self) -> ChannelAlignment:
         """Return the alignment, its report in the order of cohorts, panels and places."""
         report: list[AlignmentRow] = []
+        places = np.array(self.places, np.int64).reshape(-1, len(self.cohorts))
+        index = {cohort: places[:, i].copy() for i, cohort in enumerate(self.cohorts)}
         for number, (cohort, panel) in enumerate(self.panels.items()):
             report += [self.rows[Member(number, place)] for place in range(len(panel))]
             report += [
                 AlignmentRow(cohort, None, name, "missing", "the panel has none like it")
-                for name, place in zip(self.names, self.index[cohort], strict=True)
+                for name, place in zip(self.names, index[cohort], strict=True)
                 if place < 0
             ]
         return ChannelAlignment(
             tuple(self.names),
             tuple(self.uniprot_ids),
-            self.index,
+            index,
             {cohort: panel.names for cohort, panel in self.panels.items()},
             tuple(report),
         )
@@ -166,8 +168,7 @@ class Places:
     def _add_place(self, name: str, uniprot_id: str | None, place: NDArray[np.int64]) -> None:
         self.names.append(name)
         self.uniprot_ids.append(uniprot_id)
-        for number, cohort in enumerate(self.cohorts):
-            self.index[cohort] = np.append(self.index[cohort], place[number])
+        self.places.append(place)
 
     def _tell_group(
         self, name: str | None, group: Group, pinned: Sequence[Member], place: NDArray[np.int64]
