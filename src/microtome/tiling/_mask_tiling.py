@@ -42,8 +42,9 @@ class MaskTiling:
         As of the functions; the last two say nothing to a grid.
     align
         (height, width) of the image's chunks: tiles then begin where a chunk does, or, where they
-        are smaller than a chunk, each lie inside one (cover and grid only). Those of cover and
-        grid may hang over the far edge, where strips and fewest move them in. Excludes a stride.
+        are smaller than a chunk, each lie inside one. Those of cover and grid may hang over the
+        far edge; strips and fewest take tiles of whole chunks only, and move those at the edge
+        inside. Excludes a stride.
 
     Examples
     --------
@@ -76,18 +77,11 @@ class MaskTiling:
                 f"stride, {self.stride}"
             )
         if self.method in {"strips", "fewest"} and any(
-            chunk > side for chunk, side in zip(self.align, self.tile_size, strict=True)
-        ):
-            raise InvalidInputError(
-                f"tiles of {self.tile_size} pixels are smaller than the chunks, {self.align}: "
-                f"method {self.method!r} cannot keep each inside one, 'cover' and 'grid' can"
-            )
-        if self.method == "fewest" and any(
             side % chunk for chunk, side in zip(self.align, self.tile_size, strict=True)
         ):
             raise InvalidInputError(
                 f"tiles of {self.tile_size} pixels are no whole number of chunks, {self.align}: "
-                "method 'fewest' would search as if they were smaller; take 'strips'"
+                f"with method {self.method!r} they would leave gaps, take 'cover' or 'grid'"
             )
 
     def aligned_to(self, chunk: tuple[int, int]) -> MaskTiling:
