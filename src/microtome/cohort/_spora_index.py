@@ -1,0 +1,243 @@
+"""What a cohort has to draw from, known from its tables alone: no image is opened."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from microtome.coordinates import Resolution
+from microtome.errors import FormatError, InvalidInputError, NotFoundError
+from microtome.sampling import RowGroups
+from microtome.tiling import TileTable
+
+from ._layout import CohortLayout
+from ._modality import Modality, parse_modality
+from ._tables import read_tissues
+from ._tiles import open_tiles
+
+__all__ = ["CohortIndex", "CohortWish", "read_cohort_index"]
+
+_log = logging.getLogger(__name__)
+
+_IMAGE = ".ome.zarr"
+_IHC = "ihc"
+
+
+@dataclass(frozen=True, slots=True)
+class CohortWish:
+    """What is asked of every cohort alike."""
+
+    modalities: Sequence[str | Modality] | None
+    resolution: float | str | tuple[float, float] | Resolution | None
+    split: str | None
+    tile_size: int | tuple[int, int] | None
+    tile_strategy: str
+
+
+@dataclass(frozen=True, eq=False)
+class CohortIndex:
+    """The tissues and tiles of a cohort that may be drawn."""
+
+    name: str
+    layout: CohortLayout
+    modalities: tuple[str, ...]
+    """Of those asked for, the ones that the cohort has."""
+    tissues: Mapping[str, tuple[str, ...]]
+    """Modalities by tissue, in the order of the tissue table."""
+    patients: Mapping[str, str | None]
+    """Patient by tissue, as text; None where the table names none."""
+    tiles: TileTable | None
+
+    @cached_property
+    def tissue_ids(self) -> tuple[str, ...]:
+        """The tissues by number."""
+        return tuple(self.tissues)
+
+    @cached_property
+    def tile_rows(self) -> RowGroups:
+        """Places of the tiles that may be drawn in the order of tissues, by patient.
+
+        Places, since a table need not list tissue after tissue: `TileTable.in_order` tells the row.
+        """
+        if self.tiles is None:
+            return RowGroups([], [])
+        numbers = [i for i, tissue in enumerate(self.tiles.tissue_ids) if tissue in self.tissues]
+        offsets = self.tiles.tissue_offsets
+        at = np.asarray(numbers, np.int64)
+        owners = self._owners([self.tiles.tissue_ids[i] for i in numbers])
+        return RowGroups(offsets[at], offsets[at + 1] - offsets[at], owners)
+
+    @cached_property
+    def tissue_rows(self) -> RowGroups:
+        """Numbers of the tissues, by patient."""
+        count = len(self.tissues)
+        return RowGroups(np.arange(count), np.ones(count, np.int64), self._owners(self.tissue_ids))
+
+    def _owners(self, tissues: Sequence[str]) -> list[int]:
+        """Return a number for each tissue's patient; a tissue of nobody known is its own."""
+        number: dict[str, int] = {}
+        found: list[int] = []
+        for place, tissue in enumerate(tissues):
+            patient = self.patients[tissue]
+            own = -1 - place if patient is None else number.setdefault(patient, len(number))
+            found.append(own)
+        return found
+
+    def verify_patients(self) -> None:
+        """Refuse tissues of which nobody says whose they are.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are any; names them.
+        """
+        lost = [tissue for tissue, patient in self.patients.items() if patient is None]
+        if lost:
+            shown = ", ".join(lost[:5]) + (", ..." if lost[5:] else "")
+            msg = (
+                f"a patient_quota needs the patient of every tissue, and {self.layout.tissues} names "
+                f"none for {len(lost)}: {shown}; add them, or leave the quota out"
+            )
+            raise InvalidInputError(msg)
+
+
+def read_cohort_index(
+    name: str,
+    path: Path,
+    wish: CohortWish,
+    options: Mapping[str, Mapping[str, Any]],
+) -> CohortIndex | None:
+    """Read the tables of a cohort; None if it has none of the modalities asked for.
+
+    Parameters
+    ----------
+    name, path
+        The cohort.
+    wish
+        What is asked of it.
+    options
+        Options by modality; a resolution among them says where its images lie.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no cohort, or its table lists an image that is not there.
+    InvalidInputError
+        If there is no such split or tiling.
+    """
+    layout = CohortLayout.open(path)
+    there = layout.modalities()
+    chosen = [m for m in there if wish.modalities is None or _is_asked(m, wish.modalities)]
+    target = Resolution.parse(wish.resolution) if wish.resolution is not None else None
+    places: dict[str, dict[str, set[str]]] = {}
+    for modality in chosen:
+        own = options.get(modality.name, options.get(_IHC, {}) if _is_ihc(modality) else {})
+        wanted = own.get("resolution", target)
+        places[modality.name] = _images(layout, modality, wanted)
+    served = {modality: found for modality, found in places.items() if found["here"]}
+    if not served:
+        return None
+    tissues, patients = _tissues(layout, served, wish.split)
+    tiles = None
+    if wish.tile_size is not None:
+        resolution = layout.resolution(target)
+        tiles = _open_tiles(layout, resolution, wish.tile_strategy, wish.tile_size)
+        if not set(tiles.tissue_ids) & set(tissues):
+            _log.warning("%s: no tissue has tiles, so that none can be drawn from it", layout.root)
+    return CohortIndex(name, layout, tuple(served), tissues, patients, tiles)
+
+
+def _is_ihc(modality: Modality) -> bool:
+    return modality.name.startswith("ihc_")
+
+
+def _is_asked(modality: Modality, asked: Sequence[str | Modality]) -> bool:
+    return any(
+        _is_ihc(modality) if one == _IHC else parse_modality(one).name == modality.name
+        for one in asked
+    )
+
+
+def _images(layout: CohortLayout, modality: Modality, wanted: Any) -> dict[str, set[str]]:
+    """Return the tissues with an image that serves a resolution, and those with any.
+
+    Listed, not looked at one by one: there may be very many.
+    """
+    stored = layout.resolutions(modality)
+    target = Resolution.parse(wanted) if wanted is not None else layout.resolution(None)
+    found: dict[str, set[str]] = {"here": set(), "anywhere": set()}
+    for resolution in stored:
+        names = {
+            entry.name.removesuffix(_IMAGE)
+            for entry in os.scandir(layout.images(modality, resolution))
+            if entry.name.endswith(_IMAGE) and not entry.name.startswith(".")
+        }
+        found["anywhere"] |= names
+        if resolution.y <= target.y and resolution.x <= target.x:
+            found["here"] |= names
+    return found
+
+
+def _tissues(
+    layout: CohortLayout, places: Mapping[str, Mapping[str, set[str]]], split: str | None
+) -> tuple[dict[str, tuple[str, ...]], dict[str, str | None]]:
+    table = read_tissues(layout)
+    if split is not None and "split" not in table.column_names:
+        msg = f"{layout.tissues} has no column 'split'"
+        raise InvalidInputError(msg)
+    columns = {
+        name: table[name].to_pylist() if name in table.column_names else [None] * table.num_rows
+        for name in ("tissue_id", "modality", "split", "patient_id")
+    }
+    tissues: dict[str, tuple[str, ...]] = {}
+    patients: dict[str, str | None] = {}
+    for tissue, kind, part, patient in zip(*columns.values(), strict=True):
+        found = places.get(kind)
+        if found is None or (split is not None and part != split):
+            continue
+        name = str(tissue)
+        if name not in found["here"]:
+            if name in found["anywhere"]:  # at a coarser resolution only
+                continue
+            msg = f"{layout.tissues} lists tissue {name!r} as {kind}, of which there is no image"
+            raise NotFoundError(msg)
+        tissues[name] = (*tissues.get(name, ()), str(kind))
+        known = patients.get(name)
+        patients[name] = known if known is not None or patient is None else str(patient)
+    if not tissues:
+        where = "" if split is None else f" in split {split!r}"
+        there = sorted({str(part) for part in columns["split"] if part is not None})
+        about = f"; there are {there}" if split is not None and there else ""
+        msg = f"no tissue of {layout.root} imaged as {', '.join(places)} is there{where}{about}"
+        raise InvalidInputError(msg)
+    return tissues, patients
+
+
+def _open_tiles(
+    layout: CohortLayout, resolution: Resolution, strategy: str, tile_size: int | tuple[int, int]
+) -> TileTable:
+    size = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
+    text = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
+    path = layout.tile_coordinates(resolution, strategy, text)
+    if not path.is_file():
+        return open_tiles(layout, resolution, strategy, tile_size)  # says what there is
+    table = TileTable.open(path, tile_size=size)
+    if table.resolution not in {None, resolution.directory}:
+        msg = f"{path} speaks of tiles at {table.resolution}"
+        raise FormatError(msg)
+    return table
+
+
+def dictionary(names: Sequence[str], codes: Any) -> pa.DictionaryArray[Any, Any]:
+    """Return a column of names by number."""
+    return pa.DictionaryArray.from_arrays(
+        pa.array(codes, pa.int32()), pa.array(list(names), pa.string())
+    )
