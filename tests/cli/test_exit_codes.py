@@ -84,7 +84,7 @@ def test_a_cohort_that_is_something_else(run: Any, tmp_path: Path, slide: Path) 
         ["--bogus"],
         ["bogus"],
         ["ingest"],
-        ["ingest", "a", "--cohort", "c", "--tissue", "t"],
+        ["ingest", "a", "--tissue", "t", "--modality", "he"],
         ["tile", "c", "--size", "big"],
         ["tile", "c", "--method", "magic"],
         ["tile", "c", "--bogus", "1"],
