@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.coordinates import Resolution
-from microtome.errors import FormatError, InvalidInputError, NotFoundError
+from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
 from microtome.tiling import (
     AreaSet,
     EdgePolicy,
@@ -93,6 +93,20 @@ class Annotations:
         for tissue_id in tissues:
             self.of_tissue(tissue_id)
 
+    def verify_seen(self, seen: Collection[str]) -> None:
+        """Refuse a class that no tissue has.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is one.
+        """
+        unknown = sorted(set(self.classes or ()) - set(seen))
+        if unknown:
+            there = ", ".join(map(repr, sorted(seen))) or "none of those asked for"
+            msg = f"none of the annotations in {self.path} has the class {', '.join(map(repr, unknown))}; found {there}"
+            raise UnknownNameError(msg)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TissueTask:
@@ -117,6 +131,8 @@ class Chosen:
     tissue_id: str
     tiles: TileSelection
     stats: TileStats
+    classes: frozenset[str] = frozenset()
+    """Classes of the areas that it was restricted to."""
 
 
 def choose_tiles(task: TissueTask) -> Chosen:
@@ -150,7 +166,8 @@ def choose_tiles(task: TissueTask) -> Chosen:
         tiling = task.tiling.aligned_to(chunk) if task.align else task.tiling
         tiles, stats = tiling.choose(mask)
     stats["chunks_touched"] = chunks_touched(tiles.row, tiles.col, tiles.tile_size, shape, chunk)
-    return Chosen(task.tissue_id, tiles, stats)
+    classes = frozenset(areas.names) if areas is not None else frozenset[str]()
+    return Chosen(task.tissue_id, tiles, stats, classes)
 
 
 def _areas(task: TissueTask, shape: tuple[int, int]) -> AreaSet | None:
@@ -159,7 +176,8 @@ def _areas(task: TissueTask, shape: tuple[int, int]) -> AreaSet | None:
     path = task.annotations.of_tissue(task.tissue_id)
     unit = task.annotations.mpp or _source_mpp(task.layout, task.tissue_id, task.modality)
     own = task.resolution.mpp
-    areas = read_areas(path, classes=task.annotations.classes)
+    # A tissue may lack a class; that no tissue has one is found when all are done.
+    areas = read_areas(path, classes=task.annotations.classes, missing_ok=True)
     areas = areas.scaled(unit / own[0], unit / own[1])
     areas.verify_inside(shape)
     return areas

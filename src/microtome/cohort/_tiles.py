@@ -104,7 +104,8 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
         Only tissue inside these areas counts, and only cells whose centre lies in one: a GeoJSON
         file of one tissue, or a directory with ``<tissue id>.geojson`` for each; see `read_areas`.
     classes
-        Only areas of these classes; None for all.
+        Only areas of these classes; None for all. A tissue may lack some; one that has none of
+        them has no tiles, which is told.
     annotation_mpp
         Micrometres of one unit of the areas' coordinates: 1 where they are micrometres. By default
         they are pixels of the finest level of the tissue's source, as QuPath has them.
@@ -133,7 +134,7 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
     FormatError
         If annotations are no valid polygons, or a mask has another shape than its image.
     UnknownNameError
-        If a tissue has no area of one of the classes; lists those it has.
+        If no tissue has an area of one of the classes.
     InvalidInputError
         If a parameter is outside its range or says nothing to the method, or annotations reach
         out of the image.
@@ -146,9 +147,6 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
         raise InvalidInputError(msg)
     if align not in {None, "chunks"}:
         msg = f"align must be 'chunks' or None, got {align!r}"
-        raise InvalidInputError(msg)
-    if annotations is None and (classes is not None or annotation_mpp is not None):
-        msg = "classes and annotation_mpp are of annotations, and none are given"
         raise InvalidInputError(msg)
     name = strategy or _STRATEGIES[method]
     text = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
@@ -167,11 +165,7 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
         step = (stride, stride) if isinstance(stride, int) else stride
         share = 0.85 if tolerance is None else tolerance
         tiling = MaskTiling(method, size, step, share, coverage_goal, min_gain_ratio)
-    areas = None
-    if annotations is not None:
-        only = None if classes is None else tuple(classes)
-        areas = Annotations(Path(annotations), only, annotation_mpp)
-        areas.verify(list(chosen))
+    areas = _annotations(annotations, classes, annotation_mpp, list(chosen))
     cells = cells_of(layout, list(chosen)) if method == "cells" else {}
     tasks = [
         TissueTask(
@@ -188,12 +182,16 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
     ]
     tables: list[TileTable] = []
     stats: dict[str, TileStats] = {}
+    seen: set[str] = set()
     for done, found in enumerate(run_each(choose_tiles, tasks, executor), start=1):
         stats[found.tissue_id] = found.stats
+        seen |= found.classes
         tables.append(_table(found, name, target))
         if len(found.tiles) == 0:
             _log.warning("%s", _no_tiles(found, size, tolerance))
         progress("tile", done, len(tasks))
+    if areas is not None:
+        areas.verify_seen(seen)
     with locked(layout.lock, what=f"the cohort {layout.root}"):
         if tissues is not None and path.exists():
             # Only these were asked for: what the table says of others stays.
@@ -205,6 +203,22 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
         write_tile_stats(layout.tile_stats(target, name, text), stats)
         table.write(path)
     return table
+
+
+def _annotations(
+    path: str | os.PathLike[str] | None,
+    classes: Sequence[str] | None,
+    mpp: float | None,
+    tissues: list[str],
+) -> Annotations | None:
+    if path is None:
+        if classes is not None or mpp is not None:
+            msg = "classes and annotation_mpp are of annotations, and none are given"
+            raise InvalidInputError(msg)
+        return None
+    found = Annotations(Path(path), None if classes is None else tuple(classes), mpp)
+    found.verify(tissues)
+    return found
 
 
 def _cell_tiling(
@@ -290,7 +304,7 @@ def _no_tiles(found: Chosen, size: tuple[int, int], tolerance: float | None) -> 
     if stats["tiling_method"] == "cells" and not stats["candidate_count"]:
         return f"{told}: it has no cells"
     if not stats["total_valid_pixels"]:
-        return f"{told}: its mask is empty"
+        return f"{told}: its mask is empty, or no tissue of it lies inside the annotations"
     small = height < size[0] or width < size[1]
     why = f"its image has {height} x {width}; use smaller tiles" if small else "its tissue is thin"
     share = 1 - (0.85 if tolerance is None else tolerance)

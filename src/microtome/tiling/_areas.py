@@ -164,7 +164,12 @@ def _fill(inside: NDArray[np.bool_], rings: tuple[NDArray[np.float64], ...], top
     inside[first:last, begin:end] |= (np.cumsum(crossed, axis=1)[:, :-1] & 1).astype(np.bool_)
 
 
-def read_areas(path: str | os.PathLike[str], *, classes: Sequence[str] | None = None) -> AreaSet:
+def read_areas(
+    path: str | os.PathLike[str],
+    *,
+    classes: Sequence[str] | None = None,
+    missing_ok: bool = False,
+) -> AreaSet:
     """Read the polygons of a GeoJSON file.
 
     Features of QuPath that are no annotations (cells, detections) are left out; any other feature
@@ -176,6 +181,8 @@ def read_areas(path: str | os.PathLike[str], *, classes: Sequence[str] | None = 
         A FeatureCollection, one Feature, or, as older versions of QuPath write, a list of them.
     classes
         Only areas of these classes; None for all.
+    missing_ok
+        Whether the file may lack some or all of the classes.
 
     Returns
     -------
@@ -211,14 +218,16 @@ def read_areas(path: str | os.PathLike[str], *, classes: Sequence[str] | None = 
             rings = _rings(feature.get("geometry"), f"{place}: feature {number}")
             found.append(Area(name, rings))
         else:
+            # What was not asked for need not be valid.
             found.append(Area(name, ()))
     areas = AreaSet(tuple(found), str(place))
-    if classes is not None:
-        areas = areas.of_classes(classes)
     if not len(areas):
         msg = f"{place} has no annotations"
         raise InvalidInputError(msg)
-    return areas
+    if classes is None:
+        return areas
+    there = [name for name in classes if name in areas.names] if missing_ok else classes
+    return areas.of_classes(there)
 
 
 def _features(content: Any, place: Path) -> list[dict[str, Any]]:
