@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from microtome.cohort import (
     read_tissue_mask,
     stats,
     tile,
+    validate,
 )
 from microtome.coordinates import Resolution
 from microtome.errors import FormatError, NoResolutionError, NotFoundError
@@ -319,3 +321,26 @@ def test_what_spora_io_looks_for_in_ours(imc: Any) -> None:
     )
     assert list(quantiles.index) == list(sources)
     assert pq.read_schema(root / "imc/channels.parquet").field("qc_pass").type == pa.bool_()
+
+
+def test_a_foreign_cohort_is_checked_as_it_is(spora: Any, tree: Any) -> None:
+    """Made whole by another tool, it has nothing to tell of; a modality of its own is told, not fallen over."""
+    root, pixels, masks = spora
+    write_statistics(root, pixels, masks)
+    cells = pandas.DataFrame({"tissue_id": ["LC_1-A"], "cell_id": [3], "cell_type": ["T"]})
+    cells.to_parquet(root / "metadata/cells.parquet")
+    instances = root / "segmentations/1_0mpp/cell_masks/instances"
+    instances.mkdir(parents=True)
+    np.savez_compressed(instances / "LC_1-A.npz", mask=np.full((97, 131), 3, np.uint16))
+    before = tree(root)
+    assert validate(root, checksums=True, cells=True) == []
+    assert tree(root) == before
+    shutil.copytree(root / "imc/1_0mpp/images", root / "maldi/1_0mpp/images")
+    table = pandas.read_parquet(root / "metadata/tissues.parquet")
+    row = table.iloc[:1].assign(modality="maldi")
+    pandas.concat([table, row]).to_parquet(root / "metadata/tissues.parquet")
+    found = validate(root, checksums=True, cells=True)
+    assert [(f.severity, f.kind, f.place) for f in found] == [
+        ("error", "unknown-modality", "metadata/tissues.parquet"),
+        ("error", "unknown-modality", "maldi"),
+    ]
