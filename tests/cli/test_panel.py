@@ -45,7 +45,7 @@ def test_show_and_fill_in(run: Any, multiplex: Path, tmp_path: Path) -> None:
         "2 of 3 channels matched, 2 changed",
         "DNA: DNA (by name): qc_pass True -> False",
         "CD3_Er170: CD3e (by tag): uniprot_id None -> 'P07766'",
-        "CD20: no row: nothing to change",
+        "CD20: no row",
         "not in the cohort's panel: CD8",
     ]
     table = panel(CohortLayout.open(multiplex), parse_modality("imc"))

@@ -157,6 +157,10 @@ def test_nothing_is_chosen_where_several_fit(
     done = update_panel(layout.root, "imc", Panel(tuple(theirs)))
     matched = [match.channel for match in done.matches if match.row]
     assert matched == ["x"]
+    for match in done.matches:
+        # A mass that two metals have is no likeness at all.
+        likely = not match.row and match.channel != "In113"
+        assert match.note.endswith("none was chosen") == likely
     assert all(row[2] is None for row in stored(layout))
 
 

@@ -320,6 +320,37 @@ def test_names_that_differ_in_spelling() -> None:
     ]
 
 
+def test_a_tag_beside_the_marker_is_not_its_name() -> None:
+    panels = {
+        "mibi": named("CD20 (164)", "ECadherin (150)"),
+        "imc": named("Dy161Di(CD20)", "161Dy_E-cadherin"),
+        "codex": named("Opal 520 CD20"),
+    }
+    made = align_channels(panels, by="name")
+    is_sound(made, panels)
+    assert matches(made) == [
+        ("CD20 (164)", "Dy161Di(CD20)", "Opal 520 CD20"),
+        ("ECadherin (150)", "161Dy_E-cadherin", None),
+    ]
+
+
+def test_a_marker_on_two_tags_is_known_with_its_tag() -> None:
+    panels = {"a": named("DNA (191Ir)", "DNA (193Ir)"), "b": named("dna (193Ir)")}
+    made = align_channels(panels, by="name")
+    is_sound(made, panels)
+    assert matches(made) == [("DNA (191Ir)", None), ("DNA (193Ir)", "dna (193Ir)")]
+    # Plain DNA may be either, and so is neither, until one of them is out of the way.
+    panels["b"] = named("DNA")
+    assert matches(align_channels(panels, by="name"))[2] == (None, "DNA")
+    chosen = align_channels(panels, by="name", choose={"a": {"DNA (191Ir)": None}})
+    assert matches(chosen) == [("DNA (193Ir)", "DNA")]
+    reference = named("DNA (193Ir)", "DNA (191Ir)")
+    assert matches(align_channels({"a": panels["a"]}, by="name", how=reference)) == [
+        ("DNA (193Ir)",),
+        ("DNA (191Ir)",),
+    ]
+
+
 @pytest.mark.parametrize("other", ["TGFb", "TGF-B", "tgf_b"])
 @pytest.mark.parametrize("greek", ["TGF-β", "TGF beta"])
 def test_a_latin_letter_for_a_greek_one(greek: str, other: str) -> None:

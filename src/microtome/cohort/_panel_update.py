@@ -61,10 +61,13 @@ class PanelMatch:
     note: str
 
     def __str__(self) -> str:
-        found = f"{self.row} (by {self.by})" if self.row else "no row"
+        if self.row is None:
+            return f"{self.channel}: {self.note or 'no row'}"
         told = [f"{column} {old!r} -> {new!r}" for column, (old, new) in self.changes.items()]
         told += [self.note] if self.note else []
-        return f"{self.channel}: {found}: {', '.join(told) or 'nothing to change'}"
+        return (
+            f"{self.channel}: {self.row} (by {self.by}): {', '.join(told) or 'nothing to change'}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +140,16 @@ def update_panel(
     with locked(layout.lock, what=f"the cohort {layout.root}"):
         table = panel(layout, kind)
         rows: list[dict[str, Any]] = table.to_pylist()
-        pairs = _pairs(rows, given.channels)
+        pairs, doubts = _pairs(rows, given.channels)
         if not pairs:
             msg = (
                 f"no row fits a channel of {kind} in {layout.root}: the cohort has "
                 f"{[row['channel_name'] for row in rows]}, the panel {list(given.names)}"
             )
             raise InvalidInputError(msg)
-        matches = [_match(row, pairs.get(place)) for place, row in enumerate(rows)]
+        matches = [
+            _match(row, pairs.get(place), doubts.get(place, "")) for place, row in enumerate(rows)
+        ]
         if any(match.changes for match in matches):
             write_parquet(_filled(table, matches), layout.channels(kind))
     used = {channel.name for channel, _ in pairs.values()}
@@ -160,9 +165,10 @@ _By = Literal["name", "spelling", "tag"]
 
 def _pairs(
     rows: Sequence[Mapping[str, Any]], given: Sequence[Channel]
-) -> dict[int, tuple[Channel, _By]]:
-    """Find the row of the panel for each channel, by its place in the cohort's."""
+) -> tuple[dict[int, tuple[Channel, _By]], dict[int, str]]:
+    """Find the row of the panel for each channel, by its place in the cohort's, or why none."""
     pairs: dict[int, tuple[Channel, _By]] = {}
+    doubts: dict[int, str] = {}
     levels: tuple[tuple[_By, Callable[..., set[str]], Callable[..., bool]], ...] = (
         ("name", _own_names, _meet),
         ("spelling", _spellings, _meet),
@@ -178,9 +184,18 @@ def _pairs(
         }
         for place, mine in ours.items():
             fits = [(channel, its) for channel, its in theirs if same(mine, its)]
-            if len(fits) == 1 and sum(same(other, fits[0][1]) for other in ours.values()) == 1:
+            others = [
+                rows[other]["channel_name"]
+                for other, marks_of in ours.items()
+                if other != place and any(same(marks_of, its) for _, its in fits)
+            ]
+            if len(fits) == 1 and not others:
                 pairs[place] = (fits[0][0], by)
-    return pairs
+            elif fits:
+                names = [channel.name for channel, _ in fits]
+                also = f", which {others} may be as well" if others else ""
+                doubts.setdefault(place, f"it may be {names} by {by}{also}; none was chosen")
+    return pairs, doubts
 
 
 def _meet(ours: set[str], theirs: set[str]) -> bool:
@@ -222,10 +237,10 @@ def _mass(tag: str) -> str:
     return tag.lstrip(string.ascii_letters)
 
 
-def _match(row: Mapping[str, Any], pair: tuple[Channel, _By] | None) -> PanelMatch:
+def _match(row: Mapping[str, Any], pair: tuple[Channel, _By] | None, doubt: str) -> PanelMatch:
     name = row["channel_name"]
     if pair is None:
-        return PanelMatch(name, None, None, {}, "")
+        return PanelMatch(name, None, None, {}, doubt)
     channel, by = pair
     changes: dict[str, tuple[Any, Any]] = {}
     for column in _FILLED:

@@ -38,8 +38,8 @@ def align_channels(
         How channels are known for the same. ``"uniprot"``: their accessions are the same set; or share
         one where neither shares one with anything else, as collagen I does with a tag of collagen I
         and fibronectin. ``"name"``: their names are the same but for case, hyphens, underscores,
-        spaces and how Greek letters are spelled; ``TGFb`` is ``TGF-beta`` where it can be nothing
-        else. Or a table of names: ``{cohort: {channel name: common name}}``, or a CSV, TSV or parquet
+        spaces, how Greek letters are spelled, and a tag beside the marker (``CD20 (164)``);
+        ``TGFb`` is ``TGF-beta`` where it can be nothing else. Or a table of names: ``{cohort: {channel name: common name}}``, or a CSV, TSV or parquet
         file with the columns cohort, channel_name, common_name.
     how
         Which channels there are. ``"union"``: all, in the order in which the panels first have them.
@@ -137,8 +137,9 @@ def _reference(how: Panel | Sequence[str], key: ChannelKey) -> Panel:
     else:
         panel = Panel(tuple(Channel(name) for name in how))
     seen: dict[Identity, str] = {}
+    doubles = key.doubles([panel])
     for channel in panel:
-        identity = key.reference_identity(channel)
+        identity = key.reference_identity(channel, doubles)
         if not identity:
             msg = f"channel {channel.name!r} of the reference has no UniProt accession, by which channels are matched here"
             raise InvalidInputError(msg)

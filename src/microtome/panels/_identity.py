@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ._matching import ACCESSIONS, COMMON_NAMES, NAMES, Identity, Kinship, name_key
 from ._name_table import NameTable
+from ._names import parse_channel_name
 from ._panel import Channel
 from ._uniprot import without_isoform
 
@@ -44,20 +46,45 @@ class ChannelKey:
             return "it has no UniProt accession; align by='name' or with a table"
         return "the table of names does not name it"
 
-    def identity(self, cohort: str, channel: Channel) -> Identity:
-        """Return what a channel is; nothing where that is not known."""
+    def doubles(self, panels: Iterable[Iterable[Channel]]) -> frozenset[str]:
+        """Return the markers that one of the panels has on several tags, by which alone to match.
+
+        Parameters
+        ----------
+        panels
+            The channels of each panel that is to be matched with the others.
+        """
+        if self.by != "name":
+            return frozenset()
+        counts = [Counter(_marker(channel) for channel in panel) for panel in panels]
+        return frozenset(marker for one in counts for marker, count in one.items() if count > 1)
+
+    def identity(self, cohort: str, channel: Channel, doubles: Collection[str] = ()) -> Identity:
+        """Return what a channel is; nothing where that is not known.
+
+        Parameters
+        ----------
+        cohort
+            Whose it is.
+        channel
+            The channel.
+        doubles
+            Markers that do not say which channel is meant, so that the tag belongs to the name: of
+            `DNA (191Ir)` and `DNA (193Ir)` neither is just `DNA`.
+        """
         if self.by == "uniprot":
             return self._accessions(channel.accessions)
         if self.by == "name":
-            return frozenset({name_key(channel.name)})
+            marker = _marker(channel)
+            return frozenset({name_key(channel.name) if marker in doubles else marker})
         common = self.table.get(cohort, {}).get(channel.name)
         return frozenset({common}) if common else frozenset()
 
-    def reference_identity(self, channel: Channel) -> Identity:
+    def reference_identity(self, channel: Channel, doubles: Collection[str] = ()) -> Identity:
         """Return what a channel of the reference is; its name is the table's common one."""
         if self.by == "table":
             return frozenset({channel.name})
-        return self.identity("", channel)
+        return self.identity("", channel, doubles)
 
     def said(self, identity: Identity) -> str:
         """Say what two channels have in common."""
@@ -68,3 +95,7 @@ class ChannelKey:
         return frozenset(
             without_isoform(one) if self.ignore_isoforms else one for one in accessions
         )
+
+
+def _marker(channel: Channel) -> str:
+    return name_key(parse_channel_name(channel.name).marker)

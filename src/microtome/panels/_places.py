@@ -44,7 +44,10 @@ class Places:
 
     def join(self, *, every: bool) -> None:
         """Align the cohorts with one another; those channels alone that all have, where `every`."""
-        groups = self._named(group_members(self._identities(), self.key.kinship))
+        numbers = range(len(self.cohorts))
+        doubles = self.key.doubles(self._free(number) for number in numbers)
+        identities = [pair for number in numbers for pair in self._identities(number, doubles)]
+        groups = self._named(group_members(identities, self.key.kinship))
         pinned = self._pinned(groups)
         for name, group in groups.items():
             chosen = pinned.get(name, [])
@@ -58,15 +61,17 @@ class Places:
     def follow(self, reference: Panel) -> None:
         """Align every cohort with a reference, by itself."""
         self.reference = True
-        # The reference stands as cohort -1, before all others.
-        fixed = [
-            (Member(-1, place), self.key.reference_identity(channel))
-            for place, channel in enumerate(reference)
-        ]
         groups = {name: Group(frozenset(), [], []) for name in reference.names}
         pinned = self._pinned(groups)
         for number in range(len(self.cohorts)):
-            for group in group_members([*fixed, *self._identities(number)], self.key.kinship):
+            doubles = self.key.doubles([reference, self._free(number)])
+            # The reference stands as cohort -1, before the other.
+            fixed = [
+                (Member(-1, place), self.key.reference_identity(channel, doubles))
+                for place, channel in enumerate(reference)
+            ]
+            own = self._identities(number, doubles)
+            for group in group_members([*fixed, *own], self.key.kinship):
                 mine = [member for member in group.members if member.cohort == number]
                 targets = [member for member in group.members if member.cohort < 0]
                 if targets:
@@ -110,21 +115,26 @@ class Places:
     def _channel(self, member: Member) -> Channel:
         return self.panels[self.cohorts[member.cohort]].channels[member.place]
 
-    def _identities(self, only: int | None = None) -> Iterator[tuple[Member, Identity]]:
-        """Yield the channels that are matched by what they are; say of the others why not."""
-        for number, (cohort, panel) in enumerate(self.panels.items()):
-            if only is not None and number != only:
-                continue
-            chosen = self.choose.get(cohort, {})
-            for place, channel in enumerate(panel):
-                member, identity = Member(number, place), self.key.identity(cohort, channel)
-                if channel.name in chosen:
-                    if chosen[channel.name] is None:
-                        self._tell(member, None, "left out", "as chosen")
-                elif identity:
-                    yield member, identity
-                else:
-                    self._tell(member, None, "left out", self.key.unknown)
+    def _free(self, number: int) -> list[Channel]:
+        """Return the channels of a cohort that no choice speaks of."""
+        chosen = self.choose.get(self.cohorts[number], {})
+        return [c for c in self.panels[self.cohorts[number]] if c.name not in chosen]
+
+    def _identities(
+        self, number: int, doubles: frozenset[str]
+    ) -> Iterator[tuple[Member, Identity]]:
+        """Yield a cohort's channels that are matched by what they are; say of the others why not."""
+        cohort = self.cohorts[number]
+        chosen = self.choose.get(cohort, {})
+        for place, channel in enumerate(self.panels[cohort]):
+            member = Member(number, place)
+            if channel.name in chosen:
+                if chosen[channel.name] is None:
+                    self._tell(member, None, "left out", "as chosen")
+            elif identity := self.key.identity(cohort, channel, doubles):
+                yield member, identity
+            else:
+                self._tell(member, None, "left out", self.key.unknown)
 
     def _pinned(self, aligned: Mapping[str, Group]) -> dict[str, list[Member]]:
         """Return the channels that were put in a place by choice, by the place's name."""
