@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from microtome.coordinates import Resolution
@@ -146,11 +145,11 @@ def _cell_ids(survey: Survey) -> dict[str, NDArray[np.int64]]:
         names, ids = table["tissue_id"].cast(pa.string()), table["cell_id"].cast(pa.int64())
     except (pa.ArrowException, ValueError):
         return {}  # told of the table already
-    table = pa.table({"tissue_id": names, "cell_id": ids})
-    return {
-        tissue: table.filter(pc.equal(table["tissue_id"], tissue))["cell_id"].to_numpy()
-        for tissue in pc.unique(names).to_pylist()
-    }
+    codes: Any = names.combine_chunks().dictionary_encode()
+    order = np.argsort(codes.indices.to_numpy(), kind="stable")
+    starts = np.searchsorted(codes.indices.to_numpy()[order], np.arange(1, len(codes.dictionary)))
+    parts = np.split(ids.to_numpy()[order], starts)
+    return dict(zip(codes.dictionary.to_pylist(), parts, strict=False))
 
 
 def _labels_of(labels: MultiscaleImage) -> set[int]:

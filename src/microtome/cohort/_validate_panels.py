@@ -107,7 +107,8 @@ def _check_measured(survey: Survey, modality: Modality, path: Path) -> None:
     if lost:
         what = f"says nothing of {len(lost)} tissues: {listed(lost)}"
         survey.report("error", "measured-missing", path, what, "add a row for each")
-    unknown = [tissue for tissue in rows if tissue not in set(tissues)]
+    known = set(tissues)
+    unknown = [tissue for tissue in rows if tissue not in known]
     if unknown:
         what = f"has rows of {len(unknown)} tissues that are not imaged as {modality}: {listed(unknown)}"
         survey.report("warning", "unknown-tissue", path, what, "ingest them, or remove the rows")

@@ -134,8 +134,9 @@ def _check_tissues(
         mine = [t for t in survey.tissues(modality) if survey.size_at(t, resolution)]
     fitted: list[str] = list(table.note.get("fitted_on") or ())
     told_of = fitted if table.tissues is None else table.tissues
-    lost = [] if table.tissues is None else [t for t in mine if t not in set(told_of)]
-    more = [t for t in told_of if t not in set(survey.tissues(modality))]
+    told, known = set(told_of), set(survey.tissues(modality))
+    lost = [] if table.tissues is None else [t for t in mine if t not in told]
+    more = [t for t in told_of if t not in known]
     if lost or more:
         parts = [f"say nothing of {listed(lost)}"] if lost else []
         parts += [f"speak of {listed(more)}, which the cohort does not have"] if more else []
