@@ -7,14 +7,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import pyramids, spatial_reads, tiles
+from . import cohort_tiles, pyramids, sampling, spatial_reads, stats, tiles
 from .machine import describe_machine, load
 from .options import Options
 from .report import write_results
 
 BENCHMARKS = {
+    "cohort_tiles": cohort_tiles.tables,
     "pyramids": pyramids.tables,
+    "sampling": sampling.tables,
     "spatial_reads": spatial_reads.tables,
+    "stats": stats.tables,
     "tiles": tiles.tables,
 }
 

@@ -98,6 +98,9 @@ class Benchmark:
     least_seconds
         A competitor does the items of a round again and again until this time has passed: what
         takes a tenth of a second is measured no better than a tenth of a second allows.
+    tolerance
+        How much of a value competitors may differ by, and of 1 where it is small: more than 0
+        where the same formula is computed in another order.
     """
 
     title: str
@@ -107,6 +110,7 @@ class Benchmark:
     base: str
     notes: list[str] = field(default_factory=list)
     least_seconds: float = 0.5
+    tolerance: float = 0.0
     _setups: dict[str, Setup] = field(default_factory=dict)
 
     def add(self, name: str, setup: Setup) -> None:
@@ -153,7 +157,7 @@ class Benchmark:
         expected = _together(reads[self.base](items))
         for name, read in reads.items():
             given = _together(read(items))
-            if given.dtype != expected.dtype or not np.array_equal(given, expected):
+            if given.dtype != expected.dtype or not self._same(given, expected):
                 wrong = (
                     np.flatnonzero((given != expected).reshape(len(items), -1).any(1))[:5].tolist()
                     if given.shape == expected.shape
@@ -164,6 +168,13 @@ class Benchmark:
                     f"{expected.shape} {expected.dtype}; different: {self.item} {wrong}"
                 )
                 raise UnequalPixelsError(msg)
+
+    def _same(self, given: NDArray[Any], expected: NDArray[Any]) -> bool:
+        if not self.tolerance:
+            return np.array_equal(given, expected)
+        return given.shape == expected.shape and np.allclose(
+            given, expected, rtol=self.tolerance, atol=self.tolerance
+        )
 
 
 def _timed(read: Read, items: Items, least_seconds: float) -> tuple[float, float]:

@@ -29,7 +29,7 @@ def ingest(
     patient: str | None = None,
     specimen: str | None = None,
     split: str | None = None,
-    codec: Literal["fast", "small"] = "fast",
+    codec: Literal["train", "fast", "small"] = "train",
     upsample: Annotated[bool, Flag] = False,
     overwrite: Annotated[bool, Flag] = False,
     on_error: Literal["stop", "continue"] = "stop",
@@ -64,7 +64,7 @@ def ingest(
     split
         Split, for example train or test.
     codec
-        fast, or a fifth smaller.
+        train, for reading often; fast, to write; or small.
     upsample
         Allow a source that is coarser than the resolution.
     overwrite

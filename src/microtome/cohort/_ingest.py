@@ -49,7 +49,7 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
     patient_id: str | None = None,
     specimen_id: str | None = None,
     split: str | None = None,
-    codec: Codec = "fast",
+    codec: Codec = "train",
     upsample: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -83,7 +83,7 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
     patient_id, specimen_id, split
         Columns of the tissue's row.
     codec
-        ``"fast"`` or ``"small"``.
+        ``"train"``, ``"fast"`` to write or ``"small"``, see `microtome.storage.Codec`.
     upsample
         Allow a source that is coarser than the resolution; its pixels are interpolated.
     overwrite
