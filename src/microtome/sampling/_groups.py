@@ -90,6 +90,11 @@ class RowGroups:
     def __len__(self) -> int:
         return int(self._place[-1])
 
+    @property
+    def runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First row of each run that has any, and where it begins in the order of the groups."""
+        return self._first, self._place[:-1]
+
     def rows(self, places: ArrayLike) -> NDArray[np.int64]:
         """Return the rows at places in the order of the groups.
 

@@ -14,13 +14,14 @@ from microtome.errors import InvalidInputError, OutOfRangeError
 from ._groups import RowGroups
 from ._permutation import KEYS, permute
 from ._rule import UNITS, SamplingRule, targets
-from ._stream import RowStream, drawn
+from ._stream import Begin, RowStreams, drawn
 from ._turns import shares_of_epoch
 
 __all__ = ["CohortSampler"]
 
 _SEEDS = 2**64
 _EPOCHS = 2**32
+_MOST = 2**62
 _DEFAULT = SamplingRule()
 
 
@@ -73,8 +74,8 @@ class CohortSampler:
     shares: NDArray[np.int64] = field(init=False, repr=False)
     """Rows of each cohort in this epoch, (cohorts,)."""
     _edges: NDArray[np.int64] = field(init=False, repr=False)
-    _before: list[int] = field(init=False, repr=False)
-    _streams: tuple[RowStream, ...] = field(init=False, repr=False)
+    _begin: Begin = field(init=False, repr=False)
+    _streams: RowStreams = field(init=False, repr=False)
     _targets: list[int] = field(init=False, repr=False)
     _keys: NDArray[np.uint64] = field(init=False, repr=False)
 
@@ -87,31 +88,29 @@ class CohortSampler:
         if not len(self.counts):
             msg = "there are no cohorts to draw from"
             raise InvalidInputError(msg)
-        rule = self.rule
-        streams = tuple(
-            RowStream.of(self._verified(i), i, rule, self.seed) for i in range(len(self.counts))
-        )
-        aims = targets(rule, [stream.slots for stream in streams])
+        streams = RowStreams.of(self._verified(), self.rule, self.seed)
+        aims = targets(self.rule, streams.slots.tolist())
         # What an epoch takes at most decides how much of the order may change from round to round.
-        streams = tuple(
-            stream.for_windows(-(-aim // UNITS)) for stream, aim in zip(streams, aims, strict=True)
-        )
+        streams = streams.for_windows([-(-aim // UNITS) for aim in aims])
         object.__setattr__(self, "_streams", streams)
         object.__setattr__(self, "_targets", aims)
         self._turn_to(self.epoch)
 
-    def _verified(self, cohort: int) -> int | RowGroups:
-        rows = self.counts[cohort]
-        if isinstance(rows, RowGroups):
-            return rows
-        count = as_index(rows)
-        if not 0 <= count < 2**62:
-            msg = f"a cohort has from 0 to 2^62 - 1 rows, cohort {cohort} has {count}"
-            raise InvalidInputError(msg)
-        if self.rule.patient_quota is not None:
-            msg = f"a patient_quota needs to know whose rows are whose; give those of cohort {cohort} as RowGroups"
-            raise InvalidInputError(msg)
-        return count
+    def _verified(self) -> list[int | RowGroups]:
+        found: list[int | RowGroups] = []
+        total = 0
+        for cohort, given in enumerate(self.counts):
+            rows = given if isinstance(given, RowGroups) else as_index(given)
+            count = len(rows) if isinstance(rows, RowGroups) else rows
+            total += count
+            if count < 0 or total >= _MOST:
+                msg = f"cohorts have 0 rows or more, and fewer than 2^62 together; cohort {cohort} has {count}"
+                raise InvalidInputError(msg)
+            if self.rule.patient_quota is not None and not isinstance(rows, RowGroups):
+                msg = f"a patient_quota needs to know whose rows are whose; give those of cohort {cohort} as RowGroups"
+                raise InvalidInputError(msg)
+            found.append(rows)
+        return found
 
     def _turn_to(self, epoch: int) -> None:
         begin = np.random.SeedSequence(self.seed).generate_state(1, np.uint32)
@@ -123,7 +122,7 @@ class CohortSampler:
             ("epoch", epoch),
             ("shares", np.asarray(shares, np.int64)),
             ("_edges", np.concatenate([[0], np.cumsum(shares, dtype=np.int64)])),
-            ("_before", before),
+            ("_begin", self._streams.begin(before)),
             ("_keys", keys.generate_state(KEYS + 2, np.uint64)),
         ):
             object.__setattr__(self, name, value)
@@ -185,13 +184,5 @@ class CohortSampler:
             np.zeros(positions.shape, np.uint64),
         ).astype(np.int64)
         cohort = np.searchsorted(self._edges, place, "right") - 1
-        row = np.empty_like(place)
         chance = drawn(positions, self._keys[KEYS:]) if self.rule.replacement else None
-        for number in np.unique(cohort).tolist():
-            mine = np.flatnonzero(cohort == number)
-            turn = place[mine] - int(self._edges[number])
-            stream = self._streams[number]
-            row[mine] = stream.rows(
-                self._before[number], turn, None if chance is None else chance[mine]
-            )
-        return cohort, row
+        return cohort, self._streams.rows(self._begin, cohort, place - self._edges[cohort], chance)
