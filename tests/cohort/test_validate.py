@@ -30,6 +30,7 @@ from microtome.cohort import (
 from microtome.coordinates import Mpp, Resolution
 from microtome.errors import FormatError, InvalidInputError, NotFoundError
 from microtome.image import MultiscaleImage, begin_image
+from microtome.jobs import process_pool
 
 Tree = Callable[[Path], dict[str, str]]
 Edit = Callable[[pa.Table], pa.Table]
@@ -860,6 +861,16 @@ def test_many_defects_are_told_at_once(cohort: Path) -> None:
         "duplicate-cell",
         "tile-outside",
     ]
+
+
+def test_workers_tell_the_same(cohort: Path) -> None:
+    image(cohort, "a", mpp=2.0)
+    image(cohort, "b", planes=3)
+    (cohort / "he/1_0mpp/images/c.ome.zarr/zarr.json").write_text("{}")
+    here = validate(cohort, checksums=True)
+    assert [f.kind for f in here] == ["image-damaged", "image-mpp", "image-channels"]
+    with process_pool(2) as pool:
+        assert validate(cohort, checksums=True, executor=pool) == here
 
 
 def test_one_resolution_only(cohort: Path) -> None:

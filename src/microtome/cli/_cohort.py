@@ -15,6 +15,7 @@ from microtome.errors import InvalidInputError
 from ._answering import info
 from ._console import progress, say
 from ._options import Flag, ResolutionOption
+from ._workers import DaskOption, WorkersOption, executor_of
 
 __all__ = ["cohort_app", "validate"]
 
@@ -145,6 +146,8 @@ def validate(
     checksums: Annotated[bool, Flag] = False,
     cells: Annotated[bool, Flag] = False,
     resolution: ResolutionOption = None,
+    workers: WorkersOption = 1,
+    dask: DaskOption = None,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
     """Check everything that later steps take for granted, and print a line for each finding.
@@ -161,13 +164,24 @@ def validate(
         Read every cell mask, and compare it with the table of cells.
     resolution
         Only this resolution.
+    workers
+        Processes on this machine that share the images; 1 does them here, one after the other.
+    dask
+        Address of a dask scheduler whose workers share the images, for example tcp://host:8786.
     as_json
         Print JSON.
     """
     from microtome.cohort import validate as do
 
-    with progress() as show:
-        findings = do(path, checksums=checksums, cells=cells, resolution=resolution, progress=show)
+    with executor_of(workers, dask) as executor, progress() as show:
+        findings = do(
+            path,
+            checksums=checksums,
+            cells=cells,
+            resolution=resolution,
+            executor=executor,
+            progress=show,
+        )
     if as_json:
         sys.stdout.write(json.dumps([f.as_dict() for f in findings], indent=2) + "\n")
     else:

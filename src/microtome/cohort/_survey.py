@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Mapping
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from ._merge import listed
 from ._modality import Modality
 from ._tables import read_parquet
 
-__all__ = ["ColumnKind", "Finding", "Severity", "Survey", "repeated"]
+__all__ = ["DAMAGE", "ColumnKind", "Finding", "Severity", "Survey", "repeated", "told"]
 
 Severity = Literal["error", "warning"]
 """`error`: a later step fails or is wrong. `warning`: something that somebody should know."""
@@ -30,7 +31,7 @@ Severity = Literal["error", "warning"]
 ColumnKind = Literal["text", "integer", "number", "boolean"]
 
 # What a damaged file may raise in the hands of those who read it.
-_DAMAGE = (MicrotomeError, OSError, pa.ArrowException, ValueError, KeyError, TypeError)
+DAMAGE = (MicrotomeError, OSError, pa.ArrowException, ValueError, KeyError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,14 @@ class Survey:
         The resolution to look at; None for all.
     progress
         Called with what is done and to do.
+    executor
+        Where images are opened.
     """
 
     layout: CohortLayout
     only: Resolution | None = None
     progress: Progress = silent
+    executor: Executor | None = None
     findings: list[Finding] = field(default_factory=list[Finding])
     rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """Of the table of tissues: those with an id and a modality that exist."""
@@ -103,9 +107,8 @@ class Survey:
         """Turn what a damaged file raises into a finding."""
         try:
             yield
-        except _DAMAGE as error:
-            what = str(error).removeprefix(f"{place}: ").removeprefix(f"{place} ")
-            self.report("error", kind, place, what or type(error).__name__, advice)
+        except DAMAGE as error:
+            self.report("error", kind, place, told(error, place), advice)
 
     def wanted(self, resolution: Resolution) -> bool:
         """Whether a resolution is looked at."""
@@ -206,6 +209,12 @@ class Survey:
                 what = f"column {name!r} has no value in {count} of {len(empty)} rows (row {', '.join(map(str, rows))}{more})"
                 advice = "fill them in, or leave these out when it is used as a label"
                 self.report("warning", "missing-labels", path, what, advice)
+
+
+def told(error: BaseException, place: Path) -> str:
+    """Return what an error says, without the place that a finding names itself."""
+    text = str(error).removeprefix(f"{place}: ").removeprefix(f"{place} ")
+    return text or type(error).__name__
 
 
 def repeated(table: pa.Table, keys: list[str]) -> list[str]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Executor
 from pathlib import Path
 
 from microtome.coordinates import Resolution
 from microtome.errors import FormatError, NotFoundError
+from microtome.jobs import run_each, verify_executor
 from microtome.progress import Progress, silent
 
 from ._fingerprint import fingerprint
 from ._layout import CohortLayout
-from ._survey import Finding, Survey
+from ._survey import DAMAGE, Finding, Survey, told
 from ._validate_images import check_images
 from ._validate_masks import check_cell_masks, check_tissue_masks
 from ._validate_panels import check_panels
@@ -28,6 +30,7 @@ def validate(
     checksums: bool = False,
     cells: bool = False,
     resolution: float | str | tuple[float, float] | Resolution | None = None,
+    executor: Executor | None = None,
     progress: Progress = silent,
 ) -> list[Finding]:
     """Check a cohort, ours or a SPORA dataset, and say all that is wrong with it.
@@ -46,6 +49,9 @@ def validate(
         Read every cell mask and compare its labels with the table of cells, or the names of classes.
     resolution
         Look at images, masks, tiles and statistics of this one only.
+    executor
+        Where images are opened and sources read: any `concurrent.futures` executor; by default
+        here, one after the other.
     progress
         Called with the images looked at and to look at.
 
@@ -62,6 +68,7 @@ def validate(
     InvalidInputError
         If the resolution is none.
     """
+    verify_executor(executor)
     layout = CohortLayout(Path(cohort))
     if not layout.root.is_dir():
         msg = f"there is no cohort at {cohort}"
@@ -70,7 +77,7 @@ def validate(
         msg = f"{cohort} is a directory but no cohort: it has neither cohort.json nor metadata/tissues.parquet"
         raise FormatError(msg)
     only = None if resolution is None else Resolution.parse(resolution)
-    survey = Survey(layout, only, progress)
+    survey = Survey(layout, only, progress, executor)
     with survey.guarded("manifest-damaged", layout.manifest, "bring back a copy of it"):
         layout.read_manifest()
     check_tissues(survey)
@@ -89,12 +96,23 @@ def validate(
 def _check_sources(survey: Survey) -> None:
     """Compare sources that are still there with what was ingested."""
     known = [row for row in survey.rows if row.get("sha256") and row.get("source")]
-    for done, row in enumerate(known, start=1):
+    here = [row for row in known if Path(row["source"]).exists()]
+    digests = run_each(_digest, [Path(row["source"]) for row in here], survey.executor)
+    for done, (row, (digest, error)) in enumerate(zip(here, digests, strict=True), start=1):
         source = Path(row["source"])
-        if source.exists():
-            with survey.guarded("source-changed", source, "is it still the file it was?"):
-                if fingerprint(source) != row["sha256"]:
-                    what = f"is not what tissue {row['tissue_id']!r} ({row['modality']}) was ingested from"
-                    advice = "ingest it again with --overwrite, or bring back the old file"
-                    survey.report("error", "source-changed", source, what, advice)
-        survey.progress("checksums", done, len(known))
+        if error is not None:
+            advice = "is it still the file it was?"
+            survey.report("error", "source-changed", source, error, advice)
+        elif digest != row["sha256"]:
+            what = f"is not what tissue {row['tissue_id']!r} ({row['modality']}) was ingested from"
+            advice = "ingest it again with --overwrite, or bring back the old file"
+            survey.report("error", "source-changed", source, what, advice)
+        survey.progress("checksums", done, len(here))
+
+
+def _digest(source: Path) -> tuple[str | None, str | None]:
+    """Return the digest of a source, or why there is none."""
+    try:
+        return fingerprint(source), None
+    except DAMAGE as error:
+        return None, told(error, source)

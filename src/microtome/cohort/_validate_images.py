@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from microtome.coordinates import Resolution
+from microtome.coordinates import Mpp, Resolution
 from microtome.errors import InvalidInputError, UnknownNameError
 from microtome.image import MultiscaleImage
+from microtome.jobs import run_each
 
 from ._layout import is_written
 from ._merge import listed
 from ._modality import Modality, parse_modality
-from ._survey import Survey
+from ._survey import DAMAGE, Survey, told
 from ._tables import read_parquet
 
-__all__ = ["check_images", "resolution_of"]
+__all__ = ["check_images", "look_at_image", "resolution_of"]
 
 _IMAGE = ".ome.zarr"
 # A pixel size that was rounded when it was written differs by less.
@@ -47,23 +46,30 @@ def check_images(survey: Survey) -> None:
     entries = [(shelf, entry) for shelf in shelves for entry in _entries(shelf.directory)]
     known = {(row["tissue_id"], row["modality"]) for row in survey.rows}
     there: set[tuple[str, str]] = set()
-    for done, (shelf, entry) in enumerate(entries, start=1):
-        survey.progress("validate", done, len(entries))
+    looked_at: list[tuple[_Shelf, Path, str]] = []
+    for shelf, entry in entries:
         tissue = entry.name.removesuffix(_IMAGE)
         if not entry.name.endswith(_IMAGE) or (tissue, shelf.modality.name) not in known:
             what = f"the table of tissues has no row for it as {shelf.modality}"
-            survey.report(
-                "warning", "orphan", entry, what, "add the row by ingesting it, or remove it"
-            )
-        elif not is_written(entry):
+            advice = "add the row by ingesting it, or remove it"
+            survey.report("warning", "orphan", entry, what, advice)
+            continue
+        there.add((tissue, shelf.modality.name))
+        if not is_written(entry):
             what = "is unfinished: its writer was stopped just before the end"
             survey.report("error", "image-damaged", entry, what, "ingest it again")
-            there.add((tissue, shelf.modality.name))
+        elif survey.wanted(shelf.resolution):
+            looked_at.append((shelf, entry, tissue))
+    facts = run_each(look_at_image, [entry for _, entry, _ in looked_at], survey.executor)
+    for done, ((shelf, entry, tissue), found) in enumerate(
+        zip(looked_at, facts, strict=True), start=1
+    ):
+        survey.progress("validate", done, len(looked_at))
+        if isinstance(found, str):
+            advice = "ingest it again with --overwrite"
+            survey.report("error", "image-damaged", entry, found, advice)
         else:
-            there.add((tissue, shelf.modality.name))
-            if survey.wanted(shelf.resolution):
-                with survey.guarded("image-damaged", entry, "ingest it again with --overwrite"):
-                    _check_image(survey, shelf, entry, tissue)
+            _check_image(survey, shelf, entry, tissue, found)
     for tissue, name in sorted(known - there):
         modality = parse_modality(name)
         place = survey.layout.root / modality.canonical_dir
@@ -132,13 +138,43 @@ def _is_leftover(name: str) -> bool:
     return name.endswith(".partial") or ".partial-" in name or ".replaced-" in name
 
 
-def _check_image(survey: Survey, shelf: _Shelf, path: Path, tissue: str) -> None:
-    image = MultiscaleImage.open(path)
-    base = image.level(0)
-    survey.note_size(tissue, shelf.modality, shelf.resolution, (base.height, base.width))
-    for level in (image.level(i) for i in sorted({0, image.level_count - 1})):
-        y, x = (max(0, size // 2 - _LOOK // 2) for size in (level.height, level.width))
-        level[..., y : y + _LOOK, x : x + _LOOK]
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What an image states of itself; it travels from a worker."""
+
+    size: tuple[int, int]
+    mpp: Mpp | None
+    channels: int
+    names: tuple[str, ...]
+    dtype: str
+
+
+def look_at_image(path: Path) -> ImageFacts | str:
+    """Open an image, read the middle of its finest and coarsest level, and return what it states.
+
+    Returns
+    -------
+    The facts, or what a damaged image made its reader say.
+    """
+    try:
+        image = MultiscaleImage.open(path)
+        base = image.level(0)
+        for level in (image.level(i) for i in sorted({0, image.level_count - 1})):
+            y, x = (max(0, size // 2 - _LOOK // 2) for size in (level.height, level.width))
+            level[..., y : y + _LOOK, x : x + _LOOK]
+        return ImageFacts(
+            (base.height, base.width),
+            image.mpp,
+            image.nchannels,
+            tuple(image.channel_names or ()),
+            image.dtype.name,
+        )
+    except DAMAGE as error:
+        return told(error, path)
+
+
+def _check_image(survey: Survey, shelf: _Shelf, path: Path, tissue: str, image: ImageFacts) -> None:
+    survey.note_size(tissue, shelf.modality, shelf.resolution, image.size)
     own, (height, width) = image.mpp, shelf.resolution.mpp
     if own is None:
         what = f"does not state its pixel size, which its directory says is {shelf.resolution} um"
@@ -152,11 +188,11 @@ def _check_image(survey: Survey, shelf: _Shelf, path: Path, tissue: str) -> None
 
 
 def _check_channels(
-    survey: Survey, modality: Modality, image: MultiscaleImage, path: Path, tissue: str
+    survey: Survey, modality: Modality, image: ImageFacts, path: Path, tissue: str
 ) -> None:
-    count = image.nchannels
+    count = image.channels
     if modality.kind == "brightfield":
-        if count != 3 or image.dtype != np.uint8:
+        if count != 3 or image.dtype != "uint8":
             what = f"has {count} channels of {image.dtype}; {modality} is red, green and blue of 8 bits"
             survey.report("error", "image-channels", path, what, "ingest it as what it is")
         return
@@ -170,7 +206,7 @@ def _check_channels(
         )
         survey.report("error", "image-channels", path, what, advice)
         return
-    names = list(image.channel_names or ())
+    names = list(image.names)
     if names and names != [f"channel {i}" for i in range(count)] and names != expected:
         what = f"its planes are {listed(names)}, by the panel they are {listed(expected)}"
         survey.report("error", "image-channels", path, what, advice)
