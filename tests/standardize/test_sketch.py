@@ -68,7 +68,7 @@ def test_any_numbers(values, wanted):
     count=st.integers(1, 4),
 )
 def test_any_partition_in_any_order_counts_the_same(values, cuts, seed, count):
-    """Merging is adding counts: who counted what leaves no trace but the rounding of sums."""
+    """Merging is adding whole numbers: who counted what leaves no trace."""
     rng = np.random.default_rng(seed)
     workers = [QuantileSketch(values.dtype, len(values)) for _ in range(count)]
     for block in np.split(values, sorted(cut % (values.shape[1] + 1) for cut in cuts), axis=1):
@@ -80,9 +80,11 @@ def test_any_partition_in_any_order_counts_the_same(values, cuts, seed, count):
     for mine, theirs in zip(together.counts, whole.counts, strict=True):
         np.testing.assert_array_equal(mine.bins, theirs.bins)
         np.testing.assert_array_equal(mine.counts, theirs.counts)
+        if mine.places is not None:
+            np.testing.assert_array_equal(mine.places, theirs.places)
     np.testing.assert_array_equal(together.count, [values.shape[1]] * len(values))
     found, expected = together.quantiles(WANTED), whole.quantiles(WANTED)
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=0)
+    np.testing.assert_array_equal(found, expected)
 
 
 HEAVY = {
@@ -138,7 +140,7 @@ def test_a_large_mask_of_areas_and_single_pixels(dtype):
         for channel in range(3):
             occurring, counts = found.values(channel)
             assert counts.sum() == mask.sum()
-            assert occurring @ counts == pytest.approx(chosen[channel].sum(), rel=1e-12)
+            assert occurring @ counts == pytest.approx(chosen[channel].sum(), rel=1e-7)
         if mask.any() and found.exact:
             np.testing.assert_array_equal(
                 found.quantiles(WANTED), np.quantile(chosen, WANTED, axis=1).T
@@ -232,7 +234,7 @@ def test_counts_can_be_kept_and_taken_up_again():
         ValueCounts(one[:1], two),
         ValueCounts(one[:1], two[:1] - 1),
         ValueCounts(one[:1] + 256, two[:1]),
-        ValueCounts(one[:1], two[:1], np.ones(1)),
+        ValueCounts(one[:1], two[:1], two[:1]),
     ):
         with pytest.raises(FormatError, match="no counts of uint8"):
             QuantileSketch.of_counts(np.uint8, [wrong])

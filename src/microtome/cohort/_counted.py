@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from microtome.errors import FormatError, NotFoundError
+from microtome.errors import NotFoundError
 from microtome.standardize import QuantileSketch, ValueCounts
 from microtome.storage import replace_file
 
@@ -65,12 +65,7 @@ def count_tissue(source: TissuePixels) -> CountedTissue:
         places = source.places()
         for block in source.blocks():
             sketch.update(block.pixels, channels=places, mask=block.inside, where=source.where)
-        _save(path, source, sketch, identity)
-        # As it was stored, so that a result does not depend on who counted when.
-        found = _load(path, source, identity)
-        if found is None:
-            msg = f"{path} was written and cannot be read; is another process removing it?"
-            raise FormatError(msg)
+        found = CountedTissue(sketch, _save(path, source, sketch, identity))
     return found
 
 
@@ -127,7 +122,8 @@ def _stamp(path: Path) -> str:
 
 def _save(
     path: Path, source: TissuePixels, sketch: QuantileSketch, identity: dict[str, Any]
-) -> None:
+) -> str:
+    """Keep what was counted, and return its digest."""
     places = source.places()
     counted = [sketch.counts[place] for place in places]
     rows = [each.bins.size for each in counted]
@@ -137,26 +133,23 @@ def _save(
         "count": _chained([each.counts for each in counted], np.int64),
     }
     if not sketch.exact:
-        # Single precision holds the value of a bin that has one only, and costs others 2^-24.
-        means = [each.sums / each.counts for each in counted if each.sums is not None]
-        columns["mean"] = _chained(means, np.float32)
+        columns["place"] = _chained([each.places for each in counted], np.int64)
     digest = hashlib.sha256(json.dumps([str(sketch.dtype), identity["measured"]]).encode())
     for column in columns.values():
         digest.update(column.tobytes())
-    note = {"identity": identity, "dtype": str(sketch.dtype), "digest": digest.hexdigest()}
+    found = digest.hexdigest()
+    note = {"identity": identity, "dtype": str(sketch.dtype), "digest": found}
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(note).encode()})
-    encodings = {
-        name: "BYTE_STREAM_SPLIT" if name == "mean" else "DELTA_BINARY_PACKED" for name in columns
-    }
     with replace_file(path) as temporary:
         pq.write_table(
             table,
             temporary,
             compression="zstd",
             use_dictionary=False,
-            column_encoding=encodings,
+            column_encoding=dict.fromkeys(columns, "DELTA_BINARY_PACKED"),
             write_statistics=False,
         )
+    return found
 
 
 def _load(path: Path, source: TissuePixels, identity: dict[str, Any]) -> CountedTissue | None:
@@ -183,15 +176,14 @@ def _sketch(columns: dict[str, NDArray[Any]], dtype: str, source: TissuePixels) 
     nothing = ValueCounts(np.zeros(0, np.uint32), np.zeros(0, np.int64))
     found = [nothing] * len(source.channels)
     for place, start, stop in zip(places, ends[:-1], ends[1:], strict=True):
-        counts = columns["count"][start:stop]
-        means = columns["mean"][start:stop] if "mean" in columns else None
         found[place] = ValueCounts(
             columns["bin"][start:stop],
-            counts,
-            None if means is None else means.astype(np.float64) * counts,
+            columns["count"][start:stop],
+            columns["place"][start:stop] if "place" in columns else None,
         )
     return QuantileSketch.of_counts(dtype, found)
 
 
-def _chained(parts: list[NDArray[Any]], dtype: Any) -> NDArray[Any]:
-    return np.concatenate([np.zeros(0, dtype), *(part.astype(dtype) for part in parts)])
+def _chained(parts: list[NDArray[Any] | None], dtype: Any) -> NDArray[Any]:
+    there = [part.astype(dtype) for part in parts if part is not None]
+    return np.concatenate([np.zeros(0, dtype), *there])

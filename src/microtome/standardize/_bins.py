@@ -10,12 +10,15 @@ from numpy.typing import DTypeLike, NDArray
 
 from ._keys import read_dtype
 
-__all__ = ["Bins"]
+__all__ = ["DROPPED", "Bins"]
 
-# Of a float32, sign, exponent and the first 11 bits of the mantissa: 2^20 bins, each 2^-11 of its
-# lower end wide.
-_DROPPED = 12
-_WIDE = 1 << (32 - _DROPPED)
+DROPPED = 12
+"""Bits of a float32 that do not belong to its bin.
+
+What is left is sign, exponent and the first 11 bits of the mantissa: 2^20 bins, each 2^-11 of its
+lower end wide.
+"""
+_WIDE = 1 << (32 - DROPPED)
 _ROUNDING = 2.0**-23  # of two wider numbers that become one float32
 _EXACT = frozenset({"bool", "uint8", "int8", "uint16", "int16", "float16"})
 
@@ -56,28 +59,52 @@ class Bins:
         """Most that two values of a bin are apart, as a part of the smaller one."""
         if self.exact:
             return 0.0
-        return 2.0 ** (_DROPPED - 23) + (0.0 if self.dtype == np.float32 else _ROUNDING)
+        return 2.0 ** (DROPPED - 23) + (0.0 if self.dtype == np.float32 else _ROUNDING)
 
-    def bins(self, values: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
-        """Bin of each value, as an unsigned integer; values are contiguous and of this type."""
+    def bits(self, values: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+        """Bits of each value or of its float32, as an unsigned integer.
+
+        Where `exact` they are the bin. Else the bin is what `DROPPED` bits to the right leave, and
+        these bits are the place in the bin.
+
+        Parameters
+        ----------
+        values
+            Contiguous and of this type.
+        """
         if self.exact:
             return values.view(f"u{self.dtype.itemsize}")
         # What is no finite number is found by its bin.
         with np.errstate(over="ignore", invalid="ignore"):
             single = values.astype(np.float32, copy=False)
-        return single.view(np.uint32) >> np.uint32(_DROPPED)
+        return single.view(np.uint32)
 
-    def values(self, bins: NDArray[Any]) -> NDArray[np.float64]:
-        """Value of each bin, as float64; only where `exact`."""
-        bits = bins.astype(f"u{self.dtype.itemsize}")
-        # Adding zero turns -0.0 into 0.0, which is the same number.
-        return bits.view(self.dtype).astype(np.float64) + 0.0
+    def values(
+        self, bins: NDArray[Any], counts: NDArray[np.int64], places: NDArray[np.int64] | None
+    ) -> NDArray[np.float64]:
+        """Value of each bin; where not `exact` the mean of what was counted in it, as float64.
 
-    def special(self, counts: NDArray[np.int64]) -> bool:
-        """Whether counts of every bin hold a NaN or an infinity."""
+        Parameters
+        ----------
+        bins, counts, places
+            (n,) bins, how many values each has, and the sum of their places in it.
+        """
+        if places is None:
+            bits = bins.astype(f"u{self.dtype.itemsize}")
+            # Adding zero turns -0.0 into 0.0, which is the same number.
+            return bits.view(self.dtype).astype(np.float64) + 0.0
+        first = (bins.astype(np.uint32) << np.uint32(DROPPED)).view(np.float32)
+        with np.errstate(invalid="ignore"):  # infinity is its bin's first value and only one
+            step = np.copysign(np.spacing(np.abs(first)), first).astype(np.float64)
+            mean = first.astype(np.float64) + step * (places / counts)
+        return np.where(np.isinf(first), first, mean) + 0.0
+
+    def special(self, bins: NDArray[np.uint32]) -> bool:
+        """Whether one of these bins holds NaN or infinities."""
         if self.dtype.kind != "f":
             # An integer has none, and none is too large for a float32.
             return False
-        mantissa = 10 if self.exact else 23 - _DROPPED
-        size, half = 1 << mantissa, self.count // 2
-        return bool(counts[half - size : half].any() or counts[-size:].any())
+        mantissa = 10 if self.exact else 23 - DROPPED
+        # All without the sign; those whose exponent is all ones come last.
+        size = self.count // 2
+        return bool((bins % np.uint32(size) >= size - (1 << mantissa)).any())

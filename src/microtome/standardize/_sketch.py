@@ -12,14 +12,20 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from microtome.errors import FormatError, InvalidInputError
 
 from ._between import between, neighbours, read_quantiles
-from ._bins import Bins
+from ._bins import DROPPED, Bins
 from ._blocks import read_block, refuse_nan
 from ._inside import PIECE, Inside
 from ._keys import read_dtype
 
 __all__ = ["QuantileSketch", "ValueCounts"]
 
-_STRETCH = 2048
+_LOW = (1 << DROPPED) - 1
+# A number of 64 bits has room for a sum of this many places beside a count of this many bits.
+_COUNT = 32
+_PIECES = (1 << 63 - _COUNT) // (PIECE << DROPPED)
+
+# Entries of parts that are not yet added.
+_WAITING = 1 << 18
 
 _Bins = NDArray[np.uint32]
 _Counts = NDArray[np.int64]
@@ -33,32 +39,32 @@ class ValueCounts:
     """(n,) ascending; not the order of their values."""
     counts: _Counts
     """(n,) pixels in each bin, at least 1."""
-    sums: NDArray[np.float64] | None = None
-    """(n,) sum of the pixels in each bin; None where every value has a bin of its own."""
+    places: _Counts | None = None
+    """(n,) sum of the places of the pixels in their bin; None where a bin has one value."""
 
     @property
     def total(self) -> int:
         """Number of pixels."""
         return int(self.counts.sum())
 
-    def plus(self, other: ValueCounts) -> ValueCounts:
-        """Return the counts of both."""
-        if not (self.bins.size and other.bins.size):
-            return self if self.bins.size else other
-        sums = None
-        if self.sums is not None and other.sums is not None:
-            sums = np.concatenate([self.sums, other.sums])
-        return _joined(
-            np.concatenate([self.bins, other.bins]),
-            np.concatenate([self.counts, other.counts]),
-            sums,
-        )
-
 
 _NOTHING = ValueCounts(np.zeros(0, np.uint32), np.zeros(0, np.int64))
 
 
-def _joined(bins: NDArray[Any], counts: _Counts, sums: NDArray[np.float64] | None) -> ValueCounts:
+def _fold(parts: list[ValueCounts]) -> None:
+    """Add the parts of a channel, in place: one is left, or none."""
+    if len(parts) > 1:
+        places = [each.places for each in parts if each.places is not None]
+        parts[:] = [
+            _joined(
+                np.concatenate([each.bins for each in parts]),
+                np.concatenate([each.counts for each in parts]),
+                np.concatenate(places) if places else None,
+            )
+        ]
+
+
+def _joined(bins: NDArray[Any], counts: _Counts, places: _Counts | None) -> ValueCounts:
     """Add what is counted of equal bins."""
     if not bins.size:
         return _NOTHING
@@ -68,7 +74,7 @@ def _joined(bins: NDArray[Any], counts: _Counts, sums: NDArray[np.float64] | Non
     return ValueCounts(
         bins[first],
         np.add.reduceat(counts, first),
-        None if sums is None else np.add.reduceat(sums[order], first),
+        None if places is None else np.add.reduceat(places[order], first),
     )
 
 
@@ -82,9 +88,9 @@ class QuantileSketch:
     and however far out the quantile; and where a bin holds one value only, as with whole numbers
     below 4096, it is exact. Numbers nearer to zero than 10^-38 are within 10^-41.
 
-    To add what others counted is to add counts, so that the result does not depend on who counted
-    what. Memory grows with the number of different bins, at most 16 MiB a channel while pixels are
-    counted.
+    To add what others counted is to add whole numbers, so that the result depends neither on who
+    counted what nor on the order. Memory grows with the number of different bins: 20 bytes each, of
+    which 16-bit pixels have at most 2^16 and others 2^20 a channel.
 
     Parameters
     ----------
@@ -107,8 +113,8 @@ class QuantileSketch:
         if channels < 1:
             raise InvalidInputError(f"channels must be at least 1, got {channels}")
         self._bins = Bins.of(dtype)
-        self._found = [_NOTHING] * channels
-        self._counters: dict[int, _Counter] = {}
+        self._parts: list[list[ValueCounts]] = [[] for _ in range(channels)]
+        self._counter: _Counter | None = None
 
     @classmethod
     def of_counts(cls, dtype: DTypeLike, counts: Sequence[ValueCounts]) -> QuantileSketch:
@@ -124,14 +130,14 @@ class QuantileSketch:
             steps = np.diff(each.bins.astype(np.int64))
             if (
                 each.bins.shape != each.counts.shape
-                or (each.bins.size > 0 and (each.sums is None) != sketch.exact)
-                or (each.sums is not None and each.sums.shape != each.bins.shape)
+                or (each.bins.size > 0 and (each.places is None) != sketch.exact)
+                or (each.places is not None and each.places.shape != each.bins.shape)
                 or each.bins.ndim != 1
                 or (each.bins.size and int(each.bins[-1]) >= sketch._bins.count)
                 or bool((steps < 1).any() or (each.counts < 1).any())
             ):
                 raise FormatError(f"these are no counts of {sketch.dtype}")
-        sketch._found = list(counts)
+        sketch._parts = [[each] for each in counts]
         return sketch
 
     @property
@@ -157,9 +163,9 @@ class QuantileSketch:
     @property
     def counts(self) -> tuple[ValueCounts, ...]:
         """What was counted, a channel each."""
-        for place, counter in self._counters.items():
-            self._found[place] = self._found[place].plus(counter.taken())
-        return tuple(self._found)
+        for parts in self._parts:
+            _fold(parts)
+        return tuple(parts[0] if parts else _NOTHING for parts in self._parts)
 
     def values(self, channel: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return the values of a channel, ascending, and how often each occurs.
@@ -167,7 +173,7 @@ class QuantileSketch:
         Where not `exact`, the mean of each bin for the values in it.
         """
         found = self.counts[channel]
-        values = self._bins.values(found.bins) if found.sums is None else found.sums / found.counts
+        values = self._bins.values(found.bins, found.counts, found.places)
         order = np.argsort(values, kind="stable")
         return values[order], found.counts[order]
 
@@ -200,15 +206,20 @@ class QuantileSketch:
             If there is not one row per channel, the type is another, or a finite value does not
             fit a float32.
         """
-        block, places = read_block(values, channels, len(self._found))
+        block, places = read_block(values, channels, len(self._parts))
         if read_dtype(block.dtype) != self.dtype:
             raise InvalidInputError(f"a sketch of {self.dtype} got a block of {block.dtype}")
-        counters = [self._counter(place) for place in places]
+        if self._counter is None:
+            self._counter = _Counter(self._bins.count, places=not self.exact)
+        special = False
         inside = Inside.of(mask, block.shape[1], block.itemsize)
-        for row, counter in zip(block, counters, strict=True):
-            for piece in inside.pieces(row, self.dtype):
-                counter.add(self._bins.bins(piece), piece)
-        if any(self._bins.special(counter.counts) for counter in counters):
+        for row, place in zip(block, places, strict=True):
+            for number, piece in enumerate(inside.pieces(row, self.dtype), start=1):
+                self._counter.add(self._bins.bits(piece))
+                if number % _PIECES == 0:
+                    special |= self._take(place)
+            special |= self._take(place)
+        if special:
             self._refuse(block if mask is None else block[:, mask], places, where)
 
     def merge(self, other: QuantileSketch) -> None:
@@ -219,15 +230,14 @@ class QuantileSketch:
         InvalidInputError
             If it has another number of channels, or this type does not hold all of its values.
         """
-        if len(other._found) != len(self._found):
+        if len(other._parts) != len(self._parts):
             raise InvalidInputError(
-                f"sketches of {len(self._found)} and {len(other._found)} channels do not go together"
+                f"sketches of {len(self._parts)} and {len(other._parts)} channels do not go together"
             )
         if other.dtype != self.dtype:
             other = other.widened(self.dtype)
         for place, each in enumerate(other.counts):
-            if each.bins.size:
-                self._counter(place).put(each)
+            self._add(place, each)
 
     def widened(self, dtype: DTypeLike) -> QuantileSketch:
         """Return the same counts in the bins of a type that holds all of these values.
@@ -244,9 +254,12 @@ class QuantileSketch:
         if self.exact:
             found: list[ValueCounts] = []
             for each in counts:
-                values = self._bins.values(each.bins)
-                sums = None if bins.exact else values * each.counts
-                found.append(_joined(bins.bins(values.astype(bins.dtype)), each.counts, sums))
+                bits = bins.bits(self._bins.values(each.bins, each.counts, None).astype(bins.dtype))
+                places = None
+                if not bins.exact:
+                    places = (bits & np.uint32(_LOW)).astype(np.int64) * each.counts
+                    bits = bits >> np.uint32(DROPPED)
+                found.append(_joined(bits, each.counts, places))
             counts = found
         return QuantileSketch.of_counts(bins.dtype, counts)
 
@@ -264,7 +277,7 @@ class QuantileSketch:
             If they are not numbers from 0 to 1.
         """
         numbers = read_quantiles(wanted)
-        out = np.full((len(self._found), numbers.size), np.nan)
+        out = np.full((len(self._parts), numbers.size), np.nan)
         for channel, row in enumerate(out):
             values, counts = self.values(channel)
             if not counts.size:
@@ -276,13 +289,24 @@ class QuantileSketch:
         return out
 
     def __getstate__(self) -> dict[str, Any]:
-        # Counters are large and mostly empty.
-        return {"_bins": self._bins, "_found": list(self.counts), "_counters": {}}
+        # The counter is large and empty.
+        parts = [[each] for each in self.counts]
+        return {"_bins": self._bins, "_parts": parts, "_counter": None}
 
-    def _counter(self, place: int) -> _Counter:
-        if place not in self._counters:
-            self._counters[place] = _Counter(self._bins.count, sums=not self.exact)
-        return self._counters[place]
+    def _take(self, place: int) -> bool:
+        """Keep what the counter has, as a channel's; whether there are NaN or infinities in it."""
+        part = _NOTHING if self._counter is None else self._counter.taken()
+        self._add(place, part)
+        return self._bins.special(part.bins)
+
+    def _add(self, place: int, part: ValueCounts) -> None:
+        """Keep a part; those of a channel are added once there are many, which costs less."""
+        parts = self._parts[place]
+        if part.bins.size:
+            parts.append(part)
+        waiting = sum(each.bins.size for each in parts[1:])
+        if waiting > max(_WAITING, parts[0].bins.size if parts else 0):
+            _fold(parts)
 
     def _refuse(self, block: NDArray[Any], places: list[int], where: str) -> None:
         refuse_nan(block, places, where)
@@ -299,39 +323,55 @@ class QuantileSketch:
 
 
 class _Counter:
-    """A count, and where asked for a sum, for every bin."""
+    """A count for every bin, of one channel at a time.
 
-    def __init__(self, bins: int, *, sums: bool) -> None:
+    Where a bin has several values, each also adds its place in the bin, `_COUNT` bits further left
+    in the same number: most of the time goes into finding the bin.
+    """
+
+    def __init__(self, bins: int, *, places: bool) -> None:
         # The system gives these zeros when they are first touched.
-        self.counts = np.zeros(bins, np.int64)
-        self.sums = np.zeros(bins) if sums else None
-        self._places = np.empty(PIECE, np.intp)
+        self._counts = np.zeros(bins, np.int64)
+        self._places = places
+        self._index = np.empty(PIECE, np.intp)
+        self._steps = np.empty(PIECE if places else 0, np.int64)
+        self._from, self._upto = bins, 0
 
-    def add(self, bins: NDArray[np.unsignedinteger[Any]], values: NDArray[Any]) -> None:
-        """Count at most PIECE pixels."""
-        places = self._places[: bins.size]
-        np.copyto(places, bins)
-        np.add.at(self.counts, places, 1)
-        if self.sums is not None:
-            with np.errstate(invalid="ignore"):  # a NaN is found by its bin
-                np.add.at(self.sums, places, values.astype(np.float64))
-
-    def put(self, counted: ValueCounts) -> None:
-        """Add what another one counted."""
-        self.counts[counted.bins] += counted.counts
-        if self.sums is not None and counted.sums is not None:
-            self.sums[counted.bins] += counted.sums
+    def add(self, bits: NDArray[np.unsignedinteger[Any]]) -> None:
+        """Count at most PIECE pixels, and at most `_PIECES` times before they are taken."""
+        index = self._index[: bits.size]
+        if not self._places:
+            np.copyto(index, bits)
+            np.add.at(self._counts, index, 1)
+            self._from, self._upto = 0, self._counts.size
+            return
+        steps = self._steps[: bits.size]
+        np.copyto(steps, bits)
+        np.right_shift(steps, DROPPED, out=index)
+        np.bitwise_and(steps, _LOW, out=steps)
+        np.left_shift(steps, _COUNT, out=steps)
+        np.bitwise_or(steps, 1, out=steps)
+        np.add.at(self._counts, index, steps)
+        # Less one, zero is the largest number: the bins between zero, which most pixels of most
+        # markers are, and the smallest value need not be looked at.
+        self._from = min(self._from, (int((bits - bits.dtype.type(1)).min()) + 1) >> DROPPED)
+        self._upto = max(self._upto, (int(bits.max()) >> DROPPED) + 1)
 
     def taken(self) -> ValueCounts:
         """Return what was counted since the last time."""
-        # Most of many bins are empty: stretches of them are skipped at a glance.
-        rows = self.counts.reshape(-1, min(_STRETCH, self.counts.size))
-        touched = np.flatnonzero(rows.any(axis=1))
-        row, column = np.nonzero(rows[touched])
-        bins = touched[row] * rows.shape[1] + column
-        counts, sums = self.counts[bins], None
-        rows[touched] = 0
-        if self.sums is not None:
-            sums = self.sums[bins]
-            self.sums[bins] = 0
-        return ValueCounts(bins.astype(np.uint32), counts, sums)
+        zero = self._taken(0, min(1, self._upto))
+        start = max(1, self._from)
+        rest = self._taken(start, max(start, self._upto))
+        self._from, self._upto = self._counts.size, 0
+        parts = [part for part in (zero, rest) if part.bins.size]
+        _fold(parts)
+        return parts[0] if parts else _NOTHING
+
+    def _taken(self, start: int, stop: int) -> ValueCounts:
+        part = self._counts[start:stop]
+        found = np.flatnonzero(part)
+        counts, places = part[found], None
+        part[found] = 0
+        if self._places:
+            places, counts = counts >> _COUNT, counts & ((1 << _COUNT) - 1)
+        return ValueCounts((found + start).astype(np.uint32), counts, places)
