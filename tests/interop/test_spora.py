@@ -217,8 +217,8 @@ def ours(tmp_path_factory):
         np.savez_compressed(masks / f"{tissue}.npz", mask=mask_of(tissue))
     mt.tile(root, tile_size=64)
     mt.tile(root, tile_size=(32, 48), method="grid")
-    mt.stats(root, quantile=0.99, quantile_level="image", stats_level="global")
-    mt.stats(root, quantile=0.95, quantile_level="global", stats_level="image")
+    mt.stats(root, quantile=0.99, quantile_level="image", stats_level="global", exact=True)
+    mt.stats(root, quantile=0.95, quantile_level="global", stats_level="image", exact=True)
     return root
 
 
