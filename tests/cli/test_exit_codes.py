@@ -109,7 +109,7 @@ def test_requests_that_cannot_be_parsed(run: Any, tmp_path: Path, arguments: lis
         (["tile", "--size", "0"], "tile_size"),
         (["tile", "--size", "64", "--tolerance", "2"], "tolerance"),
         (["tile", "--size", "64", "--stride", "0"], "stride"),
-        (["tile", "--resolution", "7"], "0_5mpp"),
+        (["tile", "--resolution", "0.01"], "0_5mpp"),
         (["tile", "--resolution", "fine"], "fine"),
         (["mask", "--modality", "xray"], "xray"),
         (["stats", "--modality", "he"], "fixed numbers"),
