@@ -1,7 +1,11 @@
 # --8<-- [start:mask]
+import json
+from pathlib import Path
+
 import numpy as np
 
 import microtome as mt
+from microtome.tiling import get_cell_tiles, get_fewest_tiles
 
 # A round piece of tissue, 600 px across, in a picture of 1000 x 1200.
 rows, columns = np.ogrid[0:1000, 0:1200]
@@ -33,6 +37,23 @@ strips, strip_stats = mt.get_strip_tiles(tissue, tile_size=224, coverage_goal=0.
 print(len(strips), "tiles cover", round(strip_stats["coverage_ratio"], 4))
 print("no tiling has fewer than", strip_stats["tile_bound"])
 # --8<-- [end:strips]
+
+# --8<-- [start:fewest]
+in_strips, _ = mt.get_strip_tiles(tissue, tile_size=128, coverage_goal=0.99)
+fewest, fewest_stats = get_fewest_tiles(tissue, tile_size=128, coverage_goal=0.99)
+print(len(fewest), "tiles, and", len(in_strips), "in strips")
+print("no tiling has fewer than", fewest_stats["tile_bound"])
+print(fewest_stats["overlap_valid_pixels"], "pixels of tissue lie in two tiles")
+# --8<-- [end:fewest]
+
+# --8<-- [start:cells]
+centroids = [[200.0, 250.0], [240.0, 300.0], [90.0, 250.0]]  # micrometres, y and x
+around, _ = get_cell_tiles(
+    centroids, tile_size=64, mpp=0.5, mask=tissue, cell_ids=[4, 11, 23]
+)
+for tile, cell in zip(around, around.cell_id, strict=True):
+    print("cell", cell, "tile at", tile.row, tile.col, "tissue", tile.tissue_frac)
+# --8<-- [end:cells]
 
 # --8<-- [start:table]
 table = mt.TileTable.from_tiles(
@@ -67,3 +88,24 @@ for strategy in ("default", "grid", "dense"):
     dataset = mt.HEImagingDataset("study", tile_strategy=strategy, **options)
     print(strategy, len(dataset), "tiles")
 # --8<-- [end:strategies]
+
+# --8<-- [start:areas]
+corners = [[200, 150], [500, 150], [500, 750], [200, 750], [200, 150]]
+feature = {
+    "type": "Feature",
+    "geometry": {"type": "Polygon", "coordinates": [corners]},
+    "properties": {"classification": {"name": "Tumor"}},
+}
+Path("areas").mkdir()
+Path("areas/t1.geojson").write_text(json.dumps([feature]))
+
+tumor = mt.tile(
+    "study",
+    tile_size=112,
+    method="fewest",
+    annotations="areas",
+    classes=["Tumor"],
+    strategy="tumor",
+)
+print(len(tumor), "tiles, the leftmost at column", min(tumor.rows().col))
+# --8<-- [end:areas]
