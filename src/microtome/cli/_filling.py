@@ -189,12 +189,16 @@ def stats(
     *,
     modality: str | None = None,
     method: str = "quantile_clipping",
-    quantile: float = 0.99,
-    quantile_level: Literal["image", "global"] = "image",
+    quantile: float | None = None,
+    lower_quantile: float | None = None,
+    quantile_level: Literal["image", "global"] | None = None,
     stats_level: Literal["image", "global"] = "global",
     split: str | None = None,
     resolution: ResolutionOption = None,
+    exact: Annotated[bool, Flag] = False,
     overwrite: Annotated[bool, Flag] = False,
+    workers: WorkersOption = 1,
+    dask: DaskOption = None,
 ) -> None:
     """Compute standardization tables of the multiplex modalities.
 
@@ -203,35 +207,48 @@ def stats(
     cohort
         Directory of the cohort.
     modality
-        Only this one; all that need tables by default. Brightfield needs none.
+        Only this one; all that lack these tables by default. Brightfield needs none.
     method
-        quantile_clipping or quantile_clipping_log1p.
+        quantile_clipping, quantile_clipping_log1p, arcsinh, minmax or zscore; or a whole
+        standardization as it is written, such as arcsinh/cofactor_10.0.
     quantile
-        Upper quantile at which intensities are clipped.
+        Upper quantile at which intensities are clipped, where the method does: 0.99 by default.
+    lower_quantile
+        Lower one; intensities are clipped at 0 by default.
     quantile_level
-        image: quantiles of each image by itself. global: of all together.
+        image: quantiles of each image by itself, the default. global: of all together.
     stats_level
         image: mean and standard deviation of each image. global: of all together.
     split
         Tissues to fit on; train where there is such a split, else all.
     resolution
         Which resolution, where the cohort has several.
+    exact
+        Count pixels of more than 16 bits to the last bit, in several passes; by default within
+        0.05 %, in one.
     overwrite
-        Replace tables that are there.
+        Replace tables that are there; only tissues that changed are read again.
+    workers
+        Processes on this machine that share the tissues; 1 does them here, one after the other.
+    dask
+        Address of a dask scheduler whose workers share the tissues, for example tcp://host:8786.
     """
     from microtome.cohort import stats as do
 
-    with progress() as show:
+    with executor_of(workers, dask) as executor, progress() as show:
         written = do(
             cohort,
             modality=modality,
             method=method,
             quantile=quantile,
+            lower_quantile=lower_quantile,
             quantile_level=quantile_level,
             stats_level=stats_level,
             split=split,
             resolution=resolution,
+            exact=exact,
             overwrite=overwrite,
+            executor=executor,
             progress=show,
         )
     for path in written:
