@@ -9,7 +9,7 @@ rng = np.random.default_rng(0)
 height, width = 260, 300  # micrometres: every image below has 1 um a pixel
 slide = rng.integers(120, 240, (height, width, 3), dtype=np.uint8)
 spots = rng.poisson(3, (3, height, width)).astype(np.float32)
-for tissue_id, split, grade in [("t1", "train", "low"), ("t2", "test", "high")]:
+for tissue_id, split in [("t1", "train"), ("t2", "test")]:
     row = {"tissue_id": tissue_id, "split": split, "patient_id": f"p-{tissue_id}"}
     mt.ingest(slide, axes="yxc", mpp=1.0, cohort="study", modality="he", **row)
     mt.ingest(
