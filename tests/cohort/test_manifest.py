@@ -231,9 +231,9 @@ def test_all_that_is_wrong_is_told_at_once(manifest: Path, tmp_path: Path) -> No
     rows = rows_of(manifest)
     for place, (changes, _) in enumerate(list(BAD.values())[3:6]):
         rows[place] |= changes
-    rows[3]["tissue_id"] = "-x"
+    rows[3] |= {"tissue_id": "-x", "modality": "xray", "path": "raw/none.tif", "mpp": "x"}
     write_csv(manifest, rows)
-    with pytest.raises(InvalidInputError, match="4 problems") as caught:
+    with pytest.raises(InvalidInputError, match="7 problems") as caught:
         ingest_manifest(manifest, tmp_path / "cohort")
     for number in range(1, 5):
         assert f"row {number}" in str(caught.value)

@@ -43,7 +43,7 @@ def ingest_manifest(  # noqa: PLR0913 - what holds for all rows, and where the w
     cohort: str | os.PathLike[str],
     *,
     resolution: float | str | tuple[float, float] | Resolution = 1.0,
-    codec: Codec = "fast",
+    codec: Codec = "train",
     upsample: bool = False,
     overwrite: bool = False,
     on_error: OnError = "stop",

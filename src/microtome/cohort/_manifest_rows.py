@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from microtome.coordinates import Mpp
-from microtome.errors import FormatError, InvalidInputError, MicrotomeError
+from microtome.errors import FormatError, InvalidInputError, MicrotomeError, NotFoundError
 
 from ._layout import CohortLayout, check_tissue_id
 from ._modality import Modality, parse_modality
 from ._tables import read_tissues
 
 __all__ = ["ManifestRow", "read_rows"]
+
+_T = TypeVar("_T")
 
 _REQUIRED = ("tissue_id", "path", "modality")
 # A file may hold several images; `ingest` takes the first and would not know what to do with these.
@@ -79,10 +81,8 @@ def read_rows(table: pa.Table, base: Path, layout: CohortLayout, place: str) -> 
     problems: list[str] = []
     rows: list[ManifestRow] = []
     for number, values in enumerate(table.to_pylist(), start=1):
-        try:
-            rows.append(_row(number, values, base, problems))
-        except MicrotomeError as error:
-            problems.append(f"row {number}: {error}")
+        row = _row(number, values, base, problems)
+        rows += [] if row is None else [row]
     problems += _repeated(rows) + _contradictions(rows, layout)
     if problems:
         count = f"{len(problems)} problem" + ("s" if problems[1:] else "")
@@ -91,39 +91,61 @@ def read_rows(table: pa.Table, base: Path, layout: CohortLayout, place: str) -> 
     return rows
 
 
-def _row(number: int, values: Mapping[str, Any], base: Path, problems: list[str]) -> ManifestRow:
-    """Return a row; what is wrong with a part of it is added to the problems."""
-    empty = [name for name in _REQUIRED if values[name] is None]
-    if empty:
-        msg = f"no {' and no '.join(empty)}"
-        raise InvalidInputError(msg)
-    path = base / values["path"]
-    names = values.get("channel_names")
-    row = ManifestRow(
+def _row(
+    number: int, values: Mapping[str, Any], base: Path, problems: list[str]
+) -> ManifestRow | None:
+    """Return a row, or None if it has no id or modality; all that is wrong joins the problems."""
+
+    def checked(check: Callable[[Any], _T], name: str) -> _T | None:
+        value = values.get(name)
+        if value is None and name in _REQUIRED:
+            problems.append(f"row {number}: no {name}")
+        try:
+            return None if value is None else check(value)
+        except MicrotomeError as error:
+            problems.append(f"row {number}: {error}")
+            return None
+
+    tissue_id = checked(check_tissue_id, "tissue_id")
+    modality = checked(parse_modality, "modality")
+    path = checked(lambda text: _existing(base / text), "path")
+    mpp = checked(_mpp, "mpp")
+    names = checked(_names, "channel_names")
+    axes = values.get("axes")
+    if axes is not None and path is not None and path.suffix.lower() != ".npy":
+        problems.append(f"row {number}: axes {axes!r} are for .npy arrays, a file states its own")
+    if tissue_id is None or modality is None:
+        return None
+    return ManifestRow(
         number,
-        check_tissue_id(values["tissue_id"]),
-        path,
-        parse_modality(values["modality"]),
-        _mpp(values.get("mpp")),
+        tissue_id,
+        path or base,  # of a row without a file nothing is read: that is a problem
+        modality,
+        mpp,
         values.get("patient_id"),
         values.get("specimen_id"),
         values.get("split"),
-        None if names is None else tuple(name.strip() for name in names.split("|")),
-        values.get("axes"),
+        names,
+        axes,
     )
+
+
+def _existing(path: Path) -> Path:
     if not path.exists():
-        problems.append(f"{row}: {path} does not exist")
-    array = path.suffix.lower() == ".npy"
-    if row.axes is not None and not array:
-        problems.append(f"{row}: axes {row.axes!r} are for .npy arrays, a file states its own")
-    if row.channel_names is not None and "" in row.channel_names:
-        problems.append(f"{row}: channel_names {names!r} has an empty name")
-    return row
+        msg = f"{path} does not exist"
+        raise NotFoundError(msg)
+    return path
 
 
-def _mpp(text: Any) -> float | tuple[float, float] | None:
-    if text is None:
-        return None
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split("|"))
+    if "" in names:
+        msg = f"channel_names {text!r} has an empty name"
+        raise InvalidInputError(msg)
+    return names
+
+
+def _mpp(text: Any) -> float | tuple[float, float]:
     try:
         numbers = tuple(float(part) for part in str(text).split("|"))
         y, x = numbers * 2 if len(numbers) == 1 else numbers
