@@ -316,6 +316,26 @@ def test_a_hundred_million_rows_of_a_hundred_cohorts_cost_nothing():
     assert len({*zip(cohort.tolist(), row.tolist(), strict=True)}) == 512
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {},
+        {"alpha": 0.3},
+        {"replacement": True, "epoch_length": 2**61},
+        {"epoch_length": 2**59, "weights": [1, 0, 5]},
+    ],
+    ids=["by_size", "tempered", "replacement", "weights"],
+)
+def test_the_largest_numbers_there_are(rule):
+    sizes = [2**60, 3, 2**59]
+    sampler = CohortSampler(sizes, SamplingRule(**rule), seed=2**64 - 1, epoch=2**32 - 1)
+    for start in (0, len(sampler) // 2, len(sampler) - min(40, len(sampler))):
+        cohort, row = sampler.rows(start, min(start + 40, len(sampler)))
+        assert (row >= 0).all()
+        assert (row < np.array(sizes)[cohort]).all()
+        assert len(set(zip(cohort.tolist(), row.tolist(), strict=True))) == len(row)
+
+
 @pytest.mark.parametrize("span", [(-1, 2), (0, 12), (5, 4)])
 def test_positions_outside_an_epoch_are_refused(span):
     with pytest.raises(OutOfRangeError, match="11 of an epoch"):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from microtome.coordinates import Resolution
 from microtome.errors import FormatError, InvalidInputError, NotFoundError
@@ -27,6 +28,7 @@ __all__ = ["CohortIndex", "CohortWish", "read_cohort_index"]
 
 _log = logging.getLogger(__name__)
 
+_COLUMNS = ("tissue_id", "modality", "split", "patient_id")
 _IMAGE = ".ome.zarr"
 _IHC = "ihc"
 
@@ -69,10 +71,10 @@ class CohortIndex:
         """
         if self.tiles is None:
             return RowGroups([], [])
-        numbers = [i for i, tissue in enumerate(self.tiles.tissue_ids) if tissue in self.tissues]
-        offsets = self.tiles.tissue_offsets
+        names, offsets = self.tiles.tissue_ids, self.tiles.tissue_offsets
+        numbers = [i for i, tissue in enumerate(names) if tissue in self.tissues]
         at = np.asarray(numbers, np.int64)
-        owners = self._owners([self.tiles.tissue_ids[i] for i in numbers])
+        owners = self._owners([names[i] for i in numbers])
         return RowGroups(offsets[at], offsets[at + 1] - offsets[at], owners)
 
     @cached_property
@@ -148,7 +150,7 @@ def read_cohort_index(
     tissues, patients = _tissues(layout, served, wish.split)
     tiles = None
     if wish.tile_size is not None:
-        resolution = layout.resolution(target)
+        resolution = target if target is not None else layout.resolution(None)
         tiles = _open_tiles(layout, resolution, wish.tile_strategy, wish.tile_size)
         if not set(tiles.tissue_ids) & set(tissues):
             _log.warning("%s: no tissue has tiles, so that none can be drawn from it", layout.root)
@@ -171,16 +173,16 @@ def _images(layout: CohortLayout, modality: Modality, wanted: Any) -> dict[str, 
 
     Listed, not looked at one by one: there may be very many.
     """
-    stored = layout.resolutions(modality)
     target = Resolution.parse(wanted) if wanted is not None else layout.resolution(None)
     found: dict[str, set[str]] = {"here": set(), "anywhere": set()}
-    for resolution in stored:
+    for images in (layout.root / modality.canonical_dir).glob("*mpp/images"):
         names = {
-            entry.name.removesuffix(_IMAGE)
-            for entry in os.scandir(layout.images(modality, resolution))
-            if entry.name.endswith(_IMAGE) and not entry.name.startswith(".")
+            name.removesuffix(_IMAGE)
+            for name in os.listdir(images)  # noqa: PTH208 - names, without an object for each
+            if name.endswith(_IMAGE) and name[0] != "."
         }
         found["anywhere"] |= names
+        resolution = Resolution.parse(images.parent.name)
         if resolution.y <= target.y and resolution.x <= target.x:
             found["here"] |= names
     return found
@@ -189,36 +191,57 @@ def _images(layout: CohortLayout, modality: Modality, wanted: Any) -> dict[str, 
 def _tissues(
     layout: CohortLayout, places: Mapping[str, Mapping[str, set[str]]], split: str | None
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, str | None]]:
-    table = read_tissues(layout)
-    if split is not None and "split" not in table.column_names:
+    columns = _tissue_columns(layout)
+    if split is not None and "split" not in columns:
         msg = f"{layout.tissues} has no column 'split'"
         raise InvalidInputError(msg)
-    columns = {
-        name: table[name].to_pylist() if name in table.column_names else [None] * table.num_rows
-        for name in ("tissue_id", "modality", "split", "patient_id")
-    }
+    none = [None] * len(columns["tissue_id"])
+    parts, owners = columns.get("split", none), columns.get("patient_id", none)
     tissues: dict[str, tuple[str, ...]] = {}
     patients: dict[str, str | None] = {}
-    for tissue, kind, part, patient in zip(*columns.values(), strict=True):
+    rows = zip(columns["tissue_id"], columns["modality"], parts, owners, strict=True)
+    for tissue, kind, part, patient in rows:
         found = places.get(kind)
         if found is None or (split is not None and part != split):
             continue
-        name = str(tissue)
+        name = tissue if isinstance(tissue, str) else str(tissue)
         if name not in found["here"]:
             if name in found["anywhere"]:  # at a coarser resolution only
                 continue
             msg = f"{layout.tissues} lists tissue {name!r} as {kind}, of which there is no image"
             raise NotFoundError(msg)
-        tissues[name] = (*tissues.get(name, ()), str(kind))
-        known = patients.get(name)
-        patients[name] = known if known is not None or patient is None else str(patient)
+        owner = None if patient is None else str(patient)
+        if name not in tissues:
+            tissues[name], patients[name] = (kind,), owner
+            continue
+        if kind in tissues[name]:
+            read_tissues(layout)  # says which row there is twice
+        tissues[name] += (kind,)
+        if patients[name] is None:
+            patients[name] = owner
     if not tissues:
         where = "" if split is None else f" in split {split!r}"
-        there = sorted({str(part) for part in columns["split"] if part is not None})
+        there = sorted({str(part) for part in parts if part is not None})
         about = f"; there are {there}" if split is not None and there else ""
         msg = f"no tissue of {layout.root} imaged as {', '.join(places)} is there{where}{about}"
         raise InvalidInputError(msg)
     return tissues, patients
+
+
+def _tissue_columns(layout: CohortLayout) -> dict[str, list[Any]]:
+    """Read what is asked of the tissue table, which may have very many columns."""
+    if not layout.tissues.is_file():
+        return read_tissues(layout).select(["tissue_id", "modality"]).to_pydict()
+    try:
+        with pq.ParquetFile(layout.tissues) as file:
+            wanted = [name for name in _COLUMNS if name in file.schema_arrow.names]
+            if wanted[:2] == list(_COLUMNS[:2]):
+                # A table of one cohort is small: threads would cost more than they save.
+                return file.read(wanted, use_threads=False).to_pydict()
+    except (pa.ArrowException, OSError) as error:
+        msg = f"{layout.tissues} is not a parquet file that can be read: {error}"
+        raise FormatError(msg) from error
+    return read_tissues(layout).to_pydict()  # says what is missing
 
 
 def _open_tiles(

@@ -16,6 +16,7 @@ UNITS = 2**32
 """Parts of a row in which shares are counted: what they are rounded to is below any epoch's notice."""
 
 _MOST = 2**62
+_ROUNDING = Fraction(1, 10**6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,13 +191,15 @@ def _natural_length(
     if not some:
         msg = "there are no rows to draw from"
         raise InvalidInputError(msg)
+    # Exact: the rows of large cohorts have more digits than a double.
+    exact = {i: Fraction(weight[i]) for i in some}
     if rule.replacement:
-        scale = sum(sizes[i] for i in some) / math.fsum(weight)
+        scale = Fraction(sum(sizes[i] for i in some)) / sum(exact.values())
     else:
-        scale = min(sizes[i] / weight[i] for i in some)
-    total = math.fsum(min(float(caps[i]), scale * weight[i]) for i in some)
-    # What a rounding error takes off a whole number is given back.
-    return max(1, math.floor(total * (1 + 1e-12)))
+        scale = min(sizes[i] / exact[i] for i in some)
+    total = sum((min(Fraction(caps[i]), scale * exact[i]) for i in some), Fraction(0))
+    # What rounding has taken off the weights must not take off a row.
+    return max(1, min(math.floor(total + _ROUNDING), sum(caps[i] for i in some)))
 
 
 def _filled(length: int, weight: Sequence[float], caps: Sequence[int]) -> list[int]:
@@ -204,7 +207,6 @@ def _filled(length: int, weight: Sequence[float], caps: Sequence[int]) -> list[i
     given = [0] * len(weight)
     # Those that fill up first in the order in which they do: weight large, cap small.
     order = sorted((i for i, w in enumerate(weight) if w > 0), key=lambda i: caps[i] / weight[i])
-    # Exact: the parts of an epoch of 10^8 rows have more digits than a double.
     exact = [Fraction(w) for w in weight]
     left, rest = length * UNITS, sum((exact[i] for i in order), Fraction(0))
     full = 0

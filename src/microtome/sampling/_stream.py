@@ -171,6 +171,8 @@ class RowStreams:
 
     def begin(self, before: Sequence[int]) -> Begin:
         """Return where the streams stand after so many turns of each."""
+        if self.replacement and not self.has_quota:
+            return Begin(np.zeros_like(self.slots), np.zeros_like(self.slots))  # no rounds
         # In Python's integers: turns of very many epochs may not fit 64 bits.
         both = [divmod(b, max(s, 1)) for b, s in zip(before, self.slots.tolist(), strict=True)]
         rounds, turns = zip(*both, strict=True)
