@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import cohort_tiles, pyramids, sampling, spatial_reads, stats, tiles
+from . import cohort_tiles, pyramids, sampling, spatial_reads, stats, tiles, tilings
 from .machine import describe_machine, load
 from .options import Options
 from .report import write_results
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "spatial_reads": spatial_reads.tables,
     "stats": stats.tables,
     "tiles": tiles.tables,
+    "tilings": tilings.tables,
 }
 
 

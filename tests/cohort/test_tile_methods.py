@@ -111,6 +111,29 @@ def test_a_tile_larger_than_its_tissue_is_read_padded(masked: Any) -> None:
         assert (inside > frac).all(), "every tile hangs over an edge"
 
 
+def test_a_real_slide_takes_fewer_tiles(shared_data: Path, tmp_path: Path) -> None:
+    slide = shared_data / "wsi/cmu-1-small-region.svs"
+    ingest(slide, cohort=tmp_path, tissue_id="t", modality="he", resolution=1.0)
+    mask(tmp_path)
+    options: dict[str, Any] = {
+        "tile_size": 112,
+        "tolerance": 0.9999,
+        "coverage_goal": 0.99,
+        "min_gain_ratio": 0.0,
+    }
+    counts = {
+        method: len(tile(tmp_path, method=method, **options))
+        for method in ("cover", "strips", "fewest")
+    }
+    assert counts["fewest"] <= counts["strips"] < counts["cover"]
+    path = tmp_path / "tiling/1_0mpp/fewest/112_tile_stats.parquet"
+    (stats,) = pq.read_table(path).to_pylist()
+    assert stats["coverage_ratio"] >= 0.99
+    area = 0.99 * stats["total_valid_pixels"] / 112**2
+    assert counts["fewest"] - area <= (counts["cover"] - area) / 2
+    assert stats["tile_bound"] >= area
+
+
 # -- on cells
 
 

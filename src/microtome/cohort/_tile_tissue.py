@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,15 @@ from ._layout import CohortLayout
 from ._modality import Modality
 from ._tables import read_tissues
 
-__all__ = ["Annotations", "CellTiling", "Chosen", "TissueTask", "cells_of", "choose_tiles"]
+__all__ = [
+    "Annotations",
+    "CellTiling",
+    "Chosen",
+    "TissueTask",
+    "cells_of",
+    "choose_tiles",
+    "source_mpp",
+]
 
 _SUFFIXES = (".geojson", ".json")
 
@@ -51,8 +59,8 @@ class Annotations:
     path: Path
     """A file of one tissue, or a directory with a file a tissue, called as the tissue."""
     classes: tuple[str, ...] | None
-    mpp: float | None
-    """Micrometres of one unit of the coordinates; None for pixels of the tissue's source."""
+    mpp: float | Mapping[str, float]
+    """Micrometres of one unit of the coordinates, or what they are for each tissue."""
 
     def of_tissue(self, tissue_id: str) -> Path:
         """Return the file of a tissue.
@@ -71,6 +79,10 @@ class Annotations:
         msg = f"tissue {tissue_id!r} has no annotations: there is no {self.path / tissue_id}.geojson; choose the tissues that have some (--tissue, tissues=)"
         raise NotFoundError(msg)
 
+    def unit(self, tissue_id: str) -> float:
+        """Return the micrometres of one unit of a tissue's coordinates."""
+        return self.mpp[tissue_id] if isinstance(self.mpp, Mapping) else self.mpp
+
     def verify(self, tissues: Sequence[str]) -> None:
         """Refuse what is not there, before the first tissue is tiled.
 
@@ -87,7 +99,7 @@ class Annotations:
         if self.path.is_file() and len(tissues) > 1:
             msg = f"{self.path} has the annotations of one tissue, but {len(tissues)} are to be tiled; choose one (--tissue, tissues=), or give a directory with <tissue id>.geojson for each"
             raise InvalidInputError(msg)
-        if self.mpp is not None and not (np.isfinite(self.mpp) and self.mpp > 0):
+        if isinstance(self.mpp, int | float) and not (np.isfinite(self.mpp) and self.mpp > 0):
             msg = f"annotation_mpp must be above 0, got {self.mpp}"
             raise InvalidInputError(msg)
         for tissue_id in tissues:
@@ -174,25 +186,12 @@ def _areas(task: TissueTask, shape: tuple[int, int]) -> AreaSet | None:
     if task.annotations is None:
         return None
     path = task.annotations.of_tissue(task.tissue_id)
-    unit = task.annotations.mpp or _source_mpp(task.layout, task.tissue_id, task.modality)
-    own = task.resolution.mpp
+    unit, own = task.annotations.unit(task.tissue_id), task.resolution.mpp
     # A tissue may lack a class; that no tissue has one is found when all are done.
     areas = read_areas(path, classes=task.annotations.classes, missing_ok=True)
     areas = areas.scaled(unit / own[0], unit / own[1])
     areas.verify_inside(shape)
     return areas
-
-
-def _source_mpp(layout: CohortLayout, tissue_id: str, modality: Modality) -> float:
-    """Return the micrometres per pixel of the file that a tissue's image was made from."""
-    table = read_tissues(layout)
-    if "mpp" in table.column_names:
-        for row in table.select(["tissue_id", "modality", "mpp"]).to_pylist():
-            same = str(row["tissue_id"]) == tissue_id and row["modality"] == modality.name
-            if same and row["mpp"] is not None:
-                return float(row["mpp"])
-    msg = f"{layout.tissues} does not say how large a pixel of the source of {tissue_id!r} ({modality}) is, in which annotations are drawn; say how many micrometres one unit of their coordinates is (annotation_mpp)"
-    raise NotFoundError(msg)
 
 
 def _around_cells(
@@ -236,3 +235,33 @@ def cells_of(
         tissue_id: (ids[start:stop], table.centroids[start:stop])
         for tissue_id, (start, stop) in table.offsets.items()
     }
+
+
+def source_mpp(layout: CohortLayout, chosen: Mapping[str, Modality]) -> dict[str, float]:
+    """Return the micrometres per pixel of the files that images were made from, by tissue.
+
+    Parameters
+    ----------
+    layout
+        The cohort.
+    chosen
+        Of each tissue the modality whose image it is.
+
+    Raises
+    ------
+    NotFoundError
+        If the table of tissues does not say it of one.
+    """
+    table = read_tissues(layout)
+    found: dict[str, float] = {}
+    if "mpp" in table.column_names:
+        for row in table.select(["tissue_id", "modality", "mpp"]).to_pylist():
+            tissue_id = str(row["tissue_id"])
+            kind = chosen.get(tissue_id)
+            if kind is not None and row["modality"] == kind.name and row["mpp"] is not None:
+                found[tissue_id] = float(row["mpp"])
+    for tissue_id, kind in chosen.items():
+        if tissue_id not in found:
+            msg = f"{layout.tissues} does not say how large a pixel of the source of {tissue_id!r} ({kind}) is, in which annotations are drawn; say how many micrometres one unit of their coordinates is (annotation_mpp)"
+            raise NotFoundError(msg)
+    return found

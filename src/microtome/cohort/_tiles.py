@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -30,8 +30,17 @@ from microtome.tiling import (
 
 from ._images import tissues_with_images
 from ._layout import CohortLayout
+from ._modality import Modality
 from ._tables import read_parquet
-from ._tile_tissue import Annotations, CellTiling, Chosen, TissueTask, cells_of, choose_tiles
+from ._tile_tissue import (
+    Annotations,
+    CellTiling,
+    Chosen,
+    TissueTask,
+    cells_of,
+    choose_tiles,
+    source_mpp,
+)
 
 __all__ = ["TilingMethod", "open_tiles", "tile"]
 
@@ -165,7 +174,7 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
         step = (stride, stride) if isinstance(stride, int) else stride
         share = 0.85 if tolerance is None else tolerance
         tiling = MaskTiling(method, size, step, share, coverage_goal, min_gain_ratio)
-    areas = _annotations(annotations, classes, annotation_mpp, list(chosen))
+    areas = _annotations(layout, chosen, annotations, classes, annotation_mpp)
     cells = cells_of(layout, list(chosen)) if method == "cells" else {}
     tasks = [
         TissueTask(
@@ -206,19 +215,24 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
 
 
 def _annotations(
+    layout: CohortLayout,
+    chosen: dict[str, list[Modality]],
     path: str | os.PathLike[str] | None,
     classes: Sequence[str] | None,
     mpp: float | None,
-    tissues: list[str],
 ) -> Annotations | None:
     if path is None:
         if classes is not None or mpp is not None:
             msg = "classes and annotation_mpp are of annotations, and none are given"
             raise InvalidInputError(msg)
         return None
-    found = Annotations(Path(path), None if classes is None else tuple(classes), mpp)
-    found.verify(tissues)
-    return found
+    only = None if classes is None else tuple(classes)
+    found = Annotations(Path(path), only, 1.0 if mpp is None else mpp)
+    found.verify(list(chosen))
+    if mpp is not None:
+        return found
+    sizes = source_mpp(layout, {tissue_id: kinds[0] for tissue_id, kinds in chosen.items()})
+    return replace(found, mpp=sizes)
 
 
 def _cell_tiling(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -34,6 +34,18 @@ class Area:
     """Its class; None where it has none."""
     rings: tuple[tuple[NDArray[np.float64], ...], ...]
     """Of each polygon the outline, then its holes: (n, 2) corners (x, y), the last the first."""
+    _bounds: tuple[tuple[float, float], ...] = field(init=False)
+    """Least and largest y of each polygon."""
+
+    def __post_init__(self) -> None:
+        bounds = tuple((part[0][:, 1].min(), part[0][:, 1].max()) for part in self.rings)
+        object.__setattr__(self, "_bounds", bounds)
+
+    def near(self, top: int, bottom: int) -> Iterator[tuple[NDArray[np.float64], ...]]:
+        """Yield the rings of the polygons that reach into some rows."""
+        for part, (upper, lower) in zip(self.rings, self._bounds, strict=True):
+            if upper < bottom and lower > top:
+                yield part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,7 +140,7 @@ class AreaSet:
         """
         inside = np.zeros((bottom - top, width), np.bool_)
         for area in self.areas:
-            for part in area.rings:
+            for part in area.near(top, bottom):
                 _fill(inside, part, top)
         return inside
 

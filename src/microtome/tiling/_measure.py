@@ -29,9 +29,9 @@ class Measured:
     """Tissue pixels that two or more tiles cover."""
 
 
-def _cut(mask: MaskBands) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """Yield bands that are small enough to fit a processor's cache a few times over."""
-    step = max(1, _PIXELS // mask.shape[1])
+def _cut(mask: MaskBands, least: int) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Yield bands that take little memory, and cut few tiles."""
+    step = max(least, _PIXELS // mask.shape[1])
     for top, band in mask.bands():
         for first in range(0, len(band), step):
             yield top + first, band[first : first + step]
@@ -55,7 +55,7 @@ def measure_tiles(
     tissue, gain = np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64)
     total = overlap = 0
     left, right = np.clip(cols, 0, mask.shape[1]), np.clip(cols + width, 0, mask.shape[1])
-    for top, band in _cut(mask):
+    for top, band in _cut(mask, height):
         bottom = top + band.shape[0]
         total += int(np.count_nonzero(band))
         once, twice = np.zeros_like(band), np.zeros_like(band)
