@@ -9,6 +9,7 @@ from ._brightfield import HEImagingDataset, SingleIHCImagingDataset
 from ._composed import ComposedImagingDataset
 from ._create import create_cohort
 from ._dataset import DatasetOptions
+from ._frames import FrameBox, FramePlace
 from ._images import (
     open_tissue_image,
     open_tissue_mask,
@@ -39,6 +40,7 @@ from ._modality import (
 from ._multiplex import ChannelKind, MultiplexImagingDataset
 from ._panel_states import CohortPanel, cohort_panel
 from ._panel_update import PanelMatch, PanelUpdate, update_panel
+from ._spora import SamplingUnit, SporaDataset
 from ._stats import stats
 from ._survey import Finding, Severity
 from ._tables import measured_channels, panel, read_tissues, tissue_row
@@ -68,6 +70,8 @@ __all__ = [
     "CycIFModality",
     "DatasetOptions",
     "Finding",
+    "FrameBox",
+    "FramePlace",
     "HEImagingDataset",
     "HEModality",
     "HETissue",
@@ -85,8 +89,10 @@ __all__ = [
     "OnError",
     "PanelMatch",
     "PanelUpdate",
+    "SamplingUnit",
     "Severity",
     "SingleIHCImagingDataset",
+    "SporaDataset",
     "StainsModality",
     "TilingMethod",
     "TissueKind",
