@@ -54,7 +54,24 @@ EXAMPLES = {
     "ingest": [
         "microtome ingest slide.svs --cohort study --tissue t1 --modality he",
         "microtome ingest panel.tif --cohort study --tissue t1 --modality imc --mpp 1",
+        "microtome ingest --manifest tissues.csv --cohort study --workers 8",
     ],
+    "cohort init": ['microtome cohort init study --name "Lung, 2019"'],
+    "cohort add": ["microtome cohort add study clinical.csv"],
+    "cohort add-cells": [
+        "microtome cohort add-cells study cells.parquet",
+        "microtome cohort add-cells study regionprops/t1.csv --tissue-id t1",
+    ],
+    "cohort add-mask": [
+        "microtome cohort add-mask study cells/t1.tiff --tissue-id t1",
+        "microtome cohort add-mask study types/t1.npz --tissue-id t1 --kind cell_type \\\n"
+        "    --label 1=tumour --label 2=stroma",
+    ],
+    "cohort validate": [
+        "microtome cohort validate study",
+        "microtome cohort validate study --checksums --cells --json",
+    ],
+    "cohort info": ["microtome cohort info study"],
     "panel": [
         "microtome panel study",
         "microtome panel study --modality imc --from panel.csv",
@@ -74,7 +91,14 @@ MORE = {
 Channels of a multiplex modality are known by name: as the file has them (`CD3 (159)`), or as you say with `--channel`,
 once for each channel in order.
 Running it again with the same source and settings changes nothing. See [formats](concepts/formats.md),
-[resolution](concepts/resolution.md) and [cohorts](concepts/cohorts.md).""",
+[resolution](concepts/resolution.md) and [cohorts](concepts/cohorts.md); for a manifest,
+[many at once](concepts/cohorts.md#many-at-once).""",
+    "cohort init": "`ingest` begins a cohort by itself; this one gives it a name.",
+    "cohort add": "See [clinical data](concepts/cohorts.md#clinical-data).",
+    "cohort add-cells": "See [cells](concepts/cohorts.md#cells).",
+    "cohort add-mask": "See [cells](concepts/cohorts.md#cells).",
+    "cohort validate": "See [what is wrong with a cohort](concepts/cohorts.md#what-is-wrong-with-a-cohort).",
+    "cohort info": "The same as `microtome info`.",
     "panel": "See [panels](concepts/panels.md).",
     "mask": "Masks that are there are kept. See [cohorts](concepts/cohorts.md#masks-tiles-statistics).",
     "tile": "`--size` is `tile_size` in Python. See [tiles](concepts/tiles.md).",
