@@ -107,7 +107,7 @@ def tables_of(cohorts: int, sizes: tuple[int, ...], read: int, options: Options)
         ),
         Table(
             f"Drawing a batch of {BATCH} tiles",
-            "batch",
+            "draw",
             _DRAWS,
             base,
             list(drawn.values()),
