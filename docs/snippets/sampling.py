@@ -2,6 +2,9 @@
 import numpy as np
 
 import microtome as mt
+from microtome.loading import BatchPlan
+from microtome.sampling import CohortSampler, SamplingRule
+from microtome.tiling import TileTable
 
 rng = np.random.default_rng(0)
 
@@ -10,7 +13,9 @@ def cells(side):
     """A made-up picture: rows of cells with a margin around them."""
     rows, columns = np.mgrid[0:side, 0:side]
     cell = np.hypot(rows % 16 - 8, columns % 16 - 8) < 5
-    inside = np.maximum(abs(rows - side / 2), abs(columns - side / 2)) < side / 2 - 40
+    inside = (
+        np.maximum(abs(rows - side / 2), abs(columns - side / 2)) < side / 2 - 40
+    )
     return rng.poisson(2 + 60 * (cell & inside), (2, side, side)).astype(np.uint16)
 
 
@@ -27,7 +32,13 @@ for cohort, patients, side in (("small", 2, 256), ("large", 4, 512)):
             modality="imc",
         )
     mt.mask(f"studies/{cohort}")
-    mt.tile(f"studies/{cohort}", tile_size=64, method="grid", strategy="default", tolerance=0.99)
+    mt.tile(
+        f"studies/{cohort}",
+        tile_size=64,
+        method="grid",
+        strategy="default",
+        tolerance=0.99,
+    )
 
 options = {
     "datasets_dir": "studies",
@@ -65,14 +76,13 @@ for epoch in range(2):
     half.set_epoch(epoch)
     half.write_manifest(f"drawn-{epoch}.parquet")
     seen.append(half.draw(0, len(half)))
-tiles = {(d, r) for part in seen for d, r in zip(part.dataset, part.row, strict=True)}
+tiles = {
+    (d, r) for part in seen for d, r in zip(part.dataset, part.row, strict=True)
+}
 print(len(half), "+", len(half), "draws,", len(tiles), "tiles")
 # --8<-- [end:epochs]
 
 # --8<-- [start:sampler]
-from microtome.loading import BatchPlan
-from microtome.sampling import CohortSampler, SamplingRule
-
 sampler = CohortSampler([10**8, 10**5], SamplingRule(alpha=0.5), seed=7)
 print(len(sampler), sampler.shares.tolist())
 plan = BatchPlan(len(sampler), batch_size=4, rank=1, world_size=8)
@@ -81,8 +91,6 @@ print(cohort, row)
 # --8<-- [end:sampler]
 
 # --8<-- [start:index]
-from microtome.tiling import TileTable
-
 for cohort in ("small", "large"):
     table = f"studies/{cohort}/tiling/1_0mpp/default/64_tile_coordinates.parquet"
     print(TileTable.build_index(table, tile_size=64).name)
