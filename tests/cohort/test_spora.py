@@ -17,9 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from microtome.cohort import CohortLayout, tile
-from microtome.cohort._composed import ComposedImagingDataset
-from microtome.cohort._spora import SporaDataset
+from microtome.cohort import CohortLayout, ComposedImagingDataset, SporaDataset, ingest, tile
 from microtome.errors import (
     FormatError,
     InvalidInputError,
@@ -410,3 +408,51 @@ def test_a_folder_of_cohorts_may_come_from_the_environment(study, monkeypatch):
     monkeypatch.delenv("SPORA_DATASETS_DIR")
     with pytest.raises(NotFoundError, match="SPORA_DATASETS_DIR"):
         SporaDataset(["imc"], tile_size=32)
+
+
+def test_a_tissue_imaged_twice_is_one_draw_with_both(tmp_path, write):
+    root, rng = tmp_path / "paired", np.random.default_rng(6)
+    stains = rng.integers(0, 255, (96, 64, 3), np.uint8)
+    counts = rng.integers(0, 900, (2, 96, 64)).astype(np.uint16)
+    given = {"cohort": root, "mpp": 1.0, "resolution": 1.0}
+    ingest(stains, axes="yxc", tissue_id="t", modality="he", **given)
+    for tissue in ("t", "u"):
+        ingest(
+            counts,
+            axes="cyx",
+            tissue_id=tissue,
+            modality="imc",
+            channel_names=["DNA", "CD3"],
+            **given,
+        )
+        write(root, tissue, np.ones((96, 64), np.bool_))
+    tile(root, tile_size=32, method="grid", strategy="default")
+    dataset = SporaDataset(
+        ["paired"],
+        datasets_dir=tmp_path,
+        tile_size=32,
+        modality_kwargs=IMC | {"he": {"mean_std_type": "identity"}},
+    )
+    assert len(dataset) == 12
+    modalities = dict(dataset.tissue_index.select(["tissue_id", "modalities"]).to_pydict())
+    assert modalities == {"tissue_id": ["t", "u"], "modalities": [["he", "imc"], ["imc"]]}
+    index = {
+        (row["tissue_id"], row["tile_id"]): (row["row"], row["col"])
+        for row in dataset.tile_index.to_pylist()
+    }
+    for sample in dataset.__getitems__(range(12)):
+        row, col = index.pop((sample["tissue_id"], sample["tile_id"]))
+        images = {name: np.asarray(r.image) for name, r in sample["modalities"].items()}
+        window = (slice(row, row + 32), slice(col, col + 32))
+        np.testing.assert_array_equal(images["imc"], counts[(slice(None), *window)])
+        assert ("he" in images) == (sample["tissue_id"] == "t")
+        if "he" in images:
+            expected = np.moveaxis(stains[window], -1, 0) / np.float32(255)
+            np.testing.assert_allclose(images["he"], expected, atol=1e-6)
+    assert not index
+    alone = SporaDataset(
+        ["paired"], datasets_dir=tmp_path, tile_size=32, modalities=["he"], modality_kwargs=IMC
+    )
+    assert alone.get_tissue_ids().tolist() == ["t"]
+    assert len(alone) == 6
+    assert list(alone[0]["modalities"]) == ["he"]
