@@ -41,6 +41,7 @@ from ._multiplex import ChannelKind, MultiplexImagingDataset
 from ._panel_states import CohortPanel, cohort_panel
 from ._panel_update import PanelMatch, PanelUpdate, update_panel
 from ._spora import SamplingUnit, SporaDataset
+from ._spora_tables import Draws
 from ._stats import stats
 from ._survey import Finding, Severity
 from ._tables import measured_channels, panel, read_tissues, tissue_row
@@ -69,6 +70,7 @@ __all__ = [
     "ComposedTissue",
     "CycIFModality",
     "DatasetOptions",
+    "Draws",
     "Finding",
     "FrameBox",
     "FramePlace",
