@@ -787,6 +787,17 @@ def test_statistics_are_fitted_on_the_split_they_name(cohort: Path) -> None:
     assert "were fitted on split 'train', where b no longer are" in found[0].what
 
 
+@pytest.mark.parametrize("method", ["zscore", "minmax", "arcsinh"])
+def test_statistics_of_every_method(cohort: Path, method: str) -> None:
+    (directory,) = stats(cohort, method=method)
+    assert validate(cohort) == []
+    path = min(directory.glob("*_level_*.parquet"))
+    table = pq.read_table(path)
+    pq.write_table(setting("DNA", 0, float("nan"))(table), path)
+    (found,) = validate(cohort)
+    assert (found.kind, found.place) == ("statistics-nan", path.relative_to(cohort).as_posix())
+
+
 def test_tiles_of_no_tissue(cohort: Path) -> None:
     edit(cohort, TILES, setting("tissue_id", 0, "z"))
     found = {f.kind: f for f in validate(cohort)}

@@ -46,10 +46,10 @@ def check_statistics(survey: Survey) -> None:
     for name in sorted(survey.panels):
         modality = parse_modality(name)
         base = survey.layout.root / modality.canonical_dir
-        for directory in sorted(base.glob("*mpp/standardization/*/*")):
-            if not directory.is_dir() or directory.name.startswith("."):
-                continue
-            resolution = resolution_of(survey, directory.parents[2])
+        # A method without quantiles has its tables a directory higher up than one with them.
+        found = base.glob("*mpp/standardization/**/*_level_*.parquet")
+        for directory in sorted({p.parent for p in found if not p.name.startswith(".")}):
+            resolution = resolution_of(survey, base / directory.relative_to(base).parts[0])
             if resolution is not None and survey.wanted(resolution):
                 _check_directory(survey, modality, resolution, directory)
 
