@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import microtome as mt
+from microtome.storage import Codec
 
 from .harness import Benchmark, Items, Read, Table
 from .options import Options
@@ -24,13 +25,14 @@ CHANNELS, SIZE = 43, 2048
 # Of them, three failed quality control or are no proteins, as in a real panel.
 DROPPED = (3, 17, 41)
 SPEC = "quantile_clipping/uq_0.99_image"
-BASE = "microtome, SPORA's layout"
+BASE = "zarr-python as spora_io has it"
 
 NOTES = [
     f"{CHANNELS} x {SIZE} x {SIZE} float32 of sparse counts.",
     f"Tiles of the {CHANNELS - len(DROPPED)} channels of kind uniprot_filtered, standardized.",
     "SPORA's layout: shards of all channels x 1024 px, chunks of all channels x 256 px, Blosc lz4.",
-    "Ours: shards of all channels x 1024 px, chunks of 1 x 128 x 128 px, Blosc lz4.",
+    "Ours: shards of all channels x 512 px, chunks of 1 x 128 x 128 px, Blosc lz4hc.",
+    "Ours for panels: the same with chunks of all channels x 64 x 64 px.",
     "spora_io opens the array for each tile and takes the channels by a list: so does plain code.",
     "The other keeps it open, takes all channels, and leaves some out then.",
 ]
@@ -39,9 +41,10 @@ NOTES = [
 def tables(options: Options) -> list[Table]:
     """Measure tiles of one tissue in both layouts."""
     work = options.work
-    spora, ours = work / "spora", work / "ours"
+    spora, ours, panel = work / "spora", work / "ours", work / "panel"
     pixels = _pixels()
-    _write_ours(ours, pixels)
+    _write_ours(ours, pixels, "train")
+    _write_ours(panel, pixels, "panel")
     _write_spora(spora, ours, pixels)
     del pixels
 
@@ -57,9 +60,10 @@ def tables(options: Options) -> list[Table]:
         NOTES,
         tolerance=1e-4,
     )
-    bench.add(BASE, partial(_microtome, spora))
-    bench.add("microtome, its own layout", partial(_microtome, ours))
-    bench.add("zarr-python as spora_io has it", partial(_plain, spora, fancy=True))
+    bench.add("microtome, SPORA's layout", partial(_microtome, spora))
+    bench.add("microtome, its default layout", partial(_microtome, ours))
+    bench.add("microtome, its layout for panels", partial(_microtome, panel))
+    bench.add(BASE, partial(_plain, spora, fancy=True))
     bench.add("zarr-python, opened once, all channels", partial(_plain, spora, fancy=False))
     return [bench.run(options.rounds, tell=options.tell)]
 
@@ -79,7 +83,7 @@ def _names() -> list[str]:
     return [f"marker {number}" for number in range(CHANNELS)]
 
 
-def _write_ours(root: Path, pixels: NDArray[np.float32]) -> None:
+def _write_ours(root: Path, pixels: NDArray[np.float32], codec: Codec) -> None:
     mt.ingest(
         pixels,
         axes="cyx",
@@ -88,6 +92,7 @@ def _write_ours(root: Path, pixels: NDArray[np.float32]) -> None:
         tissue_id="t",
         modality="imc",
         channel_names=_names(),
+        codec=codec,
     )
     path = root / "imc" / "channels.parquet"
     table = pq.read_table(path)

@@ -31,6 +31,7 @@ from microtome.errors import (
     OutOfRangeError,
     UnknownNameError,
 )
+from microtome.tiling import TileTable
 
 Pixels = dict[str, NDArray[Any]]
 HEIGHT, WIDTH = 130, 170  # micrometres
@@ -404,6 +405,33 @@ def test_what_is_not_there_is_named(paired: Any) -> None:
     assert data[-1].tissue_id == data[len(data) - 1].tissue_id
     with pytest.raises(InvalidInputError, match="tile_size"):
         composed(root, tile_size=None).get_composed_tile("t", 0)
+
+
+def test_tiles_of_ones_own_choice(paired: Any) -> None:
+    root, pixels = paired
+    own = TileTable.from_columns(
+        {
+            "tissue_id": ["u", "t", "t"],
+            "row": [3, 5, 60],
+            "col": [4, -8, 140],
+            "tile_id": [9, 8, 7],
+        },
+        tile_size=40,
+        strategy="own",
+    )
+    data = composed(root, tile_size=None, tiles=own)
+    assert len(data) == 3
+    np.testing.assert_array_equal(data[0].modalities["imc"].image, crop(pixels["u"], 3, 4, 40))
+    found = np.asarray(data.get_composed_tile("t", 8).modalities["imc"].image)
+    assert not found[..., :8].any()
+    np.testing.assert_array_equal(found[..., 8:], pixels["imc"][:, 5:45, :32])
+    alone = composed(root, split="test", tile_size=None, tiles=own)
+    assert [item.tissue_id for item in alone.__getitems__(range(len(alone)))] == ["u"]
+    elsewhere = TileTable(own.table, (40, 40), "own", "0_5mpp")
+    with pytest.raises(InvalidInputError, match="lie at 0_5mpp"):
+        composed(root, tile_size=None, tiles=elsewhere)
+    with pytest.raises(InvalidInputError, match="not both"):
+        composed(root, tiles=own)
 
 
 def test_it_goes_to_another_process(paired: Any) -> None:

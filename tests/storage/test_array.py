@@ -383,7 +383,7 @@ def test_metadata_that_is_no_json(tmp_path):
 # ------------------------------------------------------------------ damage
 
 
-@pytest.mark.parametrize("codec", ["fast", "train", "small", "labels"])
+@pytest.mark.parametrize("codec", ["fast", "train", "panel", "small", "labels"])
 @pytest.mark.parametrize("sharded", [True, False])
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
 def test_a_damaged_chunk_is_named_and_the_others_are_read(tmp_path, codec, sharded, damage):

@@ -29,7 +29,7 @@ def ingest(
     patient: str | None = None,
     specimen: str | None = None,
     split: str | None = None,
-    codec: Literal["train", "fast", "small"] = "train",
+    codec: Literal["train", "panel", "fast", "small"] = "train",
     upsample: Annotated[bool, Flag] = False,
     overwrite: Annotated[bool, Flag] = False,
     on_error: Literal["stop", "continue"] = "stop",
@@ -64,7 +64,7 @@ def ingest(
     split
         Split, for example train or test.
     codec
-        train, for reading often; fast, to write; or small.
+        train, for reading often; panel, for reading all channels often; fast, to write; or small.
     upsample
         Allow a source that is coarser than the resolution.
     overwrite

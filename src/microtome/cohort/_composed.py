@@ -67,6 +67,9 @@ class ComposedImagingDataset:
         Options of one modality's dataset by its name, such as ``{"imc": {"standardization":
         "quantile_clipping/uq_0.99_image"}, "he": {"resolution": 0.5}}``. A multiplex modality
         without a standardization has ``"identity"``, and a warning is logged.
+    tiles
+        The table of tiles in place of the one that `tile_size` and `tile_strategy` name: one that is
+        open already, or of your own choice, at `resolution`.
     verbose
         Whether to log what was found.
 
@@ -88,10 +91,14 @@ class ComposedImagingDataset:
         split: str | None = None,
         load_cell_metadata: bool = False,
         modality_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
+        tiles: TileTable | None = None,
         verbose: bool = False,
     ) -> None:
         if tile_strategy is not None and tile_size is None:
             msg = f"tile_strategy={tile_strategy!r} needs a tile_size"
+            raise InvalidInputError(msg)
+        if tiles is not None and tile_size is not None:
+            msg = "give tiles, or the tile_size of a table to open, not both"
             raise InvalidInputError(msg)
         self.name = name
         self.layout = CohortLayout.open(cohort_directory(name, path))
@@ -120,15 +127,20 @@ class ComposedImagingDataset:
         self.tiles: TileTable | None = None
         self.tile_rows: NDArray[np.int64] | None = None
         if tile_size is not None:
-            self._open_tiles(tile_strategy or "default", tile_size)
+            tiles = open_tiles(self.layout, self.resolution, tile_strategy or "default", tile_size)
+        if tiles is not None:
+            self._take(tiles)
         if verbose:
             _log.info("%r", self)
 
-    def _open_tiles(self, strategy: str, size: int | tuple[int, int]) -> None:
-        self.tiles = open_tiles(self.layout, self.resolution, strategy, size)
-        mine = np.asarray([t in self._modalities_of for t in self.tiles.tissue_ids], np.bool_)
+    def _take(self, tiles: TileTable) -> None:
+        if tiles.resolution not in {None, self.resolution.directory}:
+            msg = f"the tiles lie at {tiles.resolution}, the dataset at {self.resolution.directory}"
+            raise InvalidInputError(msg)
+        self.tiles = tiles
+        mine = np.asarray([t in self._modalities_of for t in tiles.tissue_ids], np.bool_)
         if not mine.all():
-            self.tile_rows = np.flatnonzero(mine[self.tiles.rows().tissue])
+            self.tile_rows = np.flatnonzero(mine[tiles.rows().tissue])
 
     # -- what is there
 

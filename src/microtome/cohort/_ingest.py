@@ -83,7 +83,8 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
     patient_id, specimen_id, split
         Columns of the tissue's row.
     codec
-        ``"train"``, ``"fast"`` to write or ``"small"``, see `microtome.storage.Codec`.
+        ``"train"``; ``"panel"``, where mostly all channels of a tile are read; ``"fast"`` to write;
+        or ``"small"``. See `microtome.storage.Codec`.
     upsample
         Allow a source that is coarser than the resolution; its pixels are interpolated.
     overwrite
