@@ -197,3 +197,21 @@ def test_a_source_or_a_manifest(run: Any, manifest: Path, slide: Path, tmp_path:
         assert done.code == 2
         assert "give SOURCE with --tissue and --modality" in done.err
     assert not (tmp_path / "c").exists()
+
+
+def test_align(run: Any, cohort: Path) -> None:
+    path = cohort / "metadata/alignments.parquet"
+    where = ("cohort", "align", cohort, "--tissue-id", "t", "--modality", "he")
+    done = run(*where, "--matrix", "1", "0", "3.5", "0", "1", "-2", "--method", "landmarks")
+    assert done.code == 0, done.err
+    assert done.out == "t he: [[1.0, 0.0, 3.5], [0.0, 1.0, -2.0]]\n"
+    (row,) = pq.read_table(path).to_pylist()
+    assert (row["x_0"], row["y_0"], row["method"]) == (3.5, -2.0, "landmarks")
+    done = run(*where, "--matrix", "1", "0", "3.5")
+    assert done.code == 2
+    assert "six numbers" in done.err
+    assert run(*where).out == "t he: no alignment\n"
+    assert pq.read_table(path).num_rows == 0
+    done = run("cohort", "align", cohort, "--tissue-id", "t", "--modality", "codex")
+    assert done.code != 0
+    assert "imaged as codex" in done.err

@@ -23,6 +23,7 @@ from microtome.cohort import (
     add_metadata,
     ingest,
     mask,
+    set_alignment,
     stats,
     tile,
     validate,
@@ -820,10 +821,12 @@ def test_where_nothing_says_what_was_measured(cohort: Path) -> None:
 
 def test_an_image_that_is_aligned_may_cover_other_ground(cohort: Path) -> None:
     image(cohort, "a", size=(60, 60))
-    pq.write_table(
-        pa.table({"tissue_id": ["a"], "modality": ["imc"]}), cohort / "metadata/alignments.parquet"
-    )
+    set_alignment(cohort, "a", "imc", [[1, 0, 3], [0, 1, 4]])
     assert "image-extent" not in {f.kind for f in validate(cohort)}
+    path = cohort / "metadata/alignments.parquet"
+    edit(cohort, path.relative_to(cohort).as_posix(), lambda t: put(t, "x_x", pa.array([0.0])))
+    told = [f for f in validate(cohort) if f.kind == "table-damaged"]
+    assert [f.place for f in told] == [path.relative_to(cohort).as_posix()]
 
 
 def test_a_pixel_more_at_the_edge_is_the_same_ground(cohort: Path) -> None:

@@ -1,4 +1,4 @@
-"""Verbs that look after a cohort: `microtome cohort init | add | add-cells | add-mask | validate | info`."""
+"""Verbs that look after a cohort: `microtome cohort init | add | add-cells | add-mask | align | validate | info`."""
 
 from __future__ import annotations
 
@@ -128,6 +128,41 @@ def add_mask(
     say(str(made))
 
 
+def align(
+    path: Path,
+    *,
+    tissue_id: Annotated[str, Parameter(name="--tissue-id")],
+    modality: str,
+    matrix: Annotated[list[float] | None, Parameter(consume_multiple=True, negative=())] = None,
+    method: str = "affine",
+) -> None:
+    """Note how an image lies in its tissue's frame, or forget it.
+
+    Parameters
+    ----------
+    path
+        Directory of the cohort.
+    tissue_id
+        Which tissue.
+    modality
+        Which of its images.
+    matrix
+        Six numbers a b c d e f, by which a point (x, y) of the image, in micrometres from its
+        top-left corner, lies at (a x + b y + c, d x + e y + f) of the frame; without them what was
+        noted is forgotten.
+    method
+        How it was found, for people.
+    """
+    from microtome.cohort import set_alignment
+
+    if matrix is not None and len(matrix) != 6:
+        msg = f"--matrix is six numbers, a b c d e f, got {len(matrix)}"
+        raise InvalidInputError(msg)
+    rows = None if matrix is None else [matrix[:3], matrix[3:]]
+    set_alignment(path, tissue_id, modality, rows, method=method)
+    say(f"{tissue_id} {modality}: {'no alignment' if rows is None else rows}")
+
+
 def _named(pairs: Sequence[str]) -> dict[int, str]:
     """Read `--label 1=tumour --label 2=stroma`."""
     named: dict[int, str] = {}
@@ -204,6 +239,7 @@ for place, (verb, name) in enumerate(
         (add, "add"),
         (add_cells, "add-cells"),
         (add_mask, "add-mask"),
+        (align, "align"),
         (validate, "validate"),
         (info, "info"),
     )

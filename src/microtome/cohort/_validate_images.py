@@ -15,11 +15,11 @@ from microtome.errors import InvalidInputError, UnknownNameError
 from microtome.image import MultiscaleImage
 from microtome.jobs import run_each
 
+from ._alignment import read_alignments
 from ._layout import is_written
 from ._merge import listed
 from ._modality import Modality, parse_modality
 from ._survey import DAMAGE, Survey, told
-from ._tables import read_parquet
 
 __all__ = ["check_images", "look_at_image", "resolution_of"]
 
@@ -237,19 +237,13 @@ def _check_extents(survey: Survey) -> None:
                     "image-extent",
                     survey.layout.tissues,
                     f"the images of tissue {tissue!r} do not cover the same ground: {shown}",
-                    "crop them to the same field, or say where each lies in metadata/alignments.parquet",
+                    "crop them to the same field, or say how each lies with `microtome cohort align`",
                 )
 
 
 def _aligned(survey: Survey) -> set[tuple[Any, Any]]:
     """Return the images that have a transform of their own."""
     path = survey.layout.alignments
-    if not path.is_file():
-        return set()
-    with survey.guarded("table-damaged", path, "write it again, or bring back a copy"):
-        table = read_parquet(path, ["tissue_id", "modality"])
-        return {
-            (row["tissue_id"], row["modality"])
-            for row in table.select(["tissue_id", "modality"]).to_pylist()
-        }
+    with survey.guarded("table-damaged", path, "write it again with set_alignment"):
+        return set(read_alignments(survey.layout))
     return set()
