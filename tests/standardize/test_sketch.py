@@ -286,3 +286,20 @@ def test_real_channels(shared_data: Path, folder: str):
                 sketch.quantiles([0.99, 0.999]), counter.quantiles(), rtol=sketch.relative_error
             )
     assert files
+
+
+@given(
+    st.lists(
+        st.floats(2.0**-10, 1e6, width=32) | st.integers(0, 5000).map(float), min_size=1, max_size=60
+    )
+)
+def test_values_of_a_bin_lie_within_its_half_width(values):
+    pixels = np.asarray([values], np.float32)
+    sketch = QuantileSketch(np.float32, 1)
+    sketch.update(pixels)
+    means, counts = sketch.values(0)
+    widths = sketch.half_widths(0)
+    assert means.shape == counts.shape == widths.shape
+    near = np.abs(np.sort(pixels[0].astype(float)) - np.repeat(means, counts))
+    assert (near <= np.repeat(widths, counts) * (1 + 1e-9)).all()
+    assert not QuantileSketch(np.uint8, 1).half_widths(0).any()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.standardize import Moments, QuantileCounter, StandardizationSpec
+from microtome.standardize import Moments, QuantileCounter, QuantileSketch, StandardizationSpec
 
 from ._counted import count_tissue
 from ._inside import TissuePixels
@@ -17,6 +17,10 @@ from ._inside import TissuePixels
 __all__ = ["TissueResult", "TissueTask", "count_pass", "look_at"]
 
 _Row = NDArray[np.float64]
+_Change = Callable[[NDArray[np.float64], int], None]
+# Part of a channel's variance that bins may hide: a standard deviation is then off by less than the
+# values of a bin are.
+_MOST_HIDDEN = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,14 +57,7 @@ def look_at(task: TissueTask) -> TissueResult:
     counted = count_tissue(task.source)
     sketch = counted.sketch
     quantiles = sketch.quantiles(task.wanted) if task.wanted else None
-    moments: Moments | None = None
-    if task.moments:
-        moments = Moments(len(task.source.channels))
-        apply = _transform(task, quantiles)
-        for place in np.flatnonzero(sketch.count):
-            values, counts = sketch.values(int(place))
-            apply(values, int(place))
-            moments.update_counted(values, counts, int(place), where=task.source.where)
+    moments = _moments_of(task, sketch, _transform(task, quantiles)) if task.moments else None
     return TissueResult(
         counted.pixels,
         str(sketch.dtype),
@@ -68,6 +65,51 @@ def look_at(task: TissueTask) -> TissueResult:
         quantiles,
         None if moments is None else moments.of_channels(),
     )
+
+
+def _moments_of(task: TissueTask, sketch: QuantileSketch, apply: _Change) -> Moments:
+    """Return moments of what was counted; of the pixels, where a bin hides what they differ by.
+
+    Values of a bin count as their mean. That leaves out how they spread about it, which is nothing
+    beside the spread of a channel, unless all its values lie close together and far from zero.
+    """
+    moments = Moments(len(task.source.channels))
+    hidden = np.zeros(len(task.source.channels))
+    for place in np.flatnonzero(sketch.count).tolist():
+        values, counts = sketch.values(place)
+        hidden[place] = _hidden_variance(sketch, place, values, counts, apply)
+        apply(values, place)
+        moments.update_counted(values, counts, place, where=task.source.where)
+    with np.errstate(invalid="ignore"):  # of channels without pixels
+        lost = hidden > _MOST_HIDDEN * moments.std**2
+    return _moments_of_pixels(task, apply) if lost.any() else moments
+
+
+def _hidden_variance(
+    sketch: QuantileSketch,
+    place: int,
+    values: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    apply: _Change,
+) -> float:
+    """Return the most that the values of bins can vary about their means, once transformed."""
+    half = sketch.half_widths(place)
+    if not half.any():
+        return 0.0
+    low, high = values - half, values + half
+    apply(low, place)
+    apply(high, place)
+    return float(np.average(((high - low) / 2) ** 2, weights=counts))
+
+
+def _moments_of_pixels(task: TissueTask, apply: _Change) -> Moments:
+    source = task.source
+    moments, places = Moments(len(source.channels)), source.places()
+    for block in source.blocks():
+        moments.update_transformed(
+            block.pixels, apply, channels=places, mask=block.inside, where=source.where
+        )
+    return moments
 
 
 def _look_again(task: TissueTask, dtype: np.dtype[Any]) -> TissueResult:
@@ -82,13 +124,7 @@ def _look_again(task: TissueTask, dtype: np.dtype[Any]) -> TissueResult:
         quantiles = counter.quantiles()
     if not task.moments:
         return TissueResult(source.pixels_inside(), str(dtype), None, quantiles, None)
-    moments = Moments(len(source.channels))
-    apply, places = _transform(task, quantiles), source.places()
-    for block in source.blocks():
-        moments.update_transformed(
-            block.pixels, apply, channels=places, mask=block.inside, where=source.where
-        )
-    found = moments.of_channels()
+    found = _moments_of_pixels(task, _transform(task, quantiles)).of_channels()
     return TissueResult(max(count for count, _, _ in found), str(dtype), None, quantiles, found)
 
 
@@ -101,9 +137,7 @@ def count_pass(task: tuple[TissuePixels, QuantileCounter]) -> QuantileCounter:
     return counter
 
 
-def _transform(
-    task: TissueTask, quantiles: _Row | None
-) -> Callable[[NDArray[np.float64], int], None]:
+def _transform(task: TissueTask, quantiles: _Row | None) -> _Change:
     """Return what changes pixels of a channel by its quantiles, as the tables will hold them."""
     spec, found = task.spec, task.given if task.given is not None else quantiles
     if found is None:

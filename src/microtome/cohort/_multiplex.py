@@ -165,7 +165,7 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
         self, quantile_level: Level | None, stats_level: Level | None
     ) -> StatisticsTables | None:
         spec = self.standardization
-        if not spec.needs_statistics:
+        if not spec.reads_statistics(use_mean_std=self._mean_std):
             return None
         if quantile_level is not None and quantile_level != spec.quantile_level:
             msg = f"quantile_level={quantile_level!r} is not that of {spec}; it is the end of the path"

@@ -177,6 +177,18 @@ class QuantileSketch:
         order = np.argsort(values, kind="stable")
         return values[order], found.counts[order]
 
+    def half_widths(self, channel: int) -> NDArray[np.float64]:
+        """Return how far from each of `values` the values of its bin may lie, in the same order.
+
+        0 where all of them are one number: where `exact`, and at the lower end of a bin.
+        """
+        found = self.counts[channel]
+        if found.places is None:
+            return np.zeros(found.counts.size)
+        values = self._bins.values(found.bins, found.counts, found.places)
+        widths = np.where(found.places > 0, np.abs(values) * self.relative_error, 0.0)
+        return widths[np.argsort(values, kind="stable")]
+
     def update(
         self,
         values: NDArray[Any],
