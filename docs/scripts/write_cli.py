@@ -64,8 +64,17 @@ EXAMPLES = {
     ],
     "cohort add-mask": [
         "microtome cohort add-mask study cells/t1.tiff --tissue-id t1",
-        "microtome cohort add-mask study types/t1.npz --tissue-id t1 --kind cell_type \\\n"
-        "    --label 1=tumour --label 2=stroma",
+        (
+            "microtome cohort add-mask study types/t1.npz --tissue-id t1 --kind cell_type \\\n"
+            "    --label 1=tumour --label 2=stroma"
+        ),
+    ],
+    "cohort align": [
+        (
+            "microtome cohort align study --tissue-id t1 --modality imc \\\n"
+            "    --matrix 0.996 -0.087 12 0.087 0.996 -4 --method landmarks"
+        ),
+        "microtome cohort align study --tissue-id t1 --modality imc",
     ],
     "cohort validate": [
         "microtome cohort validate study",

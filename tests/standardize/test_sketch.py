@@ -290,7 +290,9 @@ def test_real_channels(shared_data: Path, folder: str):
 
 @given(
     st.lists(
-        st.floats(2.0**-10, 1e6, width=32) | st.integers(0, 5000).map(float), min_size=1, max_size=60
+        st.floats(2.0**-10, 1e6, width=32) | st.integers(0, 5000).map(float),
+        min_size=1,
+        max_size=60,
     )
 )
 def test_values_of_a_bin_lie_within_its_half_width(values):

@@ -30,7 +30,9 @@ def test_sizes_that_do_not_fit_are_refused(chunk, shard, complaint):
 
 
 def test_a_codec_nobody_knows_is_refused():
-    with pytest.raises(InvalidInputError, match="'fast', 'train', 'panel', 'small', 'labels', 'raw'"):
+    with pytest.raises(
+        InvalidInputError, match="'fast', 'train', 'panel', 'small', 'labels', 'raw'"
+    ):
         Layout((4,), None, "lz4")
 
 
