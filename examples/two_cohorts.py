@@ -313,7 +313,7 @@ for row, name, tiles in zip(
     for axis, title, shown in zip(
         row, titles, (tile[0, nuclei], tile[0, keratin], found[0, keratin]), strict=True
     ):
-        drawn = axis.imshow(shown, cmap="magma", vmin=-1, vmax=3, interpolation="nearest")
+        drawn = axis.imshow(shown.numpy(), cmap="magma", vmin=-1, vmax=3, interpolation="nearest")
         axis.set_xticks([])
         axis.set_yticks([])
         if row is axes[0]:
