@@ -316,7 +316,7 @@ for row, name, tiles in zip(
         drawn = axis.imshow(shown.numpy(), cmap="magma", vmin=-1, vmax=3, interpolation="nearest")
         axis.set_xticks([])
         axis.set_yticks([])
-        if row is axes[0]:
+        if tiles is held_out:
             axis.set_title(title, fontsize=10)
     row[0].set_ylabel(name, fontsize=10)
 bar = figure.colorbar(drawn, ax=axes, shrink=0.8)
