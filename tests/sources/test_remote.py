@@ -133,15 +133,14 @@ class Ranges(http.server.BaseHTTPRequestHandler):
             Ranges.now += 1
             Ranges.most = max(Ranges.most, Ranges.now)
             stumbles, Ranges.failures = Ranges.failures > 0, max(Ranges.failures - 1, 0)
-        try:
-            time.sleep(Ranges.pause)
-            if stumbles:
-                self.stumble()
-            else:
-                self.answer()
-        finally:
-            with Ranges.guard:
-                Ranges.now -= 1
+        time.sleep(Ranges.pause)
+        with Ranges.guard:
+            # Before the answer: who has it may ask again while this thread is still on its way out.
+            Ranges.now -= 1
+        if stumbles:
+            self.stumble()
+        else:
+            self.answer()
 
     def stumble(self):
         if Ranges.how == "refuse":
