@@ -635,3 +635,20 @@ def test_a_hundred_cohorts() -> None:
     is_sound(made, panels)
     used = {c.uniprot_id for own in panels.values() for c in own}
     assert set(made.uniprot_ids) == used
+
+
+def test_what_a_table_does_not_name_may_go_by_its_own_name():
+    panels = {
+        "imc": Panel(tuple(map(Channel, ["H3K27Ac", "CD20", "DNA (191Ir)", "DNA (193Ir)"]))),
+        "mibi": Panel(tuple(map(Channel, ["HH3 (89)", "CD20 (164)", "SMA (115)"]))),
+    }
+    table = {"imc": {"H3K27Ac": "histone H3"}, "mibi": {"HH3 (89)": "histone H3"}}
+    assert align_channels(panels, by=table).names == ("histone H3",)
+    found = align_channels(panels, by=table, others="name")
+    assert found.names == ("histone H3", "CD20", "DNA (191Ir)", "DNA (193Ir)", "SMA")
+    assert found.index["imc"].tolist() == [0, 1, 2, 3, -1]
+    assert found.index["mibi"].tolist() == [0, 1, -1, -1, 2]
+    with pytest.raises(InvalidInputError, match="others='name' speaks"):
+        align_channels(panels, by="name", others="name")
+    with pytest.raises(InvalidInputError, match="others must be one of"):
+        align_channels(panels, by=table, others="all")

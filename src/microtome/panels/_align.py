@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from microtome.errors import InvalidInputError
 
 from ._alignment import ChannelAlignment
 from ._identity import ChannelKey
-from ._matching import Identity
+from ._matching import Identity, name_key
 from ._name_table import NameTable, read_name_table
+from ._names import parse_channel_name
 from ._panel import Channel, Panel
 from ._places import Choices, Places, verify_named
 from ._uniprot import is_uniprot_accession, parse_uniprot
@@ -24,6 +27,7 @@ def align_channels(
     *,
     by: str | os.PathLike[str] | NameTable = "uniprot",
     how: Literal["union", "intersection"] | Panel | Sequence[str] = "union",
+    others: Literal["leave", "name"] = "leave",
     isoforms: Literal["exact", "ignore"] = "exact",
     ambiguous: Literal["raise", "report"] = "raise",
     choose: Choices | None = None,
@@ -39,13 +43,17 @@ def align_channels(
         one where neither shares one with anything else, as collagen I does with a tag of collagen I
         and fibronectin. ``"name"``: their names are the same but for case, hyphens, underscores,
         spaces, how Greek letters are spelled, and a tag beside the marker (``CD20 (164)``);
-        ``TGFb`` is ``TGF-beta`` where it can be nothing else. Or a table of names: ``{cohort: {channel name: common name}}``, or a CSV, TSV or parquet
-        file with the columns cohort, channel_name, common_name.
+        ``TGFb`` is ``TGF-beta`` where it can be nothing else. Or a table of names:
+        ``{cohort: {channel name: common name}}``, or a CSV, TSV or parquet file with the columns
+        cohort, channel_name, common_name.
     how
         Which channels there are. ``"union"``: all, in the order in which the panels first have them.
         ``"intersection"``: those that every cohort has. A panel, or a list of names (of accessions
         for ``by="uniprot"``): exactly these, in their order, each cohort matched by itself, so that
         another cohort more changes nothing.
+    others
+        What becomes of channels that the table does not name: they are left out, and reported; or
+        known by their own ``"name"``, so that a table needs to name only what is called otherwise.
     isoforms
         Whether P16070 and P16070-2 are two proteins (``"exact"``) or one (``"ignore"``).
     ambiguous
@@ -75,8 +83,13 @@ def align_channels(
       E-Cadherin  P12830  imc: E-Cadherin  mibi: ECadherin
       CD20        P11836  imc: -           mibi: CD20
     """
-    _verify(panels, isoforms, ambiguous)
+    _verify(panels, isoforms, ambiguous, others)
     key = _parse_by(by, panels, ignore_isoforms=isoforms == "ignore")
+    if others == "name":
+        if key.by != "table":
+            msg = f"others='name' speaks of channels that a table does not name, and by is {by!r}"
+            raise InvalidInputError(msg)
+        key = replace(key, table=_with_own_names(key.table, panels))
     work = Places(panels, key, choose or {})
     if isinstance(how, str):
         if how not in {"union", "intersection"}:
@@ -97,13 +110,14 @@ def align_channels(
     return made
 
 
-def _verify(panels: Mapping[str, Panel], isoforms: str, ambiguous: str) -> None:
+def _verify(panels: Mapping[str, Panel], isoforms: str, ambiguous: str, others: str) -> None:
     if not panels:
         msg = "align_channels needs the panel of at least one cohort"
         raise InvalidInputError(msg)
     for what, value, allowed in (
         ("isoforms", isoforms, ("exact", "ignore")),
         ("ambiguous", ambiguous, ("raise", "report")),
+        ("others", others, ("leave", "name")),
     ):
         if value not in allowed:
             msg = f"{what} must be one of {allowed}, got {value!r}"
@@ -119,6 +133,24 @@ def _parse_by(
     for cohort, names in table.items():
         verify_named(panels, cohort, names, "the table of names")
     return ChannelKey("table", table, ignore_isoforms)
+
+
+def _with_own_names(table: NameTable, panels: Mapping[str, Panel]) -> NameTable:
+    """Return a table that also gives every other channel a common name: its marker.
+
+    Where a panel has a marker on several tags, its channels keep their whole names.
+    """
+    shown = {name_key(common): common for names in table.values() for common in names.values()}
+    filled: dict[str, dict[str, str]] = {}
+    for cohort, panel in panels.items():
+        named = dict(table.get(cohort, {}))
+        markers = {c.name: parse_channel_name(c.name).marker for c in panel}
+        counts = Counter(map(name_key, markers.values()))
+        for channel, marker in markers.items():
+            own = marker if counts[name_key(marker)] == 1 else channel
+            named.setdefault(channel, shown.setdefault(name_key(own), own))
+        filled[cohort] = named
+    return filled
 
 
 def _reference(how: Panel | Sequence[str], key: ChannelKey) -> Panel:
