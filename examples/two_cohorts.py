@@ -113,12 +113,8 @@ ingest_manifest(
     },
     out / "imc",
 )
-inside = out / "imc/segmentations/1_0mpp/tissue_masks"
-inside.mkdir(parents=True, exist_ok=True)
+mt.mask(out / "imc", method="whole")  # The regions were chosen to be tissue.
 for path in regions:
-    # The regions were chosen to be tissue: all of each counts.
-    shape = tifffile.imread(path).shape[-2:]
-    np.savez_compressed(inside / f"{path.stem}.npz", mask=np.ones(shape, np.bool_))
     add_cell_masks(out / "imc", path.stem, imc / "masks" / path.name)
 print(update_panel(out / "imc", "imc", panel_file))
 # --8<-- [end:imc]
@@ -164,10 +160,8 @@ same = {
     "mibi": {"HH3 (89)": "histone H3", "PanKeratin (171)": "keratin"},
 }
 no_protein = {"imc": {"Ag107": None}, "mibi": {"Background (128)": None}}
-# What the table does not name keeps its own name, and has a place of its own.
-for name, panel in panels.items():
-    same[name] = {channel: same[name].get(channel, channel) for channel in panel.names}
-aligned = align_channels(panels, by=same, choose=no_protein)
+# What the table does not name is known by its own name.
+aligned = align_channels(panels, by=same, others="name", choose=no_protein)
 print(aligned)
 # --8<-- [end:align]
 

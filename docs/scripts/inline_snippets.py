@@ -4,7 +4,7 @@
     .venv/bin/python docs/scripts/inline_snippets.py --check    # name the blocks that differ
 
 A page shows code as it is, so that it can be read wherever Markdown can. Above each block a comment
-names the file in docs/snippets, and the section of it, that the block is a copy of:
+names the file in docs/snippets or examples, and the section of it, that the block is a copy of:
 
     <!-- snippet: tiles.py:cover -->
     ```python
@@ -87,6 +87,8 @@ def filled(page: str, snippets: Path) -> str:
             msg = f"line {position}: no block follows {line.strip()}"
             raise ValueError(msg)
         path = snippets / place["file"]
+        if not path.is_file():
+            path = snippets.parents[1] / "examples" / place["file"]
         block = f"{snippet_text(path, place['section'])}\n```"
         block = f"{OPENING[path.suffix]}\n{block}"
         written += textwrap.indent(block, place["indent"]).splitlines()

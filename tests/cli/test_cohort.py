@@ -199,6 +199,11 @@ def test_a_source_or_a_manifest(run: Any, manifest: Path, slide: Path, tmp_path:
     assert not (tmp_path / "c").exists()
 
 
+def test_a_region_that_is_all_tissue(run: Any, cohort: Path) -> None:
+    done = run("mask", cohort, "--method", "whole")
+    assert (done.code, done.out) == (0, "t: 100.0% tissue\n")
+
+
 def test_align(run: Any, cohort: Path) -> None:
     path = cohort / "metadata/alignments.parquet"
     where = ("cohort", "align", cohort, "--tissue-id", "t", "--modality", "he")

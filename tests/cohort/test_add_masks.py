@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import tifffile
 
-from microtome.cohort import CohortLayout, add_cell_masks, ingest
+from microtome.cohort import CohortLayout, HEImagingDataset, add_cell_masks, ingest
 from microtome.coordinates import Resolution
 from microtome.errors import (
     ExistsError,
@@ -193,3 +193,25 @@ def test_real_cells(shared_data: Path, tmp_path: Path) -> None:
     found = MultiscaleImage.open(path).level(0)[...]
     np.testing.assert_array_equal(found, np.squeeze(tifffile.imread(cells)))
     assert np.unique(found).size - 1 == 272
+
+
+def test_labels_of_another_pixel_size(he: Any, caplog: Any) -> None:
+    root, sources = he  # stored at 0.5 um
+    height, width = sources["t1"].shape[-2:]
+    coarse = np.arange(1, 1 + 151 * 139, dtype=np.uint32).reshape(151, 139)
+    add_cell_masks(root, "t1", coarse, mpp=1.0)
+    found = HEImagingDataset("c", path=root).get_cell_instance_mask("t1").mask
+    expected = np.repeat(np.repeat(coarse, 2, 0), 2, 1)[:height, :width]
+    np.testing.assert_array_equal(found, expected)
+    assert "smaller than a pixel" not in caplog.text
+    fine = np.zeros((4 * height, 4 * width), np.uint16)  # 0.125 um
+    fine[8:16, 8:16] = 1
+    fine[100:101, 100:101] = 2  # of one pixel, and not under the centre of any
+    add_cell_masks(root, "t1", fine, mpp=0.125, overwrite=True)
+    again = HEImagingDataset("c", path=root).get_cell_instance_mask("t1").mask
+    np.testing.assert_array_equal(again, fine[2::4, 2::4])
+    assert "1 labels are smaller than a pixel of 0.5 um" in caplog.text
+    with pytest.raises(FormatError, match=r"give that with --mpp"):
+        add_cell_masks(root, "t1", coarse, overwrite=True)
+    with pytest.raises(FormatError, match="fractions or NaN"):
+        add_cell_masks(root, "t1", coarse + 0.5, mpp=1.0, overwrite=True)

@@ -188,7 +188,7 @@ def test_the_image_is_left_as_it_was():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "magic"}, "method must be one of otsu, got 'magic'"),
+        ({"method": "magic"}, "method must be one of otsu, whole, got 'magic'"),
         ({"mpp": 0.0}, "mpp must be above 0"),
         ({"mpp": float("nan")}, "mpp must be above 0"),
         ({"mpp": (1.0, 2.0, 3.0)}, r"mpp must be a number or \(y, x\)"),
@@ -261,3 +261,15 @@ def test_real_tissue_that_fills_its_field(shared_data):
     )
     coarse = np.moveaxis(shrink(np.moveaxis(image, 0, -1).astype(np.float32), 8), -1, 0)
     assert detect_tissue(coarse, mpp=8 * 0.390625).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 50), (40, 50, 3)])
+def test_the_whole_of_a_region_may_be_tissue(shape):
+    image = np.full(shape, 255, np.uint8)
+    found = detect_tissue(image, mpp=1.0, method="whole")
+    assert found.shape == (40, 50)
+    assert found.all()
+    empty = np.zeros((7, 40, 50), np.float32)
+    assert detect_tissue(empty, mpp=1.0, method="whole").all()
+    with pytest.raises(InvalidInputError, match="otsu, whole"):
+        detect_tissue(image, mpp=1.0, method="all")

@@ -14,7 +14,7 @@ from microtome.errors import InvalidInputError
 
 from ._answering import info
 from ._console import progress, say
-from ._options import Flag, ResolutionOption
+from ._options import Flag, ResolutionOption, parse_mpp
 from ._workers import DaskOption, WorkersOption, executor_of
 
 __all__ = ["cohort_app", "validate"]
@@ -91,6 +91,7 @@ def add_mask(
     tissue_id: Annotated[str, Parameter(name="--tissue-id")],
     kind: str = "instances",
     label: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
+    mpp: str | None = None,
     resolution: ResolutionOption = None,
     overwrite: Annotated[bool, Flag] = False,
 ) -> None:
@@ -108,6 +109,9 @@ def add_mask(
         instances, or the name of a task whose classes the mask holds.
     label
         Names of a task's classes, each as NUMBER=NAME.
+    mpp
+        Micrometres per pixel of the labels, where they were made at another pixel size than the
+        image in the cohort has; y,x if not square.
     resolution
         Which resolution, where the cohort has several.
     overwrite
@@ -122,6 +126,7 @@ def add_mask(
         source,
         kind=kind,
         labels=labels,
+        mpp=parse_mpp(mpp),
         resolution=resolution,
         overwrite=overwrite,
     )

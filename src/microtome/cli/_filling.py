@@ -145,6 +145,7 @@ def mask(
     tissue: Tissues = None,
     modality: str | None = None,
     resolution: ResolutionOption = None,
+    method: Literal["otsu", "whole"] = "otsu",
     overwrite: Annotated[bool, Flag] = False,
     workers: WorkersOption = 1,
     dask: DaskOption = None,
@@ -161,6 +162,9 @@ def mask(
         Which image to look at; H&E where there is one.
     resolution
         Which resolution, where the cohort has several.
+    method
+        otsu finds tissue by its colour or signal; whole takes all of a region that was chosen to be
+        tissue.
     overwrite
         Replace masks that are there.
     workers
@@ -176,6 +180,7 @@ def mask(
             tissues=tissue,
             modality=modality,
             resolution=resolution,
+            method=method,
             overwrite=overwrite,
             executor=executor,
             progress=show,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from microtome.coordinates import Mpp, Resolution
 from microtome.errors import ExistsError, FormatError, InvalidInputError, NotFoundError
-from microtome.image import MultiscaleImage, begin_image, blocks_of
-from microtome.sources import open_image
+from microtome.image import MultiscaleImage, begin_image, blocks_of, image_at
+from microtome.sources import image_from_array, image_from_levels, open_image
 from microtome.storage import locked
 
 from ._images import is_there, load_npz_mask, open_tissue_image, tissues_with_images
@@ -25,6 +26,8 @@ from ._tables import read_parquet, write_parquet
 __all__ = ["ENCODER_SCHEMA", "add_cell_masks"]
 
 ENCODER_SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.string())])
+
+_log = logging.getLogger(__name__)
 
 _INSTANCES = ("instances", "instances_virtues")
 # Pixels of a mask that are held at a time.
@@ -41,6 +44,7 @@ def add_cell_masks(
     *,
     kind: str = "instances",
     labels: Mapping[int, str] | None = None,
+    mpp: float | tuple[float, float] | Mpp | None = None,
     resolution: float | str | tuple[float, float] | Resolution | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -54,13 +58,18 @@ def add_cell_masks(
         Which tissue.
     source
         The labels, 0 for the background: whatever `open_image` takes, an array (H, W), or an
-        `.npz` file with an array "mask". They lie on the pixel grid of the tissue's image.
+        `.npz` file with an array "mask". They lie on the pixel grid of the tissue's image, unless
+        `mpp` says otherwise.
     kind
         ``"instances"``, a number a cell, or the name of a task, for example ``"cell_type"``, a
         number a class.
     labels
         Names of a task's classes by number; kept in label_encoder.parquet for all tissues. A task
         that has them already may leave out what is there.
+    mpp
+        Micrometres per pixel of the labels, where they were made at another pixel size than the
+        image in the cohort has: that of the microscope, say. A pixel of the mask then has the label
+        that lies under its centre; cells that lie under none are lost, and a warning names how many.
     resolution
         Whose grid; may be left out where the cohort has one.
     overwrite
@@ -87,6 +96,8 @@ def add_cell_masks(
     modalities = tissues_with_images(layout, target, tissues=[tissue_id])[tissue_id]
     base = open_tissue_image(layout, modalities[0], target, tissue_id).level(0)
     image = _open(source)
+    if mpp is not None:
+        image = _resampled(image, Mpp.from_user(mpp), target, (base.height, base.width))
     largest = _verify_labels(image, (base.height, base.width), tissue_id)
     if is_there(path) and not overwrite:
         msg = f"{path} exists; replace it with --overwrite (overwrite=True)"
@@ -129,15 +140,57 @@ def _open(source: Any) -> MultiscaleImage:
     return open_image(source)
 
 
-def _verify_labels(image: MultiscaleImage, shape: tuple[int, int], tissue_id: str) -> int:
-    """Return the largest label."""
+def _resampled(
+    image: MultiscaleImage, mpp: Mpp, resolution: Resolution, shape: tuple[int, int]
+) -> MultiscaleImage:
+    """View labels of one pixel size on the grid of another, and tell which of them vanish."""
+    _verify_plane(image)
+    array = image.level(0).array
+    labels = image_from_levels(
+        [array],
+        image.axes,
+        mpp=mpp,
+        channel_names=None,
+        uri=image.uri,
+        name=image.name,
+        kind="labels",
+    )
+    found = image_at(labels, Mpp(*resolution.mpp, "user"))
+    size = found.level_shape(0)[-2:]
+    over = [a - b for a, b in zip(size, shape, strict=True)]
+    steps = [own / grid for own, grid in zip((mpp.y, mpp.x), resolution.mpp, strict=True)]
+    if any(over) and all(0 <= a < step for a, step in zip(over, steps, strict=True)):
+        # The last of the coarser pixels reach over the far edge of the image.
+        found = image_from_array(
+            found.read(0, (0, shape[0]), (0, shape[1])).reshape(shape), axes="yx", mpp=found.mpp
+        )
+    with np.errstate(invalid="ignore"):  # what is no label is refused when it is verified
+        lost = _classes(labels) - _classes(found)
+    if lost:
+        _log.warning(
+            "%s: %d labels are smaller than a pixel of %s um and lie under no centre of one: %s",
+            image.uri,
+            len(lost),
+            resolution,
+            listed(sorted(lost)),
+        )
+    return found
+
+
+def _verify_plane(image: MultiscaleImage) -> None:
     sizes = dict(zip(image.axes, image.level_shape(0), strict=True))
     planes = {axis: size for axis, size in sizes.items() if axis not in "yx" and size > 1}
     if planes:
         msg = f"{image.uri} has axes {image.axes} of {image.level_shape(0)}; a mask is one plane"
         raise FormatError(msg)
+
+
+def _verify_labels(image: MultiscaleImage, shape: tuple[int, int], tissue_id: str) -> int:
+    """Return the largest label."""
+    _verify_plane(image)
+    sizes = dict(zip(image.axes, image.level_shape(0), strict=True))
     if (sizes["y"], sizes["x"]) != shape:
-        msg = f"{image.uri} has {(sizes['y'], sizes['x'])} pixels, the image of tissue {tissue_id!r} has {shape}"
+        msg = f"{image.uri} has {(sizes['y'], sizes['x'])} pixels, the image of tissue {tissue_id!r} has {shape}; if it was made at another pixel size, give that with --mpp (mpp=)"
         raise FormatError(msg)
     largest = 0
     for _, block in _blocks(image):

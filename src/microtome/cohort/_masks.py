@@ -68,7 +68,8 @@ def mask(
     resolution
         Which resolution; may be left out where the cohort has one.
     method
-        How, see `microtome.segmentation.detect_tissue`.
+        ``"otsu"``, or ``"whole"`` for regions that were chosen to be tissue; see
+        `microtome.segmentation.detect_tissue`.
     overwrite
         Replace masks that are there; otherwise they are kept.
     executor

@@ -15,7 +15,7 @@ from ._multiplex import multiplex_tissue
 
 __all__ = ["Kind", "Method", "detect_tissue"]
 
-Method = Literal["otsu"]
+Method = Literal["otsu", "whole"]
 Kind = Literal["brightfield", "multiplex"]
 
 # Debris is smaller than a square of 100 um, and a gap that small still belongs to its tissue.
@@ -42,6 +42,9 @@ def detect_tissue(
     things to tell apart: an image of background alone gives an empty mask, and one of tissue alone
     a full one. The rules are with `brightfield_tissue` and `multiplex_tissue` in the source.
 
+    A region that was chosen to be tissue, as most of imaging mass cytometry are, need not be looked
+    at: `"whole"` takes all of it.
+
     Objects and holes are removed by their size in um^2, so the result depends little on the
     resolution of the image.
 
@@ -52,7 +55,7 @@ def detect_tissue(
     mpp
         Micrometres per pixel; one number or (y, x).
     method
-        `"otsu"`.
+        `"otsu"`, or `"whole"`: every pixel is tissue.
     kind
         `"brightfield"` or `"multiplex"`; by default brightfield for uint8 with three colours.
     min_object_um2
@@ -79,7 +82,11 @@ def detect_tissue(
     for name, size in (("min_object_um2", min_object_um2), ("max_hole_um2", max_hole_um2)):
         if not size >= 0:
             raise InvalidInputError(f"{name} must be at least 0, got {size}")
-    if _read_kind(image, kind) == "brightfield":
+    read = _read_kind(image, kind)
+    if method == "whole":
+        spatial = _colours_last(image).shape[:2] if read == "brightfield" else image.shape[-2:]
+        return np.ones(spatial, np.bool_)
+    if read == "brightfield":
         mask = brightfield_tissue(_colours_last(image), scale)
     else:
         mask = multiplex_tissue(image, scale)
