@@ -77,6 +77,7 @@ PUBLIC_NAMES = [
     "predict",
     "predict_cohort",
     "process_pool",
+    "read_areas",
     "read_panel",
     "read_regions",
     "report",

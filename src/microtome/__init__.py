@@ -93,6 +93,7 @@ if TYPE_CHECKING:
         get_fewest_tiles,
         get_grid_tile,
         get_strip_tiles,
+        read_areas,
     )
     from .view import report
 
@@ -172,6 +173,7 @@ _ROOMS = {
         "get_fewest_tiles",
         "get_grid_tile",
         "get_strip_tiles",
+        "read_areas",
     ),
     "view": ("report",),
 }
@@ -238,6 +240,7 @@ __all__ = [
     "predict",
     "predict_cohort",
     "process_pool",
+    "read_areas",
     "read_panel",
     "read_regions",
     "report",
