@@ -140,6 +140,13 @@ def test_masks_of_instances_and_tasks(with_cells: Any) -> None:
     np.testing.assert_array_equal(instances.mask, labels["a"])
     assert instances.mask.dtype == np.uint32
     assert (instances.tissue_id, instances.mapping) == ("a", None)
+    assert instances.region.source.endswith("cell_masks/instances/a.npz")
+    np.testing.assert_array_equal(instances.region.data[0], labels["a"])
+    assert instances.region.additional_metadata["mpp"] == (1.0, 1.0)
+    tissue = data.get_tissue_mask("a").region
+    assert tissue.source.endswith("tissue_masks/a.ome.zarr")
+    assert tuple(tissue.region_spec["patch_size"]) == labels["a"].shape
+    assert tissue.additional_metadata["tissue_id"] == "a"
     assert data.get_cell_task_mask_types() == ["cell_type"]
     task = data.get_cell_task_mask("a", "cell_type")
     np.testing.assert_array_equal(task.mask, labels["a"] // 1500 % 7)

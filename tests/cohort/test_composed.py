@@ -122,6 +122,7 @@ def test_one_square_in_every_modality(paired: Any) -> None:
             }
         )
         assert list(found.modalities) == list(expected)
+        assert all(found.regions[n] is found.modalities[n].region for n in expected)
         for name, value in expected.items():
             np.testing.assert_allclose(np.asarray(found.modalities[name].image), value, atol=1e-4)
             for other in (data[number], together[number]):

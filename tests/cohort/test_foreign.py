@@ -282,6 +282,10 @@ def test_a_table_of_channels_that_all_measured_may_be_missing(imc: Any) -> None:
     found = dataset.get_tissue("a", kind="complete")
     np.testing.assert_array_equal(np.asarray(found.image), sources["a"])
     assert found.measured_mask.all()
+    stats(root)  # counts all of them, too
+    spec = "quantile_clipping/uq_0.99_image"
+    again = MultiplexImagingDataset("c", "imc", path=root, standardization=spec)
+    assert again.get_channel_names("a").tolist() == found.channel_names.tolist()
 
 
 def test_an_image_without_units_has_no_pixel_size(spora: Any) -> None:

@@ -13,13 +13,19 @@ from numpy.typing import NDArray
 from microtome.coordinates import AffineTransform
 from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
-from microtome.regions import ImageRegionData, PatchSpecs
+from microtome.regions import (
+    ImageRegionData,
+    PatchSpecs,
+    Windows,
+    decollate_regions,
+    region_batch,
+)
 
 from ._cells import cell_task_names, instances_kind, open_cell_mask, read_label_encoder
 from ._dataset import Request
 from ._framed import FramedDataset
 from ._frames import FramePlace
-from ._images import read_labels, read_tissue_mask
+from ._images import open_tissue_mask, read_labels
 from ._tissues import (
     CellMask,
     HETissue,
@@ -254,8 +260,10 @@ class BaseImagingDataset(FramedDataset, Generic[TissueT]):
             If the mask is damaged, or of another shape than the image.
         """
         shape = self._shape(tissue_id)
-        found = read_tissue_mask(self.layout, self.resolution, tissue_id, shape)
-        return TissueMask(mask=found, tissue_id=tissue_id)
+        labels = open_tissue_mask(self.layout, self.resolution, tissue_id)
+        found = read_labels(labels, tissue_id, shape) != 0
+        region = _whole(labels, found, tissue_id)
+        return TissueMask(mask=found, tissue_id=tissue_id, region=region)
 
     def get_cell_instance_mask(
         self, tissue_id: str, *, use_instances_from_virtues: bool = False
@@ -322,7 +330,8 @@ class BaseImagingDataset(FramedDataset, Generic[TissueT]):
         shape = self._shape(tissue_id)
         labels: MultiscaleImage = open_cell_mask(self.layout, self.resolution, kind, tissue_id)
         found = read_labels(labels, tissue_id, shape)
-        return CellMask(mask=found, tissue_id=tissue_id, mapping=mapping)
+        region = _whole(labels, found, tissue_id)
+        return CellMask(mask=found, tissue_id=tissue_id, mapping=mapping, region=region)
 
     def _shape(self, tissue_id: str) -> tuple[int, int]:
         shape = self.image(tissue_id).level_shape(0)
@@ -359,6 +368,15 @@ class BaseImagingDataset(FramedDataset, Generic[TissueT]):
         request: Request,
     ) -> TissueT:
         """Wrap a region in the type of the modality."""
+
+
+def _whole(
+    labels: MultiscaleImage, pixels: NDArray[Any], tissue_id: str
+) -> ImageRegionData[PatchSpecs]:
+    """Return the labels of a whole tissue with their provenance."""
+    windows = Windows.of(0, [[0, 0]], pixels.shape)
+    told = [{"tissue_id": tissue_id}]
+    return decollate_regions(region_batch([labels], windows, pixels[None, None], metadata=told))[0]
 
 
 def as_tensor(data: NDArray[np.float32], mode: str) -> Any:

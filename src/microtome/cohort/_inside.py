@@ -18,7 +18,7 @@ from microtome.image import MultiscaleImage, blocks_of
 from ._images import open_tissue_image, open_tissue_mask
 from ._layout import CohortLayout
 from ._modality import Modality
-from ._tables import measured_channels
+from ._tables import measured_channels, panel
 
 __all__ = ["PixelBlock", "TissuePixels"]
 
@@ -62,6 +62,9 @@ class TissuePixels:
 
     def measured(self) -> list[str]:
         """Return the channels of the image's planes."""
+        if not self.layout.channels_per_tissue(self.modality).is_file():
+            # As a SPORA dataset may have it; the number of planes has to bear it out.
+            return panel(self.layout, self.modality)["channel_name"].to_pylist()
         return measured_channels(self.layout, self.modality, self.tissue_id)
 
     def places(self) -> list[int]:

@@ -24,13 +24,12 @@ from ._images import (
     is_there,
     open_tissue_image,
     open_tissue_mask,
-    read_tissue_mask,
     tissues_with_images,
 )
 from ._layout import CohortLayout
 from ._modality import Modality, parse_modality
 
-__all__ = ["mask", "open_tissue_mask", "read_tissue_mask", "tissues_with_images"]
+__all__ = ["mask"]
 
 _log = logging.getLogger(__name__)
 

@@ -134,6 +134,11 @@ class ComposedTissue:
     modalities: dict[str, HETissue | IHCTissue | MultiplexTissue]
     """By the name of the modality."""
 
+    @property
+    def regions(self) -> dict[str, ImageRegionData[PatchSpecs]]:
+        """The pixels of each modality with their provenance."""
+        return {name: found.region for name, found in self.modalities.items()}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CellMask(_Brief):
@@ -144,6 +149,8 @@ class CellMask(_Brief):
     tissue_id: str
     mapping: dict[int, str] | None
     """Names of a task's labels; None for instances, and where the cohort has none."""
+    region: ImageRegionData[PatchSpecs]
+    """The same labels with their provenance, (1, H, W)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -153,3 +160,5 @@ class TissueMask(_Brief):
     mask: NDArray[np.bool_]
     """(H, W)."""
     tissue_id: str
+    region: ImageRegionData[PatchSpecs]
+    """The same with its provenance, (1, H, W)."""
