@@ -136,6 +136,12 @@ def test_every_name_is_there_and_listed():
         assert name in listed, f"dir(microtome) does not show {name}"
 
 
+def test_rooms_are_there_whatever_was_asked_for_before():
+    code = "import microtome as mt; mt.cohort.validate; mt.panels.align_channels; mt.coordinates"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no_such_name"):
         microtome.no_such_name  # noqa: B018

@@ -257,6 +257,9 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("microtome")
+    if name in _ROOMS:
+        # `mt.cohort.validate` shall not depend on whether another name was asked for before.
+        return importlib.import_module(f"microtome.{name}")
     room = _ROOM_OF.get(name)
     if room is None:
         msg = f"module 'microtome' has no attribute {name!r}"

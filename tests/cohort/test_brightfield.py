@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -121,7 +122,7 @@ def test_a_tile_is_found_by_its_key_wherever_its_row_is(tiled: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "col"), [(0, 0), (5, 9), (-10, -20), (280, 250), (-64, 0), (301, 277), (1000, -900)]
+    ("row", "col"), [(0, 0), (5, 9), (-10, -20), (280, 250), (-63, 0), (300, 276)]
 )
 def test_tiles_by_coordinates(tiled: Any, row: int, col: int) -> None:
     root, pixels = tiled
@@ -131,6 +132,31 @@ def test_tiles_by_coordinates(tiled: Any, row: int, col: int) -> None:
     turned = dataset.get_tile_by_coordinates("t1", row, col, image_mode="HWC")
     assert turned.image.shape == (64, 64, 3)
     np.testing.assert_array_equal(np.moveaxis(np.asarray(turned.image), -1, 0), found.image)
+
+
+@pytest.mark.parametrize(("row", "col"), [(-64, 0), (301, 0), (0, 277), (1000, -900)])
+def test_a_tile_that_shows_nothing_is_refused(tiled: Any, row: int, col: int) -> None:
+    root, _ = tiled
+    dataset = HEImagingDataset("c", path=root, resolution=0.5, tile_size=64)
+    with pytest.raises(OutOfRangeError, match=r"outside tissue 't1', whose image has \(301, 277\)"):
+        dataset.get_tile_by_coordinates("t1", row, col)
+    path = root / "tiling/0_5mpp/default/64_tile_coordinates.parquet"
+    table = pq.read_table(path).to_pylist()
+    table[3] |= {"row": row, "col": col}
+    pq.write_table(pa.Table.from_pylist(table), path)
+    dataset = HEImagingDataset("c", path=root, resolution=0.5, tile_size=64)
+    key = table[3]["tissue_id"], table[3]["tile_id"]
+    with pytest.raises(OutOfRangeError, match=f"tile {key[1]} at "):
+        dataset.get_tile(*key)
+    with pytest.raises(OutOfRangeError, match=f"tile {key[1]} at "):
+        dataset.read_batch(np.arange(6))
+
+
+@pytest.mark.parametrize("wrong", ["0", 1.5, None])
+def test_a_tile_id_is_a_number(tiled: Any, wrong: Any) -> None:
+    dataset = HEImagingDataset("c", path=tiled[0], resolution=0.5, tile_size=64)
+    with pytest.raises(InvalidInputError, match="whole number"):
+        dataset.get_tile("t1", wrong)
 
 
 def test_whole_tissues(he: Any) -> None:

@@ -286,6 +286,13 @@ def test_what_is_no_alignment(paired: Any, transform: Any, message: str) -> None
     assert read_alignments(CohortLayout.open(root)) == {}
 
 
+def test_an_alignment_in_another_unit_is_refused(paired: Any) -> None:
+    root, _ = paired
+    with pytest.raises(InvalidInputError, match=r"170 x 130 um, would lie at x 5000 to 5170"):
+        set_alignment(root, "t", "imc", [[1, 0, 5000], [0, 1, 0]])
+    set_alignment(root, "t", "imc", [[1, 0, 169], [0, 1, 0]])  # by a pixel, but they meet
+
+
 def test_an_alignment_is_of_an_image_that_is_there(paired: Any) -> None:
     with pytest.raises(UnknownNameError, match="'u' imaged as he"):
         set_alignment(paired[0], "u", "he", np.eye(3))

@@ -141,3 +141,11 @@ def test_a_mask_is_an_image_of_labels(he: Any) -> None:
     found = info(root / "segmentations/0_5mpp/tissue_masks/t1.ome.zarr")
     assert isinstance(found, ImageInfo)
     assert found.kind == "labels"
+
+
+def test_tiles_at_a_coarser_resolution_are_told(imc: Any) -> None:
+    root, _ = imc
+    tile(root, tile_size=24, method="grid", resolution=2, tolerance=0.9)
+    (found,) = info(root).tilings  # type: ignore[union-attr]
+    assert (found["resolution"], found["strategy"], found["size"]) == ("2_0mpp", "grid", "24")
+    assert found["tiles"] > 8

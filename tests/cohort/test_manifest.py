@@ -475,3 +475,17 @@ def test_several_processes_lose_no_row(files: Path, tmp_path: Path) -> None:
             assert measured[f"p{part}-{name}"] == expected
             image = MultiscaleImage.open(root / f"imc/1_0mpp/images/p{part}-{name}.ome.zarr")
             assert list(image.channel_names or ()) == [n for n in names if n in expected]
+
+
+def test_columns_that_look_like_others_are_told(
+    manifest: Path, tmp_path: Path, caplog: Any
+) -> None:
+    rows = rows_of(manifest)
+    for row in rows:
+        row["Patient"] = "p1"
+    write_csv(manifest, rows)
+    ingest_manifest(manifest, tmp_path / "cohort")
+    assert (
+        "column 'Patient' goes to the table of tissues as clinical data; if it is patient_id"
+        in caplog.text
+    )

@@ -449,3 +449,17 @@ def test_a_table_of_steinbock(shared_data: Path, tmp_path: Path) -> None:
     assert counts == {name: n for name, n in expected.items() if n}
     assert found.num_rows > 100
     assert CohortLayout.open(root).cells.is_file()
+
+
+def test_steinbocks_names_are_known_in_a_table_of_many_tissues(imc: Any) -> None:
+    root, _ = imc
+    table = {
+        "tissue_id": ["a", "b"],
+        "Object": [1, 7],
+        "centroid-0": [9.5, 3.0],
+        "centroid-1": [19.5, 4.0],
+    }
+    assert add_cells(root, pa.table(table)) == 2
+    rows = pq.read_table(root / "metadata/cells.parquet").to_pylist()
+    found = {(r["tissue_id"], r["cell_id"]): (r["centroid_y"], r["centroid_x"]) for r in rows}
+    assert found == {("a", 1): (10.0, 20.0), ("b", 7): (3.5, 4.5)}

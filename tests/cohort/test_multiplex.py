@@ -367,6 +367,8 @@ def test_missing_tables_and_wrong_modalities(imc: Any) -> None:
     options: dict[str, Any] = {"path": root}
     with pytest.raises(NotFoundError, match="microtome stats"):
         MultiplexImagingDataset("c", "imc", standardization=SPEC, **options)
+    with pytest.raises(InvalidInputError, match="standardization= is missing: 'identity'"):
+        MultiplexImagingDataset("c", "imc", **options)
     with pytest.raises(InvalidInputError, match="no standardization"):
         MultiplexImagingDataset("c", "imc", standardization="whitening", **options)
     with pytest.raises(InvalidInputError, match="brightfield"):

@@ -652,3 +652,13 @@ def test_what_a_table_does_not_name_may_go_by_its_own_name():
         align_channels(panels, by="name", others="name")
     with pytest.raises(InvalidInputError, match="others must be one of"):
         align_channels(panels, by=table, others="all")
+
+
+def test_what_comes_with_a_panel_will_do():
+    class Cohort:
+        panel = Panel.from_names(["CD3", "CD20"])
+
+    found = align_channels({"a": Cohort(), "b": Panel.from_names(["CD20"])}, by="name")
+    assert found.names == ("CD3", "CD20")
+    with pytest.raises(InvalidInputError, match="cohort 'a' has no panel but list"):
+        align_channels({"a": ["CD3"]}, by="name")

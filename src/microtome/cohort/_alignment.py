@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from microtome.coordinates import AffineTransform, CoordinateTransform
 from microtome.errors import FormatError, InvalidInputError, MicrotomeError, UnknownNameError
+from microtome.image import MultiscaleImage
 from microtome.storage import locked
 
 from ._layout import CohortLayout
@@ -97,7 +98,8 @@ def set_alignment(
     UnknownNameError
         If the cohort has no such image.
     InvalidInputError
-        If the transform is none of the plane, or has no inverse.
+        If the transform is none of the plane, has no inverse, or puts the image where no other
+        image of the tissue is, nor itself without a transform: in another unit, say.
     """
     layout = CohortLayout.open(cohort)
     kind = parse_modality(modality)
@@ -106,7 +108,9 @@ def set_alignment(
         raise UnknownNameError(msg)
     entries: Sequence[float] | None = None
     if transform is not None:
-        entries = as_frame_transform(transform).augmented_matrix[:2].ravel().tolist()
+        found = as_frame_transform(transform)
+        _verify_meets(layout, tissue_id, kind, found)
+        entries = found.augmented_matrix[:2].ravel().tolist()
     with locked(layout.lock, what=f"the cohort {layout.root}"):
         rows = _rows(layout)
         rows = [r for r in rows if (r["tissue_id"], r["modality"]) != (tissue_id, kind.name)]
@@ -116,6 +120,42 @@ def set_alignment(
                 {"tissue_id": tissue_id, "modality": kind.name, **numbers, "method": method}
             )
         write_parquet(pa.Table.from_pylist(rows, schema=_SCHEMA), layout.alignments)
+
+
+def _verify_meets(
+    layout: CohortLayout, tissue_id: str, modality: Modality, transform: AffineTransform
+) -> None:
+    """Refuse a transform that takes an image off all of its tissue."""
+    own = _extent(layout, tissue_id, modality)
+    if own is None:
+        return
+    known = read_alignments(layout)
+    frames: list[tuple[float, ...]] = [(0.0, 0.0, *own)]
+    for other in layout.modalities():
+        extent = None if other == modality else _extent(layout, tissue_id, other)
+        if extent is not None:
+            there = known.get((tissue_id, other.name))
+            box = (0.0, 0.0, *extent)
+            frames.append(box if there is None else there.apply_box(box))
+    moved = transform.apply_box((0.0, 0.0, *own))
+    x0, y0, x1, y1 = moved[0], moved[1], moved[2], moved[3]
+    if not any(x0 < c and a < x1 and y0 < d and b < y1 for a, b, c, d in frames):
+        msg = (
+            f"{modality} of tissue {tissue_id!r}, {own[0]:g} x {own[1]:g} um, would lie at x {x0:g} to "
+            f"{x1:g} and y {y0:g} to {y1:g} um, where nothing of the tissue is. Are these pixels, or "
+            "nanometres? An alignment is in micrometres"
+        )
+        raise InvalidInputError(msg)
+
+
+def _extent(layout: CohortLayout, tissue_id: str, modality: Modality) -> tuple[float, float] | None:
+    """Return the (width, height) of an image in micrometres; None where there is none."""
+    for resolution in layout.resolutions(modality):
+        path = layout.image(modality, resolution, tissue_id)
+        if MultiscaleImage.exists(path):
+            shape, mpp = MultiscaleImage.open(path).level_shape(0), resolution.mpp
+            return shape[-1] * mpp[1], shape[-2] * mpp[0]
+    return None
 
 
 def read_alignments(layout: CohortLayout) -> Alignments:

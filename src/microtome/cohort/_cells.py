@@ -60,6 +60,9 @@ class CellTable:
         FormatError
             If a column is missing or a cell is there twice.
         """
+        if not layout.cells.is_file():
+            msg = f"{layout.root} has no table of cells ({layout.cells}); add one with `microtome cohort add-cells`"
+            raise NotFoundError(msg)
         table = read_parquet(layout.cells, ["tissue_id", "cell_id"])
         names = table["tissue_id"].cast(pa.string())
         table = table.set_column(table.column_names.index("tissue_id"), "tissue_id", names)

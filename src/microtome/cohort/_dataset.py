@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -289,7 +290,9 @@ class ModalityDataset(ABC):
             np.stack([found.row, found.col], axis=1),
             self.tiles.tile_size,
         )
-        return self._batch(windows, found.tile_id.tolist(), self._standing)
+        tile_ids = found.tile_id.tolist()
+        self._verify_inside(windows, tile_ids)
+        return self._batch(windows, tile_ids, self._standing)
 
     def _batch(
         self, windows: Windows, tile_ids: Sequence[int | None], request: Request
@@ -307,6 +310,19 @@ class ModalityDataset(ABC):
                 data = np.ascontiguousarray(data[..., halo:-halo, halo:-halo])
         metadata = self._metadata_of(windows, tile_ids, request)
         return region_batch(self._images, windows, data, channels=channels, metadata=metadata)
+
+    def _verify_inside(self, windows: Windows, tile_ids: Sequence[int | None]) -> None:
+        """Refuse windows that show nothing of their tissue."""
+        empty = (np.diff(valid_windows(self._images, windows), axis=-1) <= 0).any(axis=(1, 2))
+        if empty.any():
+            place = int(np.flatnonzero(empty)[0])
+            number = int(windows.image[place])
+            tile = "the tile" if tile_ids[place] is None else f"tile {tile_ids[place]}"
+            msg = (
+                f"{tile} at {tuple(windows.start[place].tolist())} of {windows.size} pixels lies outside "
+                f"tissue {self._tissue_ids[number]!r}, whose image has {self._images[number].level_shape(0)[-2:]}"
+            )
+            raise OutOfRangeError(msg)
 
     def _metadata_of(
         self, windows: Windows, tile_ids: Sequence[int | None], request: Request
@@ -338,6 +354,7 @@ class ModalityDataset(ABC):
     ) -> ImageRegionData[PatchSpecs]:
         """Read one window of a tissue."""
         windows = Windows.of(self._number(tissue_id), [[row, col]], size)
+        self._verify_inside(windows, [tile_id])
         return decollate_regions(self._batch(windows, [tile_id], request))[0]
 
     def _tissue_region(self, tissue_id: str, request: Request) -> ImageRegionData[PatchSpecs]:
@@ -434,7 +451,14 @@ def tile_corner(tiles: TileTable, tissue_id: str, tile_id: int) -> tuple[int, in
     ------
     UnknownNameError
         If the tissue has no such tile.
+    InvalidInputError
+        If the id is no whole number.
     """
+    try:
+        tile_id = operator.index(tile_id)
+    except TypeError:
+        msg = f"a tile id is a whole number, got {tile_id!r} ({type(tile_id).__name__})"
+        raise InvalidInputError(msg) from None
     found = tiles.rows(tiles.positions(tissue_id))
     hit = np.flatnonzero(found.tile_id == tile_id)
     if hit.size != 1:

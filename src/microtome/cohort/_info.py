@@ -162,7 +162,8 @@ def _cohort_info(layout: CohortLayout) -> CohortInfo:
         if c in table.column_names
     ]
     tilings: list[dict[str, Any]] = []
-    for resolution in layout.resolutions():
+    # Of coarser resolutions too, at which there are tiles and no images.
+    for resolution in layout.tiled_resolutions():
         for strategy, size in layout.tilings(resolution):
             path = layout.tile_coordinates(resolution, strategy, size)
             counts = read_parquet(path, ["tissue_id"])["tissue_id"].value_counts().to_pylist()

@@ -253,6 +253,14 @@ class CohortLayout:
             (p.parent.name, p.name.removesuffix(ending)) for p in base.glob(f"*/*{ending}")
         )
 
+    def tiled_resolutions(self) -> list[Resolution]:
+        """Return the resolutions at which there are tiles, finest first."""
+        found: set[Resolution] = set()
+        for path in (self.root / "tiling").glob("*mpp"):
+            with contextlib.suppress(InvalidInputError):  # somebody else's directory
+                found.add(Resolution.parse(path.name))
+        return sorted(found, key=lambda r: r.mpp)
+
     def predictions(self, resolution: Resolution, name: str) -> Path:
         """Return the directory of a model's predictions (our addition to the layout)."""
         return self.root / "predictions" / resolution.directory / _plain("model name", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,22 @@ _T = TypeVar("_T")
 
 _REQUIRED = ("tissue_id", "path", "modality")
 # A file may hold several images; `ingest` takes the first and would not know what to do with these.
+_log = logging.getLogger(__name__)
+
+# What people call columns that have another name here.
+_MEANT = {
+    "channels": "channel_names",
+    "channel": "channel_names",
+    "names": "channel_names",
+    "patient": "patient_id",
+    "patientid": "patient_id",
+    "specimen": "specimen_id",
+    "sample": "tissue_id or specimen_id",
+    "pixel_size": "mpp",
+    "resolution": "mpp",
+    "fold": "split",
+    "set": "split",
+}
 _NOT_KNOWN = frozenset({"scene", "series"})
 
 
@@ -75,6 +92,14 @@ def read_rows(table: pa.Table, base: Path, layout: CohortLayout, place: str) -> 
     if unknown:
         msg = f"{place}: columns {unknown} would choose an image inside a file, which ingest cannot; open_image it and ingest that"
         raise FormatError(msg)
+    for name in table.column_names:
+        if meant := _MEANT.get(name.lower().replace(" ", "_")):
+            _log.warning(
+                "%s: column %r goes to the table of tissues as clinical data; if it is %s, call it so",
+                place,
+                name,
+                meant,
+            )
     if not table.num_rows:
         msg = f"{place} has no rows"
         raise FormatError(msg)

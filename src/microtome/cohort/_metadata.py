@@ -155,10 +155,10 @@ def add_cells(
         and where known `centroid_y` and `centroid_x` in micrometres from the upper left edge of
         the tissue's image.
     tissue_id
-        The tissue that the whole table speaks of. Its columns may then be called as in a table of
-        steinbock: `Object` is the cell, `centroid-0` and `centroid-1` its centre in pixels.
+        The tissue that the whole table speaks of.
     resolution
-        Of those pixels; may be left out where the cohort has one.
+        Of the pixels of a table by steinbock, whose names are known too: `Object` is the cell,
+        `centroid-0` and `centroid-1` its centre in pixels. May be left out where the cohort has one.
     overwrite
         Replace values that are there by others.
 
@@ -180,7 +180,8 @@ def add_cells(
     layout = CohortLayout.open(cohort)
     given, place = _read(table)
     if tissue_id is not None:
-        given = _of_one(layout, given, place, check_tissue_id(tissue_id), resolution)
+        given = _of_one(given, place, check_tissue_id(tissue_id))
+    given = _in_our_words(layout, given, place, resolution)
     missing = [name for name in ("tissue_id", "cell_id") if name not in given.column_names]
     if missing:
         hint = (
@@ -219,13 +220,11 @@ def _verify_cells(given: pa.Table, place: str) -> None:
 
 
 def _of_one(
-    layout: CohortLayout,
     given: pa.Table,
     place: str,
     tissue_id: str,
-    resolution: float | str | tuple[float, float] | Resolution | None,
 ) -> pa.Table:
-    """Return a table of one tissue as one of many, with steinbock's names turned into ours."""
+    """Return a table of one tissue as one of many."""
     names = list(given.column_names)
     if "tissue_id" in names:
         others = sorted(set(pc.unique(given["tissue_id"]).to_pylist()) - {tissue_id}, key=str)
@@ -235,6 +234,17 @@ def _of_one(
     else:
         ids = pa.array([tissue_id] * given.num_rows, pa.string())
         given = given.add_column(0, "tissue_id", ids)
+    return given
+
+
+def _in_our_words(
+    layout: CohortLayout,
+    given: pa.Table,
+    place: str,
+    resolution: float | str | tuple[float, float] | Resolution | None,
+) -> pa.Table:
+    """Turn steinbock's names into ours, and its pixels into micrometres."""
+    names = list(given.column_names)
     if _STEINBOCK_ID in names and "cell_id" not in names:
         given = given.rename_columns({_STEINBOCK_ID: "cell_id"})
     if not set(names).isdisjoint(_STEINBOCK_CENTRE):

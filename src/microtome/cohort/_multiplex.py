@@ -108,7 +108,7 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
         name: str,
         modality: str | Modality,
         *,
-        standardization: str,
+        standardization: str | None = None,
         kind: ChannelKind = "complete",
         channels: Sequence[str] | None = None,
         quantile_level: Level | None = None,
@@ -122,6 +122,12 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
         parsed = parse_modality(modality)
         if parsed.kind != "multiplex":
             msg = f"{parsed} is brightfield; use HEImagingDataset or SingleIHCImagingDataset"
+            raise InvalidInputError(msg)
+        if standardization is None:
+            msg = (
+                "standardization= is missing: 'identity' for what is stored, or the path of tables that "
+                "`microtome stats` made, such as 'quantile_clipping/uq_0.99_image'"
+            )
             raise InvalidInputError(msg)
         self._default = _Selection(kind, tuple(channels) if channels is not None else None)
         super().__init__(name, parsed, **options)

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from microtome.errors import InvalidInputError
 
@@ -22,8 +22,17 @@ from ._uniprot import is_uniprot_accession, parse_uniprot
 __all__ = ["align_channels"]
 
 
+class HasPanel(Protocol):
+    """Something that comes with a panel."""
+
+    @property
+    def panel(self) -> Panel:
+        """The panel."""
+        ...
+
+
 def align_channels(
-    panels: Mapping[str, Panel],
+    panels: Mapping[str, Panel | HasPanel],
     *,
     by: str | os.PathLike[str] | NameTable = "uniprot",
     how: Literal["union", "intersection"] | Panel | Sequence[str] = "union",
@@ -37,7 +46,7 @@ def align_channels(
     Parameters
     ----------
     panels
-        The panel of each cohort, by the cohort's name.
+        The panel of each cohort, by the cohort's name; or what has one, such as a `CohortPanel`.
     by
         How channels are known for the same. ``"uniprot"``: their accessions are the same set; or share
         one where neither shares one with anything else, as collagen I does with a tag of collagen I
@@ -83,14 +92,16 @@ def align_channels(
       E-Cadherin  P12830  imc: E-Cadherin  mibi: ECadherin
       CD20        P11836  imc: -           mibi: CD20
     """
-    _verify(panels, isoforms, ambiguous, others)
-    key = _parse_by(by, panels, ignore_isoforms=isoforms == "ignore")
+    # A cohort's panel comes with what was measured of it.
+    known = {name: _panel_of(name, panel) for name, panel in panels.items()}
+    _verify(known, isoforms, ambiguous, others)
+    key = _parse_by(by, known, ignore_isoforms=isoforms == "ignore")
     if others == "name":
         if key.by != "table":
             msg = f"others='name' speaks of channels that a table does not name, and by is {by!r}"
             raise InvalidInputError(msg)
-        key = replace(key, table=_with_own_names(key.table, panels))
-    work = Places(panels, key, choose or {})
+        key = replace(key, table=_with_own_names(key.table, known))
+    work = Places(known, key, choose or {})
     if isinstance(how, str):
         if how not in {"union", "intersection"}:
             msg = f"how must be 'union', 'intersection', a panel or a list of names, got {how!r}"
@@ -108,6 +119,14 @@ def align_channels(
         )
         raise InvalidInputError(msg)
     return made
+
+
+def _panel_of(name: str, panel: object) -> Panel:
+    found = panel if isinstance(panel, Panel) else getattr(panel, "panel", None)
+    if not isinstance(found, Panel):
+        msg = f"cohort {name!r} has no panel but {type(panel).__name__}; give a Panel, as of read_panel or cohort_panel"
+        raise InvalidInputError(msg)
+    return found
 
 
 def _verify(panels: Mapping[str, Panel], isoforms: str, ambiguous: str, others: str) -> None:
