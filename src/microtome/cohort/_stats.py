@@ -116,6 +116,11 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
         else [m for m in layout.modalities() if m.kind == "multiplex" and layout.serves(m, target)]
     )
     places = {kind: layout.standardization(kind, target).joinpath(*spec.parts) for kind in kinds}
+    # A split that is not there is told first, whatever tables are.
+    fits = {
+        kind: Fit.of(layout, kind, target, split, executor=executor, progress=progress)
+        for kind in kinds
+    }
     there = [place for place in places.values() if (place / _last(spec, stats_level)).exists()]
     if there and len(there) == len(places) and not overwrite:
         msg = f"{', '.join(map(str, there))} exists; replace it with --overwrite (overwrite=True), which reads only tissues that changed"
@@ -123,8 +128,7 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
     written: list[Path] = []
     for kind, place in places.items():
         if overwrite or place not in there:
-            fit = Fit.of(layout, kind, target, split, executor=executor, progress=progress)
-            fitted = fit.tables(spec, stats_level, exact=exact)
+            fitted = fits[kind].tables(spec, stats_level, exact=exact)
             fitted.tables.write(place, manifest=fitted.manifest)
             written.append(place)
     return written
