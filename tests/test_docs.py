@@ -78,6 +78,8 @@ def complaint(block: Block, root: Path) -> str | None:
     if place is None:
         return "Python that no test runs; put it into docs/snippets and name it above the block"
     path = root / "docs" / "snippets" / place["file"]
+    if not path.is_file():
+        path = root / "examples" / place["file"]  # test_examples.py runs them
     if path.suffix != ".py" or not path.is_file():
         return f"{place['file']} is not a Python file in docs/snippets, where the tests run them"
     # Coarser than the script's own comparison, and made without it: a part of a file that runs.
