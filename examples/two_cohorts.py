@@ -32,7 +32,13 @@ from microtome.panels import align_channels, read_panel
 
 MADE_UP = {
     "imc": ("Ag107", "Cytokeratin 5", "Laminin", "YBX1", "H3K27Ac"),
-    "mibi": ("Background (128)", "HH3 (89)", "PanKeratin (171)", "Vimentin (113)", "CD45 (169)"),
+    "mibi": (
+        "Background (128)",
+        "HH3 (89)",
+        "PanKeratin (171)",
+        "Vimentin (113)",
+        "CD45 (169)",
+    ),
 }
 
 
@@ -47,8 +53,17 @@ def make_up(folder: Path, seed: int = 0) -> tuple[Path, Path]:
         r, c = rows + shift[0], columns + shift[1]
         distance = np.hypot(r % 1 - 0.5, c % 1 - 0.5)
         epithelial = np.sin(c / 2) > 0
-        nucleus, body = np.exp(-((distance / 0.2) ** 2)), np.exp(-((distance / 0.45) ** 2))
-        shown = [0 * body, nucleus, body * epithelial, body * ~epithelial, nucleus * ~epithelial]
+        nucleus, body = (
+            np.exp(-((distance / 0.2) ** 2)),
+            np.exp(-((distance / 0.45) ** 2)),
+        )
+        shown = [
+            0 * body,
+            nucleus,
+            body * epithelial,
+            body * ~epithelial,
+            nucleus * ~epithelial,
+        ]
         labels = np.where(distance < 0.4, 1 + np.floor(r) * 100 + np.floor(c), 0)
         return np.stack(shown), labels.astype(np.uint16)
 
@@ -58,7 +73,9 @@ def make_up(folder: Path, seed: int = 0) -> tuple[Path, Path]:
     for slide in (1, 2, 3):
         for region in (1, 2, 3):
             shown, labels = cells(64, 12.0)
-            planes = rng.poisson(0.2 + 20 * shown[[0, 2, 3, 4, 1]]).astype(np.float32)
+            planes = rng.poisson(0.2 + 20 * shown[[0, 2, 3, 4, 1]]).astype(
+                np.float32
+            )
             name = f"mock{slide}_{region:03}.tiff"
             tifffile.imwrite(imc / "img" / name, planes, photometric="minisblack")
             tifffile.imwrite(imc / "masks" / name, labels)
@@ -171,7 +188,8 @@ options = {
     "datasets_dir": out,
     "tile_size": 32,
     "modality_kwargs": {
-        name: {"standardization": "quantile_clipping/uq_0.99_global"} for name in ("imc", "mibi")
+        name: {"standardization": "quantile_clipping/uq_0.99_global"}
+        for name in ("imc", "mibi")
     },
 }
 train = mt.SporaDataset(
@@ -241,7 +259,10 @@ class Autoencoder(torch.nn.Module):
 
 
 def loss_of(
-    model: torch.nn.Module, planes: torch.Tensor, present: torch.Tensor, hidden: torch.Tensor
+    model: torch.nn.Module,
+    planes: torch.Tensor,
+    present: torch.Tensor,
+    hidden: torch.Tensor,
 ) -> torch.Tensor:
     """Mean squared error on the hidden channels alone."""
     found = model(planes, present & ~hidden)
@@ -305,9 +326,14 @@ for row, name, tiles in zip(
     with torch.no_grad():
         found = model(tile, visible)
     for axis, title, shown in zip(
-        row, titles, (tile[0, nuclei], tile[0, keratin], found[0, keratin]), strict=True
+        row,
+        titles,
+        (tile[0, nuclei], tile[0, keratin], found[0, keratin]),
+        strict=True,
     ):
-        drawn = axis.imshow(shown.numpy(), cmap="magma", vmin=-1, vmax=3, interpolation="nearest")
+        drawn = axis.imshow(
+            shown.numpy(), cmap="magma", vmin=-1, vmax=3, interpolation="nearest"
+        )
         axis.set_xticks([])
         axis.set_yticks([])
         if tiles is held_out:
