@@ -299,9 +299,8 @@ def test_values_of_a_bin_lie_within_its_half_width(values):
     pixels = np.asarray([values], np.float32)
     sketch = QuantileSketch(np.float32, 1)
     sketch.update(pixels)
-    means, counts = sketch.values(0)
-    widths = sketch.half_widths(0)
+    means, counts, widths = sketch.binned(0)
     assert means.shape == counts.shape == widths.shape
     near = np.abs(np.sort(pixels[0].astype(float)) - np.repeat(means, counts))
     assert (near <= np.repeat(widths, counts) * (1 + 1e-9)).all()
-    assert not QuantileSketch(np.uint8, 1).half_widths(0).any()
+    assert not QuantileSketch(np.uint8, 1).binned(0)[2].any()

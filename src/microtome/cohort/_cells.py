@@ -173,7 +173,7 @@ def cell_task_names(layout: CohortLayout, resolution: Resolution) -> list[str]:
     found = {
         kind
         for r in layout.resolutions()
-        if r.y <= resolution.y and r.x <= resolution.x
+        if r.serves(resolution)
         for kind in layout.cell_mask_kinds(r)
     }
     return sorted(found - {INSTANCES, _FROM_VIRTUES})
@@ -189,7 +189,7 @@ def read_label_encoder(
     FormatError
         If a label is there twice or has no name.
     """
-    finest = [r for r in layout.resolutions() if r.y <= resolution.y and r.x <= resolution.x]
+    finest = [r for r in layout.resolutions() if r.serves(resolution)]
     for r in [resolution, *reversed(finest)]:
         path = layout.label_encoder(r, task)
         if path.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,14 @@ class Companions:
         self._tissue_masks = ImageShelf(OpenTissueMask(images), tissue_ids)
         self._cell_masks = ImageShelf(OpenCellMask(images, INSTANCES), tissue_ids)
         self._cells = CellTable.read(images.layout, tissue_ids) if load_cells else None
-        self._has_cell_masks = any(
+
+    @cached_property
+    def _has_cell_masks(self) -> bool:
+        # Looked up when masks are first asked for: most datasets never do.
+        return any(
             INSTANCES in self._layout.cell_mask_kinds(r)
             for r in self._layout.resolutions()
-            if r.y <= self._resolution.y and r.x <= self._resolution.x
+            if r.serves(self._resolution)
         )
 
     @property

@@ -14,7 +14,7 @@ from microtome.coordinates import AffineTransform, Resolution
 from microtome.errors import FormatError, InvalidInputError, OutOfRangeError, UnknownNameError
 from microtome.tiling import TileTable
 
-from ._alignment import Alignments, read_alignments
+from ._alignment import read_alignments
 from ._composition import (
     expand_modalities,
     modalities_in_split,
@@ -122,7 +122,11 @@ class ComposedImagingDataset:
         self._modalities_of = modalities_of_tissues(self._datasets)
         order = read_tissues(self.layout)["tissue_id"].to_pylist()
         self._tissue_ids = [t for t in dict.fromkeys(map(str, order)) if t in self._modalities_of]
-        self._alignments: Alignments = read_alignments(self.layout)
+        # How the images of each modality lie, by tissue id.
+        self._to_frame: dict[str, dict[str, AffineTransform]] = {n: {} for n in self._datasets}
+        for (tissue, kind), transform in read_alignments(self.layout).items():
+            if kind in self._to_frame:
+                self._to_frame[kind][tissue] = transform
         self._checked: set[str] = set()
         self.tiles: TileTable | None = None
         self.tile_rows: NDArray[np.int64] | None = None
@@ -373,7 +377,7 @@ class ComposedImagingDataset:
             ]
             results = dataset.read_places(
                 [places[i] for i in mine],
-                self._to_frame(name),
+                self._to_frame[name],
                 self._kind(name, kind),
                 preprocess=preprocess,
                 image_mode=image_mode,
@@ -385,14 +389,6 @@ class ComposedImagingDataset:
             for place, modalities in zip(places, found, strict=True)
         ]
 
-    def _to_frame(self, modality: str) -> dict[str, AffineTransform]:
-        """Return how the images of a modality lie, by tissue id."""
-        return {
-            tissue: transform
-            for (tissue, name), transform in self._alignments.items()
-            if name == modality
-        }
-
     def _verify_grid(self, tissue_id: str) -> None:
         """Refuse images of a tissue that neither share a pixel grid nor say how they lie."""
         if tissue_id in self._checked:
@@ -400,7 +396,7 @@ class ComposedImagingDataset:
         extents: dict[str, tuple[float, float]] = {}
         coarsest = 0.0
         for name in self.get_modalities_of_tissue(tissue_id):
-            if (tissue_id, name) in self._alignments:
+            if tissue_id in self._to_frame[name]:
                 continue
             dataset = self._datasets[name]
             shape, mpp = dataset.image(tissue_id).level_shape(0), dataset.resolution.mpp

@@ -104,7 +104,7 @@ def _identity(source: TissuePixels) -> dict[str, Any]:
         "version": _VERSION,
         "image": [served.directory, _stamp(layout.image(source.modality, served, tissue_id))],
         "masks": [[path.parents[1].name, _stamp(path)] for path in masks],
-        "measured": source.measured(),
+        "measured": list(source.measured),
     }
 
 
@@ -125,7 +125,8 @@ def _save(
 ) -> str:
     """Keep what was counted, and return its digest."""
     places = source.places()
-    counted = [sketch.counts[place] for place in places]
+    known = sketch.counts
+    counted = [known[place] for place in places]
     rows = [each.bins.size for each in counted]
     columns = {
         "channel": np.repeat(np.arange(len(places), dtype=np.int16), rows),

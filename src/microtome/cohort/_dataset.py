@@ -290,17 +290,24 @@ class ModalityDataset(ABC):
             np.stack([found.row, found.col], axis=1),
             self.tiles.tile_size,
         )
-        tile_ids = found.tile_id.tolist()
-        self._verify_inside(windows, tile_ids)
-        return self._batch(windows, tile_ids, self._standing)
+        return self._batch(windows, found.tile_id.tolist(), self._standing, must_show=True)
 
     def _batch(
-        self, windows: Windows, tile_ids: Sequence[int | None], request: Request
+        self,
+        windows: Windows,
+        tile_ids: Sequence[int | None],
+        request: Request,
+        *,
+        must_show: bool = False,
     ) -> ImageRegionData[PatchSpecs]:
-        channels = self._channels(np.unique(windows.image), request.select)
+        """Read windows; with `must_show`, refuse those that show nothing of their tissue."""
         halo = self.filters.halo if request.preprocess else 0
-        stored = read_regions(self._images, _grown(windows, halo), channels=channels)
-        valid = _valid(self._images, _grown(windows, halo))
+        grown = _grown(windows, halo)
+        valid = _valid(self._images, grown)
+        if must_show:
+            self._verify_shown(windows, tile_ids, valid, halo)
+        channels = self._channels(np.unique(windows.image), request.select)
+        stored = read_regions(self._images, grown, channels=channels)
         if not request.preprocess:
             data = stored.astype(np.float32, copy=False)
         else:
@@ -311,9 +318,17 @@ class ModalityDataset(ABC):
         metadata = self._metadata_of(windows, tile_ids, request)
         return region_batch(self._images, windows, data, channels=channels, metadata=metadata)
 
-    def _verify_inside(self, windows: Windows, tile_ids: Sequence[int | None]) -> None:
-        """Refuse windows that show nothing of their tissue."""
-        empty = (np.diff(valid_windows(self._images, windows), axis=-1) <= 0).any(axis=(1, 2))
+    def _verify_shown(
+        self,
+        windows: Windows,
+        tile_ids: Sequence[int | None],
+        valid: NDArray[np.int64],
+        halo: int,
+    ) -> None:
+        """Refuse windows that show nothing of their tissue, by what is valid of them with a halo."""
+        low = np.maximum(valid[:, :2], halo)
+        high = np.minimum(valid[:, :2] + valid[:, 2:], np.asarray(windows.size) + halo)
+        empty = (high <= low).any(axis=1)
         if empty.any():
             place = int(np.flatnonzero(empty)[0])
             number = int(windows.image[place])
@@ -354,8 +369,7 @@ class ModalityDataset(ABC):
     ) -> ImageRegionData[PatchSpecs]:
         """Read one window of a tissue."""
         windows = Windows.of(self._number(tissue_id), [[row, col]], size)
-        self._verify_inside(windows, [tile_id])
-        return decollate_regions(self._batch(windows, [tile_id], request))[0]
+        return decollate_regions(self._batch(windows, [tile_id], request, must_show=True))[0]
 
     def _tissue_region(self, tissue_id: str, request: Request) -> ImageRegionData[PatchSpecs]:
         shape = self.image(tissue_id).level_shape(0)

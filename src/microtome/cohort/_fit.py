@@ -33,7 +33,7 @@ from ._inside import TissuePixels
 from ._layout import CohortLayout
 from ._look import TissueResult, TissueTask, count_pass, look_at
 from ._modality import Modality
-from ._tables import panel, read_tissues
+from ._tables import MeasuredChannels, read_tissues
 
 __all__ = ["Fit", "FittedTables"]
 
@@ -59,7 +59,8 @@ class Fit:
     layout: CohortLayout
     modality: Modality
     resolution: Resolution
-    channels: tuple[str, ...]
+    measured: MeasuredChannels
+    """Which tissue measured which channels of the panel."""
     tissues: tuple[str, ...]
     """All."""
     fitted: frozenset[str]
@@ -67,6 +68,11 @@ class Fit:
     split: str | None
     executor: Executor | None = None
     progress: Progress = field(default=silent)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The panel."""
+        return self.measured.panel
 
     @classmethod
     def of(
@@ -97,8 +103,8 @@ class Fit:
         if not fitted:
             msg = f"no tissue imaged as {modality} is in split {chosen!r}; there are {sorted({str(s) for s in splits.values()})}"
             raise InvalidInputError(msg)
-        names = tuple(panel(layout, modality)["channel_name"].to_pylist())
-        return cls(layout, modality, resolution, names, tissues, fitted, chosen, executor, progress)
+        known = MeasuredChannels.read(layout, modality)
+        return cls(layout, modality, resolution, known, tissues, fitted, chosen, executor, progress)
 
     def tables(
         self, spec: StandardizationSpec, stats_level: Level, *, exact: bool = False
@@ -176,7 +182,8 @@ class Fit:
         )
 
     def _source(self, tissue: str) -> TissuePixels:
-        return TissuePixels(self.layout, self.modality, self.resolution, tissue, self.channels)
+        place = self.layout, self.modality, self.resolution, tissue
+        return TissuePixels(*place, self.channels, tuple(self.measured.names_of(tissue)))
 
     def _run(self, function: Any, tasks: Sequence[Any], what: str) -> list[Any]:
         found: list[Any] = []

@@ -36,6 +36,7 @@ __all__ = [
     "served_from",
     "stored_type",
     "tissues_with_images",
+    "verify_fits",
 ]
 
 _log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def served_from(
 
 def _finer(stored: Sequence[Resolution], wanted: Resolution) -> list[Resolution]:
     """Return those of the resolutions that are finer than one in both axes, finest first."""
-    return [r for r in stored if r != wanted and r.y <= wanted.y and r.x <= wanted.x]
+    return [r for r in stored if r != wanted and r.serves(wanted)]
 
 
 def tissues_with_images(
@@ -260,11 +261,21 @@ def read_labels(labels: MultiscaleImage, tissue_id: str, shape: tuple[int, int])
     FormatError
         If their shape is not the image's.
     """
-    pixels = labels.level(0)[...]
-    if pixels.shape[-2:] != shape:
-        msg = f"{labels.uri} has {pixels.shape[-2:]} pixels, the image of tissue {tissue_id!r} has {shape}"
+    verify_fits(labels, tissue_id, shape)
+    return labels.level(0)[...].reshape(shape)
+
+
+def verify_fits(labels: MultiscaleImage, tissue_id: str, shape: tuple[int, ...]) -> None:
+    """Refuse labels that do not lie on the pixel grid, (H, W), of a tissue's image.
+
+    Raises
+    ------
+    FormatError
+        If they have another shape.
+    """
+    if labels.level_shape(0)[-2:] != shape:
+        msg = f"{labels.uri} has {labels.level_shape(0)[-2:]} pixels, the image of tissue {tissue_id!r} has {shape}"
         raise FormatError(msg)
-    return pixels.reshape(shape)
 
 
 def is_there(path: Path) -> bool:

@@ -21,6 +21,7 @@ from microtome.sources import open_image
 from microtome.storage import Codec, image_layout
 
 from ._fingerprint import fingerprint
+from ._images import stored_type
 from ._layout import CohortLayout, check_tissue_id
 from ._modality import Modality, parse_modality
 from ._tables import add_tissue, add_to_panel, channel_order
@@ -322,9 +323,7 @@ def _stored_type(
     """
     own, (y, x) = image.require_mpp(), resolution.mpp
     same = math.isclose(own.y, y, rel_tol=1e-9) and math.isclose(own.x, x, rel_tol=1e-9)
-    if modality.kind == "brightfield" or same or image.dtype.kind == "f":
-        return image.dtype
-    return np.dtype(np.float32 if image.dtype.itemsize <= 2 else np.float64)
+    return image.dtype if modality.kind == "brightfield" or same else stored_type(image.dtype)
 
 
 def _write(job: _Job, order: Sequence[str], progress: Progress) -> None:

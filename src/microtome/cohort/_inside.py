@@ -18,7 +18,6 @@ from microtome.image import MultiscaleImage, blocks_of
 from ._images import open_tissue_image, open_tissue_mask
 from ._layout import CohortLayout
 from ._modality import Modality
-from ._tables import measured_channels, panel
 
 __all__ = ["PixelBlock", "TissuePixels"]
 
@@ -47,6 +46,8 @@ class TissuePixels:
         Which.
     channels
         The panel: what the numbers of channels refer to.
+    measured
+        The channels of the image's planes.
     """
 
     layout: CohortLayout
@@ -54,23 +55,17 @@ class TissuePixels:
     resolution: Resolution
     tissue_id: str
     channels: tuple[str, ...]
+    measured: tuple[str, ...]
 
     @property
     def where(self) -> str:
         """What an error says."""
         return f"tissue {self.tissue_id!r} imaged as {self.modality}"
 
-    def measured(self) -> list[str]:
-        """Return the channels of the image's planes."""
-        if not self.layout.channels_per_tissue(self.modality).is_file():
-            # As a SPORA dataset may have it; the number of planes has to bear it out.
-            return panel(self.layout, self.modality)["channel_name"].to_pylist()
-        return measured_channels(self.layout, self.modality, self.tissue_id)
-
     def places(self) -> list[int]:
-        """Return the place of each of them in the panel."""
+        """Return the place in the panel of each of the image's planes."""
         known = {name: place for place, name in enumerate(self.channels)}
-        return [known[name] for name in self.measured()]
+        return [known[name] for name in self.measured]
 
     def dtype(self) -> np.dtype[Any]:
         """Return the type of the pixels."""
@@ -112,7 +107,7 @@ class TissuePixels:
         if covered != shape:
             msg = f"{mask.uri} has {covered} pixels, {image.uri} has {shape}"
             raise FormatError(msg)
-        stored = self.measured()
+        stored = list(self.measured)
         if len(stored) != image.nchannels:
             msg = f"{image.uri} has {image.nchannels} channels, its tables say {len(stored)}: {stored}"
             raise FormatError(msg)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +17,7 @@ from microtome.storage import locked, replace_file, storage_errors
 
 from ._modality import Modality, parse_modality
 
-__all__ = ["CohortLayout", "check_tissue_id", "is_written", "sweep"]
+__all__ = ["CohortLayout", "check_tissue_id", "is_written", "size_name", "sweep"]
 
 FORMAT = "microtome-cohort"
 FORMAT_VERSION = 1
@@ -303,7 +302,7 @@ class CohortLayout:
         shown = ", ".join(r.directory for r in there) or "none"
         if wanted is not None:
             parsed = Resolution.parse(wanted)
-            if not _serve(there, parsed):
+            if not any(stored.serves(parsed) for stored in there):
                 msg = f"{self.root} has no images at {parsed} um per pixel or finer; it has {shown}"
                 raise InvalidInputError(msg)
             return parsed
@@ -314,7 +313,7 @@ class CohortLayout:
 
     def serves(self, modality: Modality, resolution: Resolution) -> bool:
         """Whether a modality has images at a resolution, or finer ones to resample."""
-        return _serve(self.resolutions(modality), resolution)
+        return any(stored.serves(resolution) for stored in self.resolutions(modality))
 
     def _tiling(self, resolution: Resolution, strategy: str) -> Path:
         return self.root / "tiling" / resolution.directory / _plain("tiling strategy", strategy)
@@ -323,6 +322,12 @@ class CohortLayout:
 def is_written(image: Path) -> bool:
     """Whether an OME-Zarr directory is complete: without its root it is what a killed writer left."""
     return (image / "zarr.json").is_file() or (image / ".zgroup").is_file()
+
+
+def size_name(tile_size: int | tuple[int, int]) -> str:
+    """Return how the names of files call a size of tiles: ``"224"``, or ``"224x448"``."""
+    height, width = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
+    return f"{height}" if height == width else f"{height}x{width}"
 
 
 def sweep(target: Path) -> None:
@@ -349,10 +354,6 @@ def _labels_or_archive(base: Path, tissue_id: str) -> Path:
     labels = base / f"{check_tissue_id(tissue_id)}.ome.zarr"
     archive = base / f"{tissue_id}.npz"
     return archive if archive.is_file() and not is_written(labels) else labels
-
-
-def _serve(stored: Sequence[Resolution], wanted: Resolution) -> bool:
-    return any(r.y <= wanted.y and r.x <= wanted.x for r in stored)
 
 
 def _plain(what: str, name: str) -> str:

@@ -76,8 +76,8 @@ def _moments_of(task: TissueTask, sketch: QuantileSketch, apply: _Change) -> Mom
     moments = Moments(len(task.source.channels))
     hidden = np.zeros(len(task.source.channels))
     for place in np.flatnonzero(sketch.count).tolist():
-        values, counts = sketch.values(place)
-        hidden[place] = _hidden_variance(sketch, place, values, counts, apply)
+        values, counts, half = sketch.binned(place)
+        hidden[place] = _hidden_variance(place, values, counts, half, apply)
         apply(values, place)
         moments.update_counted(values, counts, place, where=task.source.where)
     with np.errstate(invalid="ignore"):  # of channels without pixels
@@ -86,14 +86,13 @@ def _moments_of(task: TissueTask, sketch: QuantileSketch, apply: _Change) -> Mom
 
 
 def _hidden_variance(
-    sketch: QuantileSketch,
     place: int,
     values: NDArray[np.float64],
     counts: NDArray[np.int64],
+    half: NDArray[np.float64],
     apply: _Change,
 ) -> float:
     """Return the most that the values of bins can vary about their means, once transformed."""
-    half = sketch.half_widths(place)
     if not half.any():
         return 0.0
     low, high = values - half, values + half

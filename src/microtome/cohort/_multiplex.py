@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
-from microtome.panels import parse_uniprot
+from microtome.panels import HISTONE_H3, ChannelState, parse_uniprot
 from microtome.standardize import (
     Level,
     StandardizationSpec,
@@ -35,10 +35,6 @@ ChannelKind = Literal["complete", "qc_filtered", "uniprot_filtered"]
 `uniprot_filtered`: of these, those with a UniProt accession (seed 003)."""
 
 _KINDS: tuple[ChannelKind, ...] = ("complete", "qc_filtered", "uniprot_filtered")
-
-# Histone H3: what spora_io calls every nuclear stain, DNA intercalators included, so that models
-# which know channels by their protein have one for the nucleus.
-_NUCLEAR = "P68431"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +161,7 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
             )
             raise InvalidInputError(msg)
         nuclear = rows["is_nuclear_marker"].to_pylist()
-        return [_NUCLEAR if n else own for n, own in zip(nuclear, self._uniprot, strict=True)]
+        return [HISTONE_H3 if n else own for n, own in zip(nuclear, self._uniprot, strict=True)]
 
     def _read_tables(
         self, quantile_level: Level | None, stats_level: Level | None
@@ -215,8 +211,8 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
         """
         self._number(tissue_id)
         measured = self._measured_by(tissue_id)
-        failed = measured & ~np.asarray(self._qc, np.bool_)
-        return (measured.astype(np.uint8) + failed).astype(np.uint8)
+        passed = np.where(self._qc, ChannelState.MEASURED, ChannelState.FAILED_QC)
+        return np.where(measured, passed, ChannelState.NOT_MEASURED).astype(np.uint8)
 
     def get_channel_names(
         self, tissue_id: str, kind: ChannelKind | None = None

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import overload
 
 from microtome.coordinates import Resolution
-from microtome.errors import FormatError
 from microtome.image import MultiscaleImage
 
 from ._cells import open_cell_mask
-from ._images import open_tissue_image, open_tissue_mask
+from ._images import open_tissue_image, open_tissue_mask, verify_fits
 from ._layout import CohortLayout
 from ._modality import Modality
 
@@ -38,10 +37,7 @@ class OpenImage:
         FormatError
             If they have another shape.
         """
-        shape = self(tissue_id).level_shape(0)[-2:]
-        if labels.level_shape(0)[-2:] != shape:
-            msg = f"{labels.uri} has {labels.level_shape(0)[-2:]} pixels, the image of tissue {tissue_id!r} has {shape}"
-            raise FormatError(msg)
+        verify_fits(labels, tissue_id, self(tissue_id).level_shape(0)[-2:])
         return labels
 
 

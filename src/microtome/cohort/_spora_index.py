@@ -151,7 +151,7 @@ def read_cohort_index(
     tiles = None
     if wish.tile_size is not None:
         resolution = target if target is not None else layout.resolution(None)
-        tiles = _open_tiles(layout, resolution, wish.tile_strategy, wish.tile_size)
+        tiles = open_tiles(layout, resolution, wish.tile_strategy, wish.tile_size, indexed=True)
         if not set(tiles.tissue_ids) & set(tissues):
             _log.warning("%s: no tissue has tiles, so that none can be drawn from it", layout.root)
     return CohortIndex(name, layout, tuple(served), tissues, patients, tiles)
@@ -182,8 +182,7 @@ def _images(layout: CohortLayout, modality: Modality, wanted: Any) -> dict[str, 
             if name.endswith(_IMAGE) and name[0] != "."
         }
         found["anywhere"] |= names
-        resolution = Resolution.parse(images.parent.name)
-        if resolution.y <= target.y and resolution.x <= target.x:
+        if Resolution.parse(images.parent.name).serves(target):
             found["here"] |= names
     return found
 
@@ -242,21 +241,6 @@ def _tissue_columns(layout: CohortLayout) -> dict[str, list[Any]]:
         msg = f"{layout.tissues} is not a parquet file that can be read: {error}"
         raise FormatError(msg) from error
     return read_tissues(layout).to_pydict()  # says what is missing
-
-
-def _open_tiles(
-    layout: CohortLayout, resolution: Resolution, strategy: str, tile_size: int | tuple[int, int]
-) -> TileTable:
-    size = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
-    text = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
-    path = layout.tile_coordinates(resolution, strategy, text)
-    if not path.is_file():
-        return open_tiles(layout, resolution, strategy, tile_size)  # says what there is
-    table = TileTable.open(path, tile_size=size)
-    if table.resolution not in {None, resolution.directory}:
-        msg = f"{path} speaks of tiles at {table.resolution}"
-        raise FormatError(msg)
-    return table
 
 
 def dictionary(names: Sequence[str], codes: Any) -> pa.DictionaryArray[Any, Any]:

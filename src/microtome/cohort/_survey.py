@@ -136,7 +136,7 @@ class Survey:
         mine = self._grids.get(tissue_id, {})
         if resolution in mine:
             return mine[resolution]
-        finer = [r for r in mine if r.y <= resolution.y and r.x <= resolution.x]
+        finer = [r for r in mine if r.serves(resolution)]
         if not finer:
             return None
         nearest = max(finer, key=lambda r: r.mpp)

@@ -196,22 +196,16 @@ def measured_channels(layout: CohortLayout, modality: Modality, tissue_id: str) 
 
     Raises
     ------
+    NotFoundError
+        If there is no table of it.
     UnknownNameError
         If the table does not speak of the tissue: nobody may say that all were measured.
     """
-    path = layout.channels_per_tissue(modality)
-    table = read_parquet(path, [])
-    column = _index_column(path, table)
-    rows = table.filter(pc.equal(table[column].cast(pa.string()), tissue_id)).to_pylist()
-    if len(rows) != 1:
-        msg = f"{path} has {len(rows)} rows for tissue {tissue_id!r}, needs one"
-        raise UnknownNameError(msg)
-    names = panel(layout, modality)["channel_name"].to_pylist()
-    missing = [name for name in names if name not in rows[0]]
-    if missing:
-        msg = f"{path} lacks the panel's channels {missing}"
-        raise FormatError(msg)
-    return [name for name in names if rows[0][name]]
+    known = MeasuredChannels.read(layout, modality)
+    if known.measured is None:
+        msg = f"{known.path} does not exist"
+        raise NotFoundError(msg)
+    return known.names_of(tissue_id)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,6 +216,8 @@ class MeasuredChannels:
     ----------
     path
         The table.
+    panel
+        Names of the panel's channels.
     rows
         Row of each tissue.
     measured
@@ -229,6 +225,7 @@ class MeasuredChannels:
     """
 
     path: Path
+    panel: tuple[str, ...]
     rows: Mapping[str, int]
     measured: NDArray[np.bool_] | None
 
@@ -242,11 +239,11 @@ class MeasuredChannels:
             If it lacks a channel of the panel, a value, or names a tissue twice.
         """
         path = layout.channels_per_tissue(modality)
+        names = panel(layout, modality)["channel_name"].to_pylist()
         if not path.is_file():
-            return cls(path, {}, None)
+            return cls(path, tuple(names), {}, None)
         table = read_parquet(path, [])
         column = _index_column(path, table)
-        names = panel(layout, modality)["channel_name"].to_pylist()
         missing = [name for name in names if name not in table.column_names]
         if missing:
             msg = f"{path} lacks the panel's channels {missing}"
@@ -267,7 +264,7 @@ class MeasuredChannels:
                 msg = f"{path}: channel {name!r} must say yes or no of every tissue, got {values.type} with {values.null_count} missing"
                 raise FormatError(msg)
             measured[:, place] = values.cast(pa.bool_()).to_numpy()
-        return cls(path, rows, measured)
+        return cls(path, tuple(names), rows, measured)
 
     def of(self, tissue_id: str) -> NDArray[np.bool_] | None:
         """Return which channels of the panel a tissue measured, (panel,); None without a table.
@@ -280,9 +277,17 @@ class MeasuredChannels:
         if self.measured is None:
             return None
         if tissue_id not in self.rows:
-            msg = f"{self.path} has no row for tissue {tissue_id!r}, needs one"
+            msg = f"{self.path} has 0 rows for tissue {tissue_id!r}, needs one"
             raise UnknownNameError(msg)
         return self.measured[self.rows[tissue_id]].copy()
+
+    def names_of(self, tissue_id: str) -> list[str]:
+        """Return the channels that a tissue measured, in panel order; all without a table.
+
+        A SPORA dataset may have no table: the number of planes has to bear it out.
+        """
+        there = self.of(tissue_id)
+        return [name for place, name in enumerate(self.panel) if there is None or there[place]]
 
 
 def _index_column(path: Path, table: pa.Table) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.coordinates import Resolution
-from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
+from microtome.errors import InvalidInputError, NotFoundError, UnknownNameError
 from microtome.tiling import (
     AreaSet,
     EdgePolicy,
@@ -25,7 +25,7 @@ from microtome.tiling import (
 )
 
 from ._cells import CellTable
-from ._images import open_tissue_image, open_tissue_mask
+from ._images import open_tissue_image, open_tissue_mask, verify_fits
 from ._layout import CohortLayout
 from ._modality import Modality
 from ._tables import read_tissues
@@ -163,9 +163,7 @@ def choose_tiles(task: TissueTask) -> Chosen:
     level = image.level(0)
     shape = level.height, level.width
     labels = open_tissue_mask(task.layout, task.resolution, task.tissue_id)
-    if labels.level(0).shape[-2:] != shape:
-        msg = f"{labels.uri} has {labels.level(0).shape[-2:]} pixels, the image of tissue {task.tissue_id!r} has {shape}"
-        raise FormatError(msg)
+    verify_fits(labels, task.tissue_id, shape)
     mask = open_mask(labels)
     areas = _areas(task, shape)
     if areas is not None:

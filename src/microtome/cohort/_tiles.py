@@ -29,7 +29,7 @@ from microtome.tiling import (
 )
 
 from ._images import tissues_with_images
-from ._layout import CohortLayout
+from ._layout import CohortLayout, size_name
 from ._modality import Modality
 from ._tables import read_parquet
 from ._tile_tissue import (
@@ -158,7 +158,7 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
         msg = f"align must be 'chunks' or None, got {align!r}"
         raise InvalidInputError(msg)
     name = strategy or _STRATEGIES[method]
-    text = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
+    text = size_name(size)
     path = layout.tile_coordinates(target, name, text)
     chosen = tissues_with_images(layout, target, tissues=tissues)
     before = _Before.read(layout, target, name, size) if path.exists() else None
@@ -286,7 +286,7 @@ class _Before:
     def read(
         cls, layout: CohortLayout, resolution: Resolution, strategy: str, size: tuple[int, int]
     ) -> _Before:
-        text = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
+        text = size_name(size)
         stats: dict[str, TileStats] = {}
         if layout.tile_stats(resolution, strategy, text).is_file():
             for row in tile_statistics(layout, resolution, strategy, text):
@@ -326,26 +326,40 @@ def _no_tiles(found: Chosen, size: tuple[int, int], tolerance: float | None) -> 
 
 
 def open_tiles(
-    layout: CohortLayout, resolution: Resolution, strategy: str, tile_size: int | tuple[int, int]
+    layout: CohortLayout,
+    resolution: Resolution,
+    strategy: str,
+    tile_size: int | tuple[int, int],
+    *,
+    indexed: bool = False,
 ) -> TileTable:
     """Open a table of tiles, ours or spora_io's.
+
+    Parameters
+    ----------
+    layout, resolution, strategy, tile_size
+        Which.
+    indexed
+        Whether to take its index where there is one, which has only the columns that place a tile.
 
     Raises
     ------
     InvalidInputError
         If there is none; the message says which there are.
     """
-    size = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
-    text = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
+    text = size_name(tile_size)
     path = layout.tile_coordinates(resolution, strategy, text)
     if not path.is_file():
         there = ", ".join(f"{s} {t}" for s, t in layout.tilings(resolution)) or "none"
         msg = f"{layout.root} has no tiles {strategy} {text} at {resolution} um per pixel; it has {there}. Make some with `microtome tile`"
         raise InvalidInputError(msg)
-    table = TileTable.read(path, tile_size=size)
+    size = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
+    table = (TileTable.open if indexed else TileTable.read)(path, tile_size=size)
     if table.resolution not in {None, resolution.directory}:
         msg = f"{path} speaks of tiles at {table.resolution}"
         raise FormatError(msg)
+    if indexed:
+        return table  # as it lies: whatever is made of it would be checked row by row
     return TileTable(table.table, table.tile_size, strategy, resolution.directory)
 
 

@@ -154,6 +154,10 @@ class Resolution:
         """Micrometres per pixel as floats, (y, x)."""
         return float(self.y), float(self.x)
 
+    def serves(self, other: Resolution) -> bool:
+        """Whether images of this one can be resampled to another: it is as fine along both axes."""
+        return self.y <= other.y and self.x <= other.x
+
     def __str__(self) -> str:
         return f"{self.y}" if self.y == self.x else f"{self.y} x {self.x}"
 

@@ -13,11 +13,12 @@ from ._files import PanelFormat, read_panel
 from ._matching import name_key
 from ._name_table import NameTable, read_name_table
 from ._names import ChannelName, TagKind, metal_tag, parse_channel_name
-from ._panel import Channel, Panel
+from ._panel import HISTONE_H3, Channel, Panel
 from ._states import ChannelState, channel_states
 from ._uniprot import is_uniprot_accession, parse_uniprot, without_isoform
 
 __all__ = [
+    "HISTONE_H3",
     "AlignmentRow",
     "AlignmentStatus",
     "Channel",

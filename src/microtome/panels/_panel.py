@@ -16,6 +16,9 @@ from ._uniprot import parse_uniprot
 __all__ = ["HISTONE_H3", "Channel", "Panel", "panel_of_rows"]
 
 HISTONE_H3 = "P68431"
+"""What spora_io calls every nuclear stain, DNA intercalators included, so that models which know
+channels by their protein have one for the nucleus."""
+
 _OWN = ("channel_name", "index", "uniprot_id", "qc_pass", "is_nuclear_marker")
 
 

@@ -172,22 +172,24 @@ class QuantileSketch:
 
         Where not `exact`, the mean of each bin for the values in it.
         """
+        values, counts, _ = self.binned(channel)
+        return values, counts
+
+    def binned(
+        self, channel: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return `values`, and how far from each of them the values of its bin may lie.
+
+        That is 0 where all of them are one number: where `exact`, and at the lower end of a bin.
+        """
         found = self.counts[channel]
         values = self._bins.values(found.bins, found.counts, found.places)
         order = np.argsort(values, kind="stable")
-        return values[order], found.counts[order]
-
-    def half_widths(self, channel: int) -> NDArray[np.float64]:
-        """Return how far from each of `values` the values of its bin may lie, in the same order.
-
-        0 where all of them are one number: where `exact`, and at the lower end of a bin.
-        """
-        found = self.counts[channel]
-        if found.places is None:
-            return np.zeros(found.counts.size)
-        values = self._bins.values(found.bins, found.counts, found.places)
-        widths = np.where(found.places > 0, np.abs(values) * self.relative_error, 0.0)
-        return widths[np.argsort(values, kind="stable")]
+        values = values[order]
+        widths = np.zeros(values.size)
+        if found.places is not None:
+            widths = np.where(found.places[order] > 0, np.abs(values) * self.relative_error, 0.0)
+        return values, found.counts[order], widths
 
     def update(
         self,

@@ -20,10 +20,10 @@ from microtome.image import MultiscaleImage
 from ._bound import least_tiles
 from ._cells import Axis, CellGrid, reduce_mask
 from ._mask import MaskBands, open_mask
-from ._rule import TileRule, read_share, tiling_stats
+from ._rule import TileRule, read_share
 from ._search import LatticeTiles, fewer
-from ._stats import StopReason, TileStats
-from ._strips import fewest_in_strips, moved_inside
+from ._stats import TileStats
+from ._strips import fewest_in_strips, finished
 from ._tile import TileSelection, read_size
 
 __all__ = ["get_fewest_tiles"]
@@ -111,16 +111,12 @@ def get_fewest_tiles(
     kept = lattice.candidates >= max(1, least, rule.least_tissue)
     places = _search(lattice, kept, wanted, moves)
     places = _worth(lattice, places, least)
-    rows, cols = lattice.pixels(places)
-    selection, overlap = moved_inside(tissue, rule, rows, cols)
-    reached = int(selection.gain.sum())
-    reason: StopReason = "coverage_goal" if reached >= wanted else "adaptive_stop"
-    counted = total, overlap
-    stats = tiling_stats(tissue, rule, selection, counted, reason if total else "empty_mask")
+    selection, stats = finished(tissue, rule, lattice.pixels(places), total, wanted)
     stats["candidate_count"] = int(kept.sum())
     stats["coverage_goal"] = float(coverage_goal)
     stats["min_gain_ratio"] = float(min_gain_ratio)
     stats["tiling_method"] = "fewest"
+    reached = int(selection.gain.sum())
     stats["tile_bound"] = max(
         stats["tile_bound"], least_tiles(lattice.grid.counts, rule.stride, rule.size, reached)
     )

@@ -25,7 +25,7 @@ from ._rule import TileRule, read_share, select, tiling_stats
 from ._stats import StopReason, TileStats
 from ._tile import TileSelection, read_size
 
-__all__ = ["fewest_in_strips", "get_strip_tiles", "moved_inside"]
+__all__ = ["fewest_in_strips", "finished", "get_strip_tiles"]
 
 # Offsets to a side of a tile that are tried by default: at 28, 8 pixels for tiles of 224.
 _OFFSETS = 28
@@ -104,13 +104,8 @@ def get_strip_tiles(
     counts = grid.candidate_counts()
     kept = counts >= max(1, least, rule.least_tissue)
     picks = fewest_in_strips(grid, np.where(kept, counts, 0), wanted)
-    selection, overlap = moved_inside(
-        tissue, rule, grid.rows.starts[picks[:, 0]], grid.cols.starts[picks[:, 1]]
-    )
-    reached = int(selection.gain.sum())
-    reason: StopReason = "coverage_goal" if reached >= wanted else "adaptive_stop"
-    counted = total, overlap
-    stats = tiling_stats(tissue, rule, selection, counted, reason if total else "empty_mask")
+    places = grid.rows.starts[picks[:, 0]], grid.cols.starts[picks[:, 1]]
+    selection, stats = finished(tissue, rule, places, total, wanted)
     stats["candidate_count"] = int(kept.sum())
     stats["coverage_goal"] = float(coverage_goal)
     stats["min_gain_ratio"] = float(min_gain_ratio)
@@ -264,18 +259,36 @@ class _Strips:
         return picks
 
 
-def moved_inside(
-    tissue: MaskBands, rule: TileRule, rows: NDArray[np.int64], cols: NDArray[np.int64]
-) -> tuple[TileSelection, int]:
-    """Return tiles row by row, those that hang over an edge moved back inside, and their overlap.
+def finished(
+    tissue: MaskBands,
+    rule: TileRule,
+    places: tuple[NDArray[np.int64], NDArray[np.int64]],
+    total: int,
+    wanted: int,
+) -> tuple[TileSelection, TileStats]:
+    """Return tiles row by row, those that hang over an edge moved back inside, and their statistics.
 
     Moved tiles cover what they did and more, some of it twice: all are counted anew.
+
+    Parameters
+    ----------
+    tissue, rule
+        The mask, and how it is tiled.
+    places
+        (n,) first row and first column of each tile.
+    total, wanted
+        Tissue pixels of the mask, and how many of them were to be covered.
     """
     starts = [
         np.clip(start, 0, max(0, length - side))
-        for start, length, side in zip((rows, cols), tissue.shape, rule.size, strict=True)
+        for start, length, side in zip(places, tissue.shape, rule.size, strict=True)
     ]
     # Two that were moved may have become one.
     row, col = np.unique(np.stack(starts, 1), axis=0).T
     found = measure_tiles(tissue, row, col, rule.size)
-    return select(tissue, rule, (row, col), found.tissue, found.gain), found.overlap
+    selection = select(tissue, rule, (row, col), found.tissue, found.gain)
+    enough = int(selection.gain.sum()) >= wanted
+    reason: StopReason = "coverage_goal" if enough else "adaptive_stop"
+    counted = total, found.overlap
+    stats = tiling_stats(tissue, rule, selection, counted, reason if total else "empty_mask")
+    return selection, stats
