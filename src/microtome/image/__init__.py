@@ -8,14 +8,18 @@ from ._ngff import DatasetEntry, ImageMetadata, Kind, read_metadata, write_metad
 from ._plain import ResultOrder, SpatialRead
 from ._pyramid import blocks_of, halve_labels, halve_mean, pyramid_shapes
 from ._resample import Interpolation, grid_size
+from ._stack import STACK_AXES, ArrayStack, ImageStack, stack_axes
 from ._view import image_at
 from ._window import Padding
 from ._writer import begin_image
 
 __all__ = [
+    "STACK_AXES",
+    "ArrayStack",
     "Channels",
     "DatasetEntry",
     "ImageMetadata",
+    "ImageStack",
     "Interpolation",
     "Kind",
     "Level",
@@ -36,5 +40,6 @@ __all__ = [
     "image_at",
     "pyramid_shapes",
     "read_metadata",
+    "stack_axes",
     "write_metadata",
 ]

@@ -1,8 +1,10 @@
 """Regions: which windows to read, one function that reads them, and the type they travel in."""
 
 from ._collate import collate_regions, decollate_regions, region_batch
+from ._pairs import paired
 from ._read import Padding, read_regions
 from ._region import ImageRegionData, PatchSpecs, RegionSpecs, TileSpecs
+from ._stacks import Stack, data_shape_of
 from ._windows import Windows, valid_windows
 
 __all__ = [
@@ -10,10 +12,13 @@ __all__ = [
     "Padding",
     "PatchSpecs",
     "RegionSpecs",
+    "Stack",
     "TileSpecs",
     "Windows",
     "collate_regions",
+    "data_shape_of",
     "decollate_regions",
+    "paired",
     "read_regions",
     "region_batch",
     "valid_windows",

@@ -66,7 +66,8 @@ def read_regions(
         If a chunk is damaged; the message names the image and the window. No read is under way
         any more when an error is raised, so that `out` may be used again.
     """
-    sizes = limits(images, windows)
+    sizes = limits(images, windows)[0]
+    _verify_readable(images, windows)
     picks = _picks(images, windows, channels)
     batch = _buffer(images, windows, picks, out)
     fill = _fill_value(padding, batch.dtype)
@@ -153,6 +154,19 @@ def _mirror(
     pixels = np.empty((len(window), *shape), window.dtype)
     within = [at - first for at, first in zip(places, low, strict=True)]
     return _Mirror(low, high, pixels, np.ix_(np.arange(len(window)), *within))
+
+
+def _verify_readable(images: Sequence[MultiscaleImage], windows: Windows) -> None:
+    """Refuse what `Windows` can name but is not read here: another sample would be the first's."""
+    for i in np.unique(windows.image).tolist():
+        if not isinstance(images[i], MultiscaleImage):
+            msg = f"regions are read from images, got a {type(images[i]).__name__}; call its extract_patch"
+            raise InvalidInputError(msg)
+    if windows.sample is not None and windows.sample.any():
+        msg = (
+            f"regions are read from the first sample, got windows of sample {windows.sample.max()}"
+        )
+        raise InvalidInputError(msg)
 
 
 def _picks(

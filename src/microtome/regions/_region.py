@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
+from microtome.errors import InvalidInputError
+
 __all__ = ["ImageRegionData", "PatchSpecs", "RegionSpecs", "TileSpecs"]
 
 
@@ -72,3 +74,31 @@ class ImageRegionData(NamedTuple, Generic[RegionSpecs]):
     additional_metadata: Mapping[str, Any] | Sequence[Mapping[str, Any]]
     """What else is known: `level`, `mpp`, `channel_names`, `chunks`, `shards`, and from a cohort
     `tissue_id` and `tile_id`."""
+
+    @staticmethod
+    def from_model_output(region: ImageRegionData[Any], data: Any) -> ImageRegionData[Any]:
+        """Return what a model made of a region, or of a batch, as a region of the same place.
+
+        Parameters
+        ----------
+        region
+            What the model was given; it stays as it is.
+        data
+            The model's answer, C(Z)YX of any number of channels and any size; B C (Z) Y X where the
+            region is a batch.
+
+        Returns
+        -------
+        The same region with other pixels: `dtype` and `data_shape` still tell of the source.
+
+        Raises
+        ------
+        InvalidInputError
+            If the answer to a batch is of another length.
+        """
+        if not isinstance(region.source, str):
+            shape = tuple(getattr(data, "shape", ()))
+            if shape[:1] != (len(region.source),):
+                msg = f"a batch of {len(region.source)} regions was answered with data of shape {shape}"
+                raise InvalidInputError(msg)
+        return region._replace(data=data)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from microtome.errors import InvalidInputError, OutOfRangeError
-from microtome.image import MultiscaleImage
+
+from ._stacks import Pixels, Stack, pixels_of
 
 __all__ = ["Windows", "valid_windows"]
 
@@ -29,6 +30,9 @@ class Windows:
         Size along (Z)YX, d positive integers.
     level
         Index of the level that the windows are counted in.
+    sample
+        Number of each window's sample, (n,): time points and samples are one axis, samples outside.
+        None for images that have one.
 
     Raises
     ------
@@ -40,6 +44,7 @@ class Windows:
     start: NDArray[np.int64]
     size: tuple[int, ...]
     level: int = 0
+    sample: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image", _whole(self.image, "numbers of images"))
@@ -56,10 +61,20 @@ class Windows:
                 f"got {self.start.shape}"
             )
             raise InvalidInputError(msg)
+        if self.sample is not None:
+            object.__setattr__(self, "sample", _whole(self.sample, "numbers of samples"))
+            if self.sample.shape != self.image.shape:
+                msg = f"{len(self.image)} windows need a sample each, got {self.sample.shape}"
+                raise InvalidInputError(msg)
 
     @classmethod
     def of(
-        cls, image: ArrayLike, start: ArrayLike, size: Sequence[int] | int, level: int = 0
+        cls,
+        image: ArrayLike,
+        start: ArrayLike,
+        size: Sequence[int] | int,
+        level: int = 0,
+        sample: ArrayLike | None = None,
     ) -> Windows:
         """Build windows from anything array-like; one integer `size` means a square."""
         first = _whole(np.asarray(start), "first pixels")
@@ -71,10 +86,9 @@ class Windows:
         sizes = (
             (int(size),) * first.shape[-1] if isinstance(size, int | np.integer) else tuple(size)
         )
-        index = _whole(np.asarray(image), "numbers of images")
-        if index.shape in {(), (1,)}:
-            index = np.broadcast_to(index, (len(first),))
-        return cls(index, first, sizes, level)
+        index = _one_each(image, len(first), "numbers of images")
+        at = None if sample is None else _one_each(sample, len(first), "numbers of samples")
+        return cls(index, first, sizes, level, at)
 
     def __len__(self) -> int:
         return len(self.image)
@@ -83,16 +97,17 @@ class Windows:
         """Return some of the windows, in the order asked for."""
         at = np.asarray(rows)
         at = at if at.size else at.astype(np.intp)
-        return Windows(self.image[at], self.start[at], self.size, self.level)
+        sample = None if self.sample is None else self.sample[at]
+        return Windows(self.image[at], self.start[at], self.size, self.level, sample)
 
 
-def valid_windows(images: Sequence[MultiscaleImage], windows: Windows) -> NDArray[np.int64]:
+def valid_windows(images: Sequence[Stack], windows: Windows) -> NDArray[np.int64]:
     """Return which part of each window lies inside its image.
 
     Parameters
     ----------
     images
-        The images that the windows count.
+        The images or stacks that the windows count.
     windows
         The windows.
 
@@ -104,41 +119,70 @@ def valid_windows(images: Sequence[MultiscaleImage], windows: Windows) -> NDArra
     Raises
     ------
     InvalidInputError
-        If an image has another number of spatial axes than the windows.
+        If an image has another number of spatial axes than the windows, or several samples of which
+        the windows name none.
     OutOfRangeError
-        If a window's image, or its level, does not exist.
+        If a window's image, its level or its sample does not exist.
     """
     low = np.clip(-windows.start, 0, windows.size)
-    high = np.clip(limits(images, windows) - windows.start, 0, windows.size)
+    high = np.clip(limits(images, windows)[0] - windows.start, 0, windows.size)
     return np.stack([np.minimum(low, high), high], axis=-1)
 
 
-def limits(images: Sequence[MultiscaleImage], windows: Windows) -> NDArray[np.int64]:
-    """Return the size along (Z)YX of the level that each window lies in, (n, d)."""
+def limits(
+    images: Sequence[Stack], windows: Windows
+) -> tuple[NDArray[np.int64], dict[int, Pixels]]:
+    """Return the size along (Z)YX of what each window lies in, (n, d), and the images that are used."""
     rank = len(windows.size)
     # Only the images of these windows: a cohort's other thousands stay closed.
     used, place = np.unique(windows.image, return_inverse=True)
     if used.size and not 0 <= int(used[0]) <= int(used[-1]) < len(images):
         msg = f"windows speak of images {used[0]} to {used[-1]}, there are {len(images)}"
         raise OutOfRangeError(msg)
-    sizes = [_spatial_size(images[int(i)], windows.level, rank) for i in used]
-    return np.asarray(sizes, np.int64).reshape(-1, rank)[place]
+    found = {i: pixels_of(images[i], windows.level) for i in used.tolist()}
+    sizes = [_spatial_size(pixels, rank) for pixels in found.values()]
+    samples = np.asarray([pixels.shape[0] for pixels in found.values()], np.int64)[place]
+    _verify_samples(windows, samples, found)
+    return np.asarray(sizes, np.int64).reshape(-1, rank)[place], found
 
 
-def _spatial_size(image: MultiscaleImage, level: int, rank: int) -> tuple[int, ...]:
-    chosen = image.level(level)
-    sizes = dict(zip(chosen.axes, chosen.shape, strict=True))
-    if sizes.get("t", 1) > 1:
-        msg = f"{image.uri} has {sizes['t']} time points; regions are read from one"
-        raise InvalidInputError(msg)
+def _verify_samples(windows: Windows, samples: NDArray[np.int64], found: dict[int, Pixels]) -> None:
+    if windows.sample is None:
+        for pixels in found.values():
+            if pixels.shape[0] > 1:
+                what = "samples" if "s" in pixels.axes else "time points"
+                msg = (
+                    f"{pixels.source} has {pixels.shape[0]} {what}; regions are read from one, "
+                    "which sample= of the windows names"
+                )
+                raise InvalidInputError(msg)
+        return
+    wrong = np.flatnonzero((windows.sample < 0) | (windows.sample >= samples))
+    if wrong.size:
+        row = int(wrong[0])
+        msg = (
+            f"{found[int(windows.image[row])].source} has {samples[row]} samples, "
+            f"no sample {windows.sample[row]}"
+        )
+        raise OutOfRangeError(msg)
+
+
+def _spatial_size(pixels: Pixels, rank: int) -> tuple[int, ...]:
+    spatial = pixels.shape[2:]
     # One plane is depth enough for a flat window, but flat pixels have no depth to cut.
-    if rank == 3 and "z" not in sizes:
-        msg = f"{image.uri} has axes {chosen.axes!r}: windows need two sizes, not three"
+    if rank == 3 and len(spatial) == 2:
+        msg = f"{pixels.source} has axes {pixels.axes!r}: windows need two sizes, not three"
         raise InvalidInputError(msg)
-    if rank == 2 and sizes.get("z", 1) > 1:
-        msg = f"{image.uri} has {sizes['z']} planes: windows need three sizes, not two"
+    if rank == 2 and len(spatial) == 3 and spatial[0] > 1:
+        msg = f"{pixels.source} has {spatial[0]} planes: windows need three sizes, not two"
         raise InvalidInputError(msg)
-    return tuple(sizes[axis] for axis in "zyx"[-rank:])
+    return spatial[-rank:]
+
+
+def _one_each(numbers: ArrayLike, count: int, what: str) -> NDArray[np.int64]:
+    """Return one whole number a window; a single one is that of every window."""
+    found = _whole(np.asarray(numbers), what)
+    return np.broadcast_to(found, (count,)) if found.shape in {(), (1,)} else found
 
 
 def _whole(numbers: NDArray[Any], what: str) -> NDArray[np.int64]:
