@@ -34,6 +34,7 @@ FLOORS = {
     "standardize": 3,
     "segmentation": 3,
     "cohort": 4,
+    "patching": 4,
     "loading": 5,
     "prediction": 5,
     "interop": 6,

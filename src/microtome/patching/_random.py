@@ -1,0 +1,172 @@
+"""Patches anywhere: drawn anew each epoch, drawn once, or given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import index
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from microtome.errors import InvalidInputError
+from microtome.regions import Windows
+
+from ._patching import Patching, uniform
+from ._samples import Samples, checked_rows, counted, read_patch_size
+
+__all__ = ["FixedPatching", "FixedRandomPatching", "RandomPatching", "checked_seed"]
+
+
+class RandomPatching(Patching):
+    """Patches anywhere in the images, others each epoch.
+
+    A sample of size n is asked for the product of ``ceil(n / patch)`` patches, as many as would
+    tile it (CAREamics' rule); every place where a patch fits is equally likely.
+
+    Parameters
+    ----------
+    data_shapes
+        Shape of each image in SC(Z)YX.
+    patch_size
+        (height, width) or (depth, height, width), in pixels.
+    seed
+        Chooses the draw, at least 0.
+    pad
+        Whether an image may be smaller than a patch, which then hangs over: any place that holds
+        the whole axis is equally likely.
+
+    Raises
+    ------
+    InvalidInputError
+        If an image has other axes than the patch, or is smaller and `pad` is False.
+    """
+
+    def __init__(
+        self,
+        data_shapes: Sequence[Sequence[int]],
+        patch_size: Sequence[int],
+        *,
+        seed: int = 0,
+        pad: bool = False,
+    ) -> None:
+        self._size = read_patch_size(patch_size)
+        self._samples = Samples.of(data_shapes, len(self._size))
+        if not pad:
+            self._samples.verify_hold(self._size)
+        self._seed = checked_seed(seed)
+        self._ends = np.cumsum(np.prod(-(-self._samples.size // self._size), axis=1))
+
+    @property
+    def patch_size(self) -> tuple[int, ...]:
+        """Size of a patch along (Z)YX, in pixels."""
+        return self._size
+
+    @property
+    def n_patches(self) -> int:
+        """Number of patches of an epoch."""
+        return int(self._ends[-1])
+
+    def windows(self, rows: ArrayLike, *, epoch: int = 0) -> Windows:
+        """Return where patches lie; see `Patching.windows`."""
+        chosen = checked_rows(rows, self.n_patches)
+        at, _ = counted(chosen, self._ends)
+        room = self._samples.size[at] - self._size
+        start = uniform(
+            chosen,
+            np.minimum(room, 0),
+            np.maximum(room, 0) + 1,
+            seed=self._seed,
+            epoch=checked_seed(epoch, "epoch"),
+        )
+        return Windows(self._samples.image[at], start, self._size, sample=self._samples.sample[at])
+
+    def get_patch_indices(self, data_idx: int) -> range:
+        """Return the numbers of the patches that come from an image."""
+        first, last = self._samples.span(data_idx)
+        return range(int(self._ends[first - 1]) if first else 0, int(self._ends[last - 1]))
+
+
+class FixedPatching(Patching):
+    """Patches that are given, the same each epoch.
+
+    Parameters
+    ----------
+    windows
+        Where they lie, in the order in which they are numbered.
+    """
+
+    def __init__(self, windows: Windows) -> None:
+        self._windows = windows
+
+    @property
+    def patch_size(self) -> tuple[int, ...]:
+        """Size of a patch along (Z)YX, in pixels."""
+        return self._windows.size
+
+    @property
+    def n_patches(self) -> int:
+        """Number of patches of an epoch."""
+        return len(self._windows)
+
+    def windows(self, rows: ArrayLike, *, epoch: int = 0) -> Windows:
+        """Return where patches lie; see `Patching.windows`."""
+        del epoch
+        return self._windows.take(checked_rows(rows, len(self._windows)))
+
+    def get_patch_indices(self, data_idx: int) -> NDArray[np.int64]:
+        """Return the numbers of the patches that come from an image; none of one without."""
+        return np.flatnonzero(self._windows.image == data_idx)
+
+
+class FixedRandomPatching(FixedPatching):
+    """Patches anywhere, drawn once: what a model is validated on.
+
+    Parameters
+    ----------
+    data_shapes, patch_size, seed, pad
+        As of `RandomPatching`.
+    n_patches
+        How many, spread over the samples in proportion to their patches; as many as
+        `RandomPatching` draws by default.
+
+    Raises
+    ------
+    InvalidInputError
+        As of `RandomPatching`; if `n_patches` is not from 1 to that number.
+    """
+
+    def __init__(
+        self,
+        data_shapes: Sequence[Sequence[int]],
+        patch_size: Sequence[int],
+        *,
+        seed: int = 0,
+        pad: bool = False,
+        n_patches: int | None = None,
+    ) -> None:
+        drawn = RandomPatching(data_shapes, patch_size, seed=seed, pad=pad)
+        most = drawn.n_patches
+        count = most if n_patches is None else index(n_patches)
+        if not 1 <= count <= most:
+            msg = f"n_patches must be from 1 to {most}, got {n_patches}"
+            raise InvalidInputError(msg)
+        # Evenly spread numbers fall to each sample in proportion to what it has.
+        super().__init__(drawn.windows((np.arange(count) * most + most // 2) // count))
+
+
+def checked_seed(value: int, name: str = "seed") -> int:
+    """Return a seed or an epoch, a whole number of at least 0.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none.
+    """
+    try:
+        number = index(value)
+    except TypeError:
+        number = -1
+    if number < 0:
+        msg = f"{name} must be a whole number of at least 0, got {value!r}"
+        raise InvalidInputError(msg)
+    return number
