@@ -154,7 +154,7 @@ def test_a_module_runs_in_evaluation_mode_and_is_put_back(stored, tmp_path):
     np.testing.assert_array_equal(made["level0"][...], image["level0"][...] * np.float32(2))
 
     with pytest.raises(InvalidInputError):
-        predict(model, image, tmp_path / "q", preprocess=lambda b: torch.ones(1, 3, 8, 8))
+        predict(model, image, tmp_path / "q", preprocess=lambda b: torch.ones(1, 3, 7, 8))
     assert [m.training for m in (model, model.drop, model.frozen)] == [True, True, False]
 
 

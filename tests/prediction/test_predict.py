@@ -25,7 +25,7 @@ from microtome.errors import (
     UnknownNameError,
 )
 from microtome.image import Level, MemoryArray, MultiscaleImage
-from microtome.prediction import _batches, predict
+from microtome.prediction import _order, predict
 from microtome.sources import open_image
 from microtome.storage import StoredArray
 
@@ -86,8 +86,8 @@ def test_blocks_of_every_size_read_the_same_pixels(shape, tiling, block_bytes):
         path = Path(folder) / "image"
         with MultiscaleImage.create(path, type="uint16", level_shape=shape, mpp=1.0) as image:
             image["level0"][...] = pixels
-        patch.setattr(_batches, "_BLOCKS", (64, 32, 16))
-        patch.setattr(_batches, "_BLOCK_BYTES", block_bytes)
+        patch.setattr(_order, "_BLOCKS", (64, 32, 16))
+        patch.setattr(_order, "_BLOCK_BYTES", block_bytes)
         image = MultiscaleImage.open(path)
         made = predict(unchanged, image, Path(folder) / "p", tile_size=tile, overlap=overlap)
         np.testing.assert_array_equal(made["level0"][...], pixels)
@@ -203,8 +203,8 @@ def test_what_was_done_is_written_down(stored, tmp_path):
     assert done["study"] == "x"
     assert done["microtome"]["cohort"] == "c"
     record = done["microtome"]["prediction"]
-    version = record.pop("version")
-    assert version
+    assert record.pop("version")
+    assert record.pop("run")
     assert record == {
         "source": image.uri,
         "level": 0,
@@ -358,7 +358,7 @@ def test_a_failure_keeps_what_was_to_be_overwritten(stored, tmp_path):
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
 import numpy as np
 from microtome.prediction import predict
 from microtome.sources import open_image
@@ -366,7 +366,8 @@ from microtome.sources import open_image
 calls = []
 def model(batch):
     calls.append(1)
-    if len(calls) == 45:
+    if len(calls) == 49:
+        time.sleep(0.5)  # the shard that is complete is being written
         os.kill(os.getpid(), signal.SIGKILL)
     return batch
 
@@ -386,7 +387,10 @@ def test_a_killed_run_leaves_nothing_that_opens_and_the_next_one_tidies_up(tmp_p
     assert [file for path in left for file in path.rglob("c/**/*") if file.is_file()]
     assert not any(MultiscaleImage.exists(path) for path in left)
     image = open_image(np.ones((1, 40, 40), np.uint8), axes="cyx", mpp=1.0)
-    predict(unchanged, image, tmp_path / "p", tile_size=32, overlap=4)
+    # It is told what was left, and what differs, before anything is thrown away.
+    with pytest.raises(ExistsError, match=r"other settings was left.*overlap: .*resume=False"):
+        predict(unchanged, image, tmp_path / "p", tile_size=32, overlap=4)
+    predict(unchanged, image, tmp_path / "p", tile_size=32, overlap=4, resume=False)
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
 
 
@@ -497,8 +501,8 @@ def test_something_that_is_there_is_refused_before_the_model_runs(stored, tmp_pa
 
 def test_an_image_that_cannot_be_predicted_is_refused(tmp_path):
     deep = open_image(np.zeros((1, 3, 20, 20), np.uint8), axes="czyx", mpp=1.0)
-    with pytest.raises(InvalidInputError, match="'czyx'"):
-        predict(never, deep, tmp_path / "p")
+    with pytest.raises(InvalidInputError, match="tile_size"):
+        predict(never, deep, tmp_path / "p", tile_size=(16, 16))
     nowhere = open_image(np.zeros((20, 20), np.uint8))
     with pytest.raises(NoResolutionError, match="mpp"):
         predict(never, nowhere, tmp_path / "p")

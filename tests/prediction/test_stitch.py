@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microtome.errors import ExistsError, InvalidInputError, ModeError
-from microtome.prediction import Stitcher, iter_tile_batches, stitch_tiles
-from microtome.prediction._mosaic import Mosaic
+from microtome.prediction import Stitcher, _mosaic, iter_tile_batches, stitch_tiles
 from microtome.sources import open_image
 from microtome.storage import Layout, StoredArray
 from microtome.tiling import plan_tiles
@@ -34,33 +33,49 @@ def batches_of(image, plan, **options):
         st.sets(st.integers(1, 59), max_size=6), st.sets(st.integers(1, 59), max_size=6)
     ),
     order=st.randoms(use_true_random=False),
+    in_memory=st.sampled_from([0, 500, 10**9]),
 )
-def test_pieces_in_any_order_make_whole_units(shape, unit, cuts, order):
-    pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
-    rows, columns = (
-        [0, *sorted(cut for cut in own if cut < size), size]
+def test_pieces_in_any_order_make_whole_units(shape, unit, cuts, order, in_memory):
+    pixels = np.random.default_rng(0).integers(0, 255, (2, *shape), np.uint8)
+    spans = [
+        list(pairwise([0, *sorted(cut for cut in own if cut < size), size]))
         for own, size in zip(cuts, shape[1:], strict=True)
-    )
+    ]
     pieces = [
-        (y, x, pixels[:, y:y1, x:x1]) for y, y1 in pairwise(rows) for x, x1 in pairwise(columns)
+        (sample, (y, x), pixels[sample, :, y:y1, x:x1])
+        for sample in (0, 1)
+        for y, y1 in spans[0]
+        for x, x1 in spans[1]
     ]
     order.shuffle(pieces)
-    out = np.full(shape, 77, np.uint8)
-    written = np.zeros(shape, int)
+    out = np.full(pixels.shape, 77, np.uint8)
+    written = np.zeros(pixels.shape, int)
 
-    def write(box, values):
+    def expected(key):
+        return np.prod(
+            [
+                sum(low < (number + 1) * step and high > number * step for low, high in along)
+                for along, number, step in zip(spans, key[1:], unit, strict=True)
+            ]
+        )
+
+    def write(key, box, values):
         (_, channels), (y0, y1), (x0, x1) = box
         assert channels == shape[0]
-        assert y0 % unit[0] == 0
-        assert x0 % unit[1] == 0
+        assert (y0, x0) == (key[1] * unit[0], key[2] * unit[1])
         assert y1 == min(y0 + unit[0], shape[1])
         assert x1 == min(x0 + unit[1], shape[2])
-        out[:, y0:y1, x0:x1] = values
-        written[:, y0:y1, x0:x1] += 1
+        out[key[0], :, y0:y1, x0:x1] = values
+        written[key[0], :, y0:y1, x0:x1] += 1
+        mosaic.reuse(values)
 
-    mosaic = Mosaic(shape, unit, write)
-    for piece in pieces:
-        mosaic.paste(*piece)
+    with pytest.MonkeyPatch.context() as patch:
+        # What does not fit into this waits in a file.
+        patch.setattr(_mosaic, "_WAITING_BYTES", in_memory)
+        mosaic = _mosaic.Mosaic(shape, unit, expected, write, dtype=np.uint8)
+        for piece in pieces:
+            mosaic.paste(*piece)
+    mosaic.close()
     np.testing.assert_array_equal(out, pixels)
     assert (written == 1).all()
 
@@ -185,6 +200,7 @@ def test_a_tile_of_another_plan_is_refused(stored, tmp_path):
     stitcher = Stitcher(tmp_path / "p", image, plan_tiles((70, 51), 32, 16))
     with stitcher, pytest.raises(InvalidInputError, match="not a tile of the plan"):
         stitcher.add(batch)
+    assert not (tmp_path / "p").exists()
     with pytest.raises(InvalidInputError, match=r"covers \(10, 10\)"):
         Stitcher(tmp_path / "p", image, plan_tiles((10, 10), 4, 0))
 

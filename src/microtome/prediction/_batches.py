@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from microtome.errors import InvalidInputError
 from microtome.image import Channels, Level, MultiscaleImage, channel_indices
 from microtome.regions import ImageRegionData, TileSpecs, Windows, read_regions, region_batch
-from microtome.tiling import PlannedTiles, TilePlan
+from microtome.tiling import TilePlan
 
-__all__ = ["iter_tile_batches", "level_index", "plane_level"]
+from ._order import TileOrder
 
-# Tiles are visited block by block, blocks of each size inside those of the size before, so that
-# the output's shards (2048 or 1024 pixels wide, see `microtome.storage`) fill up one by one.
-_BLOCKS = (2048, 1024, 512)
-# The largest block below this is read at once, two are in memory. Tiles of 512 and an overlap of 64
-# decode each chunk of 128 pixels 1.2 times on average in blocks of 2048 pixels, 1.4 in blocks of
-# 1024, and twice if read tile by tile; chunks of 1024 pixels 2.2, 3.3 and 11 times.
-_BLOCK_BYTES = 32 * 2**20
+__all__ = [
+    "TileReading",
+    "iter_tile_batches",
+    "level_index",
+    "planned_level",
+    "sample_count",
+    "spatial_shape",
+]
 
 
 def iter_tile_batches(
@@ -32,29 +34,35 @@ def iter_tile_batches(
     level: int = 0,
     channels: Channels | None = None,
     batch_size: int = 8,
+    tiles: ArrayLike | None = None,
 ) -> Generator[ImageRegionData[TileSpecs]]:
     """Read the tiles of a plan as collated batches.
 
     Tiles come in the order in which a `Stitcher` can write soonest: shard by shard of the default
-    layout, along the shorter side of the image. The next block of the image is read by a thread
-    while the caller works on this one.
+    layout, along the shorter side of the image, one sample (time point) after the other. The next
+    block of the image is read by a thread while the caller works on this one. Order and batches
+    depend on the plan alone.
 
     Parameters
     ----------
     image
-        The image, over c, y, x or y, x.
+        The image, over t, c, z, y, x or fewer of them.
     plan
-        Tiles of the level, from `microtome.tiling.plan_tiles(shape, tile_size, overlap)`.
+        Tiles of the level, from `microtome.tiling.plan_tiles(shape, tile_size, overlap)`: of
+        (Y, X), or of (Z, Y, X) where the image has planes. Its shape may be up to a tile larger
+        than the level, which is padded with 0.
     level
         Index of the level.
     channels
         Channels by number or name; None for all.
     batch_size
-        Tiles a batch; the last has what is left.
+        Tiles a batch; the last of a sample has what is left.
+    tiles
+        Which tiles there are, (samples, tiles) or (tiles,) booleans; None for all.
 
     Yields
     ------
-    Batches whose data, (n, C, tile height, tile width) of the image's dtype, belong to the
+    Batches whose data, (n, C, (Z), tile height, tile width) of the image's dtype, belong to the
     caller. What hangs over the edge of a small image is 0.
 
     Raises
@@ -65,42 +73,54 @@ def iter_tile_batches(
     UnknownNameError, OutOfRangeError
         If there is no such level or channel.
     """
-    chosen = plane_level(image, level)
-    if plan.shape != chosen.shape[-2:]:
-        msg = (
-            f"the plan covers {plan.shape}, level {level} of {image.uri} is {chosen.shape[-2:]} "
-            "pixels; plan the tiles of this level"
-        )
-        raise InvalidInputError(msg)
-    picked = channel_indices(channels, image.channel_names, image.nchannels)
-    if not picked:
-        msg = f"channels={channels!r} leaves none of the {image.nchannels} channels of {image.uri}"
-        raise InvalidInputError(msg)
-    if batch_size < 1:
-        msg = f"batch_size must be at least 1, got {batch_size}"
-        raise InvalidInputError(msg)
-    return _batches(image, plan, level_index(image, level), picked, batch_size)
+    reading = TileReading.of(image, plan, level, channels, batch_size)
+    kept = None if tiles is None else reading.mask_of(tiles)
+    return reading.batches(kept)
 
 
-def plane_level(image: MultiscaleImage, level: int) -> Level:
-    """Return a level of an image that has planes only.
+def planned_level(image: MultiscaleImage, level: int, plan: TilePlan | None = None) -> Level:
+    """Return a level whose tiles can be planned, and are by this plan.
 
     Raises
     ------
     InvalidInputError
-        If it is no image, or one with time or depth.
+        If it is no image, or the plan is of something else.
     """
     # A path is what people try first, and what would fail far from here.
     if not isinstance(image, MultiscaleImage):  # pyright: ignore[reportUnnecessaryIsInstance]
         msg = f"image must be a MultiscaleImage (microtome.open_image(path)), got {image!r}"
         raise InvalidInputError(msg)
-    if image.axes not in {"cyx", "yx"}:
+    chosen = image.level(level)
+    if plan is None:
+        return chosen
+    shape = spatial_shape(chosen)
+    if len(plan.shape) != len(shape):
         msg = (
-            f"{image.uri} has the axes {image.axes!r}; tiles are predicted on images over 'cyx' or "
-            "'yx': take one time point and one depth first"
+            f"{image.uri} has the axes {image.axes!r}: its tiles have {len(shape)} sizes along "
+            f"{'zyx'[-len(shape) :]}, the plan has {plan.shape}"
         )
         raise InvalidInputError(msg)
-    return image.level(level)
+    if not all(
+        size <= planned < size + tile
+        for size, planned, tile in zip(shape, plan.shape, plan.tile_size, strict=True)
+    ):
+        msg = (
+            f"the plan covers {plan.shape}, level {level} of {image.uri} is {shape} pixels; plan "
+            "the tiles of this level"
+        )
+        raise InvalidInputError(msg)
+    return chosen
+
+
+def spatial_shape(level: Level) -> tuple[int, ...]:
+    """Return the shape of a level along (Z)YX; a single plane is no axis."""
+    sizes = dict(zip(level.axes, level.shape, strict=True))
+    return tuple(sizes[axis] for axis in ("zyx" if sizes.get("z", 1) > 1 else "yx"))
+
+
+def sample_count(level: Level) -> int:
+    """Return how many pictures a level holds: its time points."""
+    return dict(zip(level.axes, level.shape, strict=True)).get("t", 1)
 
 
 def level_index(image: MultiscaleImage, level: int) -> int:
@@ -108,92 +128,155 @@ def level_index(image: MultiscaleImage, level: int) -> int:
     return level % image.level_count
 
 
-def _batches(
-    image: MultiscaleImage, plan: TilePlan, level: int, channels: list[int], size: int
-) -> Generator[ImageRegionData[TileSpecs]]:
-    tiles, ends = _in_order(plan, _block_edge(len(channels) * image.dtype.itemsize))
-    height, width = plan.tile_size
-    # A list that is emptied when its batch goes out: memory is then one batch, not two.
-    filling: list[NDArray[Any]] = []
-    at = 0
-    for (first, last), origin, pixels in _blocks(image, level, channels, tiles, ends, plan):
-        for row, col in (tiles.coords[first:last] - origin).tolist():
-            if not filling:
-                shape = (min(size, len(tiles) - at), len(channels), height, width)
-                filling.append(np.empty(shape, image.dtype))
-            filling[0][at % size] = pixels[:, row : row + height, col : col + width]
-            at += 1
-            if at % size == 0 or at == len(tiles):
-                rows = slice(at - len(filling[0]), at)
-                yield _described(image, plan, level, channels, filling.pop(), tiles, rows)
+@dataclass(frozen=True, slots=True)
+class TileReading:
+    """The tiles of one level, and how they are read.
+
+    Parameters
+    ----------
+    image, plan
+        What is read.
+    level
+        Index of the level, from 0.
+    channels
+        Numbers of the channels.
+    batch_size
+        Tiles a batch.
+    samples
+        Number of pictures.
+    """
+
+    image: MultiscaleImage
+    plan: TilePlan
+    level: int
+    channels: list[int]
+    batch_size: int
+    samples: int
+
+    @classmethod
+    def of(
+        cls,
+        image: MultiscaleImage,
+        plan: TilePlan,
+        level: int,
+        channels: Channels | None,
+        batch_size: int,
+    ) -> TileReading:
+        """Check what is asked for; errors as of `iter_tile_batches`."""
+        chosen = planned_level(image, level, plan)
+        picked = channel_indices(channels, image.channel_names, image.nchannels)
+        if not picked:
+            msg = f"channels={channels!r} leaves none of the {image.nchannels} channels of {image.uri}"
+            raise InvalidInputError(msg)
+        if batch_size < 1:
+            msg = f"batch_size must be at least 1, got {batch_size}"
+            raise InvalidInputError(msg)
+        at = level_index(image, level)
+        return cls(image, plan, at, picked, batch_size, sample_count(chosen))
+
+    def mask_of(self, tiles: ArrayLike) -> NDArray[np.bool_]:
+        """Return which tiles there are, (samples, tiles)."""
+        mask = np.asarray(tiles)
+        wanted = (self.samples, len(self.plan))
+        if mask.dtype != np.bool_ or mask.shape not in {wanted, wanted[1:]}:
+            msg = f"tiles must be {wanted} booleans, one a tile, got {mask.shape} {mask.dtype}"
+            raise InvalidInputError(msg)
+        return np.broadcast_to(mask, wanted)
+
+    def batches(
+        self, kept: NDArray[np.bool_] | None = None, needed: NDArray[np.bool_] | None = None
+    ) -> Generator[ImageRegionData[TileSpecs]]:
+        """Read batches of the tiles that are kept, those only that hold one that is needed."""
+        pixel_bytes = len(self.channels) * self.image.dtype.itemsize
+        buffers = _Buffers(self.image.dtype)
+        for sample in range(self.samples):
+            order = TileOrder.of(
+                self.plan,
+                pixel_bytes,
+                self.batch_size,
+                kept=None if kept is None else kept[sample],
+                needed=None if needed is None else needed[sample],
+            )
+            if len(order.indices):
+                yield from self._of_sample(sample, order, buffers)
+
+    def _of_sample(
+        self, sample: int, order: TileOrder, buffers: _Buffers
+    ) -> Generator[ImageRegionData[TileSpecs]]:
+        count, size = len(order.indices), self.plan.tile_size
+        # A list that is emptied when its batch goes out: memory is then one batch, not two.
+        filling: list[NDArray[Any]] = []
+        at = 0
+        for (first, last), origin, pixels in self._blocks(sample, order, buffers):
+            for start in (order.tiles.coords[first:last] - origin).tolist():
+                if not filling:
+                    shape = (min(self.batch_size, count - at), len(self.channels), *size)
+                    filling.append(np.empty(shape, self.image.dtype))
+                window = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
+                filling[0][at % self.batch_size] = pixels[(slice(None), *window)]
+                at += 1
+                if at % self.batch_size == 0 or at == count:
+                    rows = slice(at - len(filling[0]), at)
+                    yield self._described(sample, order, filling.pop(), rows)
+
+    def _blocks(
+        self, sample: int, order: TileOrder, buffers: _Buffers
+    ) -> Iterator[tuple[tuple[int, int], NDArray[np.int64], NDArray[Any]]]:
+        """Read blocks one ahead: which tiles each is for, its first pixel, and its pixels."""
+        coords = order.tiles.coords
+        spans = list(zip([0, *order.ends], order.ends, strict=False))
+        corners = [
+            (coords[a:b].min(axis=0), coords[a:b].max(axis=0) + self.plan.tile_size)
+            for a, b in spans
+        ]
+        largest = max(int(np.prod(high - low)) for low, high in corners) * len(self.channels)
+
+        def read(block: int) -> NDArray[Any]:
+            low, high = corners[block]
+            shape = (1, len(self.channels), *(high - low).tolist())
+            out = buffers.get(block % 2, largest)[: int(np.prod(shape))].reshape(shape)
+            windows = self._windows(sample, low[None], shape[2:])
+            return read_regions([self.image], windows, channels=self.channels, out=out)[0]
+
+        with ThreadPoolExecutor(1, thread_name_prefix="microtome-read") as reader:
+            ahead = reader.submit(read, 0)
+            for block, span in enumerate(spans):
+                pixels = ahead.result()
+                if block + 1 < len(spans):
+                    ahead = reader.submit(read, block + 1)
+                yield span, corners[block][0], pixels
+
+    def _windows(self, sample: int, start: NDArray[np.int64], size: tuple[int, ...]) -> Windows:
+        windows = Windows.of(0, start, size, self.level)
+        if self.samples == 1:
+            return windows
+        samples = np.full(len(windows), sample, np.int64)
+        return Windows(windows.image, windows.start, windows.size, self.level, samples)
+
+    def _described(
+        self, sample: int, order: TileOrder, data: NDArray[Any], rows: slice
+    ) -> ImageRegionData[TileSpecs]:
+        tiles = order.tiles
+        windows = self._windows(sample, tiles.coords[rows], self.plan.tile_size)
+        specs = {
+            "crop_coords": tiles.crop[rows],
+            "crop_size": tiles.crop_size[rows],
+            "stitch_coords": tiles.stitch[rows],
+            "total_tiles": np.full(len(windows), len(self.plan) * self.samples, np.int64),
+        }
+        batch = region_batch([self.image], windows, data, channels=self.channels, specs=specs)
+        return cast("ImageRegionData[TileSpecs]", batch)
 
 
-def _in_order(plan: TilePlan, edge: int) -> tuple[PlannedTiles, list[int]]:
-    """Sort a plan's tiles into blocks; return them and where each block of `edge` pixels ends."""
-    stitch = plan.stitch
-    # Rows of blocks lie along the shorter side: what waits for the next row of shards is less.
-    sides = (0, 1) if plan.shape[1] <= plan.shape[0] else (1, 0)
-    keys = [stitch[:, side] // block for block in _BLOCKS for side in sides]
-    # Inside a block row by row whatever the sweep, as the pixels lie in memory.
-    order = np.lexsort([stitch[:, 1], stitch[:, 0], *reversed(keys)])
-    blocks = stitch[order] // edge
-    ends = np.flatnonzero((blocks[1:] != blocks[:-1]).any(axis=1)) + 1
-    return plan.take(order), [*ends.tolist(), len(order)]
+class _Buffers:
+    """Two blocks that take turns: touching memory for the first time costs as much as decoding."""
 
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._dtype = dtype
+        self._held: dict[int, NDArray[Any]] = {}
 
-def _block_edge(pixel_bytes: int) -> int:
-    return next((b for b in _BLOCKS if b * b * pixel_bytes <= _BLOCK_BYTES), _BLOCKS[-1])
-
-
-def _blocks(
-    image: MultiscaleImage,
-    level: int,
-    channels: list[int],
-    tiles: PlannedTiles,
-    ends: list[int],
-    plan: TilePlan,
-) -> Iterator[tuple[tuple[int, int], NDArray[np.int64], NDArray[Any]]]:
-    """Read blocks one ahead: which tiles each is for, its first pixel, and its pixels."""
-    spans = list(zip([0, *ends], ends, strict=False))
-    corners = [
-        (tiles.coords[a:b].min(axis=0), tiles.coords[a:b].max(axis=0) + plan.tile_size)
-        for a, b in spans
-    ]
-    largest = max(int(np.prod(high - low)) for low, high in corners) * len(channels)
-    # Touching memory for the first time costs as much as decoding into it, so blocks take turns.
-    buffers = [np.empty(largest, image.dtype) for _ in spans[:2]]
-
-    def read(block: int) -> NDArray[Any]:
-        low, high = corners[block]
-        shape = (1, len(channels), *(high - low).tolist())
-        out = buffers[block % 2][: int(np.prod(shape))].reshape(shape)
-        windows = Windows.of(0, low[None], shape[2:], level)
-        return read_regions([image], windows, channels=channels, out=out)[0]
-
-    with ThreadPoolExecutor(1, thread_name_prefix="microtome-read") as reader:
-        ahead = reader.submit(read, 0)
-        for block, span in enumerate(spans):
-            pixels = ahead.result()
-            if block + 1 < len(spans):
-                ahead = reader.submit(read, block + 1)
-            yield span, corners[block][0], pixels
-
-
-def _described(
-    image: MultiscaleImage,
-    plan: TilePlan,
-    level: int,
-    channels: list[int],
-    data: NDArray[Any],
-    tiles: PlannedTiles,
-    rows: slice,
-) -> ImageRegionData[TileSpecs]:
-    windows = Windows.of(0, tiles.coords[rows], plan.tile_size, level)
-    specs = {
-        "crop_coords": tiles.crop[rows],
-        "crop_size": tiles.crop_size[rows],
-        "stitch_coords": tiles.stitch[rows],
-        "total_tiles": np.full(len(windows), len(plan), np.int64),
-    }
-    batch = region_batch([image], windows, data, channels=channels, specs=specs)
-    return cast("ImageRegionData[TileSpecs]", batch)
+    def get(self, turn: int, size: int) -> NDArray[Any]:
+        held = self._held.get(turn)
+        if held is None or held.size < size:
+            held = self._held[turn] = np.empty(size, self._dtype)
+        return held

@@ -20,7 +20,7 @@ from microtome.storage import replace_file
 
 from ._model import model_name, running
 from ._output import as_array
-from ._stitch import library_version
+from ._record import library_version
 
 __all__ = ["TileBatches", "embed_tiles"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from microtome.errors import InvalidInputError
 from microtome.regions import ImageRegionData
 
-__all__ = ["as_array", "checked_maps", "place_of"]
+__all__ = ["as_array", "checked_maps", "place_of", "scale_of"]
 
 _STORABLE = "iuf"
 
@@ -56,25 +57,34 @@ def place_of(batch: ImageRegionData[Any], row: int) -> str:
     spec = cast("dict[str, Any]", batch.region_spec)
     start = [int(value) for value in spec["coords"][row]]
     size = [int(value) for value in spec["patch_size"][row]]
-    return f"the tile at (row, col) {tuple(start)} of {tuple(size)} pixels in {batch.source[row]}"
+    axes = "(row, col)" if len(start) == 2 else "(plane, row, col)"
+    sample = int(spec["sample_idx"][row]) if "sample_idx" in spec else 0
+    of_sample = f" of sample {sample}" if sample else ""
+    return f"the tile at {axes} {tuple(start)} of {tuple(size)} pixels{of_sample} in {batch.source[row]}"
 
 
-def checked_maps(batch: ImageRegionData[Any]) -> NDArray[Any]:
+def checked_maps(
+    batch: ImageRegionData[Any],
+    scale: Sequence[Fraction] | None = None,
+) -> tuple[NDArray[Any], tuple[Fraction, ...]]:
     """Return the data of a batch that a model has answered, one map a tile.
 
     Parameters
     ----------
     batch
         A collated batch of tiles whose data are the model's output.
+    scale
+        Pixels of the output for one of the input, an axis, where that is known; else what the batch
+        says.
 
     Returns
     -------
-    (B, C', Y, X) with the tiles' own Y and X.
+    (B, C', (Z'), Y', X'), and its scale.
 
     Raises
     ------
     InvalidInputError
-        If it has another shape.
+        If it has another shape, or a scale that is neither a whole number nor one over it.
     """
     spec = cast("dict[str, Any]", batch.region_spec)
     missing = {"stitch_coords", "crop_coords", "crop_size"} - spec.keys()
@@ -83,19 +93,32 @@ def checked_maps(batch: ImageRegionData[Any]) -> NDArray[Any]:
         raise InvalidInputError(msg)
     data = as_array(batch.data)
     count = len(batch.source)
-    size = _one_size(spec["patch_size"])
-    if data.ndim != 2 + len(size) or data.shape[0] != count or data.shape[2:] != size:
-        wanted = f"({count}, C, {', '.join(map(str, size))})"
-        msg = (
-            f"the model must return {wanted} for a batch of {count}, got {data.shape}, from "
-            f"{place_of(batch, 0)}"
-        )
-        raise InvalidInputError(msg)
-    if not data.shape[1]:
-        msg = f"the model returned no channel, {data.shape}, for {place_of(batch, 0)}"
-        raise InvalidInputError(msg)
-    return data
+    size = tuple(int(value) for value in spec["patch_size"][0])
+    if data.ndim == 2 + len(size) and data.shape[0] == count:
+        found = scale_of(size, data.shape[2:])
+        if found is not None and scale in (None, found):
+            if not data.shape[1]:
+                msg = f"the model returned no channel, {data.shape}, for {place_of(batch, 0)}"
+                raise InvalidInputError(msg)
+            return data, found
+    known = scale or (Fraction(1),) * len(size)
+    wanted = f"({count}, C, {', '.join(str(int(s * f)) for s, f in zip(size, known, strict=True))})"
+    hint = "" if scale else "; rows and columns may be a whole number of times as many or as few"
+    msg = (
+        f"the model must return {wanted} for a batch of {count}, got {data.shape}, from "
+        f"{place_of(batch, 0)}{hint}"
+    )
+    raise InvalidInputError(msg)
 
 
-def _one_size(sizes: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    return tuple(int(value) for value in sizes[0])
+def scale_of(given: Sequence[int], made: Sequence[int]) -> tuple[Fraction, ...] | None:
+    """Return how many pixels a model makes of one, an axis; None where that is no model of maps.
+
+    A row and a column are scaled alike, so that pixels stay as square as they are, and planes stay
+    where they are. 508 of 512 is not a scale but a border that was lost.
+    """
+    if not all(made):
+        return None
+    scale = tuple(Fraction(out, size) for out, size in zip(made, given, strict=True))
+    whole = all(1 in (factor.numerator, factor.denominator) for factor in scale)
+    return scale if whole and scale[-1] == scale[-2] and set(scale[:-2]) <= {1} else None

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+from microtome.errors import InvalidInputError
 from microtome.image import Channels, MultiscaleImage
 from microtome.progress import Progress, silent
-from microtome.regions import ImageRegionData, TileSpecs
 from microtome.sources import open_image
-from microtome.tiling import plan_tiles
 
-from ._batches import iter_tile_batches, plane_level
-from ._model import Preprocess, model_name, running
-from ._output import place_of
-from ._stitch import Stitcher
+from ._blend import Blend, checked_blend
+from ._job import Job
+from ._model import Preprocess
 
 __all__ = ["predict"]
 
@@ -26,13 +24,20 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     image: Any,
     out: str | os.PathLike[str],
     *,
-    tile_size: int | Sequence[int] = 512,
+    tile_size: int | Sequence[int] | None = 512,
     overlap: int | Sequence[int] = 64,
     batch_size: int = 8,
+    blend: Blend = "crop",
+    multiple_of: int = 1,
     level: int = 0,
     channels: Channels | None = None,
     preprocess: Preprocess | None = None,
+    postprocess: Callable[[Any], Any] | None = None,
     channel_names: Sequence[str] | None = None,
+    mask: Any = None,
+    skip_empty: bool = False,
+    fill: float = 0,
+    resume: bool = True,
     overwrite: bool = False,
     allow_nan: bool = False,
     metadata: Mapping[str, Any] | None = None,
@@ -43,33 +48,46 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     The new image has the level's rows, columns, scale and translation, and a pyramid. It appears
     at `out` whole, or, after an exception or the end of the process, not at all.
 
-    Neighbouring tiles share `overlap` pixels and each keeps the part that is nearest to it: a
-    model that looks no further than ``overlap // 2`` pixels gives the same as on the whole image.
-    An image smaller than a tile is padded with 0.
+    A run that was killed is gone on with by the same call: finished shards are kept in a hidden
+    directory beside `out`, and only the tiles of the others are predicted again.
 
-    Memory does not depend on the length of the image. It holds at most two blocks of the input
-    ((2048 + tile)^2 pixels each, smaller blocks where 2048^2 pixels exceed 32 MiB), a batch in and out,
-    two shards of the output (all channels of 2048^2 pixels, 1024^2 above eight channels), and one
-    strip of output, a tile high and as long as the shorter side of the level, that waits for the
-    next row of shards: predicting the strip again instead would run the model 1.5 times on average.
+    Neighbouring tiles share `overlap` pixels. With `blend="crop"` each keeps the part that is
+    nearest to it: a model that looks no further than ``overlap // 2`` pixels gives the same as on
+    the whole image. An image smaller than a tile is padded with 0.
+
+    Memory does not depend on the size of the image. It holds at most two blocks of the input
+    ((2048 + tile)^2 pixels each, smaller blocks where 2048^2 pixels exceed 32 MiB), a batch in and
+    out, a few shards of the output (all channels of 2048^2 pixels, 1024^2 above eight channels), and
+    128 MiB of the strip of tiles that waits for the next row of shards, the rest of which waits in
+    a file: predicting the strip again instead would run the model 1.5 times on average.
 
     Parameters
     ----------
     model
-        A torch module, or any callable from (B, C, Y, X) to (B, C', Y, X). A torch module is run
-        in evaluation and inference mode on its own parameters' device.
+        A torch module, or any callable from (B, C, (Z), Y, X) to (B, C', (Z), Y, X), with as many
+        rows and columns or a whole number of times as many or as few. A torch module is run in
+        evaluation and inference mode on its own parameters' device.
     image
-        The image, over c, y, x or y, x: whatever `microtome.open_image` takes.
+        The image: whatever `microtome.open_image` takes. Every time point is predicted by itself;
+        tiles of an image with planes have three sizes.
     out
-        Directory of the new OME-Zarr image, over c, y, x. Its dtype is the one that the model
+        Directory of the new OME-Zarr image, over c, y, x and the image's t and z. Its dtype is the one that the model
         returns (booleans as uint8, bfloat16 as float32), so that a model that returns its
         input gives back the level, byte for byte.
     tile_size
-        Pixels; one number or (height, width).
+        Pixels; one number, (height, width), or (depth, height, width) where the image has planes.
+        None predicts the whole level at once.
     overlap
         Pixels that neighbours share, below the tile size; one number or (y, x). May be odd.
     batch_size
         Tiles that go through the model at once.
+    blend
+        What is done where tiles overlap. ``"crop"``: a pixel is the tile's whose border is farther
+        away. ``"linear"``, ``"gaussian"``: the mean of all tiles, weighted by a ramp or a bell.
+        ``"none"``: the last tile's in the order of the plan.
+    multiple_of
+        What rows and columns must be a multiple of for the model: tiles are, and a whole level is
+        padded with 0.
     level
         Index of the level; negative counts from the coarsest.
     channels
@@ -78,9 +96,22 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         What makes the model's input of a batch (B, C, Y, X) of stored pixels, an array or a
         tensor. Without it a callable gets the batch as it is, a torch module the same values as
         float32.
+    postprocess
+        What makes the values to keep of the model's output, for example the inverse of a
+        normalization.
     channel_names
         One a channel of the new image; the model's own `channel_names` where it has them, else
         ``"channel 0"``, ...
+    mask
+        Where tissue is: an array (Y, X) that covers the level at any resolution, an image of labels,
+        or a callable from coarse pixels (C, Y, X) to such an array. Tiles without are left out, and
+        the image says how many.
+    skip_empty
+        Whether tissue is looked for (`microtome.segmentation.detect_tissue`) where there is no mask.
+    fill
+        Value of the pixels that only tiles without tissue cover.
+    resume
+        Whether to go on with what a killed run left; False starts over.
     overwrite
         Whether an image at `out` is replaced, when the new one is complete.
     allow_nan
@@ -98,7 +129,9 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     Raises
     ------
     ExistsError
-        If there is something at `out`.
+        If there is something at `out`, or a run with other settings was left and `resume` is true.
+    BusyError
+        If another process is predicting to `out`.
     InvalidInputError
         If the overlap is not below the tile size, the image has other axes, no channel is left,
         or the model returns another shape, changing channels or NaN; the message names the tile.
@@ -108,39 +141,26 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         If there is no such level or channel.
     """
     source = open_image(image)
-    plan = plan_tiles(plane_level(source, level).shape[-2:], tile_size, overlap)
-    names = getattr(model, "channel_names", None) if channel_names is None else channel_names
-    batches = iter_tile_batches(source, plan, level=level, channels=channels, batch_size=batch_size)
-    # The reading thread ends with the generator, so that is closed here, not by the collector.
-    with (
-        closing(batches),
-        running(model, preprocess) as run,
-        Stitcher(
-            out,
-            source,
-            plan,
-            level=level,
-            channel_names=names,
-            overwrite=overwrite,
-            allow_nan=allow_nan,
-            metadata=metadata,
-            model=model_name(model),
-        ) as stitcher,
-    ):
-        done = 0
-        for batch in batches:
-            stitcher.add(_answered(run, batch))
-            done += len(batch.source)
-            progress("predict", done, len(plan))
-            del batch  # before the next one is read
-        return stitcher.finish(progress=progress)
-
-
-def _answered(
-    run: Callable[[Any], Any], batch: ImageRegionData[TileSpecs]
-) -> ImageRegionData[TileSpecs]:
-    try:
-        return batch._replace(data=run(batch.data))
-    except Exception as error:
-        error.add_note(f"while predicting a batch from {place_of(batch, 0)}")
-        raise
+    if multiple_of < 1:
+        msg = f"multiple_of must be at least 1, got {multiple_of}"
+        raise InvalidInputError(msg)
+    job = Job(
+        model=model,
+        tile_size=tile_size,
+        overlap=overlap,
+        batch_size=batch_size,
+        blend=checked_blend(blend),
+        multiple_of=multiple_of,
+        level=level,
+        channels=channels,
+        preprocess=preprocess,
+        postprocess=postprocess,
+        channel_names=channel_names,
+        skip_empty=skip_empty,
+        fill=fill,
+        resume=resume,
+        overwrite=overwrite,
+        allow_nan=allow_nan,
+        metadata=metadata,
+    )
+    return job.run(source, Path(out), mask, progress)

@@ -1,0 +1,292 @@
+"""One image through a model: what is asked for, and the run that does it or goes on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.errors import InvalidInputError
+from microtome.image import Channels, MultiscaleImage, channel_indices
+from microtome.progress import Progress
+from microtome.regions import ImageRegionData
+from microtome.tiling import TilePlan, plan_tiles
+
+from ._batches import TileReading, level_index, planned_level, sample_count, spatial_shape
+from ._blend import Blend
+from ._canvas import Canvas, Made
+from ._fingerprint import array_fingerprint, model_fingerprint, source_fingerprint
+from ._model import Preprocess, model_name, running
+from ._output import checked_maps, place_of
+from ._record import record_of, with_record
+from ._space import OutputSpace, checked_fill, checked_names, free_place
+from ._tissue import masks_of, tiles_with_tissue
+from ._workplace import ResumedTarget, Workplace
+
+__all__ = ["Job"]
+
+_MEANS = {"linear", "gaussian"}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What `predict` is asked for; see there."""
+
+    model: Any
+    tile_size: int | Sequence[int] | None
+    overlap: int | Sequence[int]
+    batch_size: int
+    blend: Blend
+    multiple_of: int
+    level: int
+    channels: Channels | None
+    preprocess: Preprocess | None
+    postprocess: Callable[[Any], Any] | None
+    channel_names: Sequence[str] | None
+    skip_empty: bool
+    fill: float
+    resume: bool
+    overwrite: bool
+    allow_nan: bool
+    metadata: Mapping[str, Any] | None
+
+    def run(
+        self, image: MultiscaleImage, out: Path, mask: Any, progress: Progress
+    ) -> MultiscaleImage:
+        """Predict an image, or what is missing of it."""
+        return _Run(self, image, out, mask, progress).result()
+
+
+class _Run:
+    """One image of a job.
+
+    Parameters
+    ----------
+    job
+        What is asked for.
+    image, out, mask
+        Of which image.
+    progress
+        Called with the tiles done and to do.
+    """
+
+    def __init__(
+        self, job: Job, image: MultiscaleImage, out: Path, mask: Any, progress: Progress
+    ) -> None:
+        chosen = planned_level(image, job.level)
+        self._job = job
+        self._image = image
+        self._out = out
+        self._progress = progress
+        self._level = level_index(image, job.level)
+        self._shape = spatial_shape(chosen)
+        self._samples = sample_count(chosen)
+        self._plan = self._planned(1)
+        # Refused now rather than after the mask was made.
+        TileReading.of(image, self._plan, self._level, job.channels, job.batch_size)
+        self._space = OutputSpace.of(image, job.level)
+        self._names = job.channel_names
+        if self._names is None:
+            self._names = getattr(job.model, "channel_names", None)
+        self._masks = masks_of(image, job.level, mask, skip_empty=job.skip_empty)
+        self._place: Workplace | None = None
+
+    def result(self) -> MultiscaleImage:
+        """Do what is missing, and open the result."""
+        job = self._job
+        with running(job.model, job.preprocess) as run:
+            place = Workplace(self._out, self._settings(), resume=job.resume)
+            self._place = place
+            keep = True
+            try:
+                if self._is_published(place):
+                    keep = False
+                    return MultiscaleImage.open(self._out)
+                free_place(self._out, self._image, overwrite=job.overwrite)
+                self._predict(run, place)
+                self._publish(place)
+                keep = False
+            except InvalidInputError:
+                # The model's answer was wrong: what there is of it is not gone on with.
+                keep = False
+                raise
+            finally:
+                place.close(keep=keep)
+        return MultiscaleImage.open(self._out)
+
+    def _predict(self, run: Callable[[Any], Any], place: Workplace) -> None:
+        if place.made is not None:
+            self._align(place.made.scale)
+        if not self._attempt(run, place):
+            # The model makes one pixel of several, which no tile may begin inside.
+            self._attempt(run, place)
+
+    def _attempt(self, run: Callable[[Any], Any], place: Workplace) -> bool:
+        """Run the tiles; False where they have to be planned again for the model's scale."""
+        job, plan = self._job, self._plan
+        kept = self._kept()
+        reading = TileReading.of(self._image, plan, self._level, job.channels, job.batch_size)
+        canvas = Canvas(
+            str(self._out),
+            plan,
+            self._samples,
+            self._shape,
+            lambda made: self._begin(place, made),
+            blend=job.blend,
+            kept=kept,
+            fill=job.fill,
+            allow_nan=job.allow_nan,
+            spill=self._out.parent,
+        )
+        total = canvas.tiles_planned
+        before = 0
+        try:
+            needed: NDArray[np.bool_] | None = None
+            if place.made is not None:
+                canvas.start(place.made)
+                needed = canvas.needed()
+                before = total - int(needed.sum())
+            with closing(reading.batches(kept, needed)) as batches:
+                for batch in batches:
+                    answered = self._answered(run, batch)
+                    if canvas.made is None and self._align(checked_maps(answered)[1]):
+                        return False
+                    canvas.add(answered)
+                    self._progress("predict", min(before + canvas.tiles_done, total), total)
+                    del batch, answered  # before the next one is read
+            if canvas.made is None:
+                msg = f"no tile of {self._image.uri} has tissue: there is nothing to predict"
+                raise InvalidInputError(msg)
+            canvas.finish()
+        finally:
+            canvas.close()
+        return True
+
+    def _answered(
+        self, run: Callable[[Any], Any], batch: ImageRegionData[Any]
+    ) -> ImageRegionData[Any]:
+        post = self._job.postprocess
+        try:
+            data = run(batch.data)
+            return batch._replace(data=data if post is None else post(data))
+        except Exception as error:
+            error.add_note(f"while predicting a batch from {place_of(batch, 0)}")
+            raise
+
+    def _begin(self, place: Workplace, made: Made) -> ResumedTarget:
+        checked_fill(self._job.fill, made, adding=self._job.blend in _MEANS)
+        checked_names(self._names, made.channels)
+        return place.begin(
+            made,
+            axes=self._space.axes,
+            shape=self._space.shape(made),
+            layout=self._space.layout(made),
+        )
+
+    def _publish(self, place: Workplace) -> None:
+        made = place.made
+        if made is None:
+            msg = f"{self._out}: no tile was predicted"
+            raise InvalidInputError(msg)
+        record = record_of(
+            self._image,
+            self._level,
+            self._plan,
+            blend=self._job.blend,
+            model=model_name(self._job.model),
+        )
+        record["run"] = place.run
+        kept = self._kept()
+        if kept is not None:
+            record["skipped_tiles"] = int((~kept).sum())
+            record["fill"] = self._job.fill
+        image = self._space.begin(
+            self._out,
+            made,
+            channel_names=checked_names(self._names, made.channels),
+            overwrite=self._job.overwrite,
+            metadata=with_record(self._job.metadata, record),
+            layout=None,
+        )
+        try:
+            place.put_into(Path(str(image.level(0).array.path)))  # pyright: ignore[reportAttributeAccessIssue]
+            image.build_levels(progress=self._progress)
+            image.close()
+        finally:
+            image.discard()
+
+    def _is_published(self, place: Workplace) -> bool:
+        """Whether the run that was left had come to its end, but for tidying up."""
+        if place.made is None or not MultiscaleImage.exists(self._out):
+            return False
+        ours: Any = MultiscaleImage.open(self._out).metadata.get("microtome", {})
+        return ours.get("prediction", {}).get("run") == place.run
+
+    # -- tiles
+
+    def _kept(self) -> NDArray[np.bool_] | None:
+        if self._masks is None:
+            return None
+        return tiles_with_tissue(self._plan, self._masks, self._shape)
+
+    def _planned(self, align: int) -> TilePlan:
+        """Plan tiles that begin, and meet, at multiples of `align` pixels."""
+        job = self._job
+        if job.tile_size is None:
+            step = lcm(job.multiple_of, align)
+            size = tuple(-(-n // step) * step for n in self._shape[-2:])
+            size = (*self._shape[:-2], *size)
+            return plan_tiles(size, size, 0)
+        plan = plan_tiles(self._shape, job.tile_size, job.overlap)
+        wrong = [size for size in plan.tile_size[-2:] if size % job.multiple_of]
+        if wrong:
+            msg = f"tile_size must be a multiple of multiple_of={job.multiple_of}, got {plan.tile_size}"
+            raise InvalidInputError(msg)
+        if align == 1:
+            return plan
+        lengths = tuple(-(-n // align) * align for n in self._shape[-2:])
+        shared = tuple(-(-over // (2 * align)) * 2 * align for over in plan.overlap[-2:])
+        if any(over >= size for over, size in zip(shared, plan.tile_size[-2:], strict=True)):
+            msg = (
+                f"the model makes one pixel of {align}: tiles of {plan.tile_size} cannot share "
+                f"{shared}, the next multiple of {2 * align}; take larger tiles or less overlap"
+            )
+            raise InvalidInputError(msg)
+        return plan_tiles(
+            (*self._shape[:-2], *lengths), plan.tile_size, (*plan.overlap[:-2], *shared)
+        )
+
+    def _align(self, scale: Sequence[Fraction]) -> bool:
+        """Plan the tiles for a scale; whether that changes them."""
+        before = self._plan
+        self._plan = self._planned(scale[-1].denominator)
+        return (before.shape, before.overlap) != (self._plan.shape, self._plan.overlap)
+
+    def _settings(self) -> dict[str, Any]:
+        job, plan = self._job, self._plan
+        return {
+            "source": self._image.uri,
+            "pixels": source_fingerprint(self._image, self._level),
+            "level": self._level,
+            "channels": channel_indices(
+                job.channels, self._image.channel_names, self._image.nchannels
+            ),
+            "tile_size": list(plan.tile_size),
+            "overlap": list(plan.overlap),
+            "batch_size": job.batch_size,
+            "multiple_of": job.multiple_of,
+            "blend": job.blend,
+            "model": model_name(job.model),
+            "model_state": model_fingerprint(job.model),
+            "preprocess": None if job.preprocess is None else model_name(job.preprocess),
+            "postprocess": None if job.postprocess is None else model_name(job.postprocess),
+            "mask": array_fingerprint(self._masks),
+            "fill": repr(job.fill),
+        }

@@ -1,0 +1,225 @@
+"""What a run that was killed leaves behind, and the next one goes on with.
+
+Beside `out` lies a hidden directory with the finished shards of the first level and a journal: the
+settings of the run, what its model makes, and one line for each shard that is complete. A shard
+counts when its line is there, and the line is written after the shard; nothing in the directory
+opens as an image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from microtome.errors import BusyError, ExistsError
+from microtome.storage import Box, Layout, StoredArray, create_array, replace_file, storage_errors
+
+from ._canvas import Made
+from ._mosaic import Unit
+from ._space import ArrayTarget
+
+__all__ = ["Workplace"]
+
+_VERSION = 1
+
+
+class Workplace:
+    """The directory of one run, held by one process.
+
+    Parameters
+    ----------
+    out
+        Where the result will be.
+    settings
+        What the result depends on; JSON.
+    resume
+        Whether to go on with what is there; otherwise it is removed.
+
+    Raises
+    ------
+    BusyError
+        If another process is at work on the same result.
+    ExistsError
+        If a run with other settings was left, and `resume` is true.
+    StorageError
+        If the disk refuses.
+    """
+
+    def __init__(self, out: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+        self._out = out
+        self.path = out.parent / f".{out.name}.predicting"
+        self._settings = json.loads(json.dumps(settings))
+        self.run = uuid.uuid4().hex[:12]
+        self.made: Made | None = None
+        self.done: set[Unit] = set()
+        self._log: Any = None
+        with storage_errors(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.path.with_name(f"{self.path.name}.lock"), thread_local=False)
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout as error:
+                msg = f"another process is predicting {out}; wait for it, or choose another place"
+                raise BusyError(msg) from error
+            try:
+                self._take_up(resume=resume)
+            except BaseException:
+                self._release()
+                raise
+
+    @property
+    def array(self) -> Path:
+        """Directory of the first level's array."""
+        return self.path / "0"
+
+    def begin(
+        self, made: Made, *, axes: str, shape: tuple[int, ...], layout: Layout
+    ) -> ResumedTarget:
+        """Return where shards go: where a run left off, or a new array."""
+        if self.made is None:
+            self._clear()
+            with storage_errors(self._out):
+                self.path.mkdir()
+            create_array(self.array, shape=shape, dtype=made.dtype, layout=layout, axes=axes)
+            self.made = made
+            with replace_file(self.path / "journal.json") as temporary:
+                temporary.write_text(json.dumps(self._document(made), indent=1))
+        array = StoredArray(self.array, writable=True)
+        return ResumedTarget(array, axes, len(made.shape), self)
+
+    def note(self, unit: Unit) -> None:
+        """Note that a shard is complete."""
+        with storage_errors(self._out):
+            if self._log is None:
+                self._log = (self.path / "done").open("a")
+            self._log.write(" ".join(map(str, unit)) + "\n")
+            self._log.flush()
+        self.done.add(unit)
+
+    def put_into(self, array: Path) -> None:
+        """Make the shards also those of another array, without moving or copying where that works."""
+        with storage_errors(self._out):
+            for folder, _, names in os.walk(self.array / "c"):
+                inside = array / Path(folder).relative_to(self.array)
+                inside.mkdir(parents=True, exist_ok=True)
+                for name in names:
+                    _link(Path(folder) / name, inside / name)
+
+    def close(self, *, keep: bool) -> None:
+        """Leave the directory to the next run, if anything in it is complete, or remove it."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        if not (keep and self.done):
+            self._clear()
+        self._release()
+
+    def _take_up(self, *, resume: bool) -> None:
+        document = _read_json(self.path / "journal.json")
+        if document is None or not resume:
+            self._clear()
+            return
+        found = cast("dict[str, Any]", document.get("settings", {}))
+        if found != self._settings:
+            other = sorted(
+                key
+                for key in found.keys() | self._settings.keys()
+                if found.get(key) != self._settings.get(key)
+            )
+            told = "; ".join(
+                f"{key}: {found.get(key)!r} then, {self._settings.get(key)!r} now" for key in other
+            )
+            msg = (
+                f"a run with other settings was left at {self.path} ({told}); go on with the same "
+                "settings, or start over with resume=False"
+            )
+            raise ExistsError(msg)
+        made = document["made"]
+        self.run = document["run"]
+        self.made = Made(
+            made["channels"],
+            np.dtype(made["dtype"]),
+            tuple(Fraction(text) for text in made["scale"]),
+            tuple(made["shape"]),
+        )
+        self.done = _read_done(self.path / "done", len(self.made.shape) + 1)
+
+    def _document(self, made: Made) -> dict[str, Any]:
+        return {
+            "version": _VERSION,
+            "run": self.run,
+            "settings": self._settings,
+            "made": {
+                "channels": made.channels,
+                "dtype": made.dtype.name,
+                "scale": [str(factor) for factor in made.scale],
+                "shape": list(made.shape),
+            },
+        }
+
+    def _clear(self) -> None:
+        self.made = None
+        self.done = set()
+        with contextlib.suppress(OSError):
+            # Without its journal, what is half removed is nothing that a run goes on with.
+            (self.path / "journal.json").unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _release(self) -> None:
+        # Removed while it is held: who waits for it sees that the file is gone, and makes another.
+        with contextlib.suppress(OSError):
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
+
+
+class ResumedTarget(ArrayTarget):
+    """An array whose finished shards are noted, and not written again."""
+
+    def __init__(self, array: StoredArray, axes: str, rank: int, place: Workplace) -> None:
+        super().__init__(array, axes, rank)
+        self._place = place
+
+    def is_done(self, unit: Unit, /) -> bool:
+        """Whether a shard was complete before."""
+        return unit in self._place.done
+
+    def write(self, unit: Unit, box: Box, pixels: NDArray[Any], /) -> None:
+        """Write a shard and note it."""
+        super().write(unit, box, pixels)
+        self._place.note(unit)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def _read_done(path: Path, length: int) -> set[Unit]:
+    """Return the shards that are noted; the last line may have been cut short."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return set()
+    whole = text[: text.rfind("\n") + 1]
+    lines = (tuple(map(int, line.split())) for line in whole.splitlines())
+    return {line for line in lines if len(line) == length}
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
