@@ -3,11 +3,13 @@
 `predict` does the whole job. Its parts are public for people with a loop of their own:
 `iter_tile_batches` reads the tiles of a plan, `Stitcher` puts the kept part of each into a new
 image, `stitch_tiles` into an array. `embed_tiles` makes one vector a tile. `load_model` finds a
-model by name; `StainDensityModel` is a small one that needs no weights.
+model by name; `TestTimeAugmentation` asks one about every turn of a tile; `StainDensityModel` is a
+small one that needs no weights.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from ._augmented import TestTimeAugmentation
 from ._batches import iter_tile_batches
 from ._cohort import predict_cohort
 from ._embed import embed_tiles
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "StainDensityModel",
     "Stitcher",
+    "TestTimeAugmentation",
     "embed_tiles",
     "iter_tile_batches",
     "load_model",

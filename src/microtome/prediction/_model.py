@@ -59,7 +59,11 @@ def running(
 
 
 def model_name(model: Any) -> str:
-    """Return how a model is called in what we write: its dotted name in Python."""
+    """Return how a model is called in what we write: its dotted name in Python, or its own."""
+    # Ours, that run another model or a file, say which.
+    own = getattr(model, "microtome_name", None)
+    if isinstance(own, str):
+        return own
     named: Any = model.func if isinstance(model, partial) else model
     if not hasattr(named, "__qualname__"):
         named = type(named)
