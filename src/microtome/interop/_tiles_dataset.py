@@ -1,0 +1,420 @@
+"""`ImageTilesDataset`: tiles around the regions of a SpatialData object (seed 000)."""
+
+from __future__ import annotations
+
+import operator
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.errors import DependencyError, InvalidInputError, ModeError, OutOfRangeError
+from microtome.image import Resampling
+from microtome.regions import ImageRegionData, Padding, decollate_regions
+from microtome.storage import StorageOptions
+
+from ._annotations import annotated_rows, annotation_values
+from ._elements import Elements, flat_matrix
+from ._items import imported_spatialdata, spatial_item, tile_array
+from ._object import ObjectElements
+from ._plan import Pair, plan_tiles, raster_size
+from ._resampled import GridReader, resampled
+from ._store import StoreElements
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ImageTilesDataset"]
+
+
+class ImageTilesDataset:
+    """Tiles of images around the cells, spots or shapes of a SpatialData object (seed 000).
+
+    A map-style dataset for torch, and a source for `TileLoader`. An item is a SpatialData object
+    of the tile and its row of the table; with `return_annotations` the tuple (tile, values); with
+    ``output="region"`` an `ImageRegionData` of fixed size.
+
+    Parameters
+    ----------
+    sdata
+        The SpatialData object, or the path of its store, which is then read without dask.
+    regions_to_images
+        For each region (labels, shapes, points) the image that its tiles are cut from.
+    regions_to_coordinate_systems
+        For each region the coordinate system in which its tiles are squares.
+    tile_scale
+        Side of a tile in diameters of the circle that has the instance's area in that system.
+    tile_dim_in_units
+        Side of all tiles in units of the system; then `tile_scale` is ignored.
+    rasterize
+        Whether tiles are resampled along the axes of the system. Else they are whole pixels: those
+        whose centres lie in the bounding box of the tile on the image's pixel grid.
+    return_annotations
+        Names in the table; see `microtome.interop` for layers and obsm.
+    table_name
+        The table; every instance must have a row in it.
+    transform
+        Called with the item; what it returns is the item.
+    rasterize_kwargs
+        For ``rasterize=True``: one of `target_unit_to_pixels`, `target_width`, `target_height`.
+    output
+        ``"spatialdata"``, or ``"region"``: an `ImageRegionData` that can be collated.
+    tile_size
+        Pixels a side (or (y, x)) of an `ImageRegionData`; by default what `rasterize_kwargs` says.
+    pixel_size
+        For regions that are not rasterized: pixel size wanted, in units of the system. The coarsest
+        level is read that is not coarser.
+    interpolation
+        How tiles are rasterized: ``"nearest"`` as in SpatialData, ``"linear"``, or ``"area"`` for
+        the mean of what a pixel covers.
+    padding
+        What stands outside the image in tiles of fixed size.
+    storage_options
+        What is kept in memory of stored images.
+
+    Raises
+    ------
+    InvalidInputError
+        If arguments do not fit each other or the elements, or an instance has no row in the table.
+    UnknownNameError
+        If there is no such element, table or column.
+    FormatError
+        If an element cannot be read.
+    """
+
+    INSTANCE_KEY = "instance_id"
+    CS_KEY = "cs"
+    REGION_KEY = "region"
+    IMAGE_KEY = "image"
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the seed's arguments, and keyword-only what it cannot state
+        self,
+        sdata: Any,
+        regions_to_images: Mapping[str, str],
+        regions_to_coordinate_systems: Mapping[str, str],
+        tile_scale: float = 1.0,
+        tile_dim_in_units: float | None = None,
+        rasterize: bool = False,  # noqa: FBT001, FBT002 - the seed's
+        return_annotations: str | Sequence[str] | None = None,
+        table_name: str | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        rasterize_kwargs: Mapping[str, Any] | None = MappingProxyType({}),
+        *,
+        output: Literal["spatialdata", "region"] = "spatialdata",
+        tile_size: int | tuple[int, int] | None = None,
+        pixel_size: float | None = None,
+        interpolation: Resampling = "nearest",
+        padding: Padding = 0,
+        storage_options: StorageOptions | None = None,
+    ) -> None:
+        if return_annotations is not None and table_name is None:
+            msg = "return_annotations are values of a table: give table_name"
+            raise InvalidInputError(msg)
+        if set(regions_to_images) != set(regions_to_coordinate_systems):
+            msg = (
+                "regions_to_images and regions_to_coordinate_systems must name the same regions, got "
+                f"{sorted(regions_to_images)} and {sorted(regions_to_coordinate_systems)}"
+            )
+            raise InvalidInputError(msg)
+        if not regions_to_images:
+            msg = "regions_to_images names no region"
+            raise InvalidInputError(msg)
+        if output not in ("spatialdata", "region"):
+            msg = f"output must be 'spatialdata' or 'region', got {output!r}"
+            raise InvalidInputError(msg)
+        if rasterize_kwargs and not rasterize:
+            warnings.warn(
+                "rasterize_kwargs say how tiles are rasterized, and rasterize is False: they are ignored",
+                UserWarning,
+                stacklevel=2,
+            )
+        stored = isinstance(sdata, str | os.PathLike)
+        self._path = Path(sdata) if stored else None
+        self._sdata = None if stored else sdata
+        elements: Elements = (
+            StoreElements(Path(sdata), storage_options)
+            if stored
+            else ObjectElements(sdata, storage_options)
+        )
+        self._pairs = [
+            _pair(elements, region, regions_to_images[region], system)
+            for region, system in regions_to_coordinate_systems.items()
+        ]
+        regions = [elements.region(pair.region) for pair in self._pairs]
+        for pair, region in zip(self._pairs, regions, strict=True):
+            _verify_system(pair.system, region.to_systems, pair.region)
+        self._plan = plan_tiles(
+            regions, self._pairs, tile_scale=tile_scale, tile_dim_in_units=tile_dim_in_units
+        )
+        self._rasterize = bool(rasterize)
+        self._raster = dict(rasterize_kwargs or {}) if rasterize else {}
+        self._method: Resampling = interpolation
+        if rasterize and not (output == "region" and tile_size is not None):
+            raster_size(self._raster, self._plan.side(0))
+        self._grid = None
+        if output == "region":
+            size = self._fixed_size(tile_size, pixel_size)
+            self._grid = GridReader(size, self._rasterize, interpolation, padding, pixel_size)
+        self._table_name = table_name
+        self._table = None
+        self._values: NDArray[Any] | None = None
+        self._names: tuple[str, ...] = ()
+        if table_name is not None:
+            self._table = annotated_rows(
+                elements.table(table_name), table_name, self._plan, self._pairs
+            )
+        if return_annotations is not None:
+            single = isinstance(return_annotations, str)
+            self._names = (return_annotations,) if single else tuple(return_annotations)
+            self._values = annotation_values(self._table, self._names)
+        self.transform = transform
+
+    def _fixed_size(
+        self, tile_size: int | tuple[int, int] | None, pixel_size: float | None
+    ) -> tuple[int, int]:
+        """Return the size of every tile in pixels."""
+        if pixel_size is not None and (self._rasterize or not pixel_size > 0):
+            msg = (
+                f"pixel_size={pixel_size!r} chooses the level of tiles that are not rasterized; "
+                "rasterized ones have the pixels that tile_size divides them into"
+            )
+            raise InvalidInputError(msg)
+        if tile_size is None and self._raster and not self._plan.extent.ndim:
+            side = raster_size(self._raster, self._plan.side(0))
+            return side, side
+        if tile_size is None:
+            msg = "output='region' has tiles of one size in pixels: give tile_size"
+            raise InvalidInputError(msg)
+        sizes: tuple[Any, ...] = (
+            tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
+        )
+        if len(sizes) != 2 or any(not isinstance(s, int | np.integer) or s < 1 for s in sizes):
+            msg = f"tile_size is one or two positive integers (y, x), got {tile_size!r}"
+            raise InvalidInputError(msg)
+        return int(sizes[0]), int(sizes[1])
+
+    # -- items
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def __getitem__(self, index: int) -> Any:
+        """Return tile `index`, counted from the end where it is negative.
+
+        Raises
+        ------
+        OutOfRangeError
+            If there is no such tile.
+        InvalidInputError
+            If the tile lies outside the image and nothing pads it.
+        """
+        row = self._row(index)
+        item = self._item(row) if self._grid is None else self._regions([row])[0]
+        return item if self.transform is None else self.transform(item)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Return tiles, read together; torch asks for a batch like this."""
+        if self._grid is None:
+            return [self[index] for index in indices]
+        items = self._regions([self._row(index) for index in indices])
+        return items if self.transform is None else [self.transform(item) for item in items]
+
+    def read_batch(self, rows: NDArray[np.int64]) -> ImageRegionData[Any]:
+        """Read tiles into one batch, as `TileLoader` does; `transform` is not called.
+
+        Parameters
+        ----------
+        rows
+            Numbers of tiles, (n,).
+
+        Returns
+        -------
+        The tiles, collated; `data` is float32 (n, C, (Z), Y, X). `additional_metadata` has
+        `instance_id`, `region`, `cs`, `image`, `extent`, and `annotations` by name.
+
+        Raises
+        ------
+        ModeError
+            If the dataset does not give regions.
+        """
+        if self._grid is None:
+            msg = "only tiles of one size make a batch: give output='region' and tile_size"
+            raise ModeError(msg)
+        batch = self._read([self._row(row) for row in np.asarray(rows).tolist()])
+        return batch._replace(data=batch.data.astype(np.float32, copy=False))
+
+    def _row(self, index: Any) -> int:
+        try:
+            row = operator.index(index)
+        except TypeError as error:
+            msg = f"a tile is asked for by its number, got {index!r}"
+            raise InvalidInputError(msg) from error
+        if not -len(self) <= row < len(self):
+            msg = f"there is no tile {row}; the dataset has {len(self)}"
+            raise OutOfRangeError(msg)
+        return row % len(self)
+
+    def _item(self, row: int) -> Any:
+        pair = self._pairs[int(self._plan.region[row])]
+        tile = self._rasterized(row, pair) if self._rasterize else self._cut(row, pair)
+        if self._values is not None:
+            return tile, self._values[row : row + 1]
+        one = None if self._table is None else self._table[row].copy()
+        return spatial_item(pair.picture.name, tile, self._table_name, one)
+
+    def _cut(self, row: int, pair: Pair) -> Any:
+        picture, (y, x) = pair.picture, self._plan.window(row, pair)
+        level = picture.image.level(0)
+        lead = [(0, size) for size in level.shape[:-2]]
+        pixels = level.array.read((*lead, y, x))
+        shift = np.eye(len(level.axes) - level.axes.count("c") + 1)
+        shift[:2, -1] = x[0], y[0]
+        return tile_array(picture, pixels, {s: m @ shift for s, m in picture.to_systems.items()})
+
+    def _rasterized(self, row: int, pair: Pair) -> Any:
+        box = self._plan.box(row)
+        size = raster_size(self._raster, self._plan.side(row))
+        pixels = resampled(pair, box, (size, size), self._method, 0)
+        place = np.eye(4 if "z" in pair.picture.image.axes else 3)
+        place[0, 0] = place[1, 1] = self._plan.side(row) / size
+        place[:2, -1] = box[:2]
+        return tile_array(pair.picture, pixels, {pair.system: place})
+
+    def _regions(self, rows: list[int]) -> list[ImageRegionData[Any]]:
+        return decollate_regions(self._read(rows)) if rows else []
+
+    def _read(self, rows: list[int]) -> ImageRegionData[Any]:
+        grid = self._grid
+        if grid is None or not rows:
+            msg = "a batch of no tiles cannot be read"
+            raise InvalidInputError(msg)
+        return grid.read(
+            self._plan, self._pairs, np.asarray(rows, np.int64), [self._facts(row) for row in rows]
+        )
+
+    def _facts(self, row: int) -> dict[str, Any]:
+        pair = self._pairs[int(self._plan.region[row])]
+        instance = self._plan.ids[row]
+        facts: dict[str, Any] = {
+            "instance_id": instance.item() if hasattr(instance, "item") else instance,
+            "region": pair.region,
+            "cs": pair.system,
+            "image": pair.picture.name,
+            "box": self._plan.box(row),
+        }
+        if self._values is not None:
+            facts["annotations"] = self._values[row].tolist()
+            facts["annotation_names"] = self._names
+        return facts
+
+    # -- what there is
+
+    @property
+    def sdata(self) -> Any:
+        """The SpatialData object; of a store, read when first asked for.
+
+        Raises
+        ------
+        ModeError
+            In another process than the one that was given an object: it does not travel.
+        """
+        if self._sdata is None:
+            if self._path is None:
+                msg = "the SpatialData object stayed in the process that made the dataset"
+                raise ModeError(msg)
+            self._sdata = imported_spatialdata().read_zarr(self._path)
+        return self._sdata
+
+    @property
+    def regions(self) -> list[str]:
+        """Names of the regions, in the order of the tiles."""
+        return [pair.region for pair in self._pairs]
+
+    @property
+    def coordinate_systems(self) -> list[str]:
+        """Names of the coordinate systems."""
+        return list(dict.fromkeys(pair.system for pair in self._pairs))
+
+    @property
+    def dims(self) -> list[str]:
+        """Axes of the tiles' squares."""
+        return ["x", "y"]
+
+    @property
+    def dataset_index(self) -> pd.DataFrame:
+        """What each tile is of: columns `instance_id`, `cs`, `region`, `image`."""
+        pandas, number = _imported_pandas(), self._plan.region
+        told = {
+            self.CS_KEY: [pair.system for pair in self._pairs],
+            self.REGION_KEY: [pair.region for pair in self._pairs],
+            self.IMAGE_KEY: [pair.picture.name for pair in self._pairs],
+        }
+        columns = {key: np.asarray(names, object)[number] for key, names in told.items()}
+        return pandas.DataFrame({self.INSTANCE_KEY: self._plan.ids, **columns})
+
+    @property
+    def tiles_coords(self) -> pd.DataFrame:
+        """Where each tile lies: columns `x`, `y`, `extent`, `minx`, `miny`, `maxx`, `maxy`."""
+        centres = self._plan.centres
+        extent = np.broadcast_to(self._plan.extent, len(self))[:, None]
+        columns = [centres, extent, centres - extent / 2, centres + extent / 2]
+        names = ["x", "y", "extent", "minx", "miny", "maxx", "maxy"]
+        return _imported_pandas().DataFrame(np.hstack(columns), columns=names)
+
+    @property
+    def dataset_table(self) -> Any:
+        """The rows of the table, one a tile in their order; an AnnData.
+
+        Raises
+        ------
+        ModeError
+            If no table was named.
+        """
+        if self._table is None:
+            msg = "the dataset has no table: give table_name"
+            raise ModeError(msg)
+        return self._table
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The object would take all its elements along, and some of them cannot be pickled.
+        return {**self.__dict__, "_sdata": None}
+
+    def __repr__(self) -> str:
+        pairs = ", ".join(
+            f"{p.region!r} of {p.picture.name!r} in {p.system!r}" for p in self._pairs
+        )
+        return f"ImageTilesDataset({len(self)} tiles: {pairs})"
+
+
+def _pair(elements: Elements, region: str, image: str, system: str) -> Pair:
+    if elements.kind(image) != "images":
+        msg = f"{image!r} is no image, but one of the {elements.kind(image)} of {elements.where}"
+        raise InvalidInputError(msg)
+    if elements.kind(region) == "images":
+        msg = f"{region!r} is an image; regions are labels, shapes or points"
+        raise InvalidInputError(msg)
+    picture = elements.picture(image)
+    _verify_system(system, picture.to_systems, image)
+    what = f"the transform of {image!r} to {system!r}"
+    to_pixels = np.linalg.inv(flat_matrix(picture.to_systems[system], what)).astype(np.float64)
+    return Pair(region, system, picture, to_pixels)
+
+
+def _verify_system(system: str, known: Mapping[str, Any], name: str) -> None:
+    if system not in known:
+        msg = f"{name!r} is not in coordinate system {system!r}, but in {sorted(known)}"
+        raise InvalidInputError(msg)
+
+
+def _imported_pandas() -> Any:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        msg = "tables of tiles need pandas: pip install 'microtome[spatialdata]'"
+        raise DependencyError(msg) from error
+    return pd
