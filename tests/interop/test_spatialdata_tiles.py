@@ -588,3 +588,27 @@ def test_ten_to_the_five_circles_are_columns():
     x, y = dataset.tiles_coords[["x", "y"]].to_numpy()[77]
     shape = sdata["many"].geometry.iloc[77]
     assert (x, y) == (shape.x, shape.y)
+
+
+def test_a_tile_outside_the_image_is_named_or_padded():
+    sdata = blobs(length=64)
+    sdata["far"] = ShapesModel.parse(np.array([[-90.0, 20.0]]), geometry=0, radius=4.0)
+    arguments = {"far": "blobs_image"}, {"far": "global"}
+    dataset = ImageTilesDataset(sdata, *arguments)
+    with pytest.raises(ValueError, match="tile 0, of instance 0 of 'far', lies outside"):
+        dataset[0]
+    padded = ImageTilesDataset(sdata, *arguments, output="region", tile_size=8, padding=7)[0]
+    assert (padded.data == 7).all()
+
+
+def test_a_category_is_an_array():
+    dataset = ImageTilesDataset(
+        with_table(fresh(), "blobs_labels"),
+        {"blobs_labels": "blobs_image"},
+        {"blobs_labels": "global"},
+        tile_dim_in_units=9,
+        table_name="notes",
+        return_annotations="type",
+    )
+    instance = dataset.dataset_index["instance_id"][2]
+    assert dataset[2][1].tolist() == [["odd" if instance % 2 else "even"]]
