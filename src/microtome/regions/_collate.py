@@ -8,9 +8,10 @@ from typing import Any, cast
 import numpy as np
 
 from microtome.errors import InvalidInputError
-from microtome.image import Channels, MultiscaleImage, channel_indices
+from microtome.image import Channels, MultiscaleImage
 
 from ._region import ImageRegionData, PatchSpecs
+from ._stacks import Stack, pixels_of
 from ._windows import Windows
 
 __all__ = ["collate_regions", "decollate_regions", "region_batch"]
@@ -112,7 +113,7 @@ def decollate_regions(batch: ImageRegionData[Any]) -> list[ImageRegionData[Any]]
 
 
 def region_batch(
-    images: Sequence[MultiscaleImage],
+    images: Sequence[Stack],
     windows: Windows,
     data: Any,
     *,
@@ -144,7 +145,9 @@ def region_batch(
     own = [facts[int(i)] for i in windows.image]
     spec: PatchSpecs = {
         "data_idx": cast("Any", windows.image),
-        "sample_idx": cast("Any", np.zeros(len(windows), np.int64)),
+        "sample_idx": cast(
+            "Any", np.zeros(len(windows), np.int64) if windows.sample is None else windows.sample
+        ),
         "coords": cast("Any", windows.start),
         "patch_size": cast("Any", np.tile(np.asarray(windows.size, np.int64), (len(windows), 1))),
     }
@@ -163,25 +166,27 @@ def region_batch(
     )
 
 
-def _facts(image: MultiscaleImage, level: int, channels: Channels | None) -> dict[str, Any]:
-    chosen = image.level(level)
-    picked = channel_indices(channels, image.channel_names, image.nchannels)
-    sizes = dict(zip(chosen.axes, chosen.shape, strict=True))
-    spatial = tuple(sizes[axis] for axis in "zyx" if axis in sizes)
-    mpp = image.level_mpp(level) if image.mpp is not None else None
-    names = image.channel_names
+def _facts(image: Stack, level: int, channels: Channels | None) -> dict[str, Any]:
+    pixels = pixels_of(image, level)
+    picked = pixels.picked(channels)
+    if isinstance(image, MultiscaleImage):
+        mpp = image.level_mpp(level) if image.mpp is not None else None
+    else:
+        mpp = getattr(image, "mpp", None)
+    names, stored = pixels.channel_names, pixels.array
+    shape = stored.shape if stored is not None else cast("Any", image).original_data_shape
     return {
-        "source": image.uri,
-        "data_shape": (sizes.get("t", 1), len(picked), *spatial),
-        "dtype": str(chosen.dtype),
-        "axes": chosen.axes.upper(),
-        "original_data_shape": chosen.shape,
+        "source": pixels.source,
+        "data_shape": (pixels.shape[0], len(picked), *pixels.shape[2:]),
+        "dtype": str(pixels.dtype),
+        "axes": pixels.axes.upper(),
+        "original_data_shape": tuple(shape),
         "metadata": {
             "level": level,
             "mpp": (mpp.y, mpp.x) if mpp else None,
             "channel_names": tuple(names[i] for i in picked) if names else None,
-            "chunks": chosen.array.chunks,
-            "shards": getattr(chosen.array, "shards", None),
+            "chunks": getattr(stored, "chunks", None),
+            "shards": getattr(stored, "shards", None),
         },
     }
 

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from microtome.errors import InvalidInputError, MicrotomeError
-from microtome.image import Channels, Level, MultiscaleImage, PixelArray, channel_indices
-from microtome.storage import Box, Pending, ReadBatch, StoredArray
+from microtome.image import Channels
+from microtome.storage import Pending, ReadBatch
 
+from ._boxes import reader_of
+from ._stacks import Pixels, Stack, pixels_of, source_of
 from ._windows import Windows, limits
 
 __all__ = ["Padding", "read_regions"]
@@ -24,7 +26,7 @@ pixel on the edge is not repeated."""
 
 
 def read_regions(
-    images: Sequence[MultiscaleImage],
+    images: Sequence[Stack],
     windows: Windows,
     *,
     channels: Channels | Mapping[int, Channels] | None = None,
@@ -38,7 +40,9 @@ def read_regions(
     Parameters
     ----------
     images
-        The images that `windows.image` counts; the same channels and dtype.
+        The images and stacks that `windows.image` counts, in any mix; the same number of channels
+        and one dtype. Of a stack that is no `ArrayStack` only boxes inside are asked for, one after
+        the other.
     windows
         What to read.
     channels
@@ -58,31 +62,32 @@ def read_regions(
     Raises
     ------
     InvalidInputError
-        If images differ in channels or dtype, or have other axes than the windows; if `out` has
-        another shape or dtype, or `padding` is no value of that dtype.
+        If images differ in channels or dtype, have other axes than the windows, or several samples
+        of which the windows name none; if `out` has another shape or dtype, or `padding` is no
+        value of that dtype; if a stack returns something else than it states.
     OutOfRangeError
-        If a window's image does not exist.
+        If a window's image, level or sample does not exist.
     FormatError
         If a chunk is damaged; the message names the image and the window. No read is under way
         any more when an error is raised, so that `out` may be used again.
     """
-    sizes = limits(images, windows)[0]
-    _verify_readable(images, windows)
-    picks = _picks(images, windows, channels)
-    batch = _buffer(images, windows, picks, out)
+    sizes, found = limits(images, windows)
+    picks = _picks(found, channels)
+    batch = _buffer(images, windows, found, picks, out)
     fill = _fill_value(padding, batch.dtype)
     low = np.maximum(windows.start, 0)
     high = np.minimum(windows.start + windows.size, sizes)
     whole = (high - low == windows.size).all(axis=1).tolist()
-    sources = {i: _Source.of(images[i].level(windows.level), c, windows) for i, c in picks.items()}
-    rows = zip(windows.image.tolist(), batch, low.tolist(), high.tolist(), strict=True)
+    sources = {i: reader_of(images[i], found[i], c, len(windows.size)) for i, c in picks.items()}
+    samples = [0] * len(windows) if windows.sample is None else windows.sample.tolist()
+    rows = zip(windows.image.tolist(), samples, batch, low.tolist(), high.tolist(), strict=True)
     pending: list[tuple[int, Pending]] = []
     mirrored: list[tuple[int, _Mirror]] = []
     row = 0
     try:
         # Begun as one: windows of one shard share what the engine has to read of it.
         with ReadBatch() as together:
-            for row, (image, window, start, stop) in enumerate(rows):
+            for row, (image, sample, window, start, stop) in enumerate(rows):
                 target, first, last = window, start, stop
                 if not whole[row]:
                     if isinstance(padding, str):
@@ -94,7 +99,7 @@ def read_regions(
                         target = _part(window, windows.start[row].tolist(), first, last)
                         if not target.size:
                             continue
-                reads = sources[image].begin(first, last, target, together)
+                reads = sources[image].begin(sample, first, last, target, together)
                 pending.extend((row, read) for read in reads)
         for row, read in pending:  # noqa: B007 - an error names it
             read.result()
@@ -156,45 +161,30 @@ def _mirror(
     return _Mirror(low, high, pixels, np.ix_(np.arange(len(window)), *within))
 
 
-def _verify_readable(images: Sequence[MultiscaleImage], windows: Windows) -> None:
-    """Refuse what `Windows` can name but is not read here: another sample would be the first's."""
-    for i in np.unique(windows.image).tolist():
-        if not isinstance(images[i], MultiscaleImage):
-            msg = f"regions are read from images, got a {type(images[i]).__name__}; call its extract_patch"
-            raise InvalidInputError(msg)
-    if windows.sample is not None and windows.sample.any():
-        msg = (
-            f"regions are read from the first sample, got windows of sample {windows.sample.max()}"
-        )
-        raise InvalidInputError(msg)
-
-
 def _picks(
-    images: Sequence[MultiscaleImage],
-    windows: Windows,
-    channels: Channels | Mapping[int, Channels] | None,
+    found: Mapping[int, Pixels], channels: Channels | Mapping[int, Channels] | None
 ) -> dict[int, list[int]]:
     """Return the channels of each image that is read."""
     picks: dict[int, list[int]] = {}
-    for i in np.unique(windows.image).tolist():
-        wanted = channels[i] if isinstance(channels, Mapping) else channels
+    for i, pixels in found.items():
         try:
-            picks[i] = channel_indices(wanted, images[i].channel_names, images[i].nchannels)
+            picks[i] = pixels.picked(channels[i] if isinstance(channels, Mapping) else channels)
         except MicrotomeError as error:
-            raise type(error)(f"{images[i].uri}: {error}") from error
+            raise type(error)(f"{pixels.source}: {error}") from error
     return picks
 
 
 def _buffer(
-    images: Sequence[MultiscaleImage],
+    images: Sequence[Stack],
     windows: Windows,
+    found: Mapping[int, Pixels],
     picks: dict[int, list[int]],
     out: NDArray[Any] | None,
 ) -> NDArray[Any]:
     counts = {len(channels) for channels in picks.values()}
-    dtypes: set[np.dtype[Any]] = {images[i].dtype for i in picks}
+    dtypes: set[np.dtype[Any]] = {found[i].dtype for i in picks}
     if len(counts) > 1 or len(dtypes) > 1:
-        shown = [(images[i].uri, len(c), str(images[i].dtype)) for i, c in picks.items()]
+        shown = [(found[i].source, len(c), str(found[i].dtype)) for i, c in picks.items()]
         msg = (
             "one batch holds one number of channels and one dtype, got (image, channels, dtype) "
             f"{shown[:4]}"
@@ -216,10 +206,11 @@ def _buffer(
     return out
 
 
-def _no_windows(images: Sequence[MultiscaleImage], windows: Windows) -> NDArray[Any]:
+def _no_windows(images: Sequence[Stack], windows: Windows) -> NDArray[Any]:
     if not images:
         return np.empty((0, 0, *windows.size))
-    return np.empty((0, images[0].nchannels, *windows.size), images[0].dtype)
+    first = pixels_of(images[0], windows.level)
+    return np.empty((0, first.shape[1], *windows.size), first.dtype)
 
 
 def _fill_value(padding: Padding, dtype: np.dtype[Any]) -> Any:
@@ -241,67 +232,6 @@ def _fill_value(padding: Padding, dtype: np.dtype[Any]) -> Any:
     return value.astype(dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """One image's level, and how its boxes are read into (C, (Z), Y, X).
-
-    Parameters
-    ----------
-    array
-        The pixels.
-    reads
-        One for each run of neighbouring channels: what it takes along the axes before those of the
-        window, and the index of the part of the target that it fills.
-    """
-
-    array: PixelArray
-    reads: tuple[tuple[Box, Any], ...]
-
-    @classmethod
-    def of(cls, level: Level, channels: list[int], windows: Windows) -> _Source:
-        """Plan the reads of an image's channels."""
-        lead = level.axes[: -len(windows.size)]
-        # Axes that the target lacks have one entry: a single time point, a single plane.
-        if "c" not in lead:
-            box, new = ((0, 1),) * len(lead), (None,) * len(lead)
-            return cls(level.array, tuple((box, (at, *new)) for at in range(len(channels))))
-        reads: list[tuple[Box, Any]] = []
-        for first, last, at in _runs(channels):
-            part = slice(at, at + last - first)
-            box = tuple((first, last) if axis == "c" else (0, 1) for axis in lead)
-            reads.append((box, tuple(part if axis == "c" else None for axis in lead)))
-        return cls(level.array, tuple(reads))
-
-    def verify_there(self) -> None:
-        """Refuse pixels that were read of an array that is gone."""
-        if isinstance(self.array, StoredArray):
-            self.array.verify_there()
-
-    def begin(
-        self, low: list[int], high: list[int], target: NDArray[Any], together: ReadBatch
-    ) -> list[Pending]:
-        """Start reading a box inside the level."""
-        window = tuple(zip(low, high, strict=True))
-        array = self.array
-        if isinstance(array, StoredArray):
-            return [
-                array.read_into(lead + window, target[at], together=together)
-                for lead, at in self.reads
-            ]
-        return [array.read_into(lead + window, target[at]) for lead, at in self.reads]
-
-
-def _runs(channels: list[int]) -> list[tuple[int, int, int]]:
-    """Group channels into runs of neighbours: (first, one past last, place in the output)."""
-    runs: list[tuple[int, int, int]] = []
-    for at, channel in enumerate(channels):
-        if runs and runs[-1][1] == channel:
-            runs[-1] = (runs[-1][0], channel + 1, runs[-1][2])
-        else:
-            runs.append((channel, channel + 1, at))
-    return runs
-
-
 def _part(target: NDArray[Any], start: list[int], low: list[int], high: list[int]) -> NDArray[Any]:
     """Return the part of a window's target that lies in the image; empty where none does."""
     within = [slice(max(a - o, 0), max(b - o, 0)) for a, b, o in zip(low, high, start, strict=True)]
@@ -309,11 +239,11 @@ def _part(target: NDArray[Any], start: list[int], low: list[int], high: list[int
 
 
 def _placed(
-    error: MicrotomeError, images: Sequence[MultiscaleImage], windows: Windows, row: int
+    error: MicrotomeError, images: Sequence[Stack], windows: Windows, row: int
 ) -> MicrotomeError:
     """Return an error with the image and the window in its message."""
     msg = (
-        f"{error} (image {images[int(windows.image[row])].uri}, level {windows.level}, window "
+        f"{error} (image {source_of(images[int(windows.image[row])])}, level {windows.level}, window "
         f"at {windows.start[row].tolist()} of size {list(windows.size)})"
     )
     return type(error)(msg)

@@ -1,0 +1,187 @@
+"""How boxes of one image, or of one stack with its axes in any order, get into a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.errors import InvalidInputError
+from microtome.image import ImageStack, PixelArray
+from microtome.storage import Box, Pending, ReadBatch, StoredArray
+
+from ._stacks import Pixels, Stack
+
+__all__ = ["Foreign", "Source", "reader_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One image's level or one stack's array, and how its boxes are read into (C, (Z), Y, X).
+
+    Parameters
+    ----------
+    array
+        The pixels.
+    reads
+        One for each run of neighbouring channels: what it takes along the axes that are not the
+        window's, and the index of the part of the target that it fills.
+    lead
+        Those axes, in the array's order.
+    times
+        Number of time points: samples are counted outside of them.
+    order
+        For each axis of the array its place in `lead` and the window's; None where they are its
+        order.
+    """
+
+    array: PixelArray
+    reads: tuple[tuple[Box, Any], ...]
+    lead: str
+    times: int
+    order: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, array: PixelArray, axes: str, channels: list[int], rank: int) -> Source:
+        """Plan the reads of an image's channels."""
+        window = "zyx"[-rank:]
+        lead = "".join(axis for axis in axes if axis not in window)
+        order = None
+        if lead + window != axes:
+            order = tuple((lead + window).index(axis) for axis in axes)
+        times = array.shape[axes.index("t")] if "t" in axes else 1
+        reads: list[tuple[Box, Any]] = []
+        # Axes that the target lacks have one entry: a single time point, a single plane.
+        if "c" not in lead:
+            box, new = ((0, 1),) * len(lead), (None,) * len(lead)
+            reads.extend((box, (at, *new)) for at in range(len(channels)))
+        else:
+            for first, last, at in _runs(channels):
+                part = slice(at, at + last - first)
+                box = tuple((first, last) if axis == "c" else (0, 1) for axis in lead)
+                reads.append((box, tuple(part if axis == "c" else None for axis in lead)))
+        return cls(array, tuple(reads), lead, times, order)
+
+    def verify_there(self) -> None:
+        """Refuse pixels that were read of an array that is gone."""
+        if isinstance(self.array, StoredArray):
+            self.array.verify_there()
+
+    def begin(
+        self,
+        sample: int,
+        low: list[int],
+        high: list[int],
+        target: NDArray[Any],
+        together: ReadBatch,
+    ) -> list[Pending]:
+        """Start reading a box inside a sample."""
+        window = tuple(zip(low, high, strict=True))
+        array = self.array
+        reads = self._reads_of(sample) if sample else self.reads
+        if self.order is not None:
+            return self._begin_turned(reads, window, target, together)
+        if isinstance(array, StoredArray):
+            return [
+                array.read_into(lead + window, target[at], together=together) for lead, at in reads
+            ]
+        return [array.read_into(lead + window, target[at]) for lead, at in reads]
+
+    def _begin_turned(
+        self,
+        reads: Sequence[tuple[Box, Any]],
+        window: Box,
+        target: NDArray[Any],
+        together: ReadBatch,
+    ) -> list[Pending]:
+        """Leave the pixels in the array's order: it is the buffer that is looked at in it."""
+        order = self.order or ()
+        turned = [
+            (tuple([(lead + window)[i] for i in order]), target[at].transpose(order))
+            for lead, at in reads
+        ]
+        array = self.array
+        if isinstance(array, StoredArray):
+            return [array.read_into(box, part, together=together) for box, part in turned]
+        return [array.read_into(box, part) for box, part in turned]
+
+    def _reads_of(self, sample: int) -> Sequence[tuple[Box, Any]]:
+        at = dict(zip("st", divmod(sample, self.times), strict=True))
+        return [
+            (
+                tuple(
+                    (at[axis], at[axis] + 1) if axis in at else part
+                    for axis, part in zip(self.lead, box, strict=True)
+                ),
+                place,
+            )
+            for box, place in self.reads
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A stack of somebody else's, which cuts its windows itself.
+
+    Parameters
+    ----------
+    stack
+        The stack.
+    channels
+        Which of its channels are read.
+    planes
+        Whether it has planes, of which windows without depth want the only one.
+    """
+
+    stack: ImageStack
+    channels: list[int]
+    planes: bool
+
+    def verify_there(self) -> None:
+        """Trust the stack: it has no files that microtome knows of."""
+
+    def begin(
+        self,
+        sample: int,
+        low: list[int],
+        high: list[int],
+        target: NDArray[Any],
+        together: ReadBatch,  # noqa: ARG002 - what every source is given
+    ) -> list[Pending]:
+        """Read a box inside a sample; it is there when this returns."""
+        size = [b - a for a, b in zip(low, high, strict=True)]
+        if self.planes:
+            low, size = [0, *low], [1, *size]
+        patch = np.asarray(self.stack.extract_patch(sample, self.channels, low, size))
+        shape = (len(self.channels), *size)
+        # A cast would change labels without a word, and numpy stretches what is too small.
+        if patch.shape != shape or patch.dtype != target.dtype:
+            msg = (
+                f"extract_patch of {type(self.stack).__name__} has to return {shape} "
+                f"{target.dtype}, got {patch.shape} {patch.dtype}"
+            )
+            raise InvalidInputError(msg)
+        target[...] = patch.reshape(target.shape)
+        return []
+
+
+def _runs(channels: list[int]) -> list[tuple[int, int, int]]:
+    """Group channels into runs of neighbours: (first, one past last, place in the output)."""
+    runs: list[tuple[int, int, int]] = []
+    for at, channel in enumerate(channels):
+        if runs and runs[-1][1] == channel:
+            runs[-1] = (runs[-1][0], channel + 1, runs[-1][2])
+        else:
+            runs.append((channel, channel + 1, at))
+    return runs
+
+
+def reader_of(image: Stack, pixels: Pixels, channels: list[int], rank: int) -> Source | Foreign:
+    """Say how boxes of an image or a stack are read, along `rank` spatial axes."""
+    if pixels.array is not None:
+        return Source.of(pixels.array, pixels.axes, channels, rank)
+    planes = len(pixels.shape) - 2 > rank
+    return Foreign(cast("ImageStack", image), channels, planes)
