@@ -197,11 +197,13 @@ def plain(distribution: str) -> str:
 
 
 def declared_for_users(pyproject: Path) -> set[str]:
-    """What is installed for a user with all extras: the core, and each extra that `all` names."""
+    """What is installed for a user with all extras: the core, each that `all` names, the heavy one."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     (everything,) = extras["all"]
     named = everything.removeprefix("microtome[").removesuffix("]").split(",")
+    # spatialdata brings a hundred packages, so `all` does without.
+    named.append("spatialdata")
     requirements = [*project["dependencies"], *(line for extra in named for line in extras[extra])]
     return {plain(requirement) for requirement in requirements}
 
