@@ -44,7 +44,7 @@ class AxisShares:
     low, high
         First pixel that each tile has a share of, and one past the last, (n,).
     weights
-        (n, tile) float32, the share at each pixel of each tile; None where a tile has all of its
+        (n, tile) the share at each pixel of each tile; None where a tile has all of its
         pixels to itself.
     length
         Of the picture.
@@ -53,7 +53,7 @@ class AxisShares:
     starts: NDArray[np.int64]
     low: NDArray[np.int64]
     high: NDArray[np.int64]
-    weights: NDArray[np.float32] | None
+    weights: NDArray[np.float64] | None
     length: int
 
     def touching(self, unit: int) -> NDArray[np.int64]:
@@ -147,11 +147,9 @@ def _profile(blend: str, tile: int, ramp: int) -> NDArray[np.float64]:
 
 def _weights(
     starts: NDArray[np.int64], tile: int, length: int, profile: NDArray[np.float64]
-) -> NDArray[np.float32]:
+) -> NDArray[np.float64]:
     """Divide each tile's profile by the sum of all at the same pixel."""
     total = np.zeros(int(max(length, starts[-1] + tile)), np.float64)
     for start in starts.tolist():
         total[start : start + tile] += profile
-    return np.stack([profile / total[start : start + tile] for start in starts.tolist()]).astype(
-        np.float32
-    )
+    return np.stack([profile / total[start : start + tile] for start in starts.tolist()])

@@ -274,7 +274,9 @@ class Canvas:
         kind = _sum_type(part.dtype)
         if self._fill:
             part = part.astype(kind) - kind.type(self._fill)
-        factors = [weight[inside] for weight, inside in zip(weights, window, strict=True)]
+        factors = [
+            weight[inside].astype(kind) for weight, inside in zip(weights, window, strict=True)
+        ]
         return start, np.multiply(part, reduce(np.multiply.outer, factors), dtype=kind)
 
     def _mark(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -56,6 +58,7 @@ class Job:
     overwrite: bool
     allow_nan: bool
     metadata: Mapping[str, Any] | None
+    keep_finished: bool = False
 
     def run(
         self, image: MultiscaleImage, out: Path, mask: Any, progress: Progress
@@ -96,17 +99,18 @@ class _Run:
         if self._names is None:
             self._names = getattr(job.model, "channel_names", None)
         self._masks = masks_of(image, job.level, mask, skip_empty=job.skip_empty)
-        self._place: Workplace | None = None
+        self._digest = ""
 
     def result(self) -> MultiscaleImage:
         """Do what is missing, and open the result."""
         job = self._job
         with running(job.model, job.preprocess) as run:
-            place = Workplace(self._out, self._settings(), resume=job.resume)
-            self._place = place
+            settings = self._settings()
+            self._digest = f"{zlib.crc32(json.dumps(settings).encode()):08x}"
+            place = Workplace(self._out, settings, resume=job.resume)
             keep = True
             try:
-                if self._is_published(place):
+                if self._is_published(place) or (job.keep_finished and self._is_same()):
                     keep = False
                     return MultiscaleImage.open(self._out)
                 free_place(self._out, self._image, overwrite=job.overwrite)
@@ -203,6 +207,7 @@ class _Run:
             model=model_name(self._job.model),
         )
         record["run"] = place.run
+        record["settings"] = self._digest
         kept = self._kept()
         if kept is not None:
             record["skipped_tiles"] = int((~kept).sum())
@@ -228,6 +233,13 @@ class _Run:
             return False
         ours: Any = MultiscaleImage.open(self._out).metadata.get("microtome", {})
         return ours.get("prediction", {}).get("run") == place.run
+
+    def _is_same(self) -> bool:
+        """Whether there is a prediction of the same image with the same settings."""
+        if not MultiscaleImage.exists(self._out):
+            return False
+        ours: Any = MultiscaleImage.open(self._out).metadata.get("microtome", {})
+        return ours.get("prediction", {}).get("settings") == self._digest
 
     # -- tiles
 

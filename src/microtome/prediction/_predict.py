@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from microtome.errors import InvalidInputError
 from microtome.image import Channels, MultiscaleImage
@@ -14,6 +15,7 @@ from microtome.sources import open_image
 
 from ._blend import Blend, checked_blend
 from ._job import Job
+from ._many import predict_each
 from ._model import Preprocess
 
 __all__ = ["predict"]
@@ -21,7 +23,7 @@ __all__ = ["predict"]
 
 def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-only and optional
     model: Any,
-    image: Any,
+    images: Any,
     out: str | os.PathLike[str],
     *,
     tile_size: int | Sequence[int] | None = 512,
@@ -37,12 +39,13 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     mask: Any = None,
     skip_empty: bool = False,
     fill: float = 0,
+    executor: Executor | None = None,
     resume: bool = True,
     overwrite: bool = False,
     allow_nan: bool = False,
     metadata: Mapping[str, Any] | None = None,
     progress: Progress = silent,
-) -> MultiscaleImage:
+) -> Any:
     """Run a model over a level of an image and write what it returns as a new image.
 
     The new image has the level's rows, columns, scale and translation, and a pyramid. It appears
@@ -67,13 +70,16 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         A torch module, or any callable from (B, C, (Z), Y, X) to (B, C', (Z), Y, X), with as many
         rows and columns or a whole number of times as many or as few. A torch module is run in
         evaluation and inference mode on its own parameters' device.
-    image
+    images
         The image: whatever `microtome.open_image` takes. Every time point is predicted by itself;
-        tiles of an image with planes have three sizes.
+        tiles of an image with planes have three sizes. Or several images, a list or a mapping by
+        name.
     out
         Directory of the new OME-Zarr image, over c, y, x and the image's t and z. Its dtype is the one that the model
         returns (booleans as uint8, bfloat16 as float32), so that a model that returns its
-        input gives back the level, byte for byte.
+        input gives back the level, byte for byte. Of several images, the directory of their
+        predictions, ``<name>.ome.zarr``: those that are there, of the same images with the same
+        settings, are kept.
     tile_size
         Pixels; one number, (height, width), or (depth, height, width) where the image has planes.
         None predicts the whole level at once.
@@ -110,6 +116,9 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         Whether tissue is looked for (`microtome.segmentation.detect_tissue`) where there is no mask.
     fill
         Value of the pixels that only tiles without tissue cover.
+    executor
+        Where several images are predicted: any `concurrent.futures.Executor`; here, one after the
+        other, by default. Model and images must be picklable for one of processes.
     resume
         Whether to go on with what a killed run left; False starts over.
     overwrite
@@ -124,7 +133,7 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
 
     Returns
     -------
-    The new image, open for reading.
+    The new `MultiscaleImage`, open for reading; of several images, a dict of them by name.
 
     Raises
     ------
@@ -140,7 +149,6 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     UnknownNameError, OutOfRangeError
         If there is no such level or channel.
     """
-    source = open_image(image)
     if multiple_of < 1:
         msg = f"multiple_of must be at least 1, got {multiple_of}"
         raise InvalidInputError(msg)
@@ -163,4 +171,10 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         allow_nan=allow_nan,
         metadata=metadata,
     )
-    return job.run(source, Path(out), mask, progress)
+    # An image is a mapping, too: of its levels.
+    if isinstance(images, Mapping | list | tuple) and not isinstance(images, MultiscaleImage):
+        several = cast("Mapping[str, Any] | Sequence[Any]", images)
+        return predict_each(
+            job, several, Path(out), mask=mask, executor=executor, progress=progress
+        )
+    return job.run(open_image(images), Path(out), mask, progress)

@@ -1,0 +1,108 @@
+"""Several images through a model, one after the other or spread over an executor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from microtome.errors import ExistsError, InvalidInputError
+from microtome.image import MultiscaleImage
+from microtome.jobs import run_each
+from microtome.progress import Progress, silent
+from microtome.sources import open_image
+
+from ._job import Job
+
+__all__ = ["named_images", "predict_each"]
+
+_SUFFIX = ".ome.zarr"
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    job: Job
+    image: Any
+    out: Path
+    mask: Any
+    progress: Progress
+
+
+def named_images(images: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+    """Return images by the name of their prediction, every name once.
+
+    A path is named by its file name up to the first dot, an array by its number. Of several with
+    one name the second is called ``name-2``, and so on.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is none, or a name is no file name.
+    """
+    if not images:
+        msg = "there is no image to predict"
+        raise InvalidInputError(msg)
+    if isinstance(images, Mapping):
+        given = {str(name): image for name, image in images.items()}
+        wrong = [name for name in given if not name or name != Path(name).name or name[0] == "."]
+        if wrong:
+            msg = f"a prediction's name is a file name without a directory, got {wrong[0]!r}"
+            raise InvalidInputError(msg)
+        return given
+    named: dict[str, Any] = {}
+    for number, image in enumerate(images):
+        stem = _stem(image) or f"image-{number}"
+        name, count = stem, 1
+        while name in named:
+            count += 1
+            name = f"{stem}-{count}"
+        named[name] = image
+    return named
+
+
+def predict_each(
+    job: Job,
+    images: Mapping[str, Any] | Sequence[Any],
+    out: Path,
+    *,
+    mask: Any,
+    executor: Executor | None,
+    progress: Progress,
+) -> dict[str, MultiscaleImage]:
+    """Predict each image into a directory; see `predict`."""
+    named = named_images(images)
+    if isinstance(mask, Mapping):
+        unknown = sorted(cast("Mapping[str, Any]", mask).keys() - named.keys())
+        if unknown:
+            msg = f"masks of {unknown}, which are no images; there are {sorted(named)}"
+            raise InvalidInputError(msg)
+    if (out.exists() and not out.is_dir()) or MultiscaleImage.exists(out):
+        msg = f"{out} is there and no directory of predictions; choose another place"
+        raise ExistsError(msg)
+    tasks: list[_Task] = []
+    for name, image in named.items():
+        own = cast("Mapping[str, Any]", mask).get(name) if isinstance(mask, Mapping) else mask
+        # The callback stays where it is: another process cannot call it.
+        told = progress if executor is None else silent
+        tasks.append(
+            _Task(replace(job, keep_finished=True), image, out / f"{name}{_SUFFIX}", own, told)
+        )
+    for done, _ in enumerate(run_each(_predicted, tasks, executor), 1):
+        progress("images", done, len(tasks))
+    return {name: MultiscaleImage.open(task.out) for name, task in zip(named, tasks, strict=True)}
+
+
+def _predicted(task: _Task) -> str:
+    image = open_image(task.image)
+    return task.job.run(image, task.out, task.mask, task.progress).uri
+
+
+def _stem(image: Any) -> str | None:
+    if isinstance(image, MultiscaleImage):
+        image = image.uri if image.uri != "array" else None
+    if isinstance(image, str | os.PathLike):
+        return Path(os.fspath(image)).name.split(".")[0] or None
+    return None
