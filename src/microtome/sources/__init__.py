@@ -2,6 +2,7 @@
 
 from ._array import image_from_array, image_from_levels
 from ._registry import SourceFormat, open_image, register_source, source_formats
+from ._stacks import open_stacks
 from ._xarray import element_transform
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "image_from_array",
     "image_from_levels",
     "open_image",
+    "open_stacks",
     "register_source",
     "source_formats",
 ]

@@ -14,7 +14,7 @@ from microtome.image import Kind, Level, MemoryArray, MultiscaleImage, PixelArra
 
 from ._lazy import is_lazy, lazy_array
 
-__all__ = ["Placement", "image_from_array", "image_from_levels", "ordered_axes"]
+__all__ = ["Placement", "image_from_array", "image_from_levels", "ordered_axes", "pixel_array"]
 
 _ORDER = "tczyx"
 _RGB = ("red", "green", "blue")
@@ -59,6 +59,25 @@ def image_from_array(
         uri=uri,
         name=name,
     )
+
+
+def pixel_array(array: Any) -> tuple[PixelArray, str | None]:
+    """Return an array as it lies, and the axes that it states of itself; nothing is copied.
+
+    Parameters
+    ----------
+    array
+        What `image_from_array` takes.
+
+    Raises
+    ------
+    InvalidInputError
+        If it holds no numbers, or no pixels.
+    """
+    if is_lazy(array):
+        return lazy_array(array, range(len(array.shape))), _stated_axes(array)
+    pixels = _numbers(array)
+    return MemoryArray(pixels), None
 
 
 def ordered_axes(axes: str | None, shape: Sequence[int]) -> tuple[str, tuple[int, ...]]:

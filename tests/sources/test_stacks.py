@@ -1,0 +1,124 @@
+"""Anything that regions are read from, opened by one function; pixels against numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from microtome.errors import InvalidInputError, NotFoundError
+from microtome.image import ArrayStack, MultiscaleImage
+from microtome.regions import Windows, data_shape_of, read_regions
+from microtome.sources import open_image, open_stacks
+
+
+def noise(shape, dtype="uint16", seed=0):
+    return np.random.default_rng(seed).integers(0, 250, shape).astype(dtype)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three TIFF files, written out of order, and what else lies about."""
+    for i in (2, 0, 1):
+        tifffile.imwrite(tmp_path / f"{i}.tif", noise((20 + i, 30), seed=i))
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_arrays_of_any_library_with_their_axes_in_any_order(tmp_path):
+    torch = pytest.importorskip("torch")
+    pixels = noise((9, 8, 2, 3), "uint8")
+    stored = zarr.create_array(tmp_path / "a", data=pixels, chunks=(4, 4, 1, 2))
+    named = zarr.create_array(tmp_path / "b", data=pixels, dimension_names=["y", "x", "s", "c"])
+    given = [pixels, torch.from_numpy(pixels), stored, pixels.byteswap().view(">u1")]
+    stacks = open_stacks(given, "YXSC") + open_stacks(named)
+    windows = Windows.of(range(5), [[2, 3]] * 5, 4, sample=1)
+    batch = read_regions(stacks, windows, channels=[2, 0])
+    expected = pixels[2:6, 3:7, 1].transpose(2, 0, 1)[[2, 0]]
+    np.testing.assert_array_equal(batch, [expected] * 5)
+    assert [data_shape_of(stack) for stack in stacks] == [(2, 3, 9, 8)] * 5
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">f4", "uint32"])
+def test_an_array_keeps_its_values_whatever_its_byte_order(dtype):
+    pixels = noise((5, 6), dtype) + np.array(2**24 + 1 if dtype == "uint32" else 0, dtype)
+    [stack] = open_stacks(pixels)  # (Y, X) needs no axes
+    batch = read_regions([stack], Windows.of(0, [[0, 0]], (5, 6)))
+    assert batch.dtype == pixels.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(batch[0, 0], pixels)
+
+
+def test_an_array_without_axes_is_told_which_would_fit():
+    with pytest.raises(InvalidInputError, match=r"of type ndarray: .* do not fit .*'CYX'"):
+        open_stacks([noise((3, 9, 9))])
+    with pytest.raises(InvalidInputError, match="has no pixels"):
+        open_stacks(noise((0, 9)))
+
+
+def test_a_folder_is_its_files_by_name(folder):
+    images = open_stacks(folder, suffix=".tif")
+    assert [data_shape_of(image)[2] for image in images] == [20, 21, 22]
+    assert [image.uri for image in images] == [
+        image.uri for image in open_stacks(str(folder / "*.tif"))
+    ]
+    batch = read_regions(images, Windows.of([2, 0], [[1, 1], [16, 26]], 4))
+    np.testing.assert_array_equal(batch[0, 0], noise((22, 30), seed=2)[1:5, 1:5])
+    np.testing.assert_array_equal(batch[1, 0], noise((20, 30))[16:, 26:])
+    with pytest.raises(InvalidInputError, match=r"nothing in the folder .* ends in '\.png'"):
+        open_stacks(folder, suffix=".png")
+
+
+def test_all_that_is_missing_is_named_at_once(folder):
+    names = [folder / "0.tif", folder / "x.tif", noise((4, 4)), folder / "y" / "*.png"]
+    with pytest.raises(NotFoundError, match=r"x\.tif, .*\*\.png do not exist"):
+        open_stacks(names)
+    with pytest.raises(NotFoundError, match=r"x\.tif does not exist"):
+        open_stacks(folder / "x.tif")
+    with pytest.raises(InvalidInputError, match="nothing to open"):
+        open_stacks([])
+
+
+def test_a_name_with_brackets_is_a_file_first(tmp_path):
+    for name in ("a[1].tif", "a1.tif"):
+        tifffile.imwrite(tmp_path / name, noise((9, len(name) + 9)))
+    assert [data_shape_of(i)[3] for i in open_stacks(tmp_path / "a[1].tif")] == [17]
+    assert [data_shape_of(i)[3] for i in open_stacks(tmp_path / "a[0-9].tif")] == [15]
+
+
+def test_an_image_with_levels_is_one_image(tmp_path):
+    pixels = noise((2, 64, 64))
+    path = tmp_path / "a.zarr"
+    with MultiscaleImage.create(
+        path,
+        type=pixels.dtype,
+        level_shape=pixels.shape,
+        data_axis_order="cyx",
+        has_channel_axis=True,
+        mpp=0.5,
+    ) as image:
+        image["level0"][...] = pixels
+        image.build_levels()
+    opened = open_stacks([path, path.as_uri(), open_image(path), zarr.open_group(path)])
+    opened += open_stacks(tmp_path, suffix=".zarr") + open_stacks(path, suffix=".zarr")
+    assert all(isinstance(one, MultiscaleImage) for one in opened)
+    assert len(opened) == 6
+    batch = read_regions(opened, Windows.of(range(6), [[5, 6]] * 6, 7))
+    np.testing.assert_array_equal(batch, [pixels[:, 5:12, 6:13]] * 6)
+
+
+def test_what_is_open_is_returned_as_it_is():
+    class Mine:
+        source, original_axes, data_dtype = "mine", "SCYX", "uint8"
+        data_shape = original_data_shape = (1, 1, 5, 5)
+
+        def extract_patch(self, sample_idx, channels, coords, patch_size):
+            return np.full((len(channels), *patch_size), 7, np.uint8)
+
+    mine, image = Mine(), open_image(noise((5, 5), "uint8"))
+    [array] = open_stacks(noise((5, 5), "uint8"), mpp=0.5)
+    assert isinstance(array, ArrayStack)
+    assert array.mpp.x == 0.5
+    opened = open_stacks([mine, image, array])
+    assert all(one is other for one, other in zip(opened, [mine, image, array], strict=True))
+    assert read_regions(opened, Windows.of(0, [[0, 4]], 2)).tolist() == [[[[7, 0], [7, 0]]]]
