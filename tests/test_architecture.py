@@ -203,8 +203,12 @@ def declared_for_users(pyproject: Path) -> set[str]:
     (everything,) = extras["all"]
     named = everything.removeprefix("microtome[").removesuffix("]").split(",")
     # spatialdata brings a hundred packages, so `all` does without.
-    named.append("spatialdata")
-    requirements = [*project["dependencies"], *(line for extra in named for line in extras[extra])]
+    heavy = extras.get("spatialdata", [])
+    requirements = [
+        *project["dependencies"],
+        *(line for extra in named for line in extras[extra]),
+        *heavy,
+    ]
     return {plain(requirement) for requirement in requirements}
 
 

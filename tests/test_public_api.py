@@ -35,6 +35,7 @@ PUBLIC_NAMES = [
     "IMCModality",
     "IdentityTransform",
     "ImageRegionData",
+    "ImageTilesDataset",
     "MIBIModality",
     "MicrotomeError",
     "Mpp",

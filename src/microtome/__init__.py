@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     )
     from .errors import MicrotomeError
     from .image import MultiscaleImage, SpatialRead
+    from .interop import ImageTilesDataset
     from .jobs import process_pool
     from .loading import TileLoader
     from .panels import (
@@ -147,6 +148,7 @@ _ROOMS = {
     ),
     "errors": ("MicrotomeError",),
     "image": ("MultiscaleImage", "SpatialRead"),
+    "interop": ("ImageTilesDataset",),
     "jobs": ("process_pool",),
     "loading": ("TileLoader",),
     "panels": (
@@ -198,6 +200,7 @@ __all__ = [
     "IMCModality",
     "IdentityTransform",
     "ImageRegionData",
+    "ImageTilesDataset",
     "MIBIModality",
     "MicrotomeError",
     "Mpp",
