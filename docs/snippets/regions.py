@@ -40,3 +40,31 @@ print(region.region_spec)
 again = mt.collate_regions(regions)
 print(np.array_equal(again.data, batch.data), again.source == batch.source)
 # --8<-- [end:round]
+
+# --8<-- [start:stacks]
+from microtome.sources import open_stacks
+
+movie = np.arange(64 * 48 * 3 * 2, dtype=np.uint32).reshape(64, 48, 3, 2)
+stacks = open_stacks(movie, "YXTC")
+print(stacks[0].data_shape)
+moments = Windows.of(image=0, start=[[0, 0], [60, 40]], size=16, sample=[2, 0])
+pixels = mt.read_regions(stacks, moments, channels=[1])
+print(pixels.shape, np.array_equal(pixels[0, 0], movie[:16, :16, 2, 1]))
+# --8<-- [end:stacks]
+
+# --8<-- [start:own]
+class Ramp:
+    """A format of your own: two samples whose pixels count along x."""
+
+    source, original_axes, data_dtype = "ramp", "SYX", "uint32"
+    original_data_shape, data_shape = (2, 90, 90), (2, 1, 90, 90)
+
+    def extract_patch(self, sample_idx, channels, coords, patch_size):
+        row = np.arange(coords[1], coords[1] + patch_size[1], dtype=np.uint32)
+        return np.broadcast_to(row, (len(channels), *patch_size))
+
+
+mixed = Windows.of(image=[0, 1], start=[[0, 0], [5, 84]], size=8, sample=[1, 1])
+pixels = mt.read_regions([stacks[0], Ramp()], mixed, channels=[0])
+print(pixels[1, 0, 0].tolist())
+# --8<-- [end:own]
