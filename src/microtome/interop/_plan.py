@@ -83,6 +83,11 @@ class TilePlan:
     def __len__(self) -> int:
         return len(self.region)
 
+    def instance(self, row: int) -> Any:
+        """Return the identifier of a tile's instance, as a number or text of Python."""
+        own = self.ids[row]
+        return own.item() if isinstance(own, np.generic) else own
+
     def side(self, row: int) -> float:
         """Return the side of a tile."""
         return float(self.extent[row] if self.extent.ndim else self.extent)
@@ -109,7 +114,7 @@ class TilePlan:
             stop = min(math.floor(high - 0.5 + _SNAP) + 1, size)
             if start >= stop:
                 msg = (
-                    f"tile {row}, of instance {self.ids[row]!r} of {pair.region!r}, lies outside "
+                    f"tile {row}, of instance {self.instance(row)!r} of {pair.region!r}, lies outside "
                     f"image {pair.picture.name!r}: {low:g} to {high:g} of {size} pixels along "
                     f"{'xy'[axis]}"
                 )

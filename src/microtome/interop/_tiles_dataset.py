@@ -299,9 +299,8 @@ class ImageTilesDataset:
 
     def _facts(self, row: int) -> dict[str, Any]:
         pair = self._pairs[int(self._plan.region[row])]
-        instance = self._plan.ids[row]
         facts: dict[str, Any] = {
-            "instance_id": instance.item() if hasattr(instance, "item") else instance,
+            "instance_id": self._plan.instance(row),
             "region": pair.region,
             "cs": pair.system,
             "image": pair.picture.name,
