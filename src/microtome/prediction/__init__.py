@@ -3,8 +3,8 @@
 `predict` does the whole job. Its parts are public for people with a loop of their own:
 `iter_tile_batches` reads the tiles of a plan, `Stitcher` puts the kept part of each into a new
 image, `stitch_tiles` into an array. `embed_tiles` makes one vector a tile. `load_model` finds a
-model by name; `TestTimeAugmentation` asks one about every turn of a tile; `StainDensityModel` is a
-small one that needs no weights.
+model by name, `OnnxModel` is one in a file; `TestTimeAugmentation` asks one about every turn of a
+tile; `StainDensityModel` is a small one that needs no weights.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from ._batches import iter_tile_batches
 from ._cohort import predict_cohort
 from ._embed import embed_tiles
 from ._model import load_model
+from ._onnx import OnnxModel
 from ._predict import predict
 from ._stitch import Stitcher, stitch_tiles
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ._stain import StainDensityModel
 
 __all__ = [
+    "OnnxModel",
     "StainDensityModel",
     "Stitcher",
     "TestTimeAugmentation",

@@ -77,24 +77,29 @@ def load_model(spec: str) -> Any:
     ----------
     spec
         ``"demo"`` for a `StainDensityModel`, or ``"package.module:attribute"``: a class is
-        instantiated without arguments, any other callable is the model.
+        instantiated without arguments, any other callable is the model. Or the path of a file
+        that ends in ``.onnx``, an `OnnxModel`.
 
     Raises
     ------
     InvalidInputError
         If `spec` is neither, or the attribute is not a model.
     NotFoundError
-        If there is no such module.
+        If there is no such module or file.
     UnknownNameError
         If the module has no such attribute.
     DependencyError
-        If torch is needed and not installed.
+        If torch or onnxruntime is needed and not installed.
     """
     if spec == "demo":
         return stain_density_model()()
+    if spec.lower().endswith(".onnx"):
+        from ._onnx import OnnxModel
+
+        return OnnxModel(spec)
     module_name, colon, path = spec.partition(":")
     if not (colon and module_name and path):
-        msg = f"a model is 'demo' or 'package.module:attribute', got {spec!r}"
+        msg = f"a model is an .onnx file, 'demo' or 'package.module:attribute', got {spec!r}"
         raise InvalidInputError(msg)
     found = _imported(module_name, spec)
     for name in path.split("."):
