@@ -52,16 +52,19 @@ pixels = mt.read_regions(stacks, moments, channels=[1])
 print(pixels.shape, np.array_equal(pixels[0, 0], movie[:16, :16, 2, 1]))
 # --8<-- [end:stacks]
 
+
 # --8<-- [start:own]
 class Ramp:
-    """A format of your own: two samples whose pixels count along x."""
+    """A format of your own: pixels count along x, in the second sample from 1000."""
 
     source, original_axes, data_dtype = "ramp", "SYX", "uint32"
     original_data_shape, data_shape = (2, 90, 90), (2, 1, 90, 90)
 
     def extract_patch(self, sample_idx, channels, coords, patch_size):
         row = np.arange(coords[1], coords[1] + patch_size[1], dtype=np.uint32)
-        return np.broadcast_to(row, (len(channels), *patch_size))
+        return np.broadcast_to(
+            row + 1000 * sample_idx, (len(channels), *patch_size)
+        )
 
 
 mixed = Windows.of(image=[0, 1], start=[[0, 0], [5, 84]], size=8, sample=[1, 1])
