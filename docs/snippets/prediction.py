@@ -60,12 +60,58 @@ print(np.array_equal(inverted.level(0)[...], 255 - pixels))
 
 
 # --8<-- [start:wrong]
-def halved(batch):
-    return batch[:, :, ::2, ::2]
+def cropped(batch):
+    return batch[:, :, 2:-2, 2:-2]
 
 
 try:
-    mt.predict(halved, slide, "small.ome.zarr", tile_size=128)
+    mt.predict(cropped, slide, "small.ome.zarr", tile_size=128)
 except mt.MicrotomeError as error:
     print(f"{type(error).__name__}: {error}")
 # --8<-- [end:wrong]
+
+
+# --8<-- [start:blend]
+smooth = mt.predict(
+    identity, slide, "smooth.ome.zarr", tile_size=128, overlap=32, blend="linear"
+)
+print(np.array_equal(smooth.level(0)[...], pixels))
+# --8<-- [end:blend]
+
+
+# --8<-- [start:scale]
+def patch_means(batch):
+    b, c, y, x = batch.shape
+    return batch.reshape(b, c, y // 16, 16, x // 16, 16).mean(
+        (3, 5), dtype=np.float32
+    )
+
+
+coarse = mt.predict(
+    patch_means, slide, "coarse.ome.zarr", tile_size=128, overlap=32
+)
+print(coarse.level_shape(0), coarse.mpp)
+print("centre of the first pixel at", coarse.level(0).translation[1:], "um")
+# --8<-- [end:scale]
+
+# --8<-- [start:mask]
+mask = np.zeros((301, 467), bool)
+mask[:100, :150] = True
+part = mt.predict(
+    identity, slide, "part.ome.zarr", tile_size=128, overlap=32, mask=mask
+)
+record = part.metadata["microtome"]["prediction"]
+print(
+    record["skipped_tiles"],
+    "of",
+    len(plan),
+    "tiles were left out and hold",
+    record["fill"],
+)
+# --8<-- [end:mask]
+
+# --8<-- [start:many]
+several = {"first": slide, "second": slide}
+made = mt.predict(identity, several, "results", tile_size=128, overlap=32)
+print({name: image.level_shape(0) for name, image in made.items()})
+# --8<-- [end:many]

@@ -156,6 +156,11 @@ def test_one_image_is_predicted_without_a_cohort(run: Any, slide: Path, tmp_path
     image = MultiscaleImage.open(out)
     assert image.level_shape(0)[-2:] == (613, 541)
     assert image.require_mpp().y == 0.5
+    options = ["--tile-size", "256", "--overwrite", "--start-over", "--skip-empty"]
+    assert run("predict", slide, "--out", out, "--blend", "linear", *options).code == 0
+    record = MultiscaleImage.open(out).metadata["microtome"]["prediction"]
+    assert record["blend"] == "linear"
+    assert "skipped_tiles" in record
     done = run("predict", slide, "--out", out)
     assert done.code == 1
     assert str(out) in done.err

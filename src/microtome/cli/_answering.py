@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -45,6 +45,9 @@ def predict(
     tile_size: int = 512,
     overlap: int = 64,
     batch_size: int = 8,
+    blend: Literal["crop", "linear", "gaussian", "none"] = "crop",
+    skip_empty: Annotated[bool, Flag] = False,
+    start_over: Annotated[bool, Flag] = False,
     mpp: str | None = None,
     overwrite: Annotated[bool, Flag] = False,
 ) -> None:
@@ -74,6 +77,13 @@ def predict(
         Pixels that neighbouring tiles share; half of it is dropped at each seam.
     batch_size
         Tiles that go through the model together.
+    blend
+        Of one image, what is done where tiles overlap: crop takes the tile whose border is farther
+        away, none the last, linear and gaussian the weighted mean.
+    skip_empty
+        Of one image, leave out tiles without tissue.
+    start_over
+        Of one image, do not go on with what a run that was killed left.
     mpp
         Micrometres per pixel of one image that states none.
     overwrite
@@ -95,6 +105,9 @@ def predict(
                 tile_size=tile_size,
                 overlap=overlap,
                 batch_size=batch_size,
+                blend=blend,
+                skip_empty=skip_empty,
+                resume=not start_over,
                 overwrite=overwrite,
                 progress=show,
             )

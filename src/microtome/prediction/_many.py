@@ -74,7 +74,9 @@ def predict_each(
 ) -> dict[str, MultiscaleImage]:
     """Predict each image into a directory; see `predict`."""
     named = named_images(images)
-    if isinstance(mask, Mapping):
+    # An image is a mapping, too: of its levels.
+    by_name = isinstance(mask, Mapping) and not isinstance(mask, MultiscaleImage)
+    if by_name:
         unknown = sorted(cast("Mapping[str, Any]", mask).keys() - named.keys())
         if unknown:
             msg = f"masks of {unknown}, which are no images; there are {sorted(named)}"
@@ -84,7 +86,7 @@ def predict_each(
         raise ExistsError(msg)
     tasks: list[_Task] = []
     for name, image in named.items():
-        own = cast("Mapping[str, Any]", mask).get(name) if isinstance(mask, Mapping) else mask
+        own = cast("Mapping[str, Any]", mask).get(name) if by_name else mask
         # The callback stays where it is: another process cannot call it.
         told = progress if executor is None else silent
         tasks.append(

@@ -110,8 +110,8 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         ``"channel 0"``, ...
     mask
         Where tissue is: an array (Y, X) that covers the level at any resolution, an image of labels,
-        or a callable from coarse pixels (C, Y, X) to such an array. Tiles without are left out, and
-        the image says how many.
+        or a callable from coarse pixels (C, Y, X) to such an array; of several images, a mapping by
+        name. Tiles without are left out, and the image says how many.
     skip_empty
         Whether tissue is looked for (`microtome.segmentation.detect_tissue`) where there is no mask.
     fill
