@@ -69,6 +69,17 @@ def test_a_folder_is_its_files_by_name(folder):
         open_stacks(folder, suffix=".png")
 
 
+def test_files_of_other_axes_are_refused(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif", noise((3, 9, 8)), photometric="minisblack", metadata={"axes": "CYX"}
+    )
+    for axes in ("CYX", "yxc"):  # images have one order, whatever that of the file was
+        assert data_shape_of(open_stacks(tmp_path / "a.tif", axes)[0]) == (1, 3, 9, 8)
+    for axes in ("SYX", "YX", "CZYX"):
+        with pytest.raises(InvalidInputError, match=rf"a\.tif has axes 'CYX' of .*, not '{axes}'"):
+            open_stacks(tmp_path / "a.tif", axes)
+
+
 def test_all_that_is_missing_is_named_at_once(folder):
     names = [folder / "0.tif", folder / "x.tif", noise((4, 4)), folder / "y" / "*.png"]
     with pytest.raises(NotFoundError, match=r"x\.tif, .*\*\.png do not exist"):

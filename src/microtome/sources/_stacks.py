@@ -44,7 +44,8 @@ def open_stacks(
         by name.
     axes
         Axes of the arrays, one letter of SCTZYX each in the arrays' own order; (Y, X) by default
-        for two of them, and what a Zarr array states. Files, images and stacks know theirs.
+        for two of them, and what a Zarr array states. Images and stacks know theirs; what is opened
+        as an image is refused if it has others.
     suffix
         How the names in a folder end, for example ``".tif"``.
     mpp, channel_names, storage_options
@@ -61,7 +62,8 @@ def open_stacks(
     FormatError
         If one is damaged, or no format that can be read.
     InvalidInputError
-        If there is no source, the axes do not fit an array, or nothing in a folder ends so.
+        If there is no source, the axes do not fit an array or are not a file's, or nothing in a
+        folder ends so.
 
     Examples
     --------
@@ -82,10 +84,11 @@ def open_stacks(
         if isinstance(source, MultiscaleImage) or _is_stack(source):
             opened.append(source)
         elif isinstance(source, str | os.PathLike) or _names_its_own(source):
-            options = storage_options
-            opened.append(
-                open_image(source, mpp=given, channel_names=channel_names, storage_options=options)
+            image = open_image(
+                source, mpp=given, channel_names=channel_names, storage_options=storage_options
             )
+            _verify_axes(image, axes)
+            opened.append(image)
         else:
             opened.append(_array_stack(source, axes, given, channel_names))
     return opened
@@ -102,6 +105,20 @@ def _names_its_own(source: Any) -> bool:
         or is_from(source, "zarr", "Group")
         or is_from(source, "spatialdata", "SpatialData")
     )
+
+
+def _verify_axes(image: MultiscaleImage, axes: str | None) -> None:
+    """Refuse a file of other axes: its channels would be taken for samples, or the reverse."""
+    if axes is None:
+        return
+    level = image.level(0)
+    needed = {axis for axis, size in zip(level.axes, level.shape, strict=True) if size > 1}
+    if not needed | set("yx") <= set(axes.lower()) <= set(level.axes):
+        msg = (
+            f"{image.uri} has axes {level.axes.upper()!r} of {level.shape}, not {axes!r}; leave "
+            "axes out for what knows its own"
+        )
+        raise InvalidInputError(msg)
 
 
 def _array_stack(
