@@ -2,9 +2,10 @@
 
 `predict` does the whole job. Its parts are public for people with a loop of their own:
 `iter_tile_batches` reads the tiles of a plan, `Stitcher` puts the kept part of each into a new
-image, `stitch_tiles` into an array. `embed_tiles` makes one vector a tile. `load_model` finds a
-model by name, `OnnxModel` is one in a file; `TestTimeAugmentation` asks one about every turn of a
-tile; `StainDensityModel` is a small one that needs no weights.
+image, `stitch_tiles` into an array, `stitch_instances` labels into those of the image.
+`embed_tiles` makes one vector a tile. `load_model` finds a model by name, `OnnxModel` is one in a
+file; `TestTimeAugmentation` asks one about every turn of a tile; `StainDensityModel` is a small
+one that needs no weights.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from ._augmented import TestTimeAugmentation
 from ._batches import iter_tile_batches
 from ._cohort import predict_cohort
 from ._embed import embed_tiles
+from ._instances import stitch_instances
 from ._model import load_model
 from ._onnx import OnnxModel
 from ._predict import predict
@@ -31,6 +33,7 @@ __all__ = [
     "load_model",
     "predict",
     "predict_cohort",
+    "stitch_instances",
     "stitch_tiles",
 ]
 
