@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 
-__all__ = ["PIECE", "Inside"]
+__all__ = ["PIECE", "Inside", "verify_mask"]
 
 # Bytes moved at once: the most that NumPy's `take` has a loop of its own for.
 _GROUP = 32
@@ -60,11 +60,7 @@ class Inside:
         none = np.zeros(0, np.intp)
         if mask is None:
             return cls(pixels, 1, None, none)
-        if mask.shape != (pixels,) or mask.dtype != np.bool_:
-            raise InvalidInputError(
-                f"a mask of {pixels} pixels must be as many booleans, got {mask.dtype} of shape "
-                f"{mask.shape}"
-            )
+        verify_mask(mask, pixels)
         if mask.all():
             return cls(pixels, 1, None, none)
         each = min(_MOST, _GROUP // itemsize)
@@ -89,3 +85,12 @@ class Inside:
             yield piece.astype(dtype, copy=False)
         for start in range(0, self.others.size, PIECE):
             yield row.take(self.others[start : start + PIECE]).astype(dtype, copy=False)
+
+
+def verify_mask(mask: NDArray[np.bool_], pixels: int) -> None:
+    """Raise an `InvalidInputError` if a mask is not as many booleans as there are pixels."""
+    if mask.shape != (pixels,) or mask.dtype != np.bool_:
+        raise InvalidInputError(
+            f"a mask of {pixels} pixels must be as many booleans, got {mask.dtype} of shape "
+            f"{mask.shape}"
+        )

@@ -14,7 +14,8 @@ from microtome.errors import FormatError, InvalidInputError
 from ._between import between, neighbours, read_quantiles
 from ._bins import DROPPED, Bins
 from ._blocks import read_block, refuse_nan
-from ._inside import PIECE, Inside
+from ._compiled import WORTH, CompiledCounting, compiled_counting
+from ._inside import PIECE, Inside, verify_mask
 from ._keys import read_dtype
 
 __all__ = ["QuantileSketch", "ValueCounts"]
@@ -26,6 +27,8 @@ _PIECES = (1 << 63 - _COUNT) // (PIECE << DROPPED)
 
 # Entries of parts that are not yet added.
 _WAITING = 1 << 18
+
+_ALL = np.zeros(0, np.bool_)
 
 _Bins = NDArray[np.uint32]
 _Counts = NDArray[np.int64]
@@ -225,14 +228,11 @@ class QuantileSketch:
             raise InvalidInputError(f"a sketch of {self.dtype} got a block of {block.dtype}")
         if self._counter is None:
             self._counter = _Counter(self._bins.count, places=not self.exact)
-        special = False
-        inside = Inside.of(mask, block.shape[1], block.itemsize)
-        for row, place in zip(block, places, strict=True):
-            for number, piece in enumerate(inside.pieces(row, self.dtype), start=1):
-                self._counter.add(self._bins.bits(piece))
-                if number % _PIECES == 0:
-                    special |= self._take(place)
-            special |= self._take(place)
+        loops = compiled_counting() if block.size >= WORTH else None
+        if loops is None:
+            special = self._count(self._counter, block, places, mask)
+        else:
+            special = self._count_compiled(self._counter, loops, block, places, mask)
         if special:
             self._refuse(block if mask is None else block[:, mask], places, where)
 
@@ -307,6 +307,45 @@ class QuantileSketch:
         parts = [[each] for each in self.counts]
         return {"_bins": self._bins, "_parts": parts, "_counter": None}
 
+    def _count(
+        self,
+        counter: _Counter,
+        block: NDArray[Any],
+        places: list[int],
+        mask: NDArray[np.bool_] | None,
+    ) -> bool:
+        """Count a block; whether there are NaN or infinities in it."""
+        special = False
+        inside = Inside.of(mask, block.shape[1], block.itemsize)
+        for row, place in zip(block, places, strict=True):
+            for number, piece in enumerate(inside.pieces(row, self.dtype), start=1):
+                counter.add(self._bins.bits(piece))
+                if number % _PIECES == 0:
+                    special |= self._take(place)
+            special |= self._take(place)
+        return special
+
+    def _count_compiled(
+        self,
+        counter: _Counter,
+        loops: CompiledCounting,
+        block: NDArray[Any],
+        places: list[int],
+        mask: NDArray[np.bool_] | None,
+    ) -> bool:
+        """Do as `_count`, the mask looked at pixel by pixel."""
+        if mask is not None:
+            verify_mask(mask, block.shape[1])
+        special = False
+        step = PIECE * _PIECES
+        for row, place in zip(block, places, strict=True):
+            for start in range(0, row.size, step):
+                piece = np.ascontiguousarray(row[start : start + step], self.dtype)
+                part = _ALL if mask is None else mask[start : start + step]
+                counter.add_compiled(loops, self._bins.bits(piece), part)
+                special |= self._take(place)
+        return special
+
     def _take(self, place: int) -> bool:
         """Keep what the counter has, as a channel's; whether there are NaN or infinities in it."""
         part = _NOTHING if self._counter is None else self._counter.taken()
@@ -366,10 +405,25 @@ class _Counter:
         np.left_shift(steps, _COUNT, out=steps)
         np.bitwise_or(steps, 1, out=steps)
         np.add.at(self._counts, index, steps)
+        self._look_at(bits)
+
+    def _look_at(self, bits: NDArray[Any]) -> None:
+        """Note between which bins these lie."""
         # Less one, zero is the largest number: the bins between zero, which most pixels of most
         # markers are, and the smallest value need not be looked at.
         self._from = min(self._from, (int((bits - bits.dtype.type(1)).min()) + 1) >> DROPPED)
         self._upto = max(self._upto, (int(bits.max()) >> DROPPED) + 1)
+
+    def add_compiled(
+        self, loops: CompiledCounting, bits: NDArray[Any], mask: NDArray[np.bool_]
+    ) -> None:
+        """Count what a mask has of at most `_PIECES` times PIECE pixels, before they are taken."""
+        if not self._places:
+            loops.exact(bits, mask, self._counts)
+            self._from, self._upto = 0, self._counts.size
+            return
+        loops.placed(bits, mask, self._counts, DROPPED, _COUNT)
+        self._look_at(bits)
 
     def taken(self) -> ValueCounts:
         """Return what was counted since the last time."""

@@ -1,0 +1,109 @@
+"""What is counted is the same with Numba and without."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microtome.errors import FormatError, InvalidInputError
+from microtome.standardize import QuantileSketch, _compiled, _sketch
+
+TYPES = ["?", "u1", "i1", "u2", "i2", "f2", ">u2", "u4", "i4", "u8", "f4", "f8", ">f4"]
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Blocks of any size are counted by compiled loops; gives what turns that off."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(_sketch, "WORTH", 0)
+    return lambda: monkeypatch.setattr(_sketch, "compiled_counting", lambda: None)
+
+
+def block_of(dtype, shape, seed):
+    rng = np.random.default_rng(seed)
+    numbers = rng.gamma(0.5, 40, shape) * (rng.random(shape) < 0.6)
+    if np.dtype(dtype).kind in "if":
+        numbers *= rng.choice([-1, 1], shape)
+    return numbers.clip(-100, 250 if np.dtype(dtype) != np.int8 else 127).astype(dtype)
+
+
+def counted(values, mask):
+    sketch = QuantileSketch(values.dtype, len(values))
+    sketch.update(values, mask=mask)
+    sketch.update(values[:, ::-1])
+    return sketch.counts
+
+
+def verify_equal(found, expected):
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mine.bins, theirs.bins)
+        np.testing.assert_array_equal(mine.counts, theirs.counts)
+        assert (mine.places is None) == (theirs.places is None)
+        if mine.places is not None:
+            np.testing.assert_array_equal(mine.places, theirs.places)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("masked", ["all", "none", "some", "no mask"])
+def test_the_same_counts(compiled, dtype, masked):
+    values = block_of(dtype, (2, 5000), 3)
+    mask = {
+        "all": np.ones(5000, bool),
+        "none": np.zeros(5000, bool),
+        "some": np.random.default_rng(1).random(5000) < 0.4,
+        "no mask": None,
+    }[masked]
+    found = counted(values, mask)
+    compiled()
+    verify_equal(found, counted(values, mask))
+
+
+@given(seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_any_bits_of_a_float(seed, data):
+    """Every pattern of bits that is a finite number is counted once, in its bin."""
+    loops = pytest.importorskip("numba") and _compiled.compiled_counting()
+    bits = np.random.default_rng(seed).integers(0, 2**32, 300, np.uint32)
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=300, max_size=300)))
+    counts = np.zeros(1 << 20, np.int64)
+    loops.placed(bits, mask, counts, 12, 32)
+    inside = bits[mask]
+    np.testing.assert_array_equal(
+        counts & 0xFFFFFFFF, np.bincount(inside >> 12, minlength=counts.size)
+    )
+    places = np.bincount(inside >> 12, weights=inside & 4095, minlength=counts.size)
+    np.testing.assert_array_equal(counts >> 32, places.astype(np.int64))
+
+
+def test_more_pixels_than_a_bin_adds_up_at_once(compiled):
+    """The sum of places has 31 bits: rows longer than those hold are taken in between."""
+    number = np.uint32(0x3F800FFF).view(np.float32)  # the last place of its bin
+    pixels = _sketch.PIECE * _sketch._PIECES + 7
+    sketch = QuantileSketch(np.float32, 1)
+    sketch.update(np.full((1, pixels), number))
+    (found,) = sketch.counts
+    assert found.counts.tolist() == [pixels]
+    assert found.places.tolist() == [pixels * 4095]
+
+
+def test_outside_the_mask_nothing_is_refused(compiled):
+    values = np.array([[1.0, np.nan, np.inf, 2.0]], np.float32)
+    sketch = QuantileSketch(np.float32, 1)
+    sketch.update(values, mask=np.array([True, False, False, True]))
+    assert sketch.count.tolist() == [2]
+    with pytest.raises(FormatError, match=r"channel 0 is nan at pixel 1 of the block"):
+        sketch.update(values)
+    with pytest.raises(InvalidInputError, match="as many booleans"):
+        sketch.update(values, mask=np.ones(3, bool))
+
+
+def test_small_blocks_do_not_import_numba(monkeypatch):
+    def refuse():
+        raise AssertionError
+
+    monkeypatch.setattr(_sketch, "compiled_counting", refuse)
+    QuantileSketch(np.uint8, 1).update(np.ones((1, _sketch.WORTH - 1), np.uint8))
+
+
+def test_without_numba_there_are_no_loops(monkeypatch):
+    monkeypatch.setattr(_compiled, "find_spec", lambda _: None)
+    assert _compiled.compiled_counting.__wrapped__() is None
