@@ -81,13 +81,13 @@ def _code(code: CodeType) -> int:
 
 def _pixels(level: Level) -> int:
     total = 0
-    rest = tuple((0, size) for size in level.shape[1:])
-    step = max(
-        1, _BAND_BYTES * level.shape[0] // max(1, int(np.prod(level.shape)) * level.dtype.itemsize)
-    )
-    for start in range(0, level.shape[0], step):
-        band = level.array.read(((start, min(start + step, level.shape[0])), *rest))
-        total = zlib.crc32(np.ascontiguousarray(band).view(np.uint8).reshape(-1).data, total)
+    *lead, height, width = level.shape
+    rows = max(1, _BAND_BYTES // max(1, width * level.dtype.itemsize))
+    for place in np.ndindex(*lead):
+        at = tuple((index, index + 1) for index in place)
+        for top in range(0, height, rows):
+            band = level.array.read((*at, (top, min(top + rows, height)), (0, width)))
+            total = zlib.crc32(np.ascontiguousarray(band).view(np.uint8).reshape(-1).data, total)
     return total
 
 

@@ -1,0 +1,60 @@
+"""What a run is gone on with: the same pixels, and a model that computes the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from microtome.prediction import _fingerprint
+from microtome.prediction._fingerprint import model_fingerprint, source_fingerprint
+from microtome.sources import open_image
+
+
+@pytest.mark.parametrize("band", [1, 100, 10**9])
+def test_every_pixel_in_memory_counts(monkeypatch, band):
+    monkeypatch.setattr(_fingerprint, "_BAND_BYTES", band)
+    pixels = np.random.default_rng(0).integers(0, 9, (2, 3, 8, 7), np.uint16)
+
+    def told(array):
+        return source_fingerprint(open_image(array, axes="tcyx", mpp=1.0), 0)
+
+    before = told(pixels)
+    assert told(pixels.copy()) == before
+    for place in ((0, 0, 0, 0), (1, 2, 7, 6), (0, 1, 3, 3)):
+        changed = pixels.copy()
+        changed[place] += 1
+        assert told(changed) != before
+    assert told(pixels.reshape(2, 3, 7, 8)) != before
+
+
+def test_files_count_by_size_and_time(stored):
+    image, other = stored(name="a"), stored(name="b", seed=1)
+    before = source_fingerprint(image, 0)
+    assert source_fingerprint(open_image(image.uri), 0) == before
+    assert source_fingerprint(other, 0) != before
+
+
+def test_a_function_counts_by_its_code():
+    def one(batch):
+        return batch + 1
+
+    def again(batch):
+        return batch + 1
+
+    def two(batch):
+        return batch + 2
+
+    assert model_fingerprint(one) == model_fingerprint(again) != model_fingerprint(two)
+    assert model_fingerprint(lambda b: [x + 1 for x in b]) != model_fingerprint(
+        lambda b: [x + 2 for x in b]
+    )
+
+
+def test_a_module_counts_by_its_weights():
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.Conv2d(1, 1, 3)
+    before = model_fingerprint(layer)
+    assert model_fingerprint(layer) == before
+    with torch.no_grad():
+        layer.bias += 1
+    assert model_fingerprint(layer) != before
