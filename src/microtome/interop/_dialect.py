@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from microtome.errors import FormatError
 
-__all__ = ["document_of", "matrices_of"]
+__all__ = ["matrices_of"]
 
 _Named = tuple[NDArray[np.float64], tuple[str, ...]]
 
@@ -63,42 +63,6 @@ def matrices_of(
         augmented[:-1] = matrix[rows][:, columns]
         found[system] = augmented
     return found
-
-
-def document_of(
-    matrix: NDArray[np.float64], axes: Sequence[str], system: str, *, channels: bool
-) -> dict[str, Any]:
-    """Return a transform as SpatialData reads it.
-
-    Parameters
-    ----------
-    matrix
-        Augmented matrix over `axes`.
-    axes
-        Spatial axes in the order of coordinates, (x, y) or (x, y, z).
-    system
-        Name of the coordinate system.
-    channels
-        Whether there is a channel axis before the spatial ones.
-    """
-    rank = len(axes)
-    names = ["c"] * channels + list(reversed(axes))
-    entries = [
-        {"name": "c", "type": "channel"}
-        if name == "c"
-        else {"name": name, "type": "space", "unit": "unit"}
-        for name in names
-    ]
-    own = {"name": "".join(names), "axes": entries}
-    other = {"name": system, "axes": entries}
-    if np.array_equal(matrix, np.eye(rank + 1)):
-        return {"type": "identity", "input": own, "output": other}
-    full = np.zeros((len(names), len(names) + 1))
-    full[:channels, :channels] = 1
-    linear = matrix[:-1, :-1][::-1, ::-1]
-    full[channels:, channels:-1] = linear
-    full[channels:, -1] = matrix[:-1, -1][::-1]
-    return {"type": "affine", "affine": full.tolist(), "input": own, "output": other}
 
 
 def _axis_names(space: Mapping[str, Any]) -> tuple[str, ...]:

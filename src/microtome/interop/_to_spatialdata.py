@@ -1,0 +1,254 @@
+"""Images, labels and tables of cells into a SpatialData object, and images back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.coordinates import Mpp
+from microtome.errors import InvalidInputError
+from microtome.image import Level, MultiscaleImage
+from microtome.sources import open_image
+
+from ._elements import flat_matrix
+from ._items import imported_spatialdata
+from ._object import ObjectElements
+
+__all__ = ["from_spatialdata", "to_spatialdata"]
+
+_TABLE = "table"
+
+
+def to_spatialdata(
+    images: Mapping[str, Any],
+    *,
+    labels: Mapping[str, Any] | None = None,
+    cells: Any = None,
+    cells_of: str | None = None,
+    system: str = "global",
+) -> Any:
+    """Make a SpatialData object of images and labels; their pixels are read when it asks for them.
+
+    Parameters
+    ----------
+    images, labels
+        By name: images of any kind that `open_image` takes. Each lies in `system` by its pixel size
+        and its place, in micrometres, or in pixels where nothing states them.
+    cells
+        A pandas DataFrame with a column `cell_id`, the value in the labels; it becomes ``obs`` of
+        the table `table`.
+    cells_of
+        Name of the labels that it describes; may be left out where there is only one.
+    system
+        Name of the coordinate system.
+
+    Returns
+    -------
+    A `spatialdata.SpatialData`; its `write` makes a store that `ImageTilesDataset` reads.
+
+    Raises
+    ------
+    InvalidInputError
+        If an image has a time axis, labels have channels, or the cells do not say whose they are.
+    DependencyError
+        If spatialdata is not there.
+    """
+    spatialdata = imported_spatialdata()
+    named = {name: open_image(source) for name, source in (labels or {}).items()}
+    tables = {} if cells is None else {_TABLE: _table(cells, cells_of, named)}
+    return spatialdata.SpatialData(
+        images={
+            name: _element(open_image(source), name, system, labels=False)
+            for name, source in images.items()
+        },
+        labels={name: _element(image, name, system, labels=True) for name, image in named.items()},
+        tables=tables,
+    )
+
+
+def from_spatialdata(sdata: Any, name: str, *, system: str | None = None) -> MultiscaleImage:
+    """View an image or labels of a SpatialData object as an image.
+
+    Parameters
+    ----------
+    sdata
+        The object.
+    name
+        Name of the element.
+    system
+        A coordinate system whose unit is the micrometre: the image then has the pixel size and the
+        place that it has there. Without it the image states no pixel size.
+
+    Returns
+    -------
+    The image; pixels are read when asked for.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is turned, sheared or mirrored in that system: then no pixel size describes it.
+    UnknownNameError
+        If there is no such element.
+    """
+    picture = ObjectElements(sdata).picture(name)
+    image = picture.image
+    if system is None:
+        return image
+    if system not in picture.to_systems:
+        msg = (
+            f"{name!r} is not in coordinate system {system!r}, but in {sorted(picture.to_systems)}"
+        )
+        raise InvalidInputError(msg)
+    full = picture.to_systems[system]
+    flat_matrix(full, f"the transform of {name!r} to {system!r}")
+    factors = np.diag(full)[:-1]
+    if (full[:-1, :-1] != np.diag(factors)).any() or (factors <= 0).any():
+        msg = (
+            f"{name!r} is turned, sheared or mirrored in {system!r}: {full[:-1].tolist()}; resample "
+            "it there with ImageTilesDataset, or name another system"
+        )
+        raise InvalidInputError(msg)
+    size = dict(zip("xyz", factors.tolist(), strict=False))
+    corner = dict(zip("xyz", full[:-1, -1].tolist(), strict=False))
+    levels = [
+        Level(
+            level.key,
+            level.path,
+            level.array,
+            level.axes,
+            tuple(
+                scale * size.get(axis, 1.0)
+                for axis, scale in zip(level.axes, level.scale, strict=True)
+            ),
+            tuple(
+                # Of the centre of its first pixel; that of the element's is half a pixel in.
+                (shift + 0.5) * size[axis] + corner[axis] if axis in size else 0.0
+                for axis, shift in zip(level.axes, level.translation, strict=True)
+            ),
+        )
+        for level in map(image.level, range(image.level_count))
+    ]
+    return MultiscaleImage(
+        levels,
+        uri=image.uri,
+        channel_names=image.channel_names,
+        mpp=Mpp(size["y"], size["x"], "metadata"),
+        kind=image.kind,
+        name=name,
+    )
+
+
+def _element(image: MultiscaleImage, name: str, system: str, *, labels: bool) -> Any:
+    """Return an image as an element: a DataArray, or a DataTree of several levels."""
+    import dask.array as da
+    from spatialdata.models import (
+        Image2DModel,
+        Image3DModel,
+        Labels2DModel,
+        Labels3DModel,
+    )
+    from spatialdata.transformations import set_transformation
+    from xarray import DataArray, Dataset, DataTree
+
+    axes = image.axes
+    wanted = ("yx", "zyx") if labels else ("cyx", "czyx")
+    if axes not in wanted:
+        msg = f"{name!r} has axes {axes!r}; {'labels' if labels else 'an image'} of SpatialData: {wanted}"
+        raise InvalidInputError(msg)
+    volume = "z" in axes
+    model: Any = (
+        (Labels3DModel if volume else Labels2DModel)
+        if labels
+        else (Image3DModel if volume else Image2DModel)
+    )
+    base = image.level(0)
+    arrays: list[Any] = []
+    for level in map(image.level, range(image.level_count)):
+        coords: dict[str, Any] = {
+            axis: (np.arange(size) + 0.5) * (whole / size)
+            for axis, size, whole in zip(axes, level.shape, base.shape, strict=True)
+            if axis != "c"
+        }
+        if image.channel_names is not None:
+            coords["c"] = list(image.channel_names)
+        chunks: Any = tuple(
+            min(max(chunk, 512) if axis in "yx" else chunk, size)
+            for axis, chunk, size in zip(axes, level.array.chunks, level.shape, strict=True)
+        )
+        pixels = da.from_array(_Readable(level), chunks=chunks, name=False, asarray=True)
+        arrays.append(DataArray(pixels, dims=tuple(axes), coords=coords, name="image"))
+    if len(arrays) == 1:
+        c_coords = {} if labels else {"c_coords": list(image.channel_names or ())}
+        element: Any = model.parse(arrays[0].data, dims=tuple(axes), **c_coords)
+        set_transformation(element, {system: _transform(image)}, set_all=True)
+        return element
+    from spatialdata.transformations import Scale, Sequence
+
+    nodes: dict[str, Any] = {}
+    for index, array in enumerate(arrays):
+        factors = [a / b for a, b in zip(base.shape, array.shape, strict=True)]
+        spatial = [axis for axis in axes if axis != "c"]
+        own = _transform(image)
+        if index:
+            scale = Scale(factors[-len(spatial) :], axes=tuple(spatial))
+            own = Sequence([scale, own])
+        array.attrs["transform"] = {system: own}
+        nodes[f"scale{index}"] = Dataset({"image": array})
+    tree = DataTree.from_dict(nodes)
+    model().validate(tree)
+    return tree
+
+
+class _Readable:
+    """A level as dask slices it.
+
+    Parameters
+    ----------
+    level
+        The level.
+    """
+
+    def __init__(self, level: Level) -> None:
+        self._level = level
+        self.shape, self.dtype, self.ndim = level.shape, level.dtype, level.ndim
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        return self._level[index]
+
+
+def _transform(image: MultiscaleImage) -> Any:
+    from spatialdata.transformations import Affine, Identity
+
+    axes = tuple(axis for axis in "xyz" if axis in image.axes)
+    matrix = np.eye(len(axes) + 1)
+    if image.mpp is not None:
+        base = image.level(0)
+        for place, axis in enumerate(axes):
+            at = base.axes.index(axis)
+            matrix[place, place] = base.scale[at]
+            # Coordinates of ours are of centres, those of SpatialData begin at the edge.
+            matrix[place, -1] = base.translation[at] - base.scale[at] / 2
+    return Identity() if np.array_equal(matrix, np.eye(len(matrix))) else Affine(matrix, axes, axes)
+
+
+def _table(cells: Any, cells_of: str | None, labels: Mapping[str, MultiscaleImage]) -> Any:
+    import anndata
+    from spatialdata.models import TableModel
+
+    name = next(iter(labels)) if cells_of is None and len(labels) == 1 else cells_of
+    if name not in labels:
+        msg = f"cells_of must name the labels that the cells are in, one of {sorted(labels)}, got {name!r}"
+        raise InvalidInputError(msg)
+    if "cell_id" not in cells.columns:
+        msg = f"cells need a column 'cell_id', the value in {name!r}; got {list(cells.columns)}"
+        raise InvalidInputError(msg)
+    obs = cells.reset_index(drop=True)
+    obs.index = obs.index.astype(str)
+    obs["region"] = name
+    obs["region"] = obs["region"].astype("category")
+    return TableModel.parse(
+        anndata.AnnData(obs=obs), region=name, region_key="region", instance_key="cell_id"
+    )
