@@ -585,6 +585,10 @@ def test_ten_to_the_five_circles_are_columns():
     sdata["many"] = ShapesModel.parse(rng.uniform(0, 64, (100_000, 2)), geometry=0, radius=1.0)
     dataset = ImageTilesDataset(sdata, {"many": "blobs_image"}, {"many": "global"})
     assert len(dataset) == 100_000
+    sdata["few"] = sdata["many"].iloc[:5000]
+    few = ImageTilesDataset(sdata, {"few": "blobs_image"}, {"few": "global"}, tile_dim_in_units=9)
+    # Columns alone; the small image in memory has its pixels with it.
+    assert len(pickle.dumps(few._plan)) < 100_000
     x, y = dataset.tiles_coords[["x", "y"]].to_numpy()[77]
     shape = sdata["many"].geometry.iloc[77]
     assert (x, y) == (shape.x, shape.y)

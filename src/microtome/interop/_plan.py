@@ -75,7 +75,7 @@ class TilePlan:
         Side in its units, (n,), or one for all.
     """
 
-    region: NDArray[np.int32]
+    region: NDArray[np.unsignedinteger[Any]]
     ids: NDArray[Any]
     centres: NDArray[np.float64]
     extent: NDArray[np.float64]
@@ -167,7 +167,9 @@ def plan_tiles(
             # Areas grow by the determinant, so diameters by its root, whatever the directions.
             growth = math.sqrt(abs(float(np.linalg.det(matrix[:2, :2]))))
             sides.append(own.radii * (2 * float(tile_scale) * growth))
-    numbers = [np.full(len(r.instances.ids), i, np.int32) for i, r in enumerate(regions)]
+    # As small as it can be: it travels to every worker.
+    kind = np.min_scalar_type(len(regions))
+    numbers = [np.full(len(r.instances.ids), i, kind) for i, r in enumerate(regions)]
     extent = np.concatenate(sides) if sides else np.asarray(float(given))
     return TilePlan(
         np.concatenate(numbers),
