@@ -112,7 +112,10 @@ def tables_of(root: Path, options: Options) -> Table:
     layout = CohortLayout.open(root)
     names = sorted(path.name.removesuffix(".ome.zarr") for path in _images(layout))
     channels = tuple(mt.open_image(_images(layout)[0]).channel_names or ())
-    sources = [TissuePixels(layout, IMCModality(), _RESOLUTION, name, channels) for name in names]
+    sources = [
+        TissuePixels(layout, IMCModality(), _RESOLUTION, name, channels, measured=channels)
+        for name in names
+    ]
     image = mt.open_image(_images(layout)[0])
     level = image.level(0)
     shape = " x ".join(map(str, level.shape))
