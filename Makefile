@@ -6,6 +6,7 @@
 #   make interop      only the tests that open what we write in other projects' readers
 #   make bench        the benchmarks
 #   make bench-peers  spatial reads beside tiledbsoma too, in an environment of its own
+#   make spatialdata  tests beside spatialdata, in an environment of its own
 #   make check        what CI runs, in CI's order
 #   make constraints  resolve constraints.txt anew
 #   make floors       the test suite on the oldest releases that pyproject.toml allows
@@ -22,7 +23,7 @@ BUILD_TOOLS := pip hatchling editables
 # Exactly this: a range would let pip choose a build for other hardware over a CPU wheel it has at hand.
 TORCH := 2.13.0
 
-.PHONY: demo test lint types docs interop bench bench-peers check constraints floors format clean
+.PHONY: demo test lint types docs interop spatialdata bench bench-peers check constraints floors format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -63,6 +64,20 @@ bench-peers: .venv-bench/.installed
 	$(PYTHON) -m venv --clear .venv-bench
 	$(PEERS_INSTALL) --upgrade $(BUILD_TOOLS)
 	$(PEERS_INSTALL) --no-build-isolation --editable '.[bench,bench-soma]'
+	@touch $@
+
+# spatialdata 0.7 wants a dask below 2026.1.2, ngff-zarr one from there on: they share no environment.
+SPATIALDATA := .venv-spatialdata/bin/python
+SPATIALDATA_INSTALL := $(SPATIALDATA) -m pip --disable-pip-version-check --quiet install \
+	--constraint constraints-spatialdata.txt
+spatialdata: .venv-spatialdata/.installed
+	$(SPATIALDATA) -m pytest -m interop tests/interop/test_spatialdata_tiles.py \
+		tests/interop/test_spatialdata_objects.py $(TEST_ARGS)
+
+.venv-spatialdata/.installed: constraints-spatialdata.txt pyproject.toml
+	$(PYTHON) -m venv --clear .venv-spatialdata
+	$(SPATIALDATA_INSTALL) --upgrade $(BUILD_TOOLS)
+	$(SPATIALDATA_INSTALL) --no-build-isolation torch==$(TORCH) pytest hypothesis --editable '.[spatialdata,geometry]'
 	@touch $@
 
 # The tests last: their summary is what a reader of the log looks for.

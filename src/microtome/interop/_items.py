@@ -1,5 +1,8 @@
 """Tiles as what SpatialData's users expect: DataArrays with transforms, and small SpatialData."""
 
+# spatialdata wants an older dask than other readers in the environment of the checks; see `make spatialdata`.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping

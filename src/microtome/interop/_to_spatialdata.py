@@ -1,5 +1,8 @@
 """Images, labels and tables of cells into a SpatialData object, and images back."""
 
+# spatialdata wants an older dask than other readers in the environment of the checks; see `make spatialdata`.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping
