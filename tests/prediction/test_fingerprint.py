@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from microtome.prediction import _fingerprint
+from microtome.prediction import TestTimeAugmentation, _fingerprint
 from microtome.prediction._fingerprint import model_fingerprint, source_fingerprint
 from microtome.sources import open_image
 
@@ -58,3 +60,72 @@ def test_a_module_counts_by_its_weights():
     with torch.no_grad():
         layer.bias += 1
     assert model_fingerprint(layer) != before
+
+
+class Holding:
+    """A callable object that holds what it computes with."""
+
+    def __init__(self, **held):
+        self.__dict__.update(held)
+
+    def __call__(self, batch):
+        return batch
+
+
+def test_what_a_callable_holds_counts():
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.Conv2d(1, 1, 3)
+    weights = np.arange(6.0)
+
+    def closed(factor):
+        return lambda batch: batch * factor
+
+    def told():
+        return [
+            model_fingerprint(model)
+            for model in (
+                Holding(weights=weights),
+                Holding(deeper={"list": [Holding(layer=layer)]}),
+                TestTimeAugmentation(layer),
+                partial(Holding(), weights),
+                closed(weights),
+                Holding(bound=Holding(weights=weights).__call__),
+                Holding(objects=np.array([weights, None], object)),
+            )
+        ]
+
+    before = told()
+    assert told() == before
+    assert len(set(before)) == len(before)
+    weights[3] += 1
+    with torch.no_grad():
+        layer.bias += 1
+    assert not set(told()) & set(before)
+
+
+def test_numbers_and_names_that_a_callable_holds_count():
+    assert model_fingerprint(Holding(scale=2)) != model_fingerprint(Holding(scale=3))
+    assert model_fingerprint(Holding(scale=2)) != model_fingerprint(Holding(other=2))
+    assert model_fingerprint(Holding(of={"b", "a"})) == model_fingerprint(Holding(of={"a", "b"}))
+
+
+def test_what_holds_itself_is_described():
+    ring = Holding(scale=1)
+    ring.me = ring
+    other = Holding(scale=2)
+    other.me = other
+    assert model_fingerprint(ring) != model_fingerprint(other)
+
+
+def test_slots_count():
+    class Slotted:
+        __slots__ = ("scale", "unset")
+
+        def __init__(self, scale):
+            self.scale = scale
+
+        def __call__(self, batch):
+            return batch * self.scale
+
+    assert model_fingerprint(Slotted(1)) == model_fingerprint(Slotted(1))
+    assert model_fingerprint(Slotted(1)) != model_fingerprint(Slotted(2))

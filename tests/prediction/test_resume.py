@@ -115,16 +115,24 @@ def test_ten_kills_at_random_moments_change_nothing(stored, tmp_path):
     assert files_of(folder / "p") == files_of(whole.uri)
 
 
+# The device's, not the model's: what a model holds decides which run may go on.
+CALLS = {}
+FAILS_AT = {}
+
+
 class Failing:
     """Fails at its n-th call, as a full device does."""
 
     def __init__(self, at):
-        self.at = at
-        self.calls = 0
+        FAILS_AT[id(self)], CALLS[id(self)] = at, 0
+
+    @property
+    def calls(self):
+        return CALLS[id(self)]
 
     def __call__(self, batch):
-        self.calls += 1
-        if self.calls == self.at:
+        CALLS[id(self)] += 1
+        if CALLS[id(self)] == FAILS_AT[id(self)]:
             raise RuntimeError("out of memory")
         return np.repeat(batch, CHANNELS, axis=1)
 

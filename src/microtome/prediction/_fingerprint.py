@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial, singledispatch
 from pathlib import Path
-from types import CodeType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from microtome.image import Level, MemoryArray, MultiscaleImage
 __all__ = ["array_fingerprint", "model_fingerprint", "source_fingerprint"]
 
 _BAND_BYTES = 32 << 20
+# Slots that hold nothing of a value's own.
+_OWN = frozenset({"__dict__", "__weakref__"})
 
 
 def source_fingerprint(image: MultiscaleImage, level: int) -> str:
@@ -42,20 +45,11 @@ def source_fingerprint(image: MultiscaleImage, level: int) -> str:
 def model_fingerprint(model: Any) -> str:
     """Describe what a model computes, as far as that can be seen.
 
-    Of a torch module, its parameters, buffers and own code; of a function, its code. What a callable object
-    holds, or reads elsewhere, is not seen.
+    Of a torch module, its parameters, buffers and own code; of a function, its code and what it closes
+    over; of any other callable, its code and attributes, and so on within them. What is read elsewhere,
+    from a file or a global name, is not seen.
     """
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(model, torch.nn.Module):
-        total = zlib.crc32(repr(model).encode(), _code_of(type(model).forward))
-        for name, tensor in model.state_dict().items():
-            total = zlib.crc32(name.encode(), total)
-            if hasattr(tensor, "detach"):
-                held = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-                total = zlib.crc32(held.numpy().data, total)
-        return f"{total:08x}"
-    call = model if hasattr(model, "__code__") else vars(type(model)).get("__call__")
-    return f"{_code_of(call):08x}"
+    return f"{_described(model):08x}"
 
 
 def array_fingerprint(array: NDArray[Any] | None) -> str:
@@ -64,6 +58,95 @@ def array_fingerprint(array: NDArray[Any] | None) -> str:
         return ""
     held = np.ascontiguousarray(array)
     return f"{held.shape} {zlib.crc32(held.view(np.uint8).reshape(-1).data):08x}"
+
+
+def _described(value: Any, above: frozenset[int] = frozenset()) -> int:
+    """Return a checksum of a value; one that holds itself is described once on the way down."""
+    total = zlib.crc32(f"{type(value).__module__}.{type(value).__qualname__}".encode())
+    leaf = _leaf(value)
+    if leaf is not None:
+        return zlib.crc32(leaf, total)
+    if id(value) in above:
+        return total
+    for part in _parts(value):
+        total = zlib.crc32(_described(part, above | {id(value)}).to_bytes(4, "big"), total)
+    return total
+
+
+def _leaf(value: Any) -> bytes | None:
+    """Return the bytes of a value that holds no others."""
+    if value is None or isinstance(value, str | bytes | bool | int | float | complex):
+        return repr(value).encode()
+    if isinstance(value, np.ndarray | np.generic):
+        held = np.asarray(value)
+        # References are no values.
+        return None if held.dtype.hasobject else f"{held.dtype} {array_fingerprint(held)}".encode()
+    if isinstance(value, type | ModuleType):
+        return value.__name__.encode()
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        held = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        total = zlib.crc32(held.numpy().data)
+        return f"{value.dtype} {tuple(value.shape)} {total:08x}".encode()
+    return None
+
+
+@singledispatch
+def _parts(value: Any) -> Iterable[Any]:
+    """Return what a value is made of: of an object its code and what it holds."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.nn.Module):
+        return repr(value), _code_of(type(value).forward), dict(value.state_dict())
+    held = dict(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        names = {slots} if isinstance(slots, str) else set(slots)
+        held |= {name: getattr(value, name) for name in names - _OWN if hasattr(value, name)}
+    call = next(
+        (vars(kind)["__call__"] for kind in type(value).__mro__ if "__call__" in vars(kind)), None
+    )
+    return _code_of(call), held
+
+
+@_parts.register(np.ndarray)
+def _(value: Any) -> Iterable[Any]:
+    return value.reshape(-1).tolist()
+
+
+@_parts.register(Mapping)
+def _(value: Any) -> Iterable[Any]:
+    return [part for item in value.items() for part in item]
+
+
+@_parts.register(list)
+@_parts.register(tuple)
+def _(value: Any) -> Iterable[Any]:
+    return value
+
+
+@_parts.register(set)
+@_parts.register(frozenset)
+def _(value: Any) -> Iterable[Any]:
+    # In no order, and another one in every process.
+    return sorted(map(_described, value))
+
+
+@_parts.register(partial)
+def _(value: Any) -> Iterable[Any]:
+    return value.func, value.args, value.keywords
+
+
+@_parts.register(MethodType)
+def _(value: Any) -> Iterable[Any]:
+    return value.__func__, value.__self__
+
+
+@_parts.register(FunctionType)
+def _(value: Any) -> Iterable[Any]:
+    # A cell that nothing was put into yet has no contents.
+    cells = [cell for cell in value.__closure__ or () if cell != CellType()]
+    held = [cell.cell_contents for cell in cells]
+    return _code_of(value), value.__defaults__, value.__kwdefaults__, held
 
 
 def _code_of(function: Any) -> int:
