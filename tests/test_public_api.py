@@ -66,6 +66,7 @@ PUBLIC_NAMES = [
     "create_cohort",
     "decollate_regions",
     "embed_tiles",
+    "from_spatialdata",
     "get_cell_tiles",
     "get_fewest_tiles",
     "get_grid_tile",
@@ -85,6 +86,7 @@ PUBLIC_NAMES = [
     "set_alignment",
     "stats",
     "tile",
+    "to_spatialdata",
     "update_panel",
     "validate",
 ]

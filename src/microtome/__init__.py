@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     )
     from .errors import MicrotomeError
     from .image import MultiscaleImage, SpatialRead
-    from .interop import ImageTilesDataset
+    from .interop import ImageTilesDataset, from_spatialdata, to_spatialdata
     from .jobs import process_pool
     from .loading import TileLoader
     from .panels import (
@@ -148,7 +148,7 @@ _ROOMS = {
     ),
     "errors": ("MicrotomeError",),
     "image": ("MultiscaleImage", "SpatialRead"),
-    "interop": ("ImageTilesDataset",),
+    "interop": ("ImageTilesDataset", "from_spatialdata", "to_spatialdata"),
     "jobs": ("process_pool",),
     "loading": ("TileLoader",),
     "panels": (
@@ -231,6 +231,7 @@ __all__ = [
     "create_cohort",
     "decollate_regions",
     "embed_tiles",
+    "from_spatialdata",
     "get_cell_tiles",
     "get_fewest_tiles",
     "get_grid_tile",
@@ -250,6 +251,7 @@ __all__ = [
     "set_alignment",
     "stats",
     "tile",
+    "to_spatialdata",
     "update_panel",
     "validate",
 ]
