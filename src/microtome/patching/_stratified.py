@@ -59,7 +59,9 @@ class StratifiedPatching(Patching):
 
     The places where a patch can begin are cut into cells of about a patch; so every place is
     possible, patches of neighbouring cells may overlap, and no part of an image is left out by
-    chance. A cell of probability `p` is drawn from in a share `p` of the epochs.
+    chance. A cell of probability `p` is drawn from in a share `p` of the epochs, times what the sum of
+    all is rounded up by: an epoch has a whole number of patches. Patches are numbered by place, so
+    training shuffles them.
 
     Parameters
     ----------
