@@ -80,33 +80,18 @@ class Source:
     ) -> list[Pending]:
         """Start reading a box inside a sample."""
         window = tuple(zip(low, high, strict=True))
-        array = self.array
-        reads = self._reads_of(sample) if sample else self.reads
-        if self.order is not None:
-            return self._begin_turned(reads, window, target, together)
-        if isinstance(array, StoredArray):
-            return [
-                array.read_into(lead + window, target[at], together=together) for lead, at in reads
-            ]
-        return [array.read_into(lead + window, target[at]) for lead, at in reads]
-
-    def _begin_turned(
-        self,
-        reads: Sequence[tuple[Box, Any]],
-        window: Box,
-        target: NDArray[Any],
-        together: ReadBatch,
-    ) -> list[Pending]:
-        """Leave the pixels in the array's order: it is the buffer that is looked at in it."""
-        order = self.order or ()
-        turned = [
-            (tuple([(lead + window)[i] for i in order]), target[at].transpose(order))
-            for lead, at in reads
+        parts = [
+            (lead + window, target[at])
+            for lead, at in (self._reads_of(sample) if sample else self.reads)
         ]
+        order = self.order
+        if order is not None:
+            # Pixels stay in the array's order: it is the buffer that is looked at in it.
+            parts = [(tuple([box[i] for i in order]), part.transpose(order)) for box, part in parts]
         array = self.array
         if isinstance(array, StoredArray):
-            return [array.read_into(box, part, together=together) for box, part in turned]
-        return [array.read_into(box, part) for box, part in turned]
+            return [array.read_into(box, part, together=together) for box, part in parts]
+        return [array.read_into(box, part) for box, part in parts]
 
     def _reads_of(self, sample: int) -> Sequence[tuple[Box, Any]]:
         at = dict(zip("st", divmod(sample, self.times), strict=True))
