@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,29 @@ def test_a_damaged_table_is_an_error(tmp_path: Path) -> None:
         read_tissues(CohortLayout.open(root))
     with pytest.raises(FormatError, match=r"tissues\.parquet"):
         add(root, "u")
+
+
+def test_a_reader_beside_a_writer_always_sees_a_whole_table(tmp_path: Path) -> None:
+    """Footer and pages are of one file, even where the path is another's a moment later."""
+    layout = CohortLayout(tmp_path)
+    layout.tissues.parent.mkdir(parents=True)
+    beside = []
+    for count in (3, 300, 30):
+        beside.append(tmp_path / f"{count}.parquet")
+        rows = [f"t{count}-{row}" for row in range(count)]
+        pq.write_table(pa.table({"tissue_id": rows, "modality": ["he"] * count}), beside[-1])
+    shutil.copy(beside[0], layout.tissues)
+
+    def replace_it(turn: int) -> None:
+        copy = tmp_path / f".{turn}"
+        shutil.copy(beside[turn % len(beside)], copy)
+        copy.replace(layout.tissues)
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.map(replace_it, range(1000))
+        lengths = {read_tissues(layout).num_rows for _ in range(500)}
+        assert list(writing) == [None] * 1000
+    assert lengths <= {3, 30, 300}
 
 
 def test_a_cohort_that_has_just_begun_has_no_tissues(tmp_path: Path) -> None:

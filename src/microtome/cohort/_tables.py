@@ -87,7 +87,9 @@ def read_parquet(path: Path, required: Sequence[str]) -> pa.Table:
         msg = f"{path} does not exist"
         raise NotFoundError(msg)
     try:
-        table = pq.read_table(path)
+        # One handle: `pq.read_table` opens a path twice, and a writer may replace the file between.
+        with path.open("rb") as file:
+            table = pq.ParquetFile(file).read()
     except (pa.ArrowException, OSError) as error:
         msg = f"{path} is not a parquet file that can be read: {error}"
         raise FormatError(msg) from error

@@ -111,7 +111,9 @@ def read_table(path: Path) -> pa.Table:
     """
     verify_file(path)
     try:
-        return pq.read_table(path)
+        # One handle: `pq.read_table` opens a path twice, and a writer may replace the file between.
+        with path.open("rb") as file:
+            return pq.ParquetFile(file).read()
     except (pa.ArrowException, OSError) as error:
         msg = f"{path} is not a parquet file that can be read: {error}"
         raise FormatError(msg) from error
