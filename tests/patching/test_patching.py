@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable
 from itertools import product
 
@@ -247,6 +248,30 @@ def test_no_training_patch_touches_the_validation(shapes: list[tuple[int, ...]])
         same = (at.image[:, None] == aside.image) & (at.sample[:, None] == aside.sample)
         near = (np.abs(at.start[:, None] - aside.start) < size).all(axis=2)
         assert not (same & near).any()
+
+
+def test_a_thousand_of_a_quarter_of_a_million_cells_set_aside_at_once() -> None:
+    shapes = [(1, 1, 32768, 32768)]
+    begin = time.process_time()
+    training, validation = validation_split(shapes, (64, 64), 1000)
+    assert time.process_time() - begin < 1  # 15 s when every cell was asked about every window
+    assert len(validation) == 1000
+    assert len(training.cells) == 512**2
+    packed = pickle.dumps(training)
+    assert len(packed) < 50_000  # of what it was made of; its boxes are 26 MiB
+    rows = np.arange(0, len(training), 997)
+    assert np.array_equal(columns(pickle.loads(packed), rows, 3), columns(training, rows, 3))
+
+
+@pytest.mark.parametrize("kinds", [1, 2, 400], ids=lambda kinds: f"{kinds}-values")
+def test_probabilities_travel_with_a_plan(kinds: int) -> None:
+    plain = StratifiedPatching([(1, 1, 500, 500)], (10, 10), seed=4)
+    values = np.random.default_rng(0).uniform(0.01, 0.9, kinds)
+    patching = plain.with_probabilities(values[np.arange(len(plain.cells)) % kinds])
+    copy = pickle.loads(pickle.dumps(patching))
+    rows = np.arange(len(patching))
+    assert len(copy) == len(patching) < len(plain)
+    assert np.array_equal(columns(copy, rows, epoch=2), columns(patching, rows, epoch=2))
 
 
 def test_a_validation_is_spread_in_proportion() -> None:

@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from microtome.errors import InvalidInputError
 from microtome.regions import Windows
 
+from ._counted import CountedPatching
 from ._patching import Patching, uniform
-from ._samples import Samples, checked_rows, counted, read_patch_size
+from ._samples import checked_rows, counted
 
 __all__ = ["FixedPatching", "FixedRandomPatching", "RandomPatching", "checked_seed"]
 
 
-class RandomPatching(Patching):
+class RandomPatching(CountedPatching):
     """Patches anywhere in the images, others each epoch.
 
     A sample of size n is asked for the product of ``ceil(n / patch)`` patches, as many as would
@@ -49,22 +50,11 @@ class RandomPatching(Patching):
         seed: int = 0,
         pad: bool = False,
     ) -> None:
-        self._size = read_patch_size(patch_size)
-        self._samples = Samples.of(data_shapes, len(self._size))
-        if not pad:
-            self._samples.verify_hold(self._size)
+        super().__init__(data_shapes, patch_size, pad=pad)
         self._seed = checked_seed(seed)
-        self._ends = np.cumsum(np.prod(-(-self._samples.size // self._size), axis=1))
 
-    @property
-    def patch_size(self) -> tuple[int, ...]:
-        """Size of a patch along (Z)YX, in pixels."""
-        return self._size
-
-    @property
-    def n_patches(self) -> int:
-        """Number of patches of an epoch."""
-        return int(self._ends[-1])
+    def _counts(self) -> NDArray[np.int64]:
+        return np.prod(-(-self._samples.size // self._size), axis=1)
 
     def windows(self, rows: ArrayLike, *, epoch: int = 0) -> Windows:
         """Return where patches lie; see `Patching.windows`."""
@@ -79,11 +69,6 @@ class RandomPatching(Patching):
             epoch=checked_seed(epoch, "epoch"),
         )
         return Windows(self._samples.image[at], start, self._size, sample=self._samples.sample[at])
-
-    def get_patch_indices(self, data_idx: int) -> range:
-        """Return the numbers of the patches that come from an image."""
-        first, last = self._samples.span(data_idx)
-        return range(int(self._ends[first - 1]) if first else 0, int(self._ends[last - 1]))
 
 
 class FixedPatching(Patching):

@@ -11,13 +11,14 @@ from microtome.errors import InvalidInputError, UnknownNameError
 from microtome.regions import Windows
 from microtome.tiling import PlannedTiles, TilePlan, TileTable, plan_tiles
 
+from ._counted import CountedPatching
 from ._patching import Patching
-from ._samples import Samples, checked_rows, counted, read_patch_size
+from ._samples import Samples, checked_rows, counted
 
 __all__ = ["SequentialPatching", "TablePatching", "TiledPatching", "WholePatching"]
 
 
-class SequentialPatching(Patching):
+class SequentialPatching(CountedPatching):
     """A grid over every sample, row by row; the last of a row is moved back to end with it.
 
     Parameters
@@ -46,30 +47,20 @@ class SequentialPatching(Patching):
         *,
         pad: bool = False,
     ) -> None:
-        self._size = read_patch_size(patch_size)
-        self._samples = Samples.of(data_shapes, len(self._size))
-        if not pad:
-            self._samples.verify_hold(self._size)
+        self._overlap = overlap
         # One plan a size, not a sample: a study has thousands of images and a few sizes.
         self._plans: list[TilePlan] = []
-        self._plan_of = np.zeros(len(self._samples), np.int64)
+        super().__init__(data_shapes, patch_size, pad=pad)
+
+    def _counts(self) -> NDArray[np.int64]:
         counts = np.zeros(len(self._samples), np.int64)
+        self._plan_of = np.zeros(len(self._samples), np.int64)
         for size, rows in self._samples.by_size():
-            plan = plan_tiles(size, self._size, overlap)
+            plan = plan_tiles(size, self._size, self._overlap)
             self._plan_of[rows] = len(self._plans)
             counts[rows] = len(plan)
             self._plans.append(plan)
-        self._ends = np.cumsum(counts)
-
-    @property
-    def patch_size(self) -> tuple[int, ...]:
-        """Size of a patch along (Z)YX, in pixels."""
-        return self._size
-
-    @property
-    def n_patches(self) -> int:
-        """Number of patches of an epoch."""
-        return int(self._ends[-1])
+        return counts
 
     def windows(self, rows: ArrayLike, *, epoch: int = 0) -> Windows:
         """Return where patches lie; see `Patching.windows`."""
@@ -78,11 +69,6 @@ class SequentialPatching(Patching):
         return Windows(
             self._samples.image[at], tiles.coords, self._size, sample=self._samples.sample[at]
         )
-
-    def get_patch_indices(self, data_idx: int) -> range:
-        """Return the numbers of the patches that come from an image."""
-        first, last = self._samples.span(data_idx)
-        return range(int(self._ends[first - 1]) if first else 0, int(self._ends[last - 1]))
 
     def _tiles(self, rows: ArrayLike) -> tuple[NDArray[np.int64], PlannedTiles]:
         """Return the sample of each row, and its tile."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from microtome.errors import InvalidInputError
 from microtome.regions import Windows
 
+from ._cells import Cells, left_of
 from ._patching import Patching, uniform
 from ._random import checked_seed
 from ._samples import Samples, checked_rows, read_patch_size
@@ -22,6 +23,8 @@ __all__ = ["PatchCells", "StratifiedPatching"]
 
 # Weights add up in floating point: a sum that is a whole number up to this is one.
 _ROUNDING = 1e-9
+# Numbers that one byte tells apart.
+_FEW = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,17 +44,6 @@ class PatchCells:
 
     def __len__(self) -> int:
         return len(self.image)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Strata:
-    """Boxes of first pixels from which patches are drawn; several where a cell is cut up."""
-
-    cell: NDArray[np.int64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    share: NDArray[np.float64]
-    """What is left of the cell in each box."""
 
 
 class StratifiedPatching(Patching):
@@ -103,11 +95,9 @@ class StratifiedPatching(Patching):
         self._pad = pad
         self._seed = checked_seed(seed)
         self._exclude = exclude
-        cut = _cut(self._samples, self._size)
-        self._owner, self._grids = cut.owner, cut.grids
-        self._low, self._high = cut.low, cut.high
-        self._probabilities = _read_probabilities(probabilities, len(self._owner))
-        strata = self._left(exclude)
+        self._cells = Cells.of(self._samples, self._size)
+        self._probabilities = _read_probabilities(probabilities, len(self._cells))
+        strata = left_of(self._cells, self._size, exclude)
         weight = strata.share * self._probabilities[strata.cell]
         some = weight > 0
         if not some.any():
@@ -120,9 +110,8 @@ class StratifiedPatching(Patching):
             )
             msg = f"no patch of {self._size} is left to draw from: {why}"
             raise InvalidInputError(msg)
-        self._strata = _Strata(
-            strata.cell[some], strata.low[some], strata.high[some], strata.share[some]
-        )
+        self._strata = strata.take(some)
+        self._owner = self._cells.boxes(self._strata.cell)[0]
         self._sums = np.cumsum(weight[some])
         self._count = max(ceil(float(self._sums[-1]) - _ROUNDING), 1)
 
@@ -139,12 +128,13 @@ class StratifiedPatching(Patching):
     @property
     def cells(self) -> PatchCells:
         """The cells, whatever their probability."""
+        owner, low, high = self._cells.boxes(np.arange(len(self._cells)))
         return PatchCells(
-            self._samples.image[self._owner],
-            self._samples.sample[self._owner],
-            self._low.copy(),
-            self._high - 1 + self._size,
-            self._grids,
+            self._samples.image[owner],
+            self._samples.sample[owner],
+            low,
+            high - 1 + self._size,
+            tuple(tuple(grid) for grid in self._cells.count.tolist()),
         )
 
     def with_probabilities(self, probabilities: ArrayLike) -> StratifiedPatching:
@@ -164,12 +154,33 @@ class StratifiedPatching(Patching):
             probabilities=probabilities,
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What it was made of: boxes of a million cells are computed faster than they travel to a
+        # worker. Probabilities are few numbers as a rule, 1 and that of background.
+        values, codes = np.unique(self._probabilities, return_inverse=True)
+        plain = bool((values == 1).all())
+        few = len(values) <= _FEW and not plain
+        return {
+            "data_shapes": self._shapes,
+            "patch_size": self._size,
+            "seed": self._seed,
+            "pad": self._pad,
+            "exclude": self._exclude,
+            "values": None if plain else values if few else self._probabilities,
+            "codes": codes.astype(np.uint8) if few else None,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        made = dict(state)
+        values, codes = made.pop("values"), made.pop("codes")
+        self.__init__(**made, probabilities=values if codes is None else values[codes])
+
     def windows(self, rows: ArrayLike, *, epoch: int = 0) -> Windows:
         """Return where patches lie; see `Patching.windows`."""
         chosen = checked_rows(rows, self._count)
         number = checked_seed(epoch, "epoch")
         at = self._stratum(chosen, number)
-        owner = self._owner[self._strata.cell[at]]
+        owner = self._owner[at]
         start = uniform(
             chosen, self._strata.low[at], self._strata.high[at], seed=self._seed, epoch=number
         )
@@ -189,8 +200,9 @@ class StratifiedPatching(Patching):
             If there is no such image.
         """
         number = checked_seed(epoch, "epoch")
-        owners = self._owner[self._strata.cell]
-        bounds = [int(np.searchsorted(owners, sample)) for sample in self._samples.span(data_idx)]
+        bounds = [
+            int(np.searchsorted(self._owner, sample)) for sample in self._samples.span(data_idx)
+        ]
 
         def stratum(row: int) -> int:
             return int(self._stratum(np.asarray([row]), number)[0])
@@ -208,121 +220,6 @@ class StratifiedPatching(Patching):
         begin = float(key[0] >> np.uint64(11)) * 2.0**-53
         along = (rows + begin) * (float(self._sums[-1]) / self._count)
         return np.minimum(np.searchsorted(self._sums, along, side="right"), len(self._sums) - 1)
-
-    def _left(self, exclude: Windows | None) -> _Strata:
-        """Return what is left of the cells when no patch may touch the excluded windows."""
-        cells = np.arange(len(self._owner))
-        if exclude is None or not len(exclude):
-            return _Strata(cells, self._low, self._high, np.ones(len(cells)))
-        self._verify_excluded(exclude)
-        sample = np.zeros_like(exclude.image) if exclude.sample is None else exclude.sample
-        first = np.searchsorted(self._samples.image, exclude.image)
-        # A patch that begins in this box touches the window.
-        bottom = exclude.start - self._size + 1
-        top = exclude.start + exclude.size
-        cut: dict[int, list[_Box]] = {}
-        for owner, low, high in zip((first + sample).tolist(), bottom, top, strict=True):
-            begin, end = np.searchsorted(self._owner, [owner, owner + 1])
-            met = (self._low[begin:end] < high).all(1) & (self._high[begin:end] > low).all(1)
-            for cell in (np.flatnonzero(met) + begin).tolist():
-                boxes = cut.setdefault(
-                    cell, [(tuple(self._low[cell].tolist()), tuple(self._high[cell].tolist()))]
-                )
-                hole = tuple(low.tolist()), tuple(high.tolist())
-                cut[cell] = [part for box in boxes for part in _without(box, hole)]
-        kept = np.ones(len(cells), np.bool_)
-        kept[list(cut)] = False
-        pieces = [(cell, *box) for cell in sorted(cut) for box in cut[cell]]
-        rank = len(self._size)
-        cell = np.concatenate([cells[kept], np.asarray([p[0] for p in pieces], np.int64)])
-        low = np.concatenate([self._low[kept], _rows([p[1] for p in pieces], rank)])
-        high = np.concatenate([self._high[kept], _rows([p[2] for p in pieces], rank)])
-        order = np.argsort(cell, kind="stable")
-        cell, low, high = cell[order], low[order], high[order]
-        whole = np.prod(self._high[cell] - self._low[cell], axis=1, dtype=np.float64)
-        return _Strata(cell, low, high, np.prod(high - low, axis=1, dtype=np.float64) / whole)
-
-    def _verify_excluded(self, exclude: Windows) -> None:
-        if len(exclude.size) != len(self._size):
-            msg = f"excluded windows have {len(exclude.size)} axes, the patch {len(self._size)}"
-            raise InvalidInputError(msg)
-        images = int(self._samples.image[-1]) + 1
-        samples = np.bincount(self._samples.image, minlength=images)
-        number = np.zeros_like(exclude.image) if exclude.sample is None else exclude.sample
-        wrong = (exclude.image < 0) | (exclude.image >= images)
-        wrong[~wrong] = (number[~wrong] < 0) | (number[~wrong] >= samples[exclude.image[~wrong]])
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            msg = (
-                f"excluded window {row} lies in sample {number[row]} of image {exclude.image[row]}, "
-                f"which is not one of the {images} images"
-            )
-            raise InvalidInputError(msg)
-
-
-_Box = tuple[tuple[int, ...], tuple[int, ...]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cut:
-    owner: NDArray[np.int64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    grids: tuple[tuple[int, ...], ...]
-
-
-def _cut(samples: Samples, patch: tuple[int, ...]) -> _Cut:
-    """Cut the places where a patch can begin into cells of about a patch, each in one cell."""
-    grids: list[tuple[int, ...]] = [()] * len(samples)
-    boxes: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-    for size, rows in samples.by_size():
-        lows: list[NDArray[np.int64]] = []
-        highs: list[NDArray[np.int64]] = []
-        for length, step in zip(size, patch, strict=True):
-            room = length - step
-            first, places = min(room, 0), abs(room) + 1
-            count = -(-places // step)
-            edges = first + np.arange(count + 1) * places // count
-            lows.append(edges[:-1])
-            highs.append(edges[1:])
-        grid = tuple(len(axis) for axis in lows)
-        low = np.stack(np.meshgrid(*lows, indexing="ij"), axis=-1).reshape(-1, len(patch))
-        high = np.stack(np.meshgrid(*highs, indexing="ij"), axis=-1).reshape(-1, len(patch))
-        for row in rows.tolist():
-            grids[row], boxes[row] = grid, (low, high)
-    counts = [len(boxes[row][0]) for row in range(len(samples))]
-    return _Cut(
-        np.repeat(np.arange(len(samples)), counts),
-        np.concatenate([boxes[row][0] for row in range(len(samples))]),
-        np.concatenate([boxes[row][1] for row in range(len(samples))]),
-        tuple(grids),
-    )
-
-
-def _without(box: _Box, hole: _Box) -> list[_Box]:
-    """Return boxes that together are a box less a hole."""
-    (low, high), (bottom, top) = box, hole
-    inner = tuple(map(max, low, bottom)), tuple(map(min, high, top))
-    if any(a >= b for a, b in zip(*inner, strict=True)):
-        return [box]
-    parts: list[_Box] = []
-    first, last = list(low), list(high)
-    for axis in range(len(low)):
-        edges = first[axis], inner[0][axis], inner[1][axis], last[axis]
-        for place, (a, b) in enumerate(pairwise(edges)):
-            if place != 1 and a < b:
-                parts.append(
-                    (
-                        (*first[:axis], a, *first[axis + 1 :]),
-                        (*last[:axis], b, *last[axis + 1 :]),
-                    )
-                )
-        first[axis], last[axis] = inner[0][axis], inner[1][axis]
-    return parts
-
-
-def _rows(values: list[tuple[int, ...]], rank: int) -> NDArray[np.int64]:
-    return np.asarray(values, np.int64).reshape(-1, rank)
 
 
 def _read_probabilities(given: ArrayLike | None, count: int) -> NDArray[np.float64]:
