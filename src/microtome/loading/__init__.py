@@ -1,17 +1,21 @@
 """Loading: in which order tiles are read, and batches of them, read ahead.
 
-`TileLoader` turns any `TileSource` (every dataset of a cohort is one) into batches; `TileOrder`
-is the order, a function of (seed, epoch, position); `BatchPlan` says how ranks share an epoch.
+`TileLoader` turns any `TileSource` (every dataset of a cohort is one) into batches, or an
+`EpochTileSource`, whose tiles are other ones in every epoch; `TileOrder` is the order, a function
+of (seed, epoch, position); `BatchPlan` says how ranks share an epoch.
 """
 
 from ._batches import BatchPlan
-from ._loader import LoaderState, TileLoader
+from ._loader import TileLoader
 from ._order import OrderKind, TileOrder
-from ._source import TileSource
+from ._source import Batch, EpochTileSource, TileSource
+from ._state import LoaderState
 from ._stats import LoaderStats
 
 __all__ = [
+    "Batch",
     "BatchPlan",
+    "EpochTileSource",
     "LoaderState",
     "LoaderStats",
     "OrderKind",
