@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from microtome.errors import MicrotomeError
 from microtome.image import MultiscaleImage
+from microtome.sources import image_names, open_image
 
 Check = Callable[..., None]
 
@@ -39,5 +42,28 @@ def pixels_equal() -> Check:
             last = image.nchannels - 1
             found = image.read(level, (0, height), (0, width), channels=[last, 0])
             np.testing.assert_array_equal(found, expected[[last, 0]])
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def read_or_refused() -> Callable[..., str]:
+    """Open what may be damaged, and read some of it: any error but ours fails the test.
+
+    Returns what the error said, "" where there was none.
+    """
+
+    def check(path: Path, **options: Any) -> str:
+        try:
+            names = image_names(path, **options)
+            images = [open_image(path, image=i, **options) for i in range(len(names[:4]))]
+            for image in images:
+                for level in range(image.level_count):
+                    height, width = image.level_shape(level)[-2:]
+                    found = image.read(level, (0, min(height, 40)), (0, min(width, 40)))
+                    assert found.shape[-2:] == (min(height, 40), min(width, 40))
+        except MicrotomeError as error:
+            return str(error) or repr(error)
+        return ""
 
     return check

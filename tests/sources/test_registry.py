@@ -151,8 +151,10 @@ def test_an_open_image_is_returned_as_it_is() -> None:
 
 
 def test_axes_are_for_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    stored(path)
     with pytest.raises(InvalidInputError, match="arrays only"):
-        open_image(tmp_path / "a.tif", axes="yx")
+        open_image(path, axes="yx")
 
 
 def stored(path: Path) -> np.ndarray:

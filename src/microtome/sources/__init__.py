@@ -1,7 +1,8 @@
 """Foreign formats as read-only images: one file a format, found through one registry."""
 
 from ._array import image_from_array, image_from_levels
-from ._registry import SourceFormat, open_image, register_source, source_formats
+from ._format import SourceFormat
+from ._registry import image_names, open_image, register_source, source_formats
 from ._stacks import open_stacks
 from ._xarray import element_transform
 
@@ -10,6 +11,7 @@ __all__ = [
     "element_transform",
     "image_from_array",
     "image_from_levels",
+    "image_names",
     "open_image",
     "open_stacks",
     "register_source",

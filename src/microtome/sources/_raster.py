@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
+from numpy.typing import NDArray
 
 from microtome.coordinates import Mpp
 from microtome.errors import FormatError
@@ -13,7 +15,7 @@ from microtome.image import MultiscaleImage
 
 from ._array import image_from_array
 
-__all__ = ["open_raster"]
+__all__ = ["decoded", "open_raster"]
 
 # What a decoder may allocate: a small file can claim a huge picture (a decompression bomb).
 _LARGEST = 2**31
@@ -31,35 +33,50 @@ def open_raster(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
     FormatError
         If the file is damaged or would be larger than 2 GiB in memory.
     """
-    data = path.read_bytes()
+    pixels, axes = decoded(path.read_bytes(), str(path))
+    return image_from_array(pixels, axes=axes, mpp=mpp, uri=str(path), name=path.name.split(".")[0])
+
+
+def decoded(data: bytes, where: str) -> tuple[NDArray[Any], str]:
+    """Return the pixels of a PNG or JPEG and what their axes are.
+
+    Parameters
+    ----------
+    data
+        The file, or the picture inside another.
+    where
+        What it is called, for messages.
+
+    Raises
+    ------
+    FormatError
+        If it is damaged or would be larger than 2 GiB in memory.
+    """
     try:
         if _claimed_bytes(data) > _LARGEST:
             msg = (
-                f"{path} claims to be larger than {_LARGEST >> 30} GiB; convert it to a tiled TIFF"
+                f"{where} claims to be larger than {_LARGEST >> 30} GiB; convert it to a tiled TIFF"
             )
             raise FormatError(msg)
         png = data.startswith(b"\x89PNG")
         if not png and _is_cut_short(data):
-            msg = f"{path} is cut short: it has no end"
+            msg = f"{where} is cut short: it has no end"
             raise FormatError(msg)
         decode = imagecodecs.png_decode if png else imagecodecs.jpeg_decode
         pixels = decode(data)
     except FormatError:
         raise
     except (RuntimeError, ValueError) as error:
-        msg = f"{path} is damaged: {error}"
+        msg = f"{where} is damaged: {error}"
         raise FormatError(msg) from error
     if pixels.size == 0:
-        msg = f"{path} is damaged: it has {pixels.shape[0]} rows of {pixels.shape[1]} pixels"
+        msg = f"{where} is damaged: it has {pixels.shape[0]} rows of {pixels.shape[1]} pixels"
         raise FormatError(msg)
-    axes = "yx"
-    if pixels.ndim == 3:
-        axes, alpha = "yxc", pixels.shape[2] in {2, 4}
-        # Transparency is no stain.
-        pixels = pixels[:, :, :-1] if alpha else pixels
-        if pixels.shape[2] == 1:
-            axes, pixels = "yx", pixels[:, :, 0]
-    return image_from_array(pixels, axes=axes, mpp=mpp, uri=str(path), name=path.name.split(".")[0])
+    if pixels.ndim == 2:
+        return pixels, "yx"
+    # Transparency is no stain.
+    pixels = pixels[:, :, :-1] if pixels.shape[2] in {2, 4} else pixels
+    return (pixels[:, :, 0], "yx") if pixels.shape[2] == 1 else (pixels, "yxc")
 
 
 def _claimed_bytes(data: bytes) -> int:

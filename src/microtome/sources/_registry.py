@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,74 +14,24 @@ from microtome.errors import (
     MicrotomeError,
     NotFoundError,
     StorageError,
+    UnknownNameError,
 )
-from microtome.image import MultiscaleImage
-from microtome.storage import Place, StorageOptions, is_versioned, place_of
+from microtome.image import Kind, MultiscaleImage
+from microtome.storage import Place, StorageOptions, place_of
 
 from ._array import image_from_array
+from ._format import SourceFormat
+from ._formats import FORMATS, OME_ZARR
 from ._lazy import is_from
+from ._plugins import plugged_in
 from ._xarray import is_xarray, open_xarray
 from ._zarr import open_zarr, open_zarr_group
 
-__all__ = ["SourceFormat", "open_image", "register_source", "source_formats"]
+__all__ = ["image_names", "open_image", "register_source", "source_formats"]
 
 _HEAD = 16
 
-
-@dataclass(frozen=True, slots=True)
-class SourceFormat:
-    """A file format that images can be read from in place.
-
-    Parameters
-    ----------
-    name
-        Short name for people.
-    matches
-        Whether a path holds the format, given the path and its first 16 bytes (empty for a
-        directory).
-    opener
-        ``"module:function"``, imported when first needed so that a format's reader costs nothing
-        until then. The function takes the path and `mpp`, None or an `Mpp` that overrides what
-        the file says.
-    suffixes
-        Usual ends of its names: used in messages only.
-    """
-
-    name: str
-    matches: Callable[[Path, bytes], bool]
-    opener: str
-    suffixes: tuple[str, ...]
-
-    def open(self, path: Path, mpp: Mpp | None) -> MultiscaleImage:
-        """Open a path as this format."""
-        module, _, function = self.opener.partition(":")
-        return getattr(importlib.import_module(module), function)(path, mpp=mpp)
-
-
-def _is_zarr(path: Path, head: bytes) -> bool:
-    roots = ("zarr.json", ".zgroup", ".zattrs")
-    return not head and (any((path / name).is_file() for name in roots) or is_versioned(path))
-
-
-_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-_OME_ZARR = SourceFormat("OME-Zarr", _is_zarr, "microtome.sources._zarr:open_zarr", (".zarr",))
-
-_FORMATS: list[SourceFormat] = [
-    _OME_ZARR,
-    SourceFormat(
-        "TIFF",
-        lambda _, head: head[:4] in _TIFF_HEADS,
-        "microtome.sources._tiff:open_tiff",
-        (".tif", ".tiff", ".svs", ".qptiff", ".btf", ".ome.tif"),
-    ),
-    SourceFormat(
-        "PNG or JPEG",
-        lambda _, head: head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")),
-        "microtome.sources._raster:open_raster",
-        (".png", ".jpg", ".jpeg"),
-    ),
-]
+_FORMATS: list[SourceFormat] = [*FORMATS]
 
 
 def register_source(source: SourceFormat) -> None:
@@ -98,8 +46,36 @@ def register_source(source: SourceFormat) -> None:
 
 
 def source_formats() -> tuple[SourceFormat, ...]:
-    """Return the formats, in the order in which they are asked."""
-    return tuple(_FORMATS)
+    """Return the formats, in the order in which they are asked; those of plug-ins come last."""
+    return (*_FORMATS, *plugged_in())
+
+
+def image_names(
+    source: str | os.PathLike[str],
+    *,
+    format: str | None = None,  # noqa: A002 - the word for it
+) -> tuple[str, ...]:
+    """Return the names of the images that a file or directory holds, for `image=` of `open_image`.
+
+    Parameters
+    ----------
+    source
+        A path.
+    format
+        Name of its format, as for `open_image`.
+
+    Raises
+    ------
+    NotFoundError
+        If the path is not there.
+    FormatError
+        If it is damaged, or no format that can be read.
+    """
+    place = place_of(source, None)
+    if isinstance(place, Place):
+        msg = f"{source}: images are listed of local paths only; open one by its address"
+        raise InvalidInputError(msg)
+    return _format_of(place, format).image_names(place)
 
 
 def open_image(
@@ -109,25 +85,37 @@ def open_image(
     axes: str | None = None,
     channel_names: Sequence[str] | None = None,
     storage_options: StorageOptions | None = None,
+    image: str | int | None = None,
+    kind: Kind | None = None,
+    format: str | None = None,  # noqa: A002 - the word for it
 ) -> MultiscaleImage:
     """Open anything as a read-only multiscale image; pixels are read when asked for.
 
     Parameters
     ----------
     source
-        A path (OME-Zarr, also zipped as ``.ozx``, TIFF and its relatives SVS, OME-TIFF and
-        QPTIFF, PNG, JPEG), the address of an OME-Zarr image (``s3://``, ``http(s)://``), an
-        array of numpy, torch, dask, xarray or zarr-python, an image or labels of SpatialData, an
-        OME-Zarr group of zarr-python, or a `MultiscaleImage`, which is returned as it is.
+        A path (of any of `source_formats`), the address of an OME-Zarr image (``s3://``,
+        ``http(s)://``), an array of numpy, torch, dask, xarray or zarr-python, an image or labels
+        of SpatialData, an OME-Zarr group of zarr-python, or a `MultiscaleImage`, which is returned
+        as it is.
     mpp
         Micrometres per pixel, one number or (y, x), instead of what the source states.
     axes
-        Names of an array's axes, for example ``"yxc"``; not needed for a plain (Y, X) array, or
-        one that names its axes itself.
+        Names of the axes of an array or of a `.npy` file, for example ``"yxc"``; not needed for a
+        plain (Y, X) array, or one that names its axes itself.
     channel_names
         Names of the channels, instead of what a file states.
     storage_options
         How remote stores are reached, and what is kept of OME-Zarr images in memory.
+    image
+        Which of the images in a file or directory, by name or number: see `image_names`. Needed
+        where there are several and none is the main one.
+    kind
+        ``"labels"`` where pixels are the numbers of objects, which most files cannot say of
+        themselves; ``"intensity"`` where they are not. By default what the source states.
+    format
+        Name of the format to read a path as, of those in `source_formats`; by default the first
+        that knows it.
 
     Raises
     ------
@@ -135,27 +123,29 @@ def open_image(
         If the path is not there.
     FormatError
         If it is damaged, or no format that can be read.
+    UnknownNameError
+        If there is no such image in it, or no such format.
     InvalidInputError
-        If an array's axes are missing or do not fit it.
+        If an array's axes are missing or do not fit it, if there are several images and none is
+        named, or if labels are no whole numbers.
+    DependencyError
+        If the format needs a package that is not installed.
     """
     given = Mpp.from_user(mpp) if mpp is not None else None
     if isinstance(source, MultiscaleImage):
-        if given is not None or axes is not None or channel_names is not None:
-            msg = "an open image keeps its own mpp, axes and channel names; open its source with others"
+        if any(option is not None for option in (given, axes, channel_names, image, kind, format)):
+            msg = "an open image keeps its own mpp, axes, channel names and kind; open its source with others"
             raise InvalidInputError(msg)
         return source
-    if not isinstance(source, str | os.PathLike):
-        return _open_object(source, axes, given, channel_names)
-    if axes is not None:
-        msg = f"{source}: axes are read from a file, they are given for arrays only"
+    if isinstance(source, str | os.PathLike):
+        opened = _open_path(source, given, axes, image, format, storage_options)
+    elif image is not None or format is not None:
+        msg = f"image= and format= are for paths, got a {type(source).__name__}"
         raise InvalidInputError(msg)
-    place = place_of(source, storage_options)
-    image = (
-        open_zarr(place, mpp=given, context=storage_options)
-        if isinstance(place, Place)
-        else _open_path(place, given, storage_options)
-    )
-    return image if channel_names is None else _renamed(image, channel_names)
+    else:
+        opened = _open_object(source, axes, given, channel_names)
+        channel_names = None
+    return _restated(opened, channel_names, kind)
 
 
 def _open_object(
@@ -168,31 +158,70 @@ def _open_object(
         if axes is not None:
             msg = "an OME-Zarr group names its axes itself; axes are given for arrays only"
             raise InvalidInputError(msg)
-        image = open_zarr_group(source, mpp=mpp)
-        return image if names is None else _renamed(image, names)
+        return _restated(open_zarr_group(source, mpp=mpp), names, None)
     if is_from(source, "spatialdata", "SpatialData"):
         msg = "a SpatialData object holds many elements; open one of them: sdata['name']"
         raise InvalidInputError(msg)
     return image_from_array(source, axes=axes, mpp=mpp, channel_names=names)
 
 
-def _open_path(path: Path, mpp: Mpp | None, options: StorageOptions | None) -> MultiscaleImage:
+def _open_path(
+    source: str | os.PathLike[str],
+    mpp: Mpp | None,
+    axes: str | None,
+    image: str | int | None,
+    name: str | None,
+    options: StorageOptions | None,
+) -> MultiscaleImage:
+    place = place_of(source, options)
+    if isinstance(place, Place):
+        if axes is not None or image is not None or name is not None:
+            msg = f"{source}: an address leads to one OME-Zarr image, which states its axes"
+            raise InvalidInputError(msg)
+        return open_zarr(place, mpp=mpp, context=options)
+    found = _format_of(place, name)
+    if found is OME_ZARR and image is None and axes is None:  # the one that the options are for
+        return open_zarr(place, mpp=mpp, context=options)
+    return found.open(place, mpp, image=image, axes=axes)
+
+
+def _format_of(path: Path, name: str | None) -> SourceFormat:
     head = _head(path)
+    if name is not None:
+        known = source_formats()
+        found = next((f for f in known if f.name.lower() == name.lower()), None)
+        if found is None:
+            msg = f"there is no format {name!r}; there are {', '.join(f.name for f in known)}"
+            raise UnknownNameError(msg)
+        return found
     for candidate in _FORMATS:
         if candidate.matches(path, head):
-            if candidate is _OME_ZARR:  # the one format that the options are for
-                return open_zarr(path, mpp=mpp, context=options)
-            return candidate.open(path, mpp)
+            return candidate
+    # Plug-ins are imported only for what nobody here knows.
+    for candidate in plugged_in():
+        if candidate.matches(path, head):
+            return candidate
     raise FormatError(_unknown(path, head))
 
 
-def _renamed(image: MultiscaleImage, names: Sequence[str]) -> MultiscaleImage:
+def _restated(
+    image: MultiscaleImage, names: Sequence[str] | None, kind: Kind | None
+) -> MultiscaleImage:
+    if names is None and kind in {None, image.kind}:
+        return image
+    if kind == "labels" and image.dtype.kind not in "iu":
+        msg = f"{image.uri}: labels are whole numbers, its pixels are {image.dtype}"
+        raise InvalidInputError(msg)
+    if kind not in {None, "labels", "intensity"}:
+        msg = f"kind must be 'intensity' or 'labels', got {kind!r}"
+        raise InvalidInputError(msg)
+    own = image.channel_names if names is None else names
     return MultiscaleImage(
         [image.level(i) for i in range(image.level_count)],
         uri=image.uri,
-        channel_names=names if image.has_channel_axis else None,
+        channel_names=own if image.has_channel_axis else None,
         mpp=image.mpp,
-        kind=image.kind,
+        kind=kind or image.kind,
         name=image.name,
         metadata=image.metadata,
     )
@@ -222,10 +251,11 @@ def _head(path: Path) -> bytes:
 
 
 def _unknown(path: Path, head: bytes) -> str:
-    known = ", ".join(f"{f.name} ({' '.join(f.suffixes)})" for f in _FORMATS)
+    formats = source_formats()
+    known = ", ".join(f"{f.name} ({' '.join(f.suffixes)})" for f in formats)
     if path.is_dir():
         return f"{path} is a directory but no OME-Zarr image; formats that can be read: {known}"
-    named = [f.name for f in _FORMATS if path.name.lower().endswith(f.suffixes)]
+    named = [f.name for f in formats if f.suffixes and path.name.lower().endswith(f.suffixes)]
     start = f"it starts with {head[:8]!r}" if head != b"\0" else "it is empty"
     if named:
         return f"{path} is named like {named[0]} but is none: {start}. Is it damaged or cut short?"
