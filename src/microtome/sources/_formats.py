@@ -7,6 +7,7 @@ from pathlib import Path
 from microtome.storage import is_versioned
 
 from ._format import SourceFormat
+from ._listing import tiffs_in
 
 __all__ = ["FORMATS", "OME_ZARR"]
 
@@ -18,6 +19,23 @@ _TIFF_SUFFIXES = (".tif", ".tiff", ".svs", ".qptiff", ".btf", ".ome.tif")
 def _is_zarr(path: Path, head: bytes) -> bool:
     roots = ("zarr.json", ".zgroup", ".zattrs")
     return not head and (any((path / name).is_file() for name in roots) or is_versioned(path))
+
+
+def _is_steinbock(path: Path, head: bytes) -> bool:
+    return not head and (path / "img").is_dir() and (path / "panel.csv").is_file()
+
+
+def _is_mcmicro(path: Path, head: bytes) -> bool:
+    steps = ("registration", "background", "dearray")
+    return (
+        not head
+        and (path / "markers.csv").is_file()
+        and any((path / step).is_dir() for step in steps)
+    )
+
+
+def _is_tiff_folder(path: Path, head: bytes) -> bool:
+    return not head and bool(tiffs_in(path))
 
 
 OME_ZARR = SourceFormat("OME-Zarr", _is_zarr, f"{_HERE}._zarr:open_zarr", (".zarr",))
@@ -57,4 +75,19 @@ FORMATS: tuple[SourceFormat, ...] = (
         f"{_HERE}._imc_text:open_imc_text",
         (".txt",),
     ),
+    SourceFormat(
+        "steinbock",
+        _is_steinbock,
+        f"{_HERE}._steinbock:open_steinbock",
+        (),
+        images=f"{_HERE}._steinbock:steinbock_images",
+    ),
+    SourceFormat(
+        "MCMICRO",
+        _is_mcmicro,
+        f"{_HERE}._mcmicro:open_mcmicro",
+        (),
+        images=f"{_HERE}._mcmicro:mcmicro_images",
+    ),
+    SourceFormat("folder of TIFFs", _is_tiff_folder, f"{_HERE}._tiff_folder:open_tiff_folder", ()),
 )

@@ -24,6 +24,7 @@ from ._format import SourceFormat
 from ._formats import FORMATS, OME_ZARR
 from ._lazy import is_from
 from ._plugins import plugged_in
+from ._restated import restated
 from ._xarray import is_xarray, open_xarray
 from ._zarr import open_zarr, open_zarr_group
 
@@ -145,7 +146,9 @@ def open_image(
     else:
         opened = _open_object(source, axes, given, channel_names)
         channel_names = None
-    return _restated(opened, channel_names, kind)
+    if channel_names is None and kind in {None, opened.kind}:
+        return opened
+    return restated(opened, channel_names=channel_names, kind=kind)
 
 
 def _open_object(
@@ -158,7 +161,8 @@ def _open_object(
         if axes is not None:
             msg = "an OME-Zarr group names its axes itself; axes are given for arrays only"
             raise InvalidInputError(msg)
-        return _restated(open_zarr_group(source, mpp=mpp), names, None)
+        group = open_zarr_group(source, mpp=mpp)
+        return group if names is None else restated(group, channel_names=names)
     if is_from(source, "spatialdata", "SpatialData"):
         msg = "a SpatialData object holds many elements; open one of them: sdata['name']"
         raise InvalidInputError(msg)
@@ -204,29 +208,6 @@ def _format_of(path: Path, name: str | None) -> SourceFormat:
     raise FormatError(_unknown(path, head))
 
 
-def _restated(
-    image: MultiscaleImage, names: Sequence[str] | None, kind: Kind | None
-) -> MultiscaleImage:
-    if names is None and kind in {None, image.kind}:
-        return image
-    if kind == "labels" and image.dtype.kind not in "iu":
-        msg = f"{image.uri}: labels are whole numbers, its pixels are {image.dtype}"
-        raise InvalidInputError(msg)
-    if kind not in {None, "labels", "intensity"}:
-        msg = f"kind must be 'intensity' or 'labels', got {kind!r}"
-        raise InvalidInputError(msg)
-    own = image.channel_names if names is None else names
-    return MultiscaleImage(
-        [image.level(i) for i in range(image.level_count)],
-        uri=image.uri,
-        channel_names=own if image.has_channel_axis else None,
-        mpp=image.mpp,
-        kind=kind or image.kind,
-        name=image.name,
-        metadata=image.metadata,
-    )
-
-
 def _head(path: Path) -> bytes:
     try:
         if path.is_dir():
@@ -252,9 +233,10 @@ def _head(path: Path) -> bytes:
 
 def _unknown(path: Path, head: bytes) -> str:
     formats = source_formats()
-    known = ", ".join(f"{f.name} ({' '.join(f.suffixes)})" for f in formats)
+    known = ", ".join(f"{f.name} ({' '.join(f.suffixes)})" for f in formats if f.suffixes)
     if path.is_dir():
-        return f"{path} is a directory but no OME-Zarr image; formats that can be read: {known}"
+        whole = ", ".join(f.name for f in formats if not f.suffixes)
+        return f"{path} is a directory but no OME-Zarr image, nor one of these: {whole}"
     named = [f.name for f in formats if f.suffixes and path.name.lower().endswith(f.suffixes)]
     start = f"it starts with {head[:8]!r}" if head != b"\0" else "it is empty"
     if named:
