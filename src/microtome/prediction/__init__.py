@@ -2,7 +2,8 @@
 
 `predict` does the whole job. Its parts are public for people with a loop of their own:
 `iter_tile_batches` reads the tiles of a plan, `Stitcher` puts the kept part of each into a new
-image, `stitch_tiles` into an array, `stitch_instances` labels into those of the image.
+image, `stitch_tiles` into an array. `predict_instances` runs a model that finds objects:
+`InstanceStitcher` puts the labels of tiles together on disk, `stitch_instances` in memory.
 `embed_tiles` makes one vector a tile. `load_model` finds a model by name, `OnnxModel` is one in a
 file; `TestTimeAugmentation` asks one about every turn of a tile; `StainDensityModel` is a small
 one that needs no weights.
@@ -15,6 +16,8 @@ from ._batches import iter_tile_batches
 from ._cohort import predict_cohort
 from ._embed import embed_tiles
 from ._instances import stitch_instances
+from ._instances_predict import predict_instances
+from ._instances_write import InstanceStitcher
 from ._model import load_model
 from ._onnx import OnnxModel
 from ._predict import predict
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from ._stain import StainDensityModel
 
 __all__ = [
+    "InstanceStitcher",
     "OnnxModel",
     "StainDensityModel",
     "Stitcher",
@@ -33,6 +37,7 @@ __all__ = [
     "load_model",
     "predict",
     "predict_cohort",
+    "predict_instances",
     "stitch_instances",
     "stitch_tiles",
 ]
