@@ -35,6 +35,7 @@ FLOORS = {
     "segmentation": 3,
     "cohort": 4,
     "patching": 4,
+    "normalization": 4,
     "loading": 5,
     "prediction": 5,
     "interop": 6,
