@@ -62,6 +62,11 @@ class SequentialPatching(CountedPatching):
             self._plans.append(plan)
         return counts
 
+    @property
+    def grid(self) -> tuple[tuple[int, ...], ...]:
+        """Number of patches along each axis of each sample."""
+        return tuple(self._plans[plan].grid for plan in self._plan_of.tolist())
+
     def windows(self, rows: ArrayLike, *, epoch: int = 0) -> Windows:
         """Return where patches lie; see `Patching.windows`."""
         del epoch

@@ -137,6 +137,11 @@ class StratifiedPatching(Patching):
             tuple(tuple(grid) for grid in self._cells.count.tolist()),
         )
 
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Probability of each cell, (cells,)."""
+        return self._probabilities.copy()
+
     def with_probabilities(self, probabilities: ArrayLike) -> StratifiedPatching:
         """Return the same with other probabilities of the cells, (cells,).
 

@@ -1,6 +1,7 @@
 """Regions: which windows to read, one function that reads them, and the type they travel in."""
 
 from ._collate import collate_regions, decollate_regions, region_batch
+from ._fingerprint import pixels_fingerprint
 from ._pairs import paired
 from ._read import Padding, read_regions
 from ._region import ImageRegionData, PatchSpecs, RegionSpecs, TileSpecs
@@ -19,6 +20,7 @@ __all__ = [
     "data_shape_of",
     "decollate_regions",
     "paired",
+    "pixels_fingerprint",
     "read_regions",
     "region_batch",
     "valid_windows",
