@@ -319,7 +319,9 @@ def test_what_contradicts_itself_is_refused(source_of, arguments, named):
 
 
 def test_what_is_no_source_is_refused():
-    with pytest.raises(InvalidInputError, match=r"read_batch\(rows\), got list"):
+    with pytest.raises(
+        InvalidInputError, match=r"read_batch\(rows\), or __getitems__\(rows\), got list"
+    ):
         TileLoader([1, 2, 3])
 
 

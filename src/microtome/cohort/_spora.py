@@ -313,6 +313,11 @@ class SporaDataset:
 
     # -- torch's map-style protocol
 
+    @property
+    def takes_epoch(self) -> Literal[True]:
+        """Says to a `TileLoader` that items are other ones in every epoch."""
+        return True
+
     def __len__(self) -> int:
         """Draws of an epoch."""
         return len(self._sampler)
@@ -321,15 +326,18 @@ class SporaDataset:
         """Return draw `index` of the epoch."""
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Return several at once, read in one batch a cohort."""
+    def __getitems__(
+        self, indices: Sequence[int], *, epoch: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Return several at once, read in one batch a cohort; of the epoch that is set, or another."""
         count = len(self)
         for index in indices:
             if not -count <= index < count:
                 msg = f"draw {index} is outside the {count} of an epoch"
                 raise OutOfRangeError(msg)
         at = np.asarray(indices, np.int64) % count
-        return self._read(self._placed(*self._sampler.at(at), self.sampling_unit))
+        sampler = self._sampler if epoch is None else self._sampler.at_epoch(epoch)
+        return self._read(self._placed(*sampler.at(at), self.sampling_unit))
 
     def _read(self, draws: Draws) -> list[dict[str, Any]]:
         found: dict[int, dict[str, Any]] = {}

@@ -17,6 +17,7 @@ from microtome.errors import InvalidInputError
 
 from ._ahead import read_ahead
 from ._batches import BatchPlan
+from ._items import Collate, ItemSource
 from ._order import OrderKind, TileOrder
 from ._reader import BatchReader, ReadBatch
 from ._source import EpochTileSource, TileSource
@@ -42,8 +43,9 @@ class TileLoader:
     Parameters
     ----------
     source
-        What to read: a `TileSource`, or an `EpochTileSource`, which is told the epoch of the order.
-        Where it gives tuples, of an input and a target say, so does the loader.
+        What to read: a `TileSource`, an `EpochTileSource`, which is told the epoch of the order, or
+        an `ItemSource`, such as a `ComposedImagingDataset` or a `SporaDataset`. Where it gives
+        tuples, of an input and a target say, so does the loader.
     batch_size
         Tiles in a batch.
     order
@@ -58,6 +60,12 @@ class TileLoader:
         Which of how many processes this is; see `BatchPlan` for how they share an epoch.
     drop_last
         Whether to leave out what does not fill a batch on every rank.
+    collate
+        How samples become a batch. ``"stack"``: one array, as the source reads it. ``"list"``: the
+        samples as they are. ``"pad"`` or ``"panel"``: one array of tiles that differ in channels,
+        a `PanelBatch`, or for several modalities a `MultimodalBatch`; see `PanelCollate`, which
+        also takes an alignment of cohorts. Or a function of a list of samples. By default
+        ``"stack"`` where the source reads batches, else ``"list"``.
     device
         Where tensors go, anything `torch.device` takes; copied there ahead of time as well.
     as_torch
@@ -73,7 +81,7 @@ class TileLoader:
 
     def __init__(  # noqa: PLR0913 - the names that people know from torch's DataLoader, flat
         self,
-        source: TileSource | EpochTileSource,
+        source: TileSource | EpochTileSource | ItemSource,
         batch_size: int = 64,
         *,
         order: OrderKind | TileOrder = "random",
@@ -84,31 +92,28 @@ class TileLoader:
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
+        collate: Collate | None = None,
         device: str | torch.device | None = None,
         as_torch: bool | None = None,
     ) -> None:
-        # Asked at the border: without it the first thread to fail would be the one to tell.
-        if not (hasattr(source, "__len__") and callable(getattr(source, "read_batch", None))):
-            msg = f"a source has __len__ and read_batch(rows), got {type(source).__name__}"
-            raise InvalidInputError(msg)
         if prefetch < 0 or (threads is not None and threads < 1):
             msg = (
                 f"prefetch must be at least 0 and threads at least 1, got {prefetch} and {threads}"
             )
             raise InvalidInputError(msg)
+        self._reader = BatchReader(source, converter(as_torch, device), collate)
         self._source = source
         self._order = _order_of(order, len(source), seed, epoch)
         self._plan = BatchPlan(len(source), batch_size, rank, world_size, drop_last)
         self._prefetch = prefetch
         self._threads = min(threads or _processors(), max(prefetch, 1))
-        self._reader = BatchReader(source, converter(as_torch, device))
         self._stats = LoaderStats()
         self._resume = 0  # the batch that the next iteration starts with
         # What was last handed out: a running iteration keeps its order when the epoch is set.
         self._standing = self._order, 0
 
     @property
-    def source(self) -> TileSource | EpochTileSource:
+    def source(self) -> TileSource | EpochTileSource | ItemSource:
         """What is read."""
         return self._source
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, cast
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 from microtome.errors import InvalidInputError, MicrotomeError
 from microtome.regions import ImageRegionData
 
+from ._items import Collate, reading
 from ._order import TileOrder
-from ._source import Batch, EpochTileSource, TileSource
+from ._ragged import MultimodalBatch, PanelBatch
 from ._tensors import Convert
 
 __all__ = ["BatchReader", "ReadBatch"]
@@ -41,13 +41,15 @@ class BatchReader:
         What is read.
     convert
         Turns the pixels of a batch into what is handed out.
+    collate
+        How samples become a batch; None as the source has it.
     """
 
-    def __init__(self, source: TileSource | EpochTileSource, convert: Convert) -> None:
+    def __init__(self, source: Any, convert: Convert, collate: Collate | None = None) -> None:
         self._name = type(source).__name__
         self._convert = convert
-        self._read_rows: Callable[..., Batch] = source.read_batch
-        self._takes_epoch = getattr(source, "takes_epoch", False) is True
+        self._read_rows, self._is_list = reading(source, collate)
+        self._own_collate = callable(collate)
 
     def read(self, order: TileOrder, step: int, rows: NDArray[np.int64]) -> ReadBatch:
         """Return a batch; an error names it and its rows.
@@ -63,8 +65,7 @@ class BatchReader:
         """
         started = perf_counter()
         try:
-            told = {"epoch": order.epoch} if self._takes_epoch else {}
-            batch = self._converted(self._read_rows(rows, **told), len(rows))
+            batch = self._converted(self._read_rows(rows, order.epoch), len(rows))
         except MicrotomeError as error:
             raise type(error)(f"{error} ({_named(order, step, rows)})") from error
         except Exception as error:
@@ -73,19 +74,31 @@ class BatchReader:
             raise
         return ReadBatch(batch, len(rows), perf_counter() - started)
 
-    def _converted(self, batch: Batch, count: int) -> Batch:
+    def _converted(self, batch: Any, count: int) -> Any:
         if isinstance(batch, ImageRegionData):
-            return self._one(batch, count)
-        if not isinstance(batch, tuple) or not all(isinstance(b, ImageRegionData) for b in batch):  # pyright: ignore[reportUnnecessaryIsInstance] (sources need not be typed)
+            return self._one(cast("ImageRegionData[Any]", batch), count)
+        if isinstance(batch, PanelBatch | MultimodalBatch):
+            return batch.converted(self._convert)
+        if self._is_list:
+            return [self._pixels(sample) for sample in cast("list[Any]", batch)]
+        if self._own_collate:  # whatever its function makes
+            return batch
+        parts = cast("tuple[Any, ...]", batch)
+        if not isinstance(batch, tuple) or not all(isinstance(b, ImageRegionData) for b in parts):
             msg = (
                 f"{self._name}.read_batch gave {type(batch).__name__}; a batch is one ImageRegionData, "
                 "or a tuple of several, as of an input and its target"
             )
             raise InvalidInputError(msg)
-        parts = [self._one(part, count) for part in batch]
         # A named tuple of the source's own stays one.
-        make = getattr(type(batch), "_make", tuple)
-        return cast("Batch", make(parts))
+        make = getattr(type(parts), "_make", tuple)
+        return make([self._one(part, count) for part in parts])
+
+    def _pixels(self, sample: Any) -> Any:
+        if not isinstance(sample, ImageRegionData):
+            return sample  # tiles of several modalities come as tensors already
+        region = cast("ImageRegionData[Any]", sample)
+        return region._replace(data=self._convert(region.data))
 
     def _one(self, batch: ImageRegionData[Any], count: int) -> ImageRegionData[Any]:
         if len(batch.data) != count:

@@ -1,0 +1,93 @@
+"""Sources that give samples one by one: batches are put together of what `__getitems__` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, cast, get_args, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.errors import InvalidInputError
+
+from ._ragged import PanelCollate
+
+__all__ = ["Collate", "CollateKind", "ItemSource", "reading"]
+
+CollateKind = Literal["stack", "list", "pad", "panel"]
+"""`stack`: one array, tiles must agree in shape. `list`: the samples as the source gives them.
+`pad`: one array, as many planes as the tile with the most. `panel`: one array, each channel of the
+panel at its place."""
+
+Collate: TypeAlias = CollateKind | Callable[[list[Any]], Any]
+"""How samples become a batch: by name, or whatever a function makes of a list of them."""
+
+
+@runtime_checkable
+class ItemSource(Protocol):
+    """Samples by number, several at once: every dataset of a cohort is one."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Return samples, in that order."""
+        ...
+
+
+def reading(
+    source: Any, collate: Collate | None
+) -> tuple[Callable[[NDArray[np.int64], int], Any], bool]:
+    """Return what reads rows of an epoch of a source into a batch, and whether it is a list.
+
+    Parameters
+    ----------
+    source
+        A `TileSource`, an `EpochTileSource` or an `ItemSource`.
+    collate
+        How samples become a batch; None for ``"stack"`` where the source reads batches, else
+        ``"list"``.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no source, or cannot be read so.
+    """
+    batches = callable(getattr(source, "read_batch", None))
+    items = callable(getattr(source, "__getitems__", None))
+    # Asked at the border: without it the first thread to fail would be the one to tell.
+    if not (hasattr(source, "__len__") and (batches or items)):
+        msg = f"a source has __len__ and read_batch(rows), or __getitems__(rows), got {type(source).__name__}"
+        raise InvalidInputError(msg)
+    if isinstance(collate, str) and collate not in get_args(CollateKind):
+        msg = f"collate must be one of {get_args(CollateKind)} or a function, got {collate!r}"
+        raise InvalidInputError(msg)
+    kind = collate or ("stack" if batches else "list")
+    told = getattr(source, "takes_epoch", False) is True
+    if kind == "stack":
+        if not batches:
+            msg = (
+                f"{type(source).__name__} gives samples of several images, which have no one shape; "
+                "use collate='list', 'pad', 'panel', or a function of a list of samples"
+            )
+            raise InvalidInputError(msg)
+        read = source.read_batch
+        return (lambda rows, epoch: read(rows, epoch=epoch) if told else read(rows)), False
+    if not items:
+        msg = f"collate={collate!r} puts batches together of samples, and {type(source).__name__} has no __getitems__"
+        raise InvalidInputError(msg)
+    get = source.__getitems__
+    make: Any = kind
+    if kind in ("pad", "panel"):
+        make = PanelCollate(source, cast("Literal['pad', 'panel']", kind))
+
+    def read_items(rows: NDArray[np.int64], epoch: int) -> Any:
+        asked = rows.tolist()
+        samples = list(get(asked, epoch=epoch) if told else get(asked))
+        if len(samples) != len(asked):
+            msg = f"{type(source).__name__}.__getitems__ gave {len(samples)} samples for {len(asked)} rows"
+            raise InvalidInputError(msg)
+        return samples if make == "list" else make(samples)
+
+    return read_items, kind == "list"
