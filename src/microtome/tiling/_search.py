@@ -21,8 +21,6 @@ Place = tuple[int, int]
 # Moves of a tile in one attempt, and how many tiles around the one that was taken away are moved.
 _ROUNDS = 48
 _NEAR = 96
-# Attempts without success, each without another of the tiles, before the search ends.
-_ATTEMPTS = 6
 # Share of a tile's area that a place may be worse than the best at first, and of the rounds after
 # which only the best is taken. Measured on masks of every kind: 0.01 to 0.03 serve alike.
 _BAND = 0.03
@@ -64,7 +62,8 @@ def fewer(lattice: LatticeTiles, places: list[Place], wanted: int, moves: int) -
         return places
     draws = np.random.default_rng(0)
     failed = 0
-    while moves > 0 and failed < min(_ATTEMPTS, len(search.tiles)):
+    # Each failure leaves out another tile; when all have been tried, more moves find no more.
+    while moves > 0 and failed < len(search.tiles):
         before = search.state()
         taken = search.take_away(failed)
         moves -= search.anneal(search.near(taken), wanted, moves, draws)
