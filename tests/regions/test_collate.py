@@ -261,7 +261,7 @@ def test_a_batch_says_where_its_pixels_are_from(images):
     assert three.region_spec["coords"] == (9, 9)
     assert two.additional_metadata == {
         "level": 1, "mpp": (1.0, 1.0), "channel_names": ("C", "A"),
-        "chunks": (1, 8, 8), "shards": (2, 16, 16), "tile_id": 6,
+        "chunks": (1, 8, 8), "shards": (2, 16, 16), "origin": (-0.25, -0.25), "tile_id": 6,
     }  # fmt: skip
     assert one.additional_metadata["mpp"] is None
     assert one.additional_metadata["channel_names"] == ("C2", "C0")

@@ -5,6 +5,7 @@ from ._fingerprint import pixels_fingerprint
 from ._pairs import paired
 from ._read import Padding, read_regions
 from ._region import ImageRegionData, PatchSpecs, RegionSpecs, TileSpecs
+from ._space import RegionSpace, region_bounds, region_transform
 from ._stacks import Stack, data_shape_of
 from ._windows import Windows, valid_windows
 
@@ -12,6 +13,7 @@ __all__ = [
     "ImageRegionData",
     "Padding",
     "PatchSpecs",
+    "RegionSpace",
     "RegionSpecs",
     "Stack",
     "TileSpecs",
@@ -23,5 +25,7 @@ __all__ = [
     "pixels_fingerprint",
     "read_regions",
     "region_batch",
+    "region_bounds",
+    "region_transform",
     "valid_windows",
 ]

@@ -171,8 +171,10 @@ def _facts(image: Stack, level: int, channels: Channels | None) -> dict[str, Any
     picked = pixels.picked(channels)
     if isinstance(image, MultiscaleImage):
         mpp = image.level_mpp(level) if image.mpp is not None else None
+        where = _where(image, level) if mpp else {}
     else:
         mpp = getattr(image, "mpp", None)
+        where = {}
     names, stored = pixels.channel_names, pixels.array
     shape = stored.shape if stored is not None else cast("Any", image).original_data_shape
     return {
@@ -187,8 +189,21 @@ def _facts(image: Stack, level: int, channels: Channels | None) -> dict[str, Any
             "channel_names": tuple(names[i] for i in picked) if names else None,
             "chunks": getattr(stored, "chunks", None),
             "shards": getattr(stored, "shards", None),
+            **where,
         },
     }
+
+
+def _where(image: MultiscaleImage, level: int) -> dict[str, Any]:
+    """Return what an image says of its place beyond its pixel size, as far as it says it."""
+    base, chosen = image.level(0), image.level(level)
+    axes = [axis for axis in "zyx" if axis in base.axes]
+    at = [base.axes.index(axis) for axis in axes]
+    # Of the corner of the first pixel, which all levels share; a translation is that of its centre.
+    found: dict[str, Any] = {"origin": tuple(base.translation[i] - base.scale[i] / 2 for i in at)}
+    if "z" in axes:
+        found["z_spacing"] = chosen.scale[chosen.axes.index("z")]
+    return found
 
 
 def _stacked(data: Sequence[Any]) -> Any:

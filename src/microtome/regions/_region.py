@@ -72,8 +72,10 @@ class ImageRegionData(NamedTuple, Generic[RegionSpecs]):
     """Where the window lies."""
 
     additional_metadata: Mapping[str, Any] | Sequence[Mapping[str, Any]]
-    """What else is known: `level`, `mpp`, `channel_names`, `chunks`, `shards`, and from a cohort
-    `tissue_id` and `tile_id`."""
+    """What else is known: `level`, `mpp`, `channel_names`, `chunks`, `shards`; of an image
+    whose pixels are measured `origin`, the place of its corner along (Z)YX in micrometres, and with
+    planes their `z_spacing`; from a cohort `tissue_id` and `tile_id`; of what was done to the
+    pixels `augmentation` and `normalization`."""
 
     @staticmethod
     def from_model_output(region: ImageRegionData[Any], data: Any) -> ImageRegionData[Any]:
