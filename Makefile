@@ -29,8 +29,9 @@ TORCH := 2.13.0
 demo: $(VENV)/.installed
 	$(BIN)/microtome demo $(DEMO_ARGS)
 
+# As many processes as there are processors, four at most: each holds torch and a gigabyte.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(TEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
