@@ -14,8 +14,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from microtome.coordinates import Mpp
 from microtome.errors import InvalidInputError, OutOfRangeError
+from microtome.storage import Box, Pending
 
-from ._level import PixelArray
+from ._level import Level, PixelArray
+from ._window import read_window
 
 __all__ = ["STACK_AXES", "ArrayStack", "ImageStack", "stack_axes"]
 
@@ -211,34 +213,74 @@ class ArrayStack:
                 f"{self._source}: a window has {len(sizes)} axes, got {coords} of size {patch_size}"
             )
             raise InvalidInputError(msg)
-        out = np.zeros((len(picked), *patch_size), self.data_dtype)
-        low = [min(max(a, 0), size) for a, size in zip(coords, sizes, strict=True)]
-        high = [
-            max(min(a + n, size), lo)
-            for a, n, size, lo in zip(coords, patch_size, sizes, low, strict=True)
-        ]
-        if all(a < b for a, b in zip(low, high, strict=True)):
-            pixels = self._box(sample_idx, low, high)
-            within = [slice(a - o, b - o) for a, b, o in zip(low, high, coords, strict=True)]
-            out[(slice(None), *within)] = pixels[picked]
-        return out
-
-    def _box(self, sample: int, low: Sequence[int], high: Sequence[int]) -> NDArray[Any]:
-        """Read all channels of a box inside a sample, C(Z)YX."""
-        sizes = dict(zip(self._axes, self._array.shape, strict=True))
-        series, time = divmod(sample, sizes.get("t", 1))
-        spatial = "zyx"[-len(low) :]
-        box = {"s": (series, series + 1), "t": (time, time + 1), "c": (0, sizes.get("c", 1))}
-        box.update(zip(spatial, zip(low, high, strict=True), strict=True))
-        pixels = self._array.read(tuple(box[axis] for axis in self._axes))
-        kept = [axis for axis in self._axes if axis not in "st"]
-        pixels = pixels.reshape([box[axis][1] - box[axis][0] for axis in kept])
-        turned = pixels.transpose([kept.index(axis) for axis in f"c{spatial}" if axis in kept])
-        return turned if "c" in kept else turned[None]
+        spatial = "zyx"[-len(sizes) :]
+        ones, zeros = (1.0,) * (1 + len(sizes)), (0.0,) * (1 + len(sizes))
+        pixels = _Sample(self, sample_idx)
+        level = Level(self._source, self._source, pixels, f"c{spatial}", ones, zeros)
+        box = [(int(a), int(a) + int(n)) for a, n in zip(coords, patch_size, strict=True)]
+        return read_window(level, box, picked, 0)
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self._array.shape))
         return f"ArrayStack({self._source!r}, {self.original_axes}, {shape} {self.data_dtype})"
+
+
+class _Sample:
+    """One sample of a stack as an array C(Z)YX, so that its windows are read as those of levels.
+
+    Parameters
+    ----------
+    stack
+        The stack.
+    number
+        Number of the sample.
+    """
+
+    def __init__(self, stack: ArrayStack, number: int) -> None:
+        self._stack = stack
+        self._number = number
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape in C(Z)YX."""
+        return self._stack.data_shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a pixel."""
+        return self._stack.data_dtype
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Smallest part that is decoded."""
+        sizes = dict(zip(self._stack.axes, self._stack.chunks, strict=True))
+        return tuple(sizes.get(axis, 1) for axis in self._axes)
+
+    @property
+    def _axes(self) -> str:
+        return "c" + "zyx"[1 - len(self.shape) :]
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Read a box."""
+        out = np.empty([b - a for a, b in box], self.dtype)
+        self.read_into(box, out).result()
+        return out
+
+    def read_into(self, box: Box, out: NDArray[Any]) -> Pending:
+        """Start reading a box into a buffer."""
+        axes, array = self._stack.axes, self._stack.array
+        times = array.shape[axes.index("t")] if "t" in axes else 1
+        series, time = divmod(self._number, times)
+        parts = {"s": (series, series + 1), "t": (time, time + 1)}
+        parts |= dict(zip(self._axes, box, strict=True))
+        # The buffer is looked at in the array's order; axes that only one of them has are single.
+        lead = "".join(axis for axis in axes if axis in "st")
+        target, names = out[(None,) * len(lead)], lead + self._axes
+        if "c" not in axes:
+            target, names = target[..., 0, *(slice(None),) * (out.ndim - 1)], names.replace("c", "")
+        return array.read_into(
+            tuple(parts[axis] for axis in axes), target.transpose([*map(names.index, axes)])
+        )
 
 
 def stack_axes(axes: str, shape: Sequence[int], where: str) -> str:
