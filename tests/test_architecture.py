@@ -36,6 +36,7 @@ FLOORS = {
     "cohort": 4,
     "patching": 4,
     "normalization": 4,
+    "augmentation": 4,
     "loading": 5,
     "prediction": 5,
     "interop": 6,
