@@ -3,8 +3,8 @@
 `predict` does the whole job. Its parts are public for people with a loop of their own:
 `iter_tile_batches` reads the tiles of a plan, `Stitcher` puts the kept part of each into a new
 image, `stitch_tiles` into an array. `predict_instances` runs a model that finds objects:
-`InstanceStitcher` puts the labels of tiles together on disk, `stitch_instances` in memory.
-`embed_tiles` makes one vector a tile. `load_model` finds a model by name, `OnnxModel` is one in a
+`InstanceStitcher` puts the labels of tiles together on disk, `stitch_instances` in memory;
+`merge_labels` joins those of tiles that do not overlap. `embed_tiles` makes one vector a tile. `load_model` finds a model by name, `OnnxModel` is one in a
 file; `TestTimeAugmentation` asks one about every turn of a tile; `StainDensityModel` is a small
 one that needs no weights.
 """
@@ -18,6 +18,7 @@ from ._embed import embed_tiles
 from ._instances import stitch_instances
 from ._instances_predict import predict_instances
 from ._instances_write import InstanceStitcher
+from ._merge_labels import merge_labels
 from ._model import load_model
 from ._onnx import OnnxModel
 from ._predict import predict
@@ -35,6 +36,7 @@ __all__ = [
     "embed_tiles",
     "iter_tile_batches",
     "load_model",
+    "merge_labels",
     "predict",
     "predict_cohort",
     "predict_instances",

@@ -149,7 +149,7 @@ class Pieces:
         min_share
             Share of pixels; see `stitch_instances`.
         """
-        return Objects.of(self.held, np.stack(self._facts), tuple(shape), min_share)
+        return Objects.of(self.held, self._facts, tuple(shape), min_share)
 
     def _verify_same(self, batch: ImageRegionData[Any], row: int, spec: dict[str, Any]) -> None:
         of = batch.source[row], int(spec["data_idx"][row])
@@ -195,10 +195,32 @@ class Objects:
 
     @classmethod
     def of(
-        cls, held: Held, facts: NDArray[np.int64], shape: tuple[int, ...], min_share: float
+        cls,
+        held: Held,
+        rows: Sequence[NDArray[np.int64]],
+        shape: tuple[int, ...],
+        min_share: float,
+        *,
+        touching: bool = False,
     ) -> Objects:
-        """Compare neighbours, unite what is one, and number it by its first pixel."""
+        """Compare neighbours, unite what is one, and number it by its first pixel.
+
+        Parameters
+        ----------
+        held
+            The pieces' labels.
+        rows
+            What is known of each piece, in the form of `Pieces`.
+        shape
+            Of the image, (S, (Z), Y, X).
+        min_share
+            Share of pixels that makes two labels one.
+        touching
+            Whether pieces show nothing of each other, and the pixels on both sides of where they
+            meet are compared.
+        """
         rank = len(shape) - 1
+        facts = np.stack(rows)
         columns = [facts[:, 1 + rank * part : 1 + rank * (part + 1)] for part in range(5)]
         order = np.lexsort([*columns[1].T[::-1], facts[:, 0]])
         samples, counts = facts[order, 0], facts[order, -1]
@@ -208,7 +230,7 @@ class Objects:
             held, order, samples, start, stop, kept_start, kept_stop, bases, np.zeros(0, np.int64), 0
         )  # fmt: skip
         total = int(counts.sum())
-        pairs = [np.zeros((0, 2), np.int64), *made._pairs(min_share)]
+        pairs = [np.zeros((0, 2), np.int64), *made._pairs(min_share, touching=touching)]
         first = [np.zeros(0, np.int64)]
         for at in range(len(order)):
             labels = made._within(at, kept_start[at], kept_stop[at])
@@ -248,17 +270,35 @@ class Objects:
             names[1:] = self.names[self.bases[at] : stop]
             out[tuple(map(slice, (first - low).tolist(), (last - low).tolist()))] = names[labels]
 
-    def _pairs(self, min_share: float) -> Iterator[NDArray[np.int64]]:
+    def _pairs(self, min_share: float, *, touching: bool) -> Iterator[NDArray[np.int64]]:
         """Yield the numbers of labels that are one, (n, 2)."""
-        for at, (low, high) in enumerate(zip(self.start, self.stop, strict=True)):
+        matched = self._in_contact if touching else self._matched
+        for at, (low, high) in enumerate(zip(self.start, self.stop + touching, strict=True)):
             # Sorted by sample and first row: none after the last of these reaches it.
             end = np.searchsorted(self.samples, self.samples[at], side="right")
             end = at + 1 + np.searchsorted(self.start[at + 1 : end, 0], high[0])
             after = slice(at + 1, end)
-            meet = ((self.start[after] < high) & (self.stop[after] > low)).all(axis=1)
+            meet = ((self.start[after] < high) & (self.stop[after] + touching > low)).all(axis=1)
             for other in (at + 1 + np.flatnonzero(meet)).tolist():
-                found = self._matched(at, other, min_share)
+                found = matched(at, other, min_share)
                 yield found - 1 + self.bases[[at, other]]
+
+    def _in_contact(self, at: int, other: int, min_share: float) -> NDArray[np.int64]:
+        """Return labels of two pieces that lie side by side."""
+        low = np.maximum(self.start[at], self.start[other])
+        high = np.minimum(self.stop[at], self.stop[other])
+        sides = np.flatnonzero(low >= high)
+        # At a corner, or an edge, they have no face in common.
+        if len(sides) != 1:
+            return np.zeros((0, 2), np.int64)
+        face: list[NDArray[Any]] = []
+        for piece in (at, other):
+            start, stop = low.copy(), high.copy()
+            before = self.stop[piece, sides] == low[sides]
+            start[sides] = np.where(before, self.stop[piece, sides] - 1, self.start[piece, sides])
+            stop[sides] = start[sides] + 1
+            face.append(self._within(piece, start, stop))
+        return matches(face[0], face[1], min_share)
 
     def _matched(self, at: int, other: int, min_share: float) -> NDArray[np.int64]:
         wide = (
