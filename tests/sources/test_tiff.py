@@ -321,34 +321,6 @@ def test_a_window_of_a_coarse_level_lies_where_it_should(tmp_path: Path) -> None
 # -- what cannot be read is said
 
 
-def test_four_dimensions_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.ome.tif"
-    pixels = np.zeros((2, 3, 20, 20), np.uint8)
-    tifffile.imwrite(path, pixels, metadata={"axes": "ZCYX"}, photometric="minisblack")
-    with pytest.raises(FormatError, match="ZCYX"):
-        open_image(path)
-
-
-MULTIFILE = """<?xml version="1.0"?>
-<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1"><Image ID="I:0">
-<Pixels ID="P:0" DimensionOrder="XYCZT" Type="uint16" SizeX="70" SizeY="83" SizeC="2" SizeZ="1"
- SizeT="1"><Channel ID="C:0"/><Channel ID="C:1"/>
-<TiffData FirstC="0" IFD="0" PlaneCount="1"><UUID FileName="a.ome.tif">urn:uuid:1</UUID></TiffData>
-<TiffData FirstC="1" IFD="0" PlaneCount="1"><UUID FileName="b.ome.tif">urn:uuid:2</UUID></TiffData>
-</Pixels></Image></OME>"""
-
-
-def test_planes_of_another_file_are_not_taken_from_this_one(tmp_path: Path) -> None:
-    for name in "ab":
-        path = tmp_path / f"{name}.ome.tif"
-        tifffile.imwrite(path, GRAY, description=MULTIFILE, metadata=None)
-    with pytest.raises(FormatError, match="several files"):
-        open_image(tmp_path / "a.ome.tif")
-    (tmp_path / "b.ome.tif").unlink()
-    with pytest.raises(FormatError, match="missing"):
-        open_image(tmp_path / "a.ome.tif")
-
-
 def test_complex_numbers_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.zeros((20, 20), np.complex64))

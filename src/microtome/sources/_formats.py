@@ -47,6 +47,7 @@ FORMATS: tuple[SourceFormat, ...] = (
         lambda _, head: head[:4] in _TIFF_HEADS,
         f"{_HERE}._tiff:open_tiff",
         _TIFF_SUFFIXES,
+        images=f"{_HERE}._tiff:tiff_images",
     ),
     SourceFormat(
         "PNG or JPEG",

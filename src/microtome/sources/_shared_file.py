@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +28,17 @@ class SharedFile:
         self._number: int | None = None
         self._guard = threading.Lock()
 
-    @property
-    def number(self) -> int:
-        """The descriptor, for `os.pread` and `os.preadv`."""
-        with self._guard:
-            if self._number is None:
-                try:
-                    self._number = os.open(self.path, os.O_RDONLY)
-                except FileNotFoundError as error:
-                    msg = f"{self.path} does not exist any more"
-                    raise NotFoundError(msg) from error
-                except OSError as error:
-                    msg = f"{self.path} cannot be read: {error.strerror}"
-                    raise StorageError(msg) from error
-            return self._number
+    @contextmanager
+    def reading(self) -> Generator[int]:
+        """Give the descriptor, for `os.pread`; what the disk refuses meanwhile is a `StorageError`."""
+        try:
+            yield self._descriptor()
+        except FileNotFoundError as error:
+            msg = f"{self.path} does not exist any more"
+            raise NotFoundError(msg) from error
+        except OSError as error:
+            msg = f"{self.path} cannot be read: {error.strerror}"
+            raise StorageError(msg) from error
 
     def read(self, start: int, size: int) -> bytes:
         """Read bytes.
@@ -56,22 +55,23 @@ class SharedFile:
         StorageError
             If the disk refuses.
         """
-        try:
-            found = os.pread(self.number, size, start)
+        with self.reading() as number:
+            found = os.pread(number, size, start)
             while len(found) < size:  # one call returns at most 2 GiB
-                more = os.pread(self.number, size - len(found), start + len(found))
+                more = os.pread(number, size - len(found), start + len(found))
                 if not more:
                     break
                 found += more
-        except OSError as error:
-            if isinstance(error, StorageError | NotFoundError):
-                raise
-            msg = f"{self.path} cannot be read: {error.strerror}"
-            raise StorageError(msg) from error
         if len(found) < size:
             msg = f"{self.path} is cut short: {size} bytes at {start} are not all there"
             raise FormatError(msg)
         return found
+
+    def _descriptor(self) -> int:
+        with self._guard:
+            if self._number is None:
+                self._number = os.open(self.path, os.O_RDONLY)
+            return self._number
 
     def __del__(self) -> None:
         if getattr(self, "_number", None) is not None:

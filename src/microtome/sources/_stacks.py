@@ -16,7 +16,9 @@ from microtome.storage import StorageOptions, place_of
 from ._array import pixel_array
 from ._lazy import is_from
 from ._registry import open_image
+from ._tiff_stack import TIFF_HEADS, tiff_stack
 from ._xarray import is_xarray
+from ._zarr_stacks import zarr_stacks
 
 __all__ = ["open_stacks"]
 
@@ -38,14 +40,16 @@ def open_stacks(
     ----------
     sources
         One source or a list of them, of any kinds: an array of numpy, torch, dask or zarr-python;
-        whatever `open_image` opens, which is one image however many levels it has; an image or a
-        stack, returned as it is; the path of a folder, with `suffix`; a path with ``*``, ``?`` or
-        ``[``, of which nothing exists by just that name. Files of a folder or a pattern are sorted
-        by name.
+        whatever `open_image` opens, which is one image however many levels it has; a Zarr array, or
+        a group of arrays that is no image, each of which is a stack; an image or a stack, returned
+        as it is; the path of a folder, with `suffix`; a path with ``*``, ``?`` or ``[``, of which
+        nothing exists by just that name. What a folder, a group or a pattern holds is sorted by
+        name.
     axes
         Axes of the arrays, one letter of SCTZYX each in the arrays' own order; (Y, X) by default
-        for two of them, and what a Zarr array states. Images and stacks know theirs; what is opened
-        as an image is refused if it has others.
+        for two of them, and what a Zarr array states. Of a TIFF they name the axes that the file
+        leaves unnamed, in its order, and may call its moments samples. Other images and stacks know
+        theirs, and what has others is refused.
     suffix
         How the names in a folder end, for example ``".tif"``.
     mpp, channel_names, storage_options
@@ -53,7 +57,7 @@ def open_stacks(
 
     Returns
     -------
-    One image or stack a source, in order.
+    One image or stack a source, in order; of a folder, a group or a pattern one for each in it.
 
     Raises
     ------
@@ -81,7 +85,10 @@ def open_stacks(
         raise InvalidInputError(msg)
     opened: list[MultiscaleImage | ImageStack] = []
     for source in found:
-        if isinstance(source, MultiscaleImage) or _is_stack(source):
+        plain = _plain(source, axes, given, channel_names, storage_options)
+        if plain is not None:
+            opened.extend(plain)
+        elif isinstance(source, MultiscaleImage) or _is_stack(source):
             opened.append(source)
         elif isinstance(source, str | os.PathLike) or _names_its_own(source):
             image = open_image(
@@ -92,6 +99,27 @@ def open_stacks(
         else:
             opened.append(_array_stack(source, axes, given, channel_names))
     return opened
+
+
+def _plain(
+    source: Any,
+    axes: str | None,
+    mpp: Mpp | None,
+    names: Sequence[str] | None,
+    options: StorageOptions | None,
+) -> Sequence[ArrayStack] | None:
+    """Open a path that is no image, or not the one that the axes make of it; None for others."""
+    place = place_of(source, options) if isinstance(source, str | os.PathLike) else None
+    if not isinstance(place, Path):
+        return None
+    if place.is_dir():
+        return zarr_stacks(place, axes, mpp=mpp, channel_names=names, options=options)
+    with place.open("rb") as file:
+        tiff = file.read(len(TIFF_HEADS[0])) in TIFF_HEADS
+    if axes is None or not tiff:
+        return None
+    stack = tiff_stack(place, axes, mpp=mpp, channel_names=names)
+    return None if stack is None else [stack]
 
 
 def _is_stack(source: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from defusedxml.common import DefusedXmlException
 from microtome.coordinates import Mpp, MppSource
 from microtome.errors import FormatError
 
-__all__ = ["channel_names", "pixel_size", "verify_description"]
+__all__ = ["channel_names", "ome_image", "pixel_size", "verify_description"]
 
 _CENTIMETER, _INCH = 3, 2
 _TAG_UNITS = {_CENTIMETER: 1e4, _INCH: 25400.0}
@@ -57,8 +58,8 @@ def verify_description(tiff: Any) -> None:
     Raises
     ------
     FormatError
-        If the XML is damaged, defines entities, or speaks of millions of planes: tifffile makes a
-        list of as many.
+        If the XML is damaged, defines entities, speaks of millions of planes, of which tifffile
+        makes a list of as many, or of files outside its own directory, which tifffile opens.
     """
     if not tiff.is_ome:
         return
@@ -67,9 +68,14 @@ def verify_description(tiff: Any) -> None:
         if not 0 <= min(counts) <= max(counts) <= _MOST_PLANES:
             msg = f"{tiff.filehandle.path}: its OME-XML speaks of {max(counts)} planes"
             raise FormatError(msg)
+        for other in data.iterfind("{*}UUID"):
+            name = other.get("FileName", "")
+            if name != name.replace("\\", "/").rpartition("/")[2] or name == "..":
+                msg = f"{tiff.filehandle.path}: its OME-XML speaks of a file elsewhere, {name!r}"
+                raise FormatError(msg)
 
 
-def pixel_size(tiff: Any, page: Any) -> Mpp | None:
+def pixel_size(tiff: Any, number: int) -> Mpp | None:
     """Return the pixel size that a TIFF states, or None.
 
     What the maker wrote as such (Aperio's MPP, OME's PhysicalSize, ImageJ's unit) goes before the
@@ -79,18 +85,24 @@ def pixel_size(tiff: Any, page: Any) -> Mpp | None:
     ----------
     tiff
         The open `tifffile.TiffFile`.
-    page
-        First page of the finest level.
+    number
+        Which of its series.
     """
+    page = tiff.series[number].keyframe
     if tiff.is_svs:
+        if number:
+            # The thumbnail repeats the description of the slide; label and macro say nothing.
+            return None
         found = re.search(r"(?:^|\|)\s*MPP\s*=\s*([0-9.eE+-]+)", page.description)
         return _mpp(found.group(1), found.group(1), (1.0, 1.0), "metadata") if found else None
     if tiff.is_ome:
-        pixels = _ome_pixels(tiff)
-        x, y = pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeY")
+        image = ome_image(tiff, number)
+        pixels = image.find("{*}Pixels") if image is not None else None
+        facts = dict(pixels.attrib) if pixels is not None else {}
+        x, y = facts.get("PhysicalSizeX"), facts.get("PhysicalSizeY")
         if x is not None and y is not None:
             # Either axis has a unit of its own.
-            units = [_LENGTHS.get(pixels.get(f"PhysicalSize{a}Unit", "µm")) for a in "YX"]
+            units = [_LENGTHS.get(facts.get(f"PhysicalSize{a}Unit", "µm")) for a in "YX"]
             return _mpp(y, x, units, "metadata")
     if tiff.is_imagej:
         unit = _LENGTHS.get(str((tiff.imagej_metadata or {}).get("unit", "none")).lower())
@@ -100,13 +112,15 @@ def pixel_size(tiff: Any, page: Any) -> Mpp | None:
     return _from_tags(page, unit, "tag", below=_PRINT_UM) if unit else None
 
 
-def channel_names(tiff: Any, pages: list[Any], count: int) -> tuple[str, ...] | None:
+def channel_names(tiff: Any, number: int, pages: list[Any], count: int) -> tuple[str, ...] | None:
     """Return the names of the channels, or None where the file has none.
 
     Parameters
     ----------
     tiff
         The open `tifffile.TiffFile`.
+    number
+        Which of its series.
     pages
         Pages of the finest level, one a channel.
     count
@@ -114,19 +128,43 @@ def channel_names(tiff: Any, pages: list[Any], count: int) -> tuple[str, ...] | 
     """
     names: list[str | None] = []
     if tiff.is_ome:
-        names = _ome_channels(tiff)
+        image = ome_image(tiff, number)
+        found = image.findall("{*}Pixels/{*}Channel") if image is not None else []
+        names = [channel.get("Name") for channel in found]
     elif tiff.is_qpi:
         names = [_xml_text(page.description, "Name") for page in pages]
     elif tiff.is_imagej:
         labels = (tiff.imagej_metadata or {}).get("Labels")
         names = [str(label) for label in labels] if isinstance(labels, list | tuple) else []
+        # One a plane: those of a channel begin like its first.
+        names = names if len(names) == count else []
     if not names:
-        # Only the first of many like pages is parsed whole; the others are asked to be now.
-        tags = [page.aspage().tags.get("PageName") for page in pages]
-        names = [str(tag.value) if tag is not None else None for tag in tags]
+        names = _page_names(pages)
     if len(names) != count or any(not name for name in names):
         return None
     return tuple(str(name) for name in names)
+
+
+def _page_names(pages: list[Any]) -> list[str | None]:
+    """Return what pages are called: by the tag PageName, or by MIBI's JSON in the description."""
+    names: list[str | None] = []
+    for page in pages:
+        # Only the first of many like pages is parsed whole; the others are asked to be now.
+        whole = page.aspage()
+        tag = whole.tags.get("PageName")
+        names.append(str(tag.value) if tag is not None else _target(str(whole.description)))
+    return names
+
+
+def _target(description: str) -> str | None:
+    if not description.startswith("{") or "channel.target" not in description:
+        return None
+    try:
+        found = json.loads(description)
+    except (ValueError, RecursionError):
+        return None
+    target = found.get("channel.target") if isinstance(found, dict) else None
+    return str(target) if target else None
 
 
 def _from_tags(page: Any, unit: float, source: MppSource, *, below: float = math.inf) -> Mpp | None:
@@ -155,15 +193,15 @@ def _ome_root(tiff: Any) -> Any:
         raise FormatError(msg) from error
 
 
-def _ome_pixels(tiff: Any) -> dict[str, str]:
-    found = _ome_root(tiff).find("{*}Image/{*}Pixels")
-    return dict(found.attrib) if found is not None else {}
+def ome_image(tiff: Any, number: int) -> Any:
+    """Return the element of OME-XML that speaks of a series, or None.
 
-
-def _ome_channels(tiff: Any) -> list[str | None]:
-    image = _ome_root(tiff).find("{*}Image")
-    found = image.findall("{*}Pixels/{*}Channel") if image is not None else []
-    return [channel.get("Name") for channel in found]
+    tifffile leaves out images of which nothing is there; then only the first is sure.
+    """
+    images = _ome_root(tiff).findall("{*}Image")
+    if number and len(images) != len(tiff.series):
+        return None
+    return images[number] if number < len(images) else None
 
 
 def _xml_text(text: str, tag: str) -> str | None:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from microtome.errors import FormatError
 
-__all__ = ["segment_tables", "verify_pages"]
+__all__ = ["Plane", "planes_of", "verify_pages"]
+
+
+class Plane(NamedTuple):
+    """A page, or as much of one as is a plane of the picture."""
+
+    file: Path
+    offsets: Sequence[int]
+    counts: Sequence[int]
+    jpeg_tables: bytes | None
 
 
 def verify_pages(path: Path, tiff: Any) -> None:
@@ -26,33 +35,55 @@ def verify_pages(path: Path, tiff: Any) -> None:
         raise FormatError(msg)
 
 
-def segment_tables(
-    path: Path, series: Any, planes: int
-) -> tuple[list[tuple[Sequence[int], Sequence[int]]], list[bytes | None]]:
-    """Return where the segments of each plane lie (offsets, sizes), and its JPEG tables."""
+def planes_of(path: Path, series: Any, count: int) -> list[Plane]:
+    """Return where the planes of a picture lie.
+
+    Parameters
+    ----------
+    path
+        The file.
+    series
+        The `tifffile.TiffPageSeries`; of an OME-TIFF its pages may lie in other files.
+    count
+        How many planes there should be.
+
+    Raises
+    ------
+    FormatError
+        If there are fewer, or they differ in size, type or compression.
+    """
     pages = list(series.pages)
-    lost = max(pages.count(None), planes - len(pages))
-    if series.is_multifile:
-        msg = f"{path} is one of several files that make up an image together; join them into one"
-        raise FormatError(msg)
+    lost = max(pages.count(None), count - len(pages))
     kind = series.keyframe.hash
     other = [i for i, page in enumerate(pages) if page is not None and page.keyframe.hash != kind]
     if other:
         msg = f"{path}: planes {other[:5]} are of another size, type or compression than the first"
         raise FormatError(msg)
     if lost == 0:
-        tables = [getattr(page, "jpegtables", None) for page in pages]
-        return [(page.dataoffsets, page.databytecounts) for page in pages], tables
+        return [
+            Plane(
+                Path(page.parent.filehandle.path) if series.is_multifile else path,
+                page.dataoffsets,
+                page.databytecounts,
+                getattr(page, "jpegtables", None),
+            )
+            for page in pages
+        ]
     if len(pages) > 1 or series.dataoffset is None:
-        msg = f"{path}: {lost} of {planes} planes are missing"
+        msg = f"{path}: {lost} of {count} planes are missing"
         raise FormatError(msg)
     # ImageJ describes only the first plane of a stack past 4 GB; the others follow it.
     page, size = pages[0], int(pages[0].nbytes)
-    counts = page.databytecounts
-    if series.dataoffset + planes * size > path.stat().st_size:
+    if series.dataoffset + count * size > path.stat().st_size:
         # Before a list is made of planes that somebody may only claim.
-        msg = f"{path} is cut short: {planes} planes of {size} bytes do not fit into it"
+        msg = f"{path} is cut short: {count} planes of {size} bytes do not fit into it"
         raise FormatError(msg)
     return [
-        ([offset + plane * size for offset in page.dataoffsets], counts) for plane in range(planes)
-    ], [None] * planes
+        Plane(
+            path,
+            [offset + plane * size for offset in page.dataoffsets],
+            page.databytecounts,
+            None,
+        )
+        for plane in range(count)
+    ]

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ._shared_file import SharedFile
+
 __all__ = ["PlainRows"]
 
 _UNCOMPRESSED, _NO_PREDICTOR, _HIGH_BITS_FIRST, _SEPARATE = 1, 1, 1, 2
@@ -66,14 +68,14 @@ class PlainRows(NamedTuple):
         return self.width * self.samples * self.dtype.itemsize
 
     def read(
-        self, file: int, start: int, rows: tuple[int, int], columns: tuple[int, int]
+        self, file: SharedFile, start: int, rows: tuple[int, int], columns: tuple[int, int]
     ) -> NDArray[Any] | None:
         """Read a part of a segment.
 
         Parameters
         ----------
         file
-            Descriptor of the file.
+            The file.
         start
             Where in the file the segment begins.
         rows, columns
@@ -82,7 +84,18 @@ class PlainRows(NamedTuple):
         Returns
         -------
         The pixels, (rows, columns, samples); None where the file ends before them.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses.
         """
+        with file.reading() as number:
+            return self._read(number, start, rows, columns)
+
+    def _read(
+        self, file: int, start: int, rows: tuple[int, int], columns: tuple[int, int]
+    ) -> NDArray[Any] | None:
         count, taken = rows[1] - rows[0], columns[1] - columns[0]
         at = start + rows[0] * self.row_bytes
         if taken * _NARROW >= self.width:
