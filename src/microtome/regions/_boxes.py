@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 from microtome.image import ImageStack, PixelArray
-from microtome.storage import Box, Pending, ReadBatch, StoredArray
+from microtome.storage import Box, BoxBatch, Pending, ReadBatch, StoredArray
 
 from ._stacks import Pixels, Stack
 
@@ -93,6 +93,69 @@ class Source:
             return [array.read_into(box, part, together=together) for box, part in parts]
         return [array.read_into(box, part) for box, part in parts]
 
+    def read(
+        self,
+        rows: NDArray[np.intp],
+        samples: NDArray[np.int64] | None,
+        inside: tuple[NDArray[np.int64], NDArray[np.int64]],
+        start: NDArray[np.int64],
+        batch: NDArray[Any],
+    ) -> bool:
+        """Read the windows of this image in one go.
+
+        Parameters
+        ----------
+        rows
+            Which windows of the batch, (n,).
+        samples
+            The sample of each, (n,); None for the first.
+        inside
+            First pixel of each that lies inside and one past its last, (n, d) both.
+        start
+            First pixel of each, (n, d).
+        batch
+            The whole batch.
+
+        Returns
+        -------
+        False where they have to be begun one by one.
+        """
+        if not isinstance(self.array, StoredArray):
+            return False
+        if not self.reads:
+            return True
+        low, high = inside
+        steps = np.asarray(batch.strides[2:], np.int64)
+        corner = rows * batch.strides[0] + ((low - start) * steps).sum(axis=1)
+        at = {}
+        if samples is not None:
+            at = dict(zip("st", np.divmod(samples, self.times), strict=True))
+        lows: list[NDArray[np.int64]] = []
+        highs: list[NDArray[np.int64]] = []
+        targets: list[NDArray[np.int64]] = []
+        strides: tuple[int, ...] = ()
+        for lead, place in self.reads:
+            part = batch[0][place]
+            columns = [np.broadcast_to(first, len(rows)) for first, _ in lead]
+            ends = [np.broadcast_to(last, len(rows)) for _, last in lead]
+            for number, axis in enumerate(self.lead):
+                if axis in at:
+                    columns[number], ends[number] = at[axis], at[axis] + 1
+            lows.append(np.column_stack([*columns, low]))
+            highs.append(np.column_stack([*ends, high]))
+            targets.append(corner + (part.ctypes.data - batch.ctypes.data))
+            strides = part.strides
+        order = list(range(len(strides))) if self.order is None else list(self.order)
+        return self.array.read_boxes(
+            BoxBatch(
+                np.concatenate(lows)[:, order],
+                np.concatenate(highs)[:, order],
+                batch,
+                np.concatenate(targets),
+                tuple(strides[axis] for axis in order),
+            )
+        )
+
     def _reads_of(self, sample: int) -> Sequence[tuple[Box, Any]]:
         at = dict(zip("st", divmod(sample, self.times), strict=True))
         return [
@@ -124,6 +187,18 @@ class Foreign:
     stack: ImageStack
     channels: list[int]
     planes: bool
+
+    def read(
+        self,
+        rows: NDArray[np.intp],
+        samples: NDArray[np.int64] | None,
+        inside: tuple[NDArray[np.int64], NDArray[np.int64]],
+        start: NDArray[np.int64],
+        batch: NDArray[Any],
+    ) -> bool:
+        """Leave every window to be cut by itself."""
+        del rows, samples, inside, start, batch
+        return False
 
     def verify_there(self) -> None:
         """Trust the stack: it has no files that microtome knows of."""

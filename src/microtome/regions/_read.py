@@ -14,7 +14,7 @@ from microtome.errors import InvalidInputError, MicrotomeError
 from microtome.image import Channels
 from microtome.storage import Pending, ReadBatch
 
-from ._boxes import reader_of
+from ._boxes import Foreign, Source, reader_of
 from ._stacks import Pixels, Stack, pixels_of, source_of
 from ._windows import Windows, limits
 
@@ -77,8 +77,9 @@ def read_regions(
     fill = _fill_value(padding, batch.dtype)
     low = np.maximum(windows.start, 0)
     high = np.minimum(windows.start + windows.size, sizes)
-    whole = (high - low == windows.size).all(axis=1).tolist()
+    whole = (high - low == windows.size).all(axis=1)
     sources = {i: reader_of(images[i], found[i], c, len(windows.size)) for i, c in picks.items()}
+    fused = _read_together(sources, windows, (low, high), batch, fill, whole, padding)
     samples = [0] * len(windows) if windows.sample is None else windows.sample.tolist()
     rows = zip(windows.image.tolist(), samples, batch, low.tolist(), high.tolist(), strict=True)
     pending: list[tuple[int, Pending]] = []
@@ -88,6 +89,8 @@ def read_regions(
         # Begun as one: windows of one shard share what the engine has to read of it.
         with ReadBatch() as together:
             for row, (image, sample, window, start, stop) in enumerate(rows):
+                if fused[row]:
+                    continue
                 target, first, last = window, start, stop
                 if not whole[row]:
                     if isinstance(padding, str):
@@ -116,6 +119,31 @@ def read_regions(
     for row, mirror in mirrored:
         batch[row] = mirror.pixels[mirror.places]
     return batch
+
+
+def _read_together(
+    sources: Mapping[int, Source | Foreign],
+    windows: Windows,
+    inside: tuple[NDArray[np.int64], NDArray[np.int64]],
+    batch: NDArray[Any],
+    fill: Any,
+    whole: NDArray[np.bool_],
+    padding: Padding,
+) -> NDArray[np.bool_]:
+    """Read what can be read in one go, image by image; return which windows are done."""
+    done = np.zeros(len(windows), np.bool_)
+    wanted = whole if isinstance(padding, str) else np.ones(len(windows), np.bool_)
+    for image, source in sources.items():
+        rows = np.flatnonzero(wanted & (windows.image == image))
+        if not len(rows):
+            continue
+        for row in rows[~whole[rows]].tolist():
+            batch[row] = fill
+        samples = None if windows.sample is None else windows.sample[rows]
+        boxes = inside[0][rows], inside[1][rows]
+        if source.read(rows, samples, boxes, windows.start[rows], batch):
+            done[rows] = True
+    return done
 
 
 @dataclass(frozen=True, slots=True)

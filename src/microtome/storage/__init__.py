@@ -1,6 +1,7 @@
 """Arrays on disk: create, read into a buffer, write, and make whole directories appear at once."""
 
 from ._array import Box, Pending, ReadBatch, StoredArray, array_metadata, create_array, open_array
+from ._batches import BoxBatch
 from ._documents import OURS, is_group, read_group, write_group
 from ._files import locked, replace_file, storage_errors
 from ._hierarchy import DirectoryStore, DraftStore, is_inside
@@ -17,6 +18,7 @@ __all__ = [
     "OURS",
     "READ",
     "Box",
+    "BoxBatch",
     "Codec",
     "DirectoryStore",
     "Draft",

@@ -23,6 +23,7 @@ from microtome.errors import (
     ModeError,
 )
 
+from ._batches import BoxBatch, read_batch
 from ._chunks import ChunkReader
 from ._documents import array_metadata
 from ._engine import ENGINE, engine_errors
@@ -232,6 +233,37 @@ class StoredArray:
                 raise
         # Whoever waits for a batch of reads asks once whether the array was there.
         return ReadTransfer(begun, self._path, None if together is not None else self.verify_there)
+
+    def read_boxes(self, boxes: BoxBatch) -> bool:
+        """Read many boxes at once, without the engine; call `verify_there` afterwards.
+
+        Every chunk is decoded once, whichever of the boxes it is in.
+
+        Parameters
+        ----------
+        boxes
+            The boxes, of the array's dtype, and where they go.
+
+        Returns
+        -------
+        False where only the engine reads the array, or can say what is wrong: nothing in the boxes
+        is of use then.
+
+        Raises
+        ------
+        InvalidInputError
+            If a box does not lie inside the array, or the dtype differs.
+        """
+        if self._closed:
+            msg = f"{self._path} is closed"
+            raise ModeError(msg)
+        self._handle()
+        facts = self._known()
+        shape = np.asarray(facts.shape)
+        if (boxes.low < 0).any() or (boxes.high > shape).any() or boxes.out.dtype != facts.dtype:
+            msg = f"{self._path}: boxes do not lie inside {facts.shape}, or are not {facts.dtype}"
+            raise InvalidInputError(msg)
+        return self._reader is not None and read_batch(self._reader, boxes)
 
     def write(self, box: Box, values: NDArray[Any]) -> None:
         """Write a box.

@@ -98,15 +98,15 @@ class ChunkReader:
         compression: _Compression,
         fill: float,
     ) -> None:
-        self._prefix = f"{path}/c/"
-        self._shape = shape
-        self._chunk = chunk
-        self._shard = shard
-        self._dtype = dtype
-        self._index = index
-        self._compression: _Compression = compression
-        self._fill = fill
-        self._chunk_bytes = int(np.prod(chunk)) * dtype.itemsize
+        self.prefix = f"{path}/c/"
+        self.shape = shape
+        self.chunk = chunk
+        self.shard = shard
+        self.dtype = dtype
+        self.index = index
+        self.compression: _Compression = compression
+        self.fill = fill
+        self.chunk_bytes = int(np.prod(chunk)) * dtype.itemsize
 
     @classmethod
     def of(cls, path: str, document: Mapping[str, Any]) -> ChunkReader | None:
@@ -162,6 +162,10 @@ class ChunkReader:
             fill=document["fill_value"],
         )
 
+    def shard_at(self, place: Sequence[int]) -> Shard | None:
+        """Return a shard by its number along each axis, None where there is none."""
+        return SHARDS.get(self.prefix + "/".join([str(at) for at in place]), self.index)
+
     def read_into(self, box: Box, out: NDArray[Any]) -> bool:
         """Read a box into a buffer.
 
@@ -180,16 +184,15 @@ class ChunkReader:
             return True
         axes = [
             _shards_along(start, stop, whole, part)
-            for (start, stop), whole, part in zip(box, self._shard, self._chunk, strict=True)
+            for (start, stop), whole, part in zip(box, self.shard, self.chunk, strict=True)
         ]
         try:
             for places in product(*axes):
-                name = self._prefix + "/".join([str(number) for number, _ in places])
-                shard = SHARDS.get(name, self._index)
+                shard = self.shard_at([number for number, _ in places])
                 parts = [along for _, along in places]
                 if shard is None:
                     target = tuple(slice(p[0].target.start, p[-1].target.stop) for p in parts)
-                    out[target] = self._fill
+                    out[target] = self.fill
                 else:
                     self._read_shard(shard, parts, out)
         except (OSError, ValueError, RuntimeError):
@@ -200,10 +203,10 @@ class ChunkReader:
     def _read_shard(
         self, shard: Shard, parts: Sequence[Sequence[_Part]], out: NDArray[Any]
     ) -> None:
-        if len(_SCRATCH.decoded) != self._chunk_bytes:
-            _SCRATCH.decoded = np.empty(self._chunk_bytes, np.uint8)
+        if len(_SCRATCH.decoded) != self.chunk_bytes:
+            _SCRATCH.decoded = np.empty(self.chunk_bytes, np.uint8)
         scratch = _SCRATCH.decoded
-        pixels = scratch.view(self._dtype).reshape(self._chunk)
+        pixels = scratch.view(self.dtype).reshape(self.chunk)
         *outer, last = parts
         first, stop = last[0].chunk, last[-1].chunk + 1
         for row in product(*outer):
@@ -212,20 +215,21 @@ class ChunkReader:
             inside = tuple(part.inside for part in row)
             for part, data in zip(last, _row_data(shard, entries), strict=True):
                 if data is None:
-                    out[(*target, part.target)] = self._fill
+                    out[(*target, part.target)] = self.fill
                     continue
-                self._decode(data, scratch)
+                self.decode(data, scratch)
                 out[(*target, part.target)] = pixels[(*inside, part.inside)]
 
-    def _decode(self, data: memoryview, scratch: NDArray[np.uint8]) -> None:
-        size = self._chunk_bytes
-        if self._compression == "blosc":
+    def decode(self, data: memoryview, scratch: NDArray[np.uint8]) -> None:
+        """Decode a chunk into memory of its size; ValueError or RuntimeError where it is damaged."""
+        size = self.chunk_bytes
+        if self.compression == "blosc":
             # The decoder believes its header: that must be true of what is in our hands.
             if len(data) < _BLOSC_HEADER or _BLOSC_SIZES.unpack_from(data) != (size, len(data)):
                 raise ValueError(_DAMAGED)
             done = imagecodecs.blosc_decode(data, out=scratch)  # pyright: ignore[reportArgumentType] - takes any buffer
             found = len(done)
-        elif self._compression == "zstd":
+        elif self.compression == "zstd":
             done = imagecodecs.zstd_decode(data, out=scratch)  # pyright: ignore[reportArgumentType] - as above
             found = len(done)
         else:

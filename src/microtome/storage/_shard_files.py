@@ -7,6 +7,7 @@ what it was, and a look at its name tells whether it is still the one that is th
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 from collections import OrderedDict
@@ -69,15 +70,27 @@ class Shard:
         If it is no such shard: too short, a wrong checksum, chunks that lie outside of it.
     """
 
-    __slots__ = ("_file", "entries", "stamp")
+    __slots__ = ("_file", "_mapped", "entries", "stamp")
 
     def __init__(self, path: str, index: ShardIndex) -> None:
         self._file = -1
+        self._mapped: NDArray[np.uint8] | None = None
         self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         status = os.fstat(self._file)
         self.stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
         self.entries: NDArray[np.int64] = self._read_entries(status.st_size, index)
         """(grid..., 2) offset and length of every chunk; (-1, -1) for one that is missing."""
+
+    @property
+    def bytes(self) -> NDArray[np.uint8]:
+        """The whole file as it is mapped into memory.
+
+        What is read of it was compared with the size of the file, and files are replaced, not cut.
+        """
+        if self._mapped is None:
+            mapped = mmap.mmap(self._file, self.stamp[1], access=mmap.ACCESS_READ)
+            self._mapped = np.frombuffer(mapped, np.uint8)
+        return self._mapped
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill a buffer with bytes of the file; ValueError where it ends before."""

@@ -1,0 +1,308 @@
+"""Many boxes of one array into one buffer: every chunk is decoded once, whoever asks for it.
+
+With Numba one compiled call does it, outside Python's lock and so on several processors; without,
+a loop that has the same plan and gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._chunks import ChunkReader
+from ._plans import ChunkPlan, plan_chunks, shard_place
+from ._shard_files import Shard
+
+__all__ = ["BoxBatch", "read_batch"]
+
+_log = logging.getLogger(__name__)
+
+# Bytes that are decoded by a loop before it pays to import Numba.
+_WORTH = 1 << 26
+# Bytes of pixels from which on the work is shared between threads.
+_SHARED = 1 << 23
+_MOST_AXES = 5
+_MOST_THREADS = 8
+"""More of them than memory has channels wait for each other."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxBatch:
+    """Boxes of one array and where each goes in a buffer.
+
+    Parameters
+    ----------
+    low, high
+        First pixel of each box and one past its last, (boxes, axes), inside the array.
+    out
+        The buffer.
+    target
+        Bytes from its beginning to where each box's first pixel goes, (boxes,).
+    strides
+        Bytes from a pixel to the next in it, one an axis of the array.
+    """
+
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    out: NDArray[Any]
+    target: NDArray[np.int64]
+    strides: tuple[int, ...]
+
+
+class _Compiled(NamedTuple):
+    kernel: Any
+    calls: NDArray[np.int64]
+
+
+class _Memory(threading.local):
+    """What each thread uses again: a chunk, a row of one, and the state of ZSTD."""
+
+    def __init__(self) -> None:
+        self.scratch = np.empty(0, np.uint8)
+        self._context: _Context | None = None
+
+    def chunk(self, size: int) -> NDArray[np.uint8]:
+        if len(self.scratch) < size:
+            self.scratch = np.empty(size, np.uint8)
+        return self.scratch
+
+    def context(self, calls: NDArray[np.int64]) -> int:
+        if self._context is None:
+            self._context = _Context(int(calls[3]), int(calls[4]))
+        return self._context.address
+
+
+class _Context:
+    """The state of ZSTD, which is given back with its thread."""
+
+    def __init__(self, create: int, free: int) -> None:
+        self.address = int(ctypes.CFUNCTYPE(ctypes.c_void_p)(create)() or 0)
+        self._free = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p)(free)
+
+    def __del__(self) -> None:
+        self._free(self.address)
+
+
+_MEMORY = _Memory()
+
+
+class _Compiler:
+    """Gets hold of the compiled call, beside whoever reads without it meanwhile.
+
+    Loading it takes half a second, and compiling it, once for an installation, some seconds.
+    """
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self._lock = threading.Lock()
+        self._begun: threading.Thread | None = None
+        self._found: _Compiled | None = None
+
+    def after(self, decoded: int) -> _Compiled | None:
+        """Return the call once it is there; `decoded` bytes more are read now."""
+        if self._found is None and self._begun is None:
+            self.seen += decoded
+            if self.seen > _WORTH:
+                self._begin()
+        return self._found
+
+    def load(self) -> _Compiled | None:
+        """Return the call, and wait until it is there; None where there is no Numba."""
+        self._begin().join()
+        return self._found
+
+    def _begin(self) -> threading.Thread:
+        with self._lock:
+            if self._begun is None:
+                self._begun = threading.Thread(target=self._work, name="microtome-compiler")
+                self._begun.start()
+            return self._begun
+
+    def _work(self) -> None:
+        if find_spec("numba") is None:
+            return
+        try:
+            calls: Any = import_module("microtome.storage._compiled_calls")
+            chunks: Any = import_module("microtome.storage._compiled_chunks")
+            found = calls.libraries()
+        except Exception as error:  # noqa: BLE001 - whatever Numba cannot do here is done without
+            _log.warning("reads go on without compiled code, which Numba could not make: %s", error)
+            return
+        if found is not None:
+            self._found = _Compiled(chunks.read_chunks, np.asarray(found, np.int64))
+
+
+_COMPILER = _Compiler()
+
+
+def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:
+    """Read boxes.
+
+    Returns
+    -------
+    False where something is not as expected, and the buffer holds nothing of use.
+    """
+    if not len(batch.low):
+        return True
+    if len(reader.chunk) > _MOST_AXES or batch.strides[-1] != reader.dtype.itemsize:
+        return False
+    plan = plan_chunks(
+        batch.low,
+        batch.high,
+        batch.target,
+        batch.strides,
+        chunk=reader.chunk,
+        shard=reader.shard,
+        shape=reader.shape,
+    )
+    if not len(plan.box):
+        return True
+    try:
+        chunks = _Chunks.of(reader, plan)
+        call = _COMPILER.after(reader.chunk_bytes * len(plan.local))
+        if call is None:
+            return _read_here(reader, plan, batch, chunks)
+    except (OSError, ValueError, RuntimeError):
+        # RuntimeError is what decoders raise.
+        return False
+    return _read_compiled(call, reader, plan, batch, chunks)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Chunks:
+    """Where the bytes of the chunks of a plan are.
+
+    Parameters
+    ----------
+    shards
+        Files that hold them, which stay open as long as this is there; None for one that is not.
+    shard
+        Place of each chunk's file in these.
+    offset, length
+        Where it lies in the file, in bytes; -1 for a chunk that was never written.
+    """
+
+    shards: list[Shard | None]
+    shard: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, reader: ChunkReader, plan: ChunkPlan) -> _Chunks:
+        """Look the chunks up; errors as of `Shard`."""
+        new = np.flatnonzero(np.diff(plan.shard, prepend=-1))
+        place = np.zeros(len(plan.shard), np.int64)
+        place[new] = 1
+        offset = np.full(len(plan.shard), -1, np.int64)
+        length = np.full(len(plan.shard), -1, np.int64)
+        shards: list[Shard | None] = []
+        for begin, end in zip(new.tolist(), [*new[1:].tolist(), len(plan.shard)], strict=True):
+            at = shard_place(int(plan.shard[begin]), reader.shard, reader.shape)
+            shard = reader.shard_at(at)
+            shards.append(shard)
+            if shard is not None:
+                entries = shard.entries.reshape(-1, 2)[plan.local[begin:end]]
+                offset[begin:end], length[begin:end] = entries[:, 0], entries[:, 1]
+        return cls(shards, np.cumsum(place) - 1, offset, length)
+
+    def addresses(self) -> NDArray[np.int64]:
+        """Return where in memory each chunk is; 0 for one that was never written."""
+        bases = np.zeros(len(self.shards), np.int64)
+        for number, shard in enumerate(self.shards):
+            if shard is not None:
+                bases[number] = shard.bytes.ctypes.data
+        return np.where(self.offset < 0, 0, bases[self.shard] + self.offset)
+
+
+def _read_here(reader: ChunkReader, plan: ChunkPlan, batch: BoxBatch, chunks: _Chunks) -> bool:
+    """Read without compiled code."""
+    if not batch.out.flags.c_contiguous:
+        return False
+    flat = batch.out.reshape(-1).view(np.uint8)
+    scratch = _MEMORY.chunk(reader.chunk_bytes)[: reader.chunk_bytes]
+    pixels = scratch.view(reader.dtype).reshape(reader.chunk)
+    first, starts, sizes = plan.first.tolist(), plan.start.tolist(), plan.size.tolist()
+    targets, dtype = plan.target.tolist(), batch.out.dtype
+    places = zip(chunks.shard.tolist(), chunks.offset.tolist(), chunks.length.tolist(), strict=True)
+    for number, (at, offset, length) in enumerate(places):
+        shard = chunks.shards[at]
+        there = offset >= 0
+        if shard is not None and there:
+            reader.decode(memoryview(shard.bytes)[offset : offset + length], scratch)
+        for copy in range(first[number], first[number + 1]):
+            start, size = starts[copy], sizes[copy]
+            goes: NDArray[Any] = np.ndarray(size, dtype, flat, targets[copy], batch.strides)
+            if there:
+                part = tuple([slice(a, a + n) for a, n in zip(start, size, strict=True)])
+                goes[...] = pixels[part]
+            else:
+                goes[...] = reader.fill
+    return True
+
+
+def _read_compiled(
+    call: _Compiled, reader: ChunkReader, plan: ChunkPlan, batch: BoxBatch, chunks: _Chunks
+) -> bool:
+    itemsize, copies = reader.dtype.itemsize, len(plan.box)
+    lead = _MOST_AXES - len(reader.chunk)
+    start = np.zeros((copies, _MOST_AXES), np.int64)
+    size = np.ones((copies, _MOST_AXES), np.int64)
+    start[:, lead:], size[:, lead:] = plan.start, plan.size
+    sides = np.asarray((1,) * lead + reader.chunk, np.int64)
+    strides = np.asarray((0,) * lead + batch.strides, np.int64)
+    source = chunks.addresses()
+    target = plan.target + batch.out.ctypes.data
+    packed = {None: 0, "blosc": 1, "zstd": 2}[reader.compression]
+    fill = np.full(1, reader.fill, reader.dtype).view(np.uint8)
+    channel = np.zeros(0, np.int64)
+    none = np.zeros(0, np.int64), np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+
+    def work(part: tuple[int, int]) -> int:
+        # ZSTD's context is the last of the facts, of the thread that does the work.
+        context = _MEMORY.context(call.calls)
+        facts = np.asarray([itemsize, packed, _MOST_AXES, -1, context], np.int64)
+        scratch = _MEMORY.chunk(reader.chunk_bytes + reader.chunk[-1] * itemsize)
+        return call.kernel(
+            np.asarray(part, np.int64), source, chunks.length, plan.first, start, size, target,
+            channel, sides, strides, facts, fill, scratch, call.calls, *none,
+        )  # fmt: skip
+
+    parts = _parts(plan, reader.chunk_bytes)
+    found = [work(parts[0])] if len(parts) == 1 else list(_threads().map(work, parts))
+    return all(damaged < 0 for damaged in found)
+
+
+def _parts(plan: ChunkPlan, chunk_bytes: int) -> list[tuple[int, int]]:
+    """Cut the chunks of a plan into runs, one a thread, of about the same work."""
+    count = len(plan.local)
+    threads = min(_processors(), _MOST_THREADS, max(1, count * chunk_bytes // _SHARED))
+    cuts = [count * number // threads for number in range(threads + 1)]
+    return list(pairwise(cuts))
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(_processors(), _MOST_THREADS), "microtome-chunks")
+
+
+if hasattr(os, "register_at_fork"):
+    # A child has none of the threads.
+    os.register_at_fork(after_in_child=_threads.cache_clear)

@@ -1,0 +1,130 @@
+"""What compiled code needs to call C: the decoders that imagecodecs brings, by their addresses.
+
+Addresses are arguments and no constants, so that what was compiled can be kept for other processes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from importlib import import_module
+from typing import Any
+
+__all__ = [
+    "call_blosc",
+    "call_lz4",
+    "call_lz4_part",
+    "call_zstd",
+    "compiled",
+    "copy",
+    "libraries",
+    "pointer",
+]
+
+numba: Any = import_module("numba")
+_cgutils: Any = import_module("numba.core.cgutils")
+_types: Any = import_module("numba.core.types")
+_extending: Any = import_module("numba.extending")
+_ir: Any = import_module("llvmlite.ir")
+
+
+def compiled(function: Any, signature: Any = None) -> Any:
+    """Compile a function, at once where its signature is given, and keep the code if there is where."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(signature, cache=True, **options)(function)
+    except RuntimeError:
+        # No place to keep what was compiled: an installation that cannot be written, without a home.
+        return numba.njit(signature, **options)(function)
+
+
+def libraries() -> list[int] | None:
+    """Return the addresses of what decodes: LZ4, the same in part, ZSTD, its context's two, Blosc.
+
+    None where imagecodecs was built without libraries of its own.
+    """
+    names = {
+        "_lz4": ("LZ4_decompress_safe", "LZ4_decompress_safe_partial"),
+        "_zstd": ("ZSTD_decompressDCtx", "ZSTD_createDCtx", "ZSTD_freeDCtx"),
+        "_blosc": ("blosc_decompress_ctx",),
+    }
+    found: dict[str, int] = {}
+    try:
+        for module, functions in names.items():
+            # Looked up in what the module is linked to, whatever that is called.
+            library = ctypes.CDLL(import_module(f"imagecodecs.{module}").__file__)
+            for name in functions:
+                address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+                found[name] = int(address or 0)
+    except (ImportError, OSError, AttributeError):
+        return None
+    return list(found.values())
+
+
+def _foreign(result: Any, *arguments: Any) -> Any:
+    """Return code that calls a C function by its address; pointers are numbers like any other."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        del context, signature
+        kind = _ir.FunctionType(result, list(arguments))
+        return builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
+
+    return generate
+
+
+_I32, _I64 = _ir.IntType(32), _ir.IntType(64)
+
+
+@_extending.intrinsic
+def call_lz4(typing: Any, at: Any, source: Any, target: Any, length: Any, room: Any) -> Any:
+    del typing, at, source, target, length, room
+    i32, i64 = _types.int32, _types.int64
+    return i32(i64, i64, i64, i32, i32), _foreign(_I32, _I64, _I64, _I32, _I32)
+
+
+@_extending.intrinsic
+def call_lz4_part(  # LZ4's own arguments
+    typing: Any, at: Any, source: Any, target: Any, length: Any, wanted: Any, room: Any
+) -> Any:
+    del typing, at, source, target, length, wanted, room
+    i32, i64 = _types.int32, _types.int64
+    return i32(i64, i64, i64, i32, i32, i32), _foreign(_I32, _I64, _I64, _I32, _I32, _I32)
+
+
+@_extending.intrinsic
+def call_zstd(  # ZSTD's own arguments
+    typing: Any, at: Any, context: Any, target: Any, room: Any, source: Any, length: Any
+) -> Any:
+    del typing, at, context, target, room, source, length
+    i64 = _types.int64
+    return i64(i64, i64, i64, i64, i64, i64), _foreign(_I64, _I64, _I64, _I64, _I64, _I64)
+
+
+@_extending.intrinsic
+def call_blosc(typing: Any, at: Any, source: Any, target: Any, room: Any, threads: Any) -> Any:
+    del typing, at, source, target, room, threads
+    i32, i64 = _types.int32, _types.int64
+    return i32(i64, i64, i64, i64, i32), _foreign(_I32, _I64, _I64, _I64, _I32)
+
+
+@_extending.intrinsic
+def pointer(typing: Any, address: Any) -> Any:
+    del typing, address
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        del context, signature
+        return builder.inttoptr(values[0], _cgutils.voidptr_t)
+
+    return _types.voidptr(_types.int64), generate
+
+
+@_extending.intrinsic
+def copy(typing: Any, target: Any, source: Any, size: Any) -> Any:
+    del typing, target, source, size
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        del signature
+        pointers = [builder.inttoptr(value, _cgutils.voidptr_t) for value in values[:2]]
+        _cgutils.raw_memcpy(builder, *pointers, values[2], 1)
+        return context.get_dummy_value()
+
+    return _types.void(_types.int64, _types.int64, _types.int64), generate

@@ -1,0 +1,355 @@
+"""Chunks decoded and cut into a batch by one compiled call, outside Python's lock.
+
+Imported only where Numba is there and enough is read that compiling pays. What decodes are the
+libraries that imagecodecs brings; what is done here is to find the streams in a Blosc chunk, to
+decode only what is asked for of them, and to bring their bytes back into order, not in a buffer of
+their own but on the way to the batch. Blosc's format is that of c-blosc 1 (README_CHUNK_FORMAT):
+every number that is read of a chunk is compared with how long it is before it is believed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from ._compiled_calls import (
+    call_blosc,
+    call_lz4,
+    call_lz4_part,
+    call_zstd,
+    compiled,
+    copy,
+    pointer,
+)
+
+__all__ = ["read_chunks"]
+
+numba: Any = import_module("numba")
+_types: Any = import_module("numba.core.types")
+
+RAW, BLOSC, ZSTD = 0, 1, 2
+CLIP, SUBTRACT, DIVIDE, MULTIPLY, ADD = 0, 1, 2, 3, 4
+
+_HEADER = 16
+_LZ4, _ZSTD = 1, 4  # formats of a Blosc chunk
+_MOST_SPLITS, _LEAST_SPLIT = 16, 128
+
+
+@compiled
+def _number(data: Any, at: int) -> Any:
+    return (
+        np.int64(data[at])
+        | np.int64(data[at + 1]) << 8
+        | np.int64(data[at + 2]) << 16
+        | np.int64(data[at + 3]) << 24
+    )
+
+
+@compiled
+def _decode_stream(
+    codec: int, at: int, length: int, target: int, wanted: int, room: int, calls: Any, context: int
+) -> bool:
+    """Decode the first `wanted` bytes of a stream that has `room` bytes."""
+    if length == room:
+        copy(target, at, wanted)
+        return True
+    if codec == _ZSTD:
+        return call_zstd(calls[2], context, target, room, at, length) == room
+    if wanted == room:
+        return call_lz4(calls[0], at, target, np.int32(length), np.int32(room)) == room
+    found = call_lz4_part(calls[1], at, target, np.int32(length), np.int32(wanted), np.int32(room))
+    return found >= wanted
+
+
+@compiled
+def _decode_blosc(  # noqa: C901, PLR0911, PLR0913, PLR0917 - each thing that may be wrong is one
+    at: int, length: int, size: int, item: int, begin: int, end: int, scratch: int,
+    calls: Any, context: int, told: Any,
+) -> bool:  # fmt: skip
+    """Decode at least the pixels from `begin` to `end` of a chunk.
+
+    `told` then says where pixels are, how many a block has, and whether their bytes are apart.
+    """
+    told[0], told[1], told[2] = scratch, size // item, 0
+    if length < _HEADER:
+        return False
+    data = numba.carray(pointer(at), length, np.uint8)
+    flags, typesize, block = np.int64(data[2]), np.int64(data[3]), _number(data, 8)
+    # What decodes believes its header: that must be true of what is in our hands.
+    if _number(data, 4) != size or _number(data, 12) != length:
+        return False
+    codec = flags >> 5
+    odd = data[0] != 2 or data[1] != 1 or typesize != item or flags & 8 or block < item
+    if (
+        odd
+        or block > size
+        or block % item
+        or not (flags & 2 or codec in (_LZ4, _ZSTD))
+        or flags & 4
+    ):
+        # The library's own matter, or damage that it tells.
+        return call_blosc(calls[5], at, scratch, size, np.int32(1)) == size
+    if flags & 2:  # stored as it is
+        told[0] = at + _HEADER
+        return length == size + _HEADER
+    blocks, left = -(-size // block), size % block
+    apart = flags & 1 and item > 1
+    told[1], told[2] = block // item, apart
+    streams = _HEADER + 4 * blocks
+    if streams > length:
+        return False
+    for number in range(begin * item // block, -(-end * item // block)):
+        whole = number < blocks - 1 or not left
+        count = block if whole else left
+        split = not flags & 16 and item <= _MOST_SPLITS and block // item >= _LEAST_SPLIT and whole
+        parts = item if split else 1
+        each = count // parts
+        wanted = each
+        if split and apart:
+            # Of the streams no more than the last pixel needs.
+            wanted = min(each, end - number * (block // item))
+        place = _number(data, _HEADER + 4 * number)
+        if place < streams:
+            return False
+        for part in range(parts):
+            if place + 4 > length:
+                return False
+            stored = _number(data, place)
+            place += 4
+            if stored > length - place or stored < 1:
+                return False
+            target = scratch + number * block + part * each
+            if not _decode_stream(codec, at + place, stored, target, wanted, each, calls, context):
+                return False
+            place += stored
+    return True
+
+
+@compiled
+def _copy_pixels(source: int, apart: int, gap: int, item: int, count: int, target: int) -> None:
+    """Copy pixels side by side; `gap` is from a byte of a pixel to its next, where they are apart."""
+    if not apart:
+        copy(target, source, count * item)
+        return
+    a = numba.carray(pointer(source), count, np.uint8)
+    b = numba.carray(pointer(source + gap), count, np.uint8)
+    if item == 2:
+        pairs = numba.carray(pointer(target), count, np.uint16)
+        for i in range(count):
+            pairs[i] = np.uint16(a[i]) | np.uint16(b[i]) << np.uint16(8)
+        return
+    c = numba.carray(pointer(source + 2 * gap), count, np.uint8)
+    d = numba.carray(pointer(source + 3 * gap), count, np.uint8)
+    if item == 4:
+        fours = numba.carray(pointer(target), count, np.uint32)
+        for i in range(count):
+            fours[i] = (
+                np.uint32(a[i])
+                | np.uint32(b[i]) << np.uint32(8)
+                | np.uint32(c[i]) << np.uint32(16)
+                | np.uint32(d[i]) << np.uint32(24)
+            )
+        return
+    bytes_ = numba.carray(pointer(target), count * item, np.uint8)
+    for part in range(item):
+        one = numba.carray(pointer(source + part * gap), count, np.uint8)
+        for i in range(count):
+            bytes_[i * item + part] = one[i]
+
+
+@compiled
+def _to_float(source: int, kind: int, count: int, target: int) -> None:  # noqa: C901, PLR0912 - a branch a type
+    """Turn pixels, numbered as in `KINDS`, into float32."""
+    out = numba.carray(pointer(target), count, np.float32)
+    if kind == 0:
+        u1 = numba.carray(pointer(source), count, np.uint8)
+        for i in range(count):
+            out[i] = np.float32(u1[i])
+    elif kind == 1:
+        u2 = numba.carray(pointer(source), count, np.uint16)
+        for i in range(count):
+            out[i] = np.float32(u2[i])
+    elif kind == 2:
+        i1 = numba.carray(pointer(source), count, np.int8)
+        for i in range(count):
+            out[i] = np.float32(i1[i])
+    elif kind == 3:
+        i2 = numba.carray(pointer(source), count, np.int16)
+        for i in range(count):
+            out[i] = np.float32(i2[i])
+    elif kind == 4:
+        i4 = numba.carray(pointer(source), count, np.int32)
+        for i in range(count):
+            out[i] = np.float32(i4[i])
+    elif kind == 5:
+        u4 = numba.carray(pointer(source), count, np.uint32)
+        for i in range(count):
+            out[i] = np.float32(u4[i])
+    else:
+        copy(target, source, count * 4)
+
+
+@compiled
+def _change(target: int, count: int, steps: Any, first: Any, second: Any, channel: int) -> None:
+    """Take a row of one channel through the steps, in the order and the precision of NumPy."""
+    out = numba.carray(pointer(target), count, np.float32)
+    for step in range(steps.size):
+        kind, a, b = steps[step], first[step, channel], second[step, channel]
+        if kind == CLIP:
+            # What is no number stays none.
+            for i in range(count):
+                value = out[i]
+                value = a if value < a else value  # noqa: FURB136 - max() of none is a number
+                out[i] = b if value > b else value  # noqa: FURB136 - as above
+        elif kind == SUBTRACT:
+            for i in range(count):
+                out[i] = out[i] - a
+        elif kind == DIVIDE:
+            for i in range(count):
+                out[i] = out[i] / a
+        elif kind == MULTIPLY:
+            for i in range(count):
+                out[i] = out[i] * a
+        else:
+            for i in range(count):
+                out[i] = out[i] + a
+
+
+def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: no object to hold them
+    chunks: Any,
+    source: Any,
+    length: Any,
+    first: Any,
+    start: Any,
+    size: Any,
+    target: Any,
+    channel: Any,
+    sides: Any,
+    strides: Any,
+    facts: Any,
+    fill: Any,
+    scratch: Any,
+    calls: Any,
+    steps: Any,
+    values: Any,
+    seconds: Any,
+) -> int:
+    """Decode some of the chunks of a plan and copy what is asked for of them.
+
+    Parameters
+    ----------
+    chunks
+        The first and one past the last of them.
+    source, length
+        Address of each chunk's bytes, 0 for one that was never written, and how many there are.
+    first, start, size, target
+        As of `ChunkPlan`, with five axes; `target` an address.
+    channel
+        Of the batch, of each copy's first pixel.
+    sides, strides
+        Of a chunk in pixels, and of the buffer in bytes, five of each.
+    facts
+        Bytes of a pixel; how chunks are compressed; the axis that channels are counted along, 5
+        for none; number of the pixels' type in `KINDS`, -1 where they stay what they are; ZSTD's
+        context.
+    fill
+        Bytes of a pixel that was never written.
+    scratch
+        Memory for one chunk, and for a row of one.
+    calls
+        Addresses of the decoders.
+    steps, values, seconds
+        What is done to float pixels: kinds, and one number a step and channel for each of both.
+
+    Returns
+    -------
+    -1, or the number of the first chunk that is damaged.
+    """
+    item, packed, along, kind, context = facts[0], facts[1], facts[2], facts[3], facts[4]
+    whole = sides[0] * sides[1] * sides[2] * sides[3] * sides[4]
+    told = np.empty(3, np.int64)
+    place = scratch.ctypes.data
+    row = place + whole * item
+    s3, s2 = sides[4], sides[4] * sides[3]
+    s1, s0 = s2 * sides[2], s2 * sides[2] * sides[1]
+    for chunk in range(chunks[0], chunks[1]):
+        at = source[chunk]
+        told[0], told[1], told[2] = at, whole, 0
+        if at:
+            begin, end = whole, np.int64(0)
+            for k in range(first[chunk], first[chunk + 1]):
+                low = start[k, 0] * s0 + start[k, 1] * s1 + start[k, 2] * s2
+                low += start[k, 3] * s3 + start[k, 4]
+                high = low + (size[k, 0] - 1) * s0 + (size[k, 1] - 1) * s1
+                high += (size[k, 2] - 1) * s2 + (size[k, 3] - 1) * s3 + size[k, 4]
+                begin, end = min(begin, low), max(end, high)
+            if packed == BLOSC:
+                if not _decode_blosc(
+                    at, length[chunk], whole * item, item, begin, end, place, calls, context, told
+                ):
+                    return chunk
+            elif packed == ZSTD:
+                told[0] = place
+                if (
+                    call_zstd(calls[2], context, place, whole * item, at, length[chunk])
+                    != whole * item
+                ):
+                    return chunk
+            elif length[chunk] != whole * item:
+                return chunk
+        base, block, apart = told[0], told[1], told[2]
+        for k in range(first[chunk], first[chunk + 1]):
+            width = size[k, 4]
+            for i0 in range(size[k, 0]):
+                for i1 in range(size[k, 1]):
+                    for i2 in range(size[k, 2]):
+                        for i3 in range(size[k, 3]):
+                            pixel = (start[k, 0] + i0) * s0 + (start[k, 1] + i1) * s1
+                            pixel += (start[k, 2] + i2) * s2 + (start[k, 3] + i3) * s3 + start[k, 4]
+                            goes = target[k] + i0 * strides[0] + i1 * strides[1]
+                            goes += i2 * strides[2] + i3 * strides[3]
+                            out = goes if kind < 0 else row
+                            if not at:
+                                for i in range(width):
+                                    copy(out + i * item, fill.ctypes.data, item)
+                            elif not apart:
+                                copy(out, base + pixel * item, width * item)
+                            else:
+                                done = np.int64(0)
+                                while done < width:
+                                    # A row may begin in one block and end in the next.
+                                    number = (pixel + done) // block
+                                    within = pixel + done - number * block
+                                    gap = min(block, whole - number * block)
+                                    count = min(width - done, gap - within)
+                                    _copy_pixels(
+                                        base + number * block * item + within,
+                                        apart, gap, item, count, out + done * item,
+                                    )  # fmt: skip
+                                    done += count
+                            if kind >= 0:
+                                _to_float(row, kind, width, goes)
+                                if steps.size:
+                                    mine = channel[k]
+                                    mine += i0 if along == 0 else 0
+                                    mine += i1 if along == 1 else 0
+                                    mine += i2 if along == 2 else 0
+                                    mine += i3 if along == 3 else 0
+                                    _change(goes, width, steps, values, seconds, mine)
+    return -1
+
+
+_numbers = _types.int64[::1]
+_table = _types.int64[:, ::1]
+_floats = _types.float32[:, ::1]
+read_chunks = compiled(
+    _read_chunks,
+    _types.int64(
+        _numbers, _numbers, _numbers, _numbers, _table, _table, _numbers, _numbers, _numbers,
+        _numbers, _numbers, _types.uint8[::1], _types.uint8[::1], _numbers, _numbers, _floats,
+        _floats,
+    ),
+)  # fmt: skip
+"""`_read_chunks`, compiled when this module is imported and not when it is first called."""

@@ -1,0 +1,124 @@
+"""Which chunks many boxes of one array touch, each once, and what of them goes where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ChunkPlan", "plan_chunks"]
+
+_Whole = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkPlan:
+    """Chunks, and copies out of them; a copy is the part of one chunk that one box asks for.
+
+    Parameters
+    ----------
+    shard
+        Number of each chunk's shard, (chunks,), ascending.
+    local
+        Number of each chunk in its shard, (chunks,).
+    first
+        First copy out of each chunk, (chunks + 1,): those of chunk i are ``first[i]:first[i + 1]``.
+    start
+        First pixel of each copy in its chunk, (copies, axes).
+    size
+        Its size, (copies, axes).
+    target
+        Bytes from the beginning of the buffer to where its first pixel goes, (copies,).
+    box
+        Which box it is of, (copies,).
+    """
+
+    shard: _Whole
+    local: _Whole
+    first: _Whole
+    start: _Whole
+    size: _Whole
+    target: _Whole
+    box: _Whole
+
+
+def plan_chunks(
+    low: _Whole,
+    high: _Whole,
+    target: _Whole,
+    strides: Sequence[int],
+    *,
+    chunk: tuple[int, ...],
+    shard: tuple[int, ...],
+    shape: tuple[int, ...],
+) -> ChunkPlan:
+    """Plan a read.
+
+    Parameters
+    ----------
+    low, high
+        First pixel of each box and one past its last, (boxes, axes), inside the array. One that is
+        empty is passed over.
+    target
+        Bytes from the beginning of the buffer to where each box's first pixel goes, (boxes,).
+    strides
+        Bytes from a pixel to the next in the buffer, one an axis.
+    chunk, shard, shape
+        Sizes in pixels; a shard is a multiple of the chunk.
+    """
+    sides, steps = np.asarray(chunk, np.int64), np.asarray(strides, np.int64)
+    first = low // sides
+    # Of an empty box no chunk.
+    full = np.all(high > low, axis=1)
+    counts = np.where(full[:, None], -(-high // sides) - first, 0)
+    total = counts.prod(axis=1)
+    box = np.repeat(np.arange(len(low)), total)
+    rest = np.arange(len(box)) - np.repeat(np.cumsum(total) - total, total)
+    places: list[_Whole] = [rest] * len(chunk)
+    counted = counts[box]
+    for axis in range(len(chunk) - 1, 0, -1):
+        rest, places[axis] = np.divmod(rest, counted[:, axis])
+    places[0] = rest
+    number = np.stack(places, axis=1) + first[box]
+    key = _keys(number, chunk, shard, shape)
+    order = np.argsort(key, kind="stable")
+    key, box, number = key[order], box[order], number[order]
+    origin, began = number * sides, low[box]
+    start = np.maximum(began - origin, 0)
+    size = np.minimum(high[box] - origin, sides) - start
+    goes = target[box] + ((start + origin - began) * steps).sum(axis=1)
+    new = np.flatnonzero(np.diff(key, prepend=-1))
+    per_shard = _count(shard, chunk)
+    shards, local = np.divmod(key[new], per_shard)
+    return ChunkPlan(shards, local, np.append(new, len(key)), start, size, goes, box)
+
+
+def shard_place(number: int, shard: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
+    """Return which shard a number of `ChunkPlan.shard` means, axis by axis."""
+    place: list[int] = []
+    for whole, part in zip(reversed(shape), reversed(shard), strict=True):
+        number, at = divmod(number, -(-whole // part))
+        place.append(at)
+    return place[::-1]
+
+
+def _keys(
+    number: _Whole, chunk: tuple[int, ...], shard: tuple[int, ...], shape: tuple[int, ...]
+) -> Any:
+    """Number chunks so that those of one shard follow each other, as its index has them."""
+    outer = inner = np.zeros(len(number), np.int64)
+    for axis, (part, whole, length) in enumerate(zip(chunk, shard, shape, strict=True)):
+        ratio = whole // part
+        of, within = np.divmod(number[:, axis], ratio)
+        outer, inner = outer * -(-length // whole) + of, inner * ratio + within
+    return outer * _count(shard, chunk) + inner
+
+
+def _count(shard: tuple[int, ...], chunk: tuple[int, ...]) -> int:
+    count = 1
+    for whole, part in zip(shard, chunk, strict=True):
+        count *= whole // part
+    return count
