@@ -7,7 +7,7 @@ import pytest
 import tifffile
 import zarr
 
-from microtome.errors import InvalidInputError, NotFoundError
+from microtome.errors import FormatError, InvalidInputError, NotFoundError
 from microtome.image import ArrayStack, MultiscaleImage
 from microtome.regions import Windows, data_shape_of, read_regions
 from microtome.sources import open_image, open_stacks
@@ -78,6 +78,121 @@ def test_files_of_other_axes_are_refused(tmp_path):
     for axes in ("SYX", "YX", "CZYX"):
         with pytest.raises(InvalidInputError, match=rf"a\.tif has axes 'CYX' of .*, not '{axes}'"):
             open_stacks(tmp_path / "a.tif", axes)
+
+
+def canonical(pixels: np.ndarray, axes: str) -> np.ndarray:
+    """SC(Z)YX by numpy alone: missing S, T and C added, S outside T."""
+    missing = [axis for axis in "STC" if axis not in axes]
+    names = "".join(missing) + axes
+    full = pixels.reshape((1,) * len(missing) + pixels.shape)
+    full = full.transpose([names.index(a) for a in ("STCZYX" if "Z" in axes else "STCYX")])
+    return full.reshape((full.shape[0] * full.shape[1], *full.shape[2:]))
+
+
+@pytest.mark.parametrize(
+    ("stated", "axes"),
+    [
+        (None, "SYX"),
+        (None, "ZYX"),
+        ("TYX", "SYX"),
+        ("SYX", "SYX"),
+        ("SYX", "CYX"),
+        ("QCYX", "SCYX"),
+        ("QCYX", "TCYX"),
+        ("QQYX", "STYX"),
+        ("QCZYX", "SCZYX"),
+        ("STCZYX", "STCZYX"),
+    ],
+)
+@pytest.mark.parametrize("tile", [None, (16, 16)], ids=["strips", "tiles"])
+def test_a_tiff_may_be_told_its_axes(tmp_path, stated, axes, tile):
+    shape = (2, 3, 2, 4, 40, 30)[-len(axes) :]
+    pixels = noise(shape)
+    path = tmp_path / "a.tif"
+    metadata = None if stated is None else {"axes": stated}
+    tifffile.imwrite(
+        path, pixels, photometric="minisblack", metadata=metadata, tile=tile,
+        compression="zlib" if tile else None, resolution=(20000, 20000), resolutionunit=3,
+    )  # fmt: skip
+    [stack] = open_stacks(path, axes)
+    whole = canonical(pixels, axes)
+    assert data_shape_of(stack) == whole.shape
+    assert stack.source == str(path)
+    assert stack.mpp.x == pytest.approx(0.5)
+    rank = whole.ndim - 2
+    starts = np.random.default_rng(1).integers(-5, 35, (20, rank))
+    samples = np.arange(20) % len(whole)
+    windows = Windows.of(0, starts, (3, 9, 7)[-rank:], sample=samples)
+    frame = np.pad(whole, [(0, 0)] * 2 + [(9, 50)] * rank)
+    batch = read_regions([stack], windows)
+    for row, (sample, start) in enumerate(zip(samples, starts + 9, strict=True)):
+        at = tuple(slice(a, a + n) for a, n in zip(start, windows.size, strict=True))
+        np.testing.assert_array_equal(batch[row], frame[(sample, slice(None), *at)])
+
+
+def test_samples_of_a_pixel_are_channels_whatever_pages_are_called(tmp_path):
+    pixels = noise((4, 30, 20, 3), "uint8")
+    for name, planar in (("a", "contig"), ("b", "separate")):
+        stored = pixels if planar == "contig" else pixels.transpose(0, 3, 1, 2)
+        tifffile.imwrite(
+            tmp_path / f"{name}.tif", stored, photometric="rgb", planarconfig=planar, metadata=None
+        )
+    [one] = open_stacks(tmp_path / "a.tif", "SYXC")
+    [other] = open_stacks(tmp_path / "b.tif", "SCYX")
+    windows = Windows.of([0, 1], [[3, 5], [25, -4]], 9, sample=[2, 3])
+    batch = read_regions([one, other], windows, channels=[2, 0])
+    frame = np.pad(pixels, [(0, 0), (9, 9), (9, 9), (0, 0)]).transpose(0, 3, 1, 2)[:, [2, 0]]
+    np.testing.assert_array_equal(batch[0], frame[2, :, 12:21, 14:23])
+    np.testing.assert_array_equal(batch[1], frame[3, :, 34:43, 5:14])
+    with pytest.raises(FormatError, match=r"axes 'IYXS' .* cannot be read"):
+        open_stacks(tmp_path / "a.tif", "SYXZ")
+
+
+@pytest.mark.parametrize("axes", ["TYX", "SCYX"])
+def test_a_damaged_tiff_is_told_whatever_axes_are_given(tmp_path, axes):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise((3, 40, 40)), photometric="minisblack")
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(FormatError, match=r"a\.tif"):
+        open_stacks(path, axes)
+
+
+def test_a_zarr_group_of_arrays_is_a_stack_each(tmp_path):
+    root = tmp_path / "x.zarr"
+    group = zarr.create_group(root)
+    arrays = {name: noise((2, 25, 18 + i), seed=i) for i, name in enumerate("bac")}
+    for name, pixels in arrays.items():
+        group.create_array(name, data=pixels, chunks=(1, 8, 8))
+    nested = group.create_group("deep/er")
+    nested.create_array("d", data=noise((20, 21, 3), "uint16", 9), chunks=(8, 8, 3))
+    stacks = open_stacks(root, "SYX")
+    assert [stack.source.rsplit("/", 1)[-1] for stack in stacks] == ["a", "b", "c"]
+    windows = Windows.of([0, 1, 2], [[5, 6], [-2, 3], [20, 12]], 8, sample=[1, 0, 1])
+    batch = read_regions(stacks, windows)
+    for row, (name, sample) in enumerate([("a", 1), ("b", 0), ("c", 1)]):
+        y, x = windows.start[row] + 8
+        frame = np.pad(arrays[name], [(0, 0), (8, 8), (8, 8)])
+        np.testing.assert_array_equal(batch[row, 0], frame[sample, y : y + 8, x : x + 8])
+    for place in (root / "deep" / "er", (root / "deep" / "er" / "d").as_uri()):
+        [deep] = open_stacks(place, "YXC")
+        assert data_shape_of(deep) == (1, 3, 20, 21)
+    with pytest.raises(InvalidInputError, match=r"holds no array .* its groups: \['er'\]"):
+        open_stacks(root / "deep", "YXC")
+    with pytest.raises(InvalidInputError, match=r"x\.zarr/a: axes .* do not fit"):
+        open_stacks(root)
+
+
+def test_an_array_of_zarr_states_its_axes(tmp_path):
+    pixels = noise((2, 3, 20, 20))
+    zarr.create_array(tmp_path / "a.zarr", data=pixels, dimension_names=["t", "c", "y", "x"])
+    zarr.create_array(tmp_path / "old.zarr", data=pixels[0, 0], zarr_format=2)
+    stacks = open_stacks([tmp_path / "a.zarr", tmp_path / "old.zarr"], mpp=0.5)
+    assert [data_shape_of(stack) for stack in stacks] == [(2, 3, 20, 20), (1, 1, 20, 20)]
+    assert stacks[1].mpp.y == 0.5
+    batch = read_regions(stacks, Windows.of([0, 1], [[2, 3]] * 2, 5, sample=[1, 0]), channels=[0])
+    np.testing.assert_array_equal(batch[:, 0], pixels[[1, 0], 0, 2:7, 3:8])
+    # The axes that are typed go before those that are stated.
+    assert data_shape_of(open_stacks(tmp_path / "a.zarr", "CSYX")[0]) == (3, 2, 20, 20)
 
 
 def test_all_that_is_missing_is_named_at_once(folder):

@@ -14,15 +14,18 @@ from microtome.image import ArrayStack, ImageStack, MultiscaleImage, stack_axes
 from microtome.storage import StorageOptions, place_of
 
 from ._array import pixel_array
+from ._formats import FORMATS
 from ._lazy import is_from
 from ._registry import open_image
-from ._tiff_stack import TIFF_HEADS, tiff_stack
+from ._tiff_stack import tiff_stack
 from ._xarray import is_xarray
 from ._zarr_stacks import zarr_stacks
 
 __all__ = ["open_stacks"]
 
 _PATTERN = "*?["
+_HEAD = 16
+_TIFF = next(known for known in FORMATS if known.name == "TIFF")
 
 
 def open_stacks(
@@ -114,10 +117,11 @@ def _plain(
         return None
     if place.is_dir():
         return zarr_stacks(place, axes, mpp=mpp, channel_names=names, options=options)
-    with place.open("rb") as file:
-        tiff = file.read(len(TIFF_HEADS[0])) in TIFF_HEADS
-    if axes is None or not tiff:
+    if axes is None:
         return None
+    with place.open("rb") as file:
+        if not _TIFF.matches(place, file.read(_HEAD)):
+            return None
     stack = tiff_stack(place, axes, mpp=mpp, channel_names=names)
     return None if stack is None else [stack]
 

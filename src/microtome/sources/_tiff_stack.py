@@ -20,15 +20,13 @@ from ._tiff import tiff_images
 from ._tiff_array import TiffArray
 from ._tiff_metadata import pixel_size
 
-__all__ = ["TIFF_HEADS", "tiff_stack"]
-
-TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""What a TIFF begins with, classic or big, in either byte order."""
+__all__ = ["tiff_stack"]
 
 # Letters by which a file says what an axis is; by others tifffile says that nobody named it.
 _NAMED = frozenset("TCZYX")
 # Series and moments are both samples.
 _ALIKE = frozenset("ST")
+_UNNAMED = frozenset("IQ")
 
 
 def tiff_stack(
@@ -75,7 +73,10 @@ def tiff_stack(
         differs = [(a, b) for a, b in zip(known, letters, strict=True) if a in _NAMED and a != b]
         if any(not {a, b} <= _ALIKE for a, b in differs):
             return None
-        if not differs and "S" not in known and "S" not in letters and len(stated) <= 3:
+        # What nobody named, an image takes for channels; it has no samples.
+        if "S" not in known and all(
+            a == b or (a in _UNNAMED and b == "C") for a, b in zip(known, letters, strict=True)
+        ):
             return None
         pages = _Pages(
             series,
