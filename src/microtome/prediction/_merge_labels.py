@@ -125,7 +125,9 @@ def _verify_labels(image: MultiscaleImage) -> None:
         raise InvalidInputError(msg)
 
 
-def _grid(shape: Sequence[int], size: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _grid(
+    shape: Sequence[int], size: int | Sequence[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return where tiles side by side start and stop."""
     # Checked, and told, as everywhere else.
     checked = plan_tiles(shape, size, 0).tile_size
