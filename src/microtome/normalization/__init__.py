@@ -5,6 +5,7 @@ batches by `normalize` and taken back by `denormalize`, travels as a dictionary 
 says what it was fitted on.
 """
 
+from ._blocks import verify_alike
 from ._fit import Kind, fit_normalization
 from ._normalization import (
     MeanStdNormalization,
@@ -27,4 +28,5 @@ __all__ = [
     "load_normalization",
     "normalization_from_dict",
     "save_normalization",
+    "verify_alike",
 ]

@@ -149,6 +149,15 @@ def verify_alike(
 ) -> tuple[int, np.dtype[Any]]:
     """Return the number of channels and the dtype of all images.
 
+    Parameters
+    ----------
+    images
+        Images and stacks.
+    channels
+        Channels by number or name, which are then what is counted; None for all.
+    level
+        Index of the level.
+
     Raises
     ------
     InvalidInputError
