@@ -410,3 +410,23 @@ def test_rows_that_do_not_exist_are_refused() -> None:
         dataset.read_batch([])
     assert dataset.__getitems__([]) == []
     assert isinstance(dataset[np.int64(1)][0], ImageRegionData)
+
+
+@pytest.mark.parametrize("by_place", [False, True])
+def test_blocks_are_of_neighbours(by_place: bool) -> None:
+    patching = StratifiedPatching([(1, 3, 640, 640)] * 2, (16, 16), seed=2)
+    stacks = open_stacks([np.zeros((3, 640, 640), np.uint8)] * 2, "CYX")
+    dataset = RegionDataset(stacks, patching, by_place=by_place)
+    assert dataset.tile_bytes == 3 * 16 * 16 * 4
+    rows = np.arange(len(dataset))
+    blocks = dataset.storage_blocks(rows)
+    assert np.bincount(blocks).max() == 32
+    for epoch in (0, 3):
+        spec: Any = dataset.read_batch(rows, epoch=epoch).region_spec  # type: ignore[union-attr]
+        spread = [
+            np.ptp(spec["coords"][there], axis=0).mean()
+            for block in np.unique(blocks)
+            if len(set(spec["data_idx"][there := blocks == block])) == 1
+        ]
+        # 32 patches as a square have sides of 96 or so, any 32 of the image of 600.
+        assert np.mean(spread) < 200

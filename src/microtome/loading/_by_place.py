@@ -16,6 +16,8 @@ __all__ = ["PlacedRows"]
 _KEPT = 2
 # Bits of a coordinate, counted in patches.
 _BITS = 20
+# Neighbours that count as lying together: a square of about six patches.
+_TOGETHER = 32
 
 
 class PlacedRows:
@@ -37,13 +39,34 @@ class PlacedRows:
 
     def patches(self, rows: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
         """Return which patches of the patching stand at these rows of an epoch."""
+        return self._ordered(epoch)[rows]
+
+    def blocks(self, rows: NDArray[np.int64], *, placed: bool) -> NDArray[np.int64]:
+        """Return in which block rows lie, (n,): those of one lie together.
+
+        Parameters
+        ----------
+        rows
+            Numbers of patches.
+        placed
+            Whether they are numbered by place, which holds in every epoch. As the patching numbers
+            them, a patch is taken to be where it is in epoch 0.
+        """
+        if placed:
+            return rows // _TOGETHER
+        order = self._ordered(0)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        return rank[rows] // _TOGETHER
+
+    def _ordered(self, epoch: int) -> NDArray[np.int64]:
         with self._lock:
             order = self._orders.get(epoch)
             if order is None:
                 while len(self._orders) >= _KEPT:
                     del self._orders[next(iter(self._orders))]
                 order = self._orders[epoch] = self._order(epoch)
-        return order[rows]
+        return order
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         windows = self._patching.windows(np.arange(self._patching.n_patches), epoch=epoch)

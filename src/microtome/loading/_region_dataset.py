@@ -121,7 +121,7 @@ class RegionDataset:
         elif target_normalization is not None or target_channels is not None:
             msg = "target_normalization and target_channels are for targets, and none are given"
             raise InvalidInputError(msg)
-        self._placed = PlacedRows(patching) if by_place else None
+        self._placed, self._by_place = PlacedRows(patching), by_place
         self._verify_patches()
 
     def _side_of_targets(
@@ -268,6 +268,26 @@ class RegionDataset:
             return patches
         return patches, self._target.read(windows, columns, records)
 
+    def storage_blocks(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of the block that each patch lies in, (n,): those of one share chunks.
+
+        `TileLoader` asks for it where its order is ``"blocked"``. It holds in every epoch where
+        patches are numbered by place; else for those that do not move far from epoch to epoch, as
+        all but those of `RandomPatching`.
+
+        Parameters
+        ----------
+        rows
+            Numbers of patches, (n,).
+        """
+        return self._placed.blocks(np.asarray(rows, np.int64), placed=self._by_place)
+
+    @property
+    def tile_bytes(self) -> int:
+        """About how many bytes a patch has as a batch holds it, its target included."""
+        sides = [self._input] if self._target is None else [self._input, self._target]
+        return sum(side.bytes_of(self._patching.patch_size) for side in sides)
+
     @staticmethod
     def collate(samples: Sequence[tuple[ImageRegionData[Any], ...]]) -> Batch:
         """Put samples together as `TileLoader` does, tensors where torch is there.
@@ -290,7 +310,7 @@ class RegionDataset:
         if wrong.size:
             msg = f"no patch {wrong[0]}, there are {len(self)}"
             raise OutOfRangeError(msg)
-        return chosen if self._placed is None else self._placed.patches(chosen, epoch)
+        return self._placed.patches(chosen, epoch) if self._by_place else chosen
 
     def _windows(self, rows: NDArray[np.int64], epoch: int) -> Windows:
         found = self._patching.windows(rows, epoch=epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,6 +66,8 @@ class RegionSide:
         if normalization is not None:
             # Refused here, not by the first batch.
             normalization.normalize(np.zeros((1, self.count, 1, 1), self.dtype))
+        # Float32 is what a model is given; labels stay what they are.
+        self._made = self.dtype if normalization is None else np.dtype(np.float32)
         self._padding: Padding = padding
         # Those that only move pixels are views of what was read: nothing is copied for them.
         first = next(
@@ -78,6 +81,10 @@ class RegionSide:
     def normalization(self) -> Normalization | None:
         """What is done to stored pixels."""
         return self._normalization
+
+    def bytes_of(self, size: tuple[int, ...]) -> int:
+        """Return how many bytes a patch of a size has in a batch."""
+        return self.count * math.prod(size) * self._made.itemsize
 
     def read(
         self,
@@ -96,7 +103,7 @@ class RegionSide:
         """
         raw = self._read(windows)
         valid = self._reaching_out(windows)
-        made = np.empty(raw.shape, raw.dtype if self._normalization is None else np.float32)
+        made = np.empty(raw.shape, self._made)
         for row, record in enumerate(records):
             inside = valid.get(row)
             if inside is None:
@@ -123,7 +130,7 @@ class RegionSide:
     def _read(self, windows: Windows) -> NDArray[Any]:
         """Read pixels into this thread's buffer."""
         shape = (len(windows), self.count, *windows.size)
-        needed = int(np.prod(shape))
+        needed = math.prod(shape)
         # Kept from batch to batch: memory that is new costs more than decoding into it.
         buffer = getattr(self._local, "buffer", None)
         if buffer is None or buffer.size < needed:
