@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from microtome.errors import InvalidInputError
-from microtome.loading import TileLoader, TileOrder
+from microtome.loading import BlockOrder, DrawnOrder, TileLoader, TileOrder, WeightedOrder
 
 
 def rows_of(batches):
@@ -109,8 +110,8 @@ def test_between_epochs_ranks_and_batches_may_change(source_of):
         ({"order": "sequential"}, "order 'random', this loader has 'sequential'"),
         ({"world_size": 2}, "world_size 1, this loader has 2"),
         ({"drop_last": True}, "drop_last False, this loader has True"),
-        ({"order": TileOrder(20, block=7)}, "block 32, this loader has 7"),
-        ({"order": TileOrder(20, group=7)}, "group 16, this loader has 7"),
+        ({"order": BlockOrder(np.arange(20) // 3)}, "order 'random', this loader has 'blocked'"),
+        ({"order": DrawnOrder.by(np.arange(20), alpha=1)}, "this loader has 'drawn'"),
     ],
 )
 def test_inside_an_epoch_they_may_not(source_of, other, named):
@@ -119,6 +120,27 @@ def test_inside_an_epoch_they_may_not(source_of, other, named):
     resumed = TileLoader(source_of(20), **{"batch_size": 6, **other})
     with pytest.raises(InvalidInputError, match=named):
         resumed.load_state_dict(loader.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "named"),
+    [
+        (TileOrder(20, "blocked"), TileOrder(20, "blocked", block=7), "'block=7, group=16'"),
+        (TileOrder(20, "blocked"), TileOrder(20, "blocked", group=7), "'block=32, group=7'"),
+        (BlockOrder(np.arange(20)), BlockOrder(np.arange(20), mixed=5), "mixed=5"),
+        (BlockOrder(np.arange(20)), BlockOrder(np.arange(20)[::-1]), "rule"),
+        (DrawnOrder.by([0, 1] * 10), DrawnOrder.by([0, 1] * 10, replacement=True), "rule"),
+        (DrawnOrder.by([0, 1] * 10), DrawnOrder.by([0] * 10 + [1] * 10), "rule"),
+        (WeightedOrder([1] * 20), WeightedOrder([1] * 19 + [2]), "rule"),
+    ],
+    ids=["block", "group", "mixed", "places", "replacement", "column", "weights"],
+)
+def test_inside_an_epoch_the_rule_of_the_order_is_the_same(source_of, one, other, named):
+    loader = TileLoader(source_of(20), 6, order=one)
+    next(iter(loader))
+    TileLoader(source_of(20), 6, order=one.at(5, 0)).load_state_dict(loader.state_dict())
+    with pytest.raises(InvalidInputError, match=named):
+        TileLoader(source_of(20), 6, order=other).load_state_dict(loader.state_dict())
 
 
 def test_inside_an_epoch_the_tiles_are_the_same(source_of):
@@ -130,7 +152,7 @@ def test_inside_an_epoch_the_tiles_are_the_same(source_of):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"version": 2}, {"seed": None}, {"batch": "3"}, {"batch": -1}, {"batch": 99}, {"epoch": -1}],
+    [{"version": 1}, {"seed": None}, {"batch": "3"}, {"batch": -1}, {"batch": 99}, {"epoch": -1}],
 )
 def test_what_is_no_state_is_refused(source_of, wrong):
     loader = TileLoader(source_of(20), 6, seed=8)

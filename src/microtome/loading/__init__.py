@@ -2,14 +2,20 @@
 
 `TileLoader` turns any `TileSource` (every dataset of a cohort is one) into batches, or an
 `EpochTileSource`, whose tiles are other ones in every epoch; `TileOrder` is the order, a function
-of (seed, epoch, position); `BatchPlan` says how ranks share an epoch.
+of (seed, epoch, position); `BatchPlan` says how ranks share an epoch. `RegionDataset` is such a source:
+the patches of a patching, normalized and augmented.
 """
 
 from ._batches import BatchPlan
+from ._blocks import BlockOrder
+from ._drawn import DrawnOrder, WeightedOrder
 from ._items import Collate, CollateKind, ItemSource
-from ._loader import TileLoader
-from ._order import OrderKind, TileOrder
+from ._loader import OnBadTile, TileLoader
+from ._order import Order, OrderKind, TileOrder
+from ._orders import StorageSource
 from ._ragged import MultimodalBatch, PanelBatch, PanelCollate
+from ._reader import SkippedTile
+from ._region_dataset import RegionDataset
 from ._source import Batch, EpochTileSource, TileSource
 from ._state import LoaderState
 from ._stats import LoaderStats
@@ -17,17 +23,25 @@ from ._stats import LoaderStats
 __all__ = [
     "Batch",
     "BatchPlan",
+    "BlockOrder",
     "Collate",
     "CollateKind",
+    "DrawnOrder",
     "EpochTileSource",
     "ItemSource",
     "LoaderState",
     "LoaderStats",
     "MultimodalBatch",
+    "OnBadTile",
+    "Order",
     "OrderKind",
     "PanelBatch",
     "PanelCollate",
+    "RegionDataset",
+    "SkippedTile",
+    "StorageSource",
     "TileLoader",
     "TileOrder",
     "TileSource",
+    "WeightedOrder",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, cast, get_args, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from microtome.errors import InvalidInputError
 
 from ._ragged import PanelCollate
+from ._slices import cut
 
-__all__ = ["Collate", "CollateKind", "ItemSource", "reading"]
+__all__ = ["Collate", "CollateKind", "ItemSource", "Reading", "reading"]
 
 CollateKind = Literal["stack", "list", "pad", "panel"]
 """`stack`: one array, tiles must agree in shape. `list`: the samples as the source gives them.
@@ -36,10 +38,39 @@ class ItemSource(Protocol):
         ...
 
 
-def reading(
-    source: Any, collate: Collate | None
-) -> tuple[Callable[[NDArray[np.int64], int], Any], bool]:
-    """Return what reads rows of an epoch of a source into a batch, and whether it is a list.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How rows of a source become a batch."""
+
+    read: Callable[[NDArray[np.int64], int], Any]
+    """Reads rows of an epoch: the batch as the source gives it, or a list of samples."""
+    collate: Callable[[list[Any]], Any] | None
+    """Makes a batch of samples; None where the source gives batches."""
+
+    def batches(self, found: Any, sizes: Sequence[int]) -> Iterator[Any]:
+        """Yield what was read at once as batches of some sizes.
+
+        Parameters
+        ----------
+        found
+            What `read` returned.
+        sizes
+            Tiles of each batch; together as many as were read.
+        """
+        if self.collate is None and len(sizes) == 1:
+            yield found
+            return
+        start = 0
+        for size in sizes:
+            if self.collate is None:
+                yield cut(found, start, start + size)
+            else:
+                yield self.collate(found[start : start + size])
+            start += size
+
+
+def reading(source: Any, collate: Collate | None) -> Reading:
+    """Return how rows of a source become a batch.
 
     Parameters
     ----------
@@ -73,21 +104,22 @@ def reading(
             )
             raise InvalidInputError(msg)
         read = source.read_batch
-        return (lambda rows, epoch: read(rows, epoch=epoch) if told else read(rows)), False
+        return Reading(lambda rows, epoch: read(rows, epoch=epoch) if told else read(rows), None)
     if not items:
         msg = f"collate={collate!r} puts batches together of samples, and {type(source).__name__} has no __getitems__"
         raise InvalidInputError(msg)
     get = source.__getitems__
-    make: Any = kind
-    if kind in ("pad", "panel"):
-        make = PanelCollate(source, cast("Literal['pad', 'panel']", kind))
 
-    def read_items(rows: NDArray[np.int64], epoch: int) -> Any:
+    def read_items(rows: NDArray[np.int64], epoch: int) -> list[Any]:
         asked = rows.tolist()
         samples = list(get(asked, epoch=epoch) if told else get(asked))
         if len(samples) != len(asked):
             msg = f"{type(source).__name__}.__getitems__ gave {len(samples)} samples for {len(asked)} rows"
             raise InvalidInputError(msg)
-        return samples if make == "list" else make(samples)
+        return samples
 
-    return read_items, kind == "list"
+    if callable(kind):
+        return Reading(read_items, kind)
+    if kind == "list":
+        return Reading(read_items, list)
+    return Reading(read_items, PanelCollate(source, "pad" if kind == "pad" else "panel"))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +17,22 @@ from microtome.errors import InvalidInputError
 from ._ahead import read_ahead
 from ._batches import BatchPlan
 from ._items import Collate, ItemSource
-from ._order import OrderKind, TileOrder
-from ._reader import BatchReader, ReadBatch
+from ._order import Order, OrderKind
+from ._orders import order_of, together
+from ._reader import BatchReader, ReadBatch, SkippedTile
 from ._source import EpochTileSource, TileSource
 from ._state import LoaderState, state_of, verify_state
 from ._stats import LoaderStats
 from ._tensors import converter
+from ._watch import Watch
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TileLoader"]
+__all__ = ["OnBadTile", "TileLoader"]
+
+OnBadTile = Literal["raise", "skip"]
+"""What becomes of a tile that cannot be read."""
 
 
 class TileLoader:
@@ -49,9 +53,11 @@ class TileLoader:
     batch_size
         Tiles in a batch.
     order
-        ``"sequential"``, ``"random"``, ``"blocked"``, or a `TileOrder`.
+        ``"sequential"``, ``"random"``, ``"blocked"``, or an order: a `TileOrder`, `BlockOrder`,
+        `DrawnOrder` or `WeightedOrder`. Blocks are those of the storage where the source tells
+        (`StorageSource`), else neighbouring rows.
     seed, epoch
-        Choose the order, 0 by default; left out where `order` is a `TileOrder`, which has its own.
+        Choose the order, 0 by default; left out where `order` is an order, which has its own.
     prefetch
         How many batches to read ahead; 0 reads in the thread of the consumer, when asked.
     threads
@@ -70,6 +76,9 @@ class TileLoader:
         Where tensors go, anything `torch.device` takes; copied there ahead of time as well.
     as_torch
         Whether `data` is a torch tensor; None for a tensor where torch is installed, else numpy.
+    on_error
+        What becomes of tiles whose data are damaged, missing or out of reach. ``"raise"``: the
+        batch and its rows are named. ``"skip"``: they are left out, logged, and told by `skipped`.
 
     Raises
     ------
@@ -84,7 +93,7 @@ class TileLoader:
         source: TileSource | EpochTileSource | ItemSource,
         batch_size: int = 64,
         *,
-        order: OrderKind | TileOrder = "random",
+        order: OrderKind | Order = "random",
         seed: int | None = None,
         epoch: int | None = None,
         prefetch: int = 2,
@@ -95,22 +104,29 @@ class TileLoader:
         collate: Collate | None = None,
         device: str | torch.device | None = None,
         as_torch: bool | None = None,
+        on_error: OnBadTile = "raise",
     ) -> None:
         if prefetch < 0 or (threads is not None and threads < 1):
             msg = (
                 f"prefetch must be at least 0 and threads at least 1, got {prefetch} and {threads}"
             )
             raise InvalidInputError(msg)
-        self._reader = BatchReader(source, converter(as_torch, device), collate)
+        if on_error not in get_args(OnBadTile):
+            msg = f"on_error must be one of {get_args(OnBadTile)}, got {on_error!r}"
+            raise InvalidInputError(msg)
+        convert = converter(as_torch, device)
+        self._reader = BatchReader(source, convert, collate, skip=on_error == "skip")
         self._source = source
-        self._order = _order_of(order, len(source), seed, epoch)
-        self._plan = BatchPlan(len(source), batch_size, rank, world_size, drop_last)
+        self._order = order_of(order, source, seed, epoch)
+        self._plan = BatchPlan(self._order.count, batch_size, rank, world_size, drop_last)
+        self._together = together(self._order, self._plan)
         self._prefetch = prefetch
         self._threads = min(threads or _processors(), max(prefetch, 1))
-        self._stats = LoaderStats()
+        self._watch = Watch(self._threads, prefetch)
+        self._skipped: list[SkippedTile] = []
         self._resume = 0  # the batch that the next iteration starts with
         # What was last handed out: a running iteration keeps its order when the epoch is set.
-        self._standing = self._order, 0
+        self._standing: tuple[Order, int] = self._order, 0
 
     @property
     def source(self) -> TileSource | EpochTileSource | ItemSource:
@@ -118,7 +134,7 @@ class TileLoader:
         return self._source
 
     @property
-    def order(self) -> TileOrder:
+    def order(self) -> Order:
         """The order of the epoch that the next iteration reads."""
         return self._order
 
@@ -153,7 +169,7 @@ class TileLoader:
             If the number is out of its range.
         """
         if epoch != self._order.epoch:
-            self._order = self._order.at_epoch(epoch)
+            self._order = self._order.at(self._order.seed, epoch)
             self._resume = 0
             self._standing = self._order, 0
 
@@ -169,7 +185,12 @@ class TileLoader:
 
     def stats(self) -> LoaderStats:
         """Return what has been handed out since the loader was made, and the time that it took."""
-        return self._stats
+        return self._watch.stats(self._source)
+
+    @property
+    def skipped(self) -> tuple[SkippedTile, ...]:
+        """Tiles that were left out, in order; none unless ``on_error="skip"``."""
+        return tuple(self._skipped)
 
     def state_dict(self) -> LoaderState:
         """Return where the loader stands, after the last batch that it handed out.
@@ -197,43 +218,51 @@ class TileLoader:
             otherwise: other tiles, order, batch size or number of ranks.
         """
         done, of = verify_state(state, self.state_dict())
-        self._order = replace(self._order, seed=state["seed"], epoch=state["epoch"])
+        self._order = self._order.at(state["seed"], state["epoch"])
         self._resume = len(self._plan) if done == of else done
         self._standing = self._order, self._resume
 
-    def _batches(self, order: TileOrder, first: int) -> Iterator[Any]:
-        steps = range(first, len(self._plan))
-        read = partial(self._read, order)
-        with closing(read_ahead(read, steps, self._prefetch, self._threads)) as batches:
-            for step in steps:
-                # No name for the batch here: the consumer decides how long it lives.
-                yield self._handed_out(batches, order, step)
+    def _batches(self, order: Order, first: int) -> Iterator[Any]:
+        tasks = self._tasks(first)
+        ahead = self._prefetch and max(-(-self._prefetch // self._together), self._threads)
+        if self._together == 1:
+            ahead = self._prefetch
+        self._watch.begin()
+        with closing(read_ahead(partial(self._read, order), tasks, ahead, self._threads)) as read:
+            step = first
+            while step < len(self._plan):
+                asked = perf_counter()
+                found = next(read)
+                waited = perf_counter() - asked
+                # Taken off one by one, so that the list keeps no batch alive.
+                while found:
+                    one = found.pop(0)
+                    step += 1
+                    if isinstance(one, Exception):
+                        raise one
+                    self._note(one, waited, order, step)
+                    waited = 0.0
+                    if one.tiles:
+                        # No name for the batch here: the consumer decides how long it lives.
+                        yield one.give()
 
-    def _handed_out(self, batches: Iterator[ReadBatch], order: TileOrder, step: int) -> Any:
-        asked = perf_counter()
-        found = next(batches)
-        self._stats = self._stats.plus(
-            tiles=found.tiles, wait_seconds=perf_counter() - asked, read_seconds=found.seconds
-        )
-        self._standing = order, step + 1
-        return found.batch
+    def _tasks(self, first: int) -> Iterator[range]:
+        """Yield steps that are read at once: stretches of those whose blocks are mixed."""
+        step, count = first, len(self._plan)
+        while step < count:
+            # The first batch by itself: whoever waits for it has nothing else to do.
+            stop = (step // self._together + 1) * self._together if step > first else step + 1
+            yield range(step, min(stop, count))
+            step = min(stop, count)
 
-    def _read(self, order: TileOrder, step: int) -> ReadBatch:
-        return self._reader.read(order, step, order.rows(*self._plan.span(step)))
+    def _note(self, found: ReadBatch, waited: float, order: Order, step: int) -> None:
+        self._watch.note(found, waited, order.kind)
+        self._skipped += found.skipped
+        self._standing = order, step
 
-
-def _order_of(
-    order: OrderKind | TileOrder, count: int, seed: int | None, epoch: int | None
-) -> TileOrder:
-    if not isinstance(order, TileOrder):
-        return TileOrder(count, order, seed or 0, epoch or 0)
-    if order.count != count:
-        msg = f"the order is over {order.count} tiles, the source has {count}"
-        raise InvalidInputError(msg)
-    if seed is not None or epoch is not None:
-        msg = f"seed={seed} and epoch={epoch} are given beside an order that has its own; leave them out"
-        raise InvalidInputError(msg)
-    return order
+    def _read(self, order: Order, steps: range) -> list[ReadBatch | Exception]:
+        rows = [order.rows(*self._plan.span(step)) for step in steps]
+        return self._reader.read(order, steps, rows)
 
 
 def _processors() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal, Protocol, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,55 @@ from numpy.typing import NDArray
 from microtome.errors import InvalidInputError, OutOfRangeError
 from microtome.sampling import KEYS, permute
 
-__all__ = ["OrderKind", "TileOrder"]
+__all__ = ["Order", "OrderKind", "TileOrder", "shuffled"]
 
 OrderKind = Literal["sequential", "random", "blocked"]
 """`sequential`: as the table says. `random`: every order of all rows equally likely. `blocked`:
 blocks of neighbouring rows in random order, a few of them mixed at a time."""
 
 _MOST = 2**62
+
+
+class Order(Protocol):
+    """An order of rows, a function of (seed, epoch, position); `TileOrder` is the plain one."""
+
+    @property
+    def count(self) -> int:
+        """Positions of an epoch."""
+        ...
+
+    @property
+    def over(self) -> int:
+        """Rows of the table that they are of."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """Name of the order."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """Its epoch."""
+        ...
+
+    @property
+    def rule(self) -> str:
+        """What else it depends on, as a text: two orders of one rule are one order."""
+        ...
+
+    def at(self, seed: int, epoch: int) -> Self:
+        """Return the order of another seed and epoch."""
+        ...
+
+    def rows(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the rows that stand at positions ``start ... stop - 1``, (stop - start,)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +129,23 @@ class TileOrder:
         sequence = np.random.SeedSequence(self.seed, spawn_key=(self.epoch,))
         object.__setattr__(self, "_keys", sequence.generate_state(2 * KEYS + 1, np.uint64))
 
+    @property
+    def over(self) -> int:
+        """Rows of the table: each comes once."""
+        return self.count
+
+    @property
+    def rule(self) -> str:
+        """What else the order depends on, as a text."""
+        return f"block={self.block}, group={self.group}" if self.kind == "blocked" else ""
+
     def at_epoch(self, epoch: int) -> TileOrder:
         """Return the order of another epoch."""
         return replace(self, epoch=epoch)
+
+    def at(self, seed: int, epoch: int) -> TileOrder:
+        """Return the order of another seed and epoch."""
+        return replace(self, seed=seed, epoch=epoch)
 
     def rows(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the rows that stand at positions ``start ... stop - 1``.
@@ -115,7 +171,7 @@ class TileOrder:
         if self.kind == "sequential":
             return position
         if self.kind == "random":
-            return _shuffled(position, np.full_like(position, self.count), self._keys[:KEYS])
+            return shuffled(position, np.full_like(position, self.count), self._keys[:KEYS])
         return self._blocked(position)
 
     def _blocked(self, position: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -138,24 +194,25 @@ class TileOrder:
         number = slot // self.group
         first = boundary(number * self.group)
         last = boundary(np.minimum((number + 1) * self.group, slots))
-        mixed = first + _shuffled(position - first, last - first, self._keys[:KEYS], number)
+        mixed = first + shuffled(position - first, last - first, self._keys[:KEYS], number)
         # Positions among the full blocks only, which have an order of their own.
         rest = np.where(mixed < high, mixed, mixed - short)
         inside = (mixed >= low) & (mixed < high)
         rest[inside] = 0
-        which = _shuffled(
+        which = shuffled(
             rest // self.block, np.full_like(rest, max(full, 1)), self._keys[KEYS : 2 * KEYS]
         )
         rows = which * self.block + rest % self.block
         return np.where(inside, full * self.block + mixed - low, rows)
 
 
-def _shuffled(
+def shuffled(
     position: NDArray[np.int64],
     count: NDArray[np.int64],
     keys: NDArray[np.uint64],
     number: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
+    """Return which of `count` items stands at each position, in the permutation of a number."""
     tweak = np.zeros_like(position) if number is None else number
     return permute(
         position.astype(np.uint64), count.astype(np.uint64), keys, tweak.astype(np.uint64)

@@ -8,13 +8,13 @@ from typing import Any, TypedDict, cast, get_type_hints
 from microtome.errors import InvalidInputError
 
 from ._batches import BatchPlan
-from ._order import TileOrder
+from ._order import Order
 
 __all__ = ["LoaderState", "state_of", "verify_state"]
 
-_VERSION = 1
+_VERSION = 2
 # What must agree for a position inside an epoch to mean the same batches.
-_FIXED_IN_AN_EPOCH = ("count", "order", "block", "group", "batch_size", "world_size", "drop_last")
+_FIXED_IN_AN_EPOCH = ("count", "order", "rule", "batch_size", "world_size", "drop_last")
 
 
 class LoaderState(TypedDict):
@@ -31,13 +31,11 @@ class LoaderState(TypedDict):
     batches: int
     """How many it has."""
     count: int
-    """Tiles of the source."""
+    """Positions of an epoch."""
     order: str
     """Kind of the order."""
-    block: int
-    """Its rows in a block."""
-    group: int
-    """Its blocks in a group."""
+    rule: str
+    """What else the order depends on."""
     batch_size: int
     """Tiles in a batch."""
     world_size: int
@@ -46,7 +44,7 @@ class LoaderState(TypedDict):
     """Whether what is left over is dropped."""
 
 
-def state_of(order: TileOrder, plan: BatchPlan, done: int) -> LoaderState:
+def state_of(order: Order, plan: BatchPlan, done: int) -> LoaderState:
     """Return the state of a loader after so many batches of an order."""
     return {
         "version": _VERSION,
@@ -56,8 +54,7 @@ def state_of(order: TileOrder, plan: BatchPlan, done: int) -> LoaderState:
         "batches": len(plan),
         "count": order.count,
         "order": order.kind,
-        "block": order.block,
-        "group": order.group,
+        "rule": order.rule,
         "batch_size": plan.batch_size,
         "world_size": plan.world_size,
         "drop_last": plan.drop_last,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from ._reader import ReadBatch
 
 __all__ = ["LoaderStats"]
 
@@ -19,16 +21,39 @@ class LoaderStats:
     """Batches handed out."""
     tiles: int = 0
     """Tiles in them."""
+    skipped: int = 0
+    """Tiles that could not be read and were left out."""
+    bytes: int = 0
+    """Of their pixels, as handed out."""
     wait_seconds: float = 0.0
     """How long the consumer waited for them."""
     read_seconds: float = 0.0
-    """How long reading them took, summed over the threads."""
+    """How long the source took to read them, decoding included, summed over the threads."""
+    convert_seconds: float = 0.0
+    """How long making tensors, collating and copying to a device took, summed over the threads."""
+    amplification: float | None = None
+    """How many pixels of chunks a tile touches for each of its own, on average, were no chunk
+    shared; from the layout that the batches tell of, None where they tell of none."""
+    cache_hits: int | None = None
+    """Chunks that were found decoded; None where the source does not count them."""
+    cache_misses: int | None = None
+    """Chunks that had to be decoded; None where the source does not count them."""
 
-    def plus(self, *, tiles: int, wait_seconds: float, read_seconds: float) -> LoaderStats:
+    def plus(self, found: ReadBatch, waited: float) -> LoaderStats:
         """Return the figures with one more batch in them."""
-        return LoaderStats(
-            self.batches + 1,
-            self.tiles + tiles,
-            self.wait_seconds + wait_seconds,
-            self.read_seconds + read_seconds,
+        return replace(
+            self,
+            batches=self.batches + 1,
+            tiles=self.tiles + found.tiles,
+            skipped=self.skipped + len(found.skipped),
+            bytes=self.bytes + found.bytes,
+            wait_seconds=self.wait_seconds + waited,
+            read_seconds=self.read_seconds + found.read_seconds,
+            convert_seconds=self.convert_seconds + found.convert_seconds,
         )
+
+    @property
+    def tiles_per_second(self) -> float:
+        """Tiles for each second of one thread's reading and converting; 0 before the first."""
+        spent = self.read_seconds + self.convert_seconds
+        return self.tiles / spent if spent else 0.0

@@ -1,0 +1,176 @@
+"""An order that visits storage blocks at random and mixes the tiles of many of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from microtome.errors import InvalidInputError, OutOfRangeError
+from microtome.sampling import KEYS
+
+from ._order import shuffled
+
+__all__ = ["BlockOrder"]
+
+_SEEDS = 2**64
+_EPOCHS = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Which rows lie in which block; the same in every epoch."""
+
+    rows: NDArray[np.int64]
+    """Rows, block after block, (n,)."""
+    first: NDArray[np.int64]
+    """Where each block begins in them, (blocks,)."""
+    size: NDArray[np.int64]
+    """Rows of each block, (blocks,)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockOrder:
+    """The order of an epoch by where tiles are stored: a function of (seed, epoch, position).
+
+    Blocks come in random order, those of all images mixed; about `mixed` tiles, those of as many
+    blocks as that takes, are shuffled together. Who reads that many tiles at a time decodes each
+    chunk about once an epoch, however the table is sorted. What is kept is 8 bytes a row, sorted
+    once, and 16 a block in every epoch.
+
+    Parameters
+    ----------
+    blocks
+        Number of the storage block that each row lies in, any integers, (n,).
+    seed
+        From 0 to 2^64 - 1.
+    epoch
+        From 0 to 2^32 - 1.
+    mixed
+        Tiles that are shuffled together, at least. More of them come closer to a uniform order.
+
+    Raises
+    ------
+    InvalidInputError
+        If a number is out of its range.
+
+    Examples
+    --------
+    >>> order = BlockOrder([0, 0, 1, 1, 2, 2], seed=3, mixed=2)
+    >>> order.rows(0, 6).tolist()
+    [3, 2, 1, 0, 4, 5]
+    """
+
+    blocks: ArrayLike
+    seed: int = 0
+    epoch: int = 0
+    mixed: int = 1024
+    kind: str = field(init=False, default="blocked")
+    _cut: _Cut = field(init=False, repr=False)
+    _edges: NDArray[np.int64] = field(init=False, repr=False)
+    _which: NDArray[np.int64] = field(init=False, repr=False)
+    _keys: NDArray[np.uint64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        given = np.asarray(self.blocks)
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+            msg = f"blocks must be integers, (n,), got {given.shape} {given.dtype}"
+            raise InvalidInputError(msg)
+        for name, low, high in (
+            ("seed", 0, _SEEDS - 1),
+            ("epoch", 0, _EPOCHS - 1),
+            ("mixed", 1, 2**62),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                msg = f"{name} must be from {low} to {high}, got {value}"
+                raise InvalidInputError(msg)
+        # Tables list tissue after tissue: what is nearly sorted is sorted fast, and stably.
+        rows = np.argsort(given, kind="stable")
+        first = np.flatnonzero(np.diff(given[rows], prepend=given[rows[:1]] - 1))
+        size = np.diff(np.append(first, given.size))
+        object.__setattr__(self, "blocks", given)
+        object.__setattr__(self, "_cut", _Cut(rows, first, size))
+        self._turn_to(self.epoch)
+
+    def _turn_to(self, epoch: int) -> None:
+        # The epoch as spawn key, not as a second word of entropy: see `TileOrder`.
+        keys = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
+        keys = keys.generate_state(2 * KEYS, np.uint64).astype(np.uint64, copy=False)
+        count = len(self._cut.first)
+        places = np.arange(count, dtype=np.int64)
+        which = shuffled(places, np.full_like(places, count), keys[KEYS:])
+        edges = np.concatenate([[0], np.cumsum(self._cut.size[which])])
+        for name, value in (
+            ("epoch", epoch),
+            ("_keys", keys),
+            ("_which", which),
+            ("_edges", edges),
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def count(self) -> int:
+        """Positions of an epoch: each row comes once."""
+        return len(self._cut.rows)
+
+    @property
+    def over(self) -> int:
+        """Rows of the table."""
+        return self.count
+
+    @property
+    def rule(self) -> str:
+        """What else the order depends on, as a text."""
+        return f"storage blocks {crc32(self._cut.rows.tobytes()):08x}, mixed={self.mixed}"
+
+    def at_epoch(self, epoch: int) -> BlockOrder:
+        """Return the order of another epoch."""
+        return self.at(self.seed, epoch)
+
+    def at(self, seed: int, epoch: int) -> BlockOrder:
+        """Return the order of another seed and epoch."""
+        if not (0 <= seed < _SEEDS and 0 <= epoch < _EPOCHS):
+            return BlockOrder(self.blocks, seed, epoch, self.mixed)  # refuses it
+        # Which row lies where is the same: it took sorting the table.
+        other = object.__new__(BlockOrder)
+        for name, value in (
+            ("blocks", self.blocks),
+            ("seed", seed),
+            ("mixed", self.mixed),
+            ("kind", self.kind),
+            ("_cut", self._cut),
+        ):
+            object.__setattr__(other, name, value)
+        other._turn_to(epoch)
+        return other
+
+    def rows(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the rows that stand at positions ``start ... stop - 1``.
+
+        Parameters
+        ----------
+        start, stop
+            Half-open interval in ``[0, count]``.
+
+        Raises
+        ------
+        OutOfRangeError
+            If the interval does not lie inside the epoch.
+        """
+        if not 0 <= start <= stop <= self.count:
+            msg = f"positions [{start}, {stop}) are not among the {self.count} of an epoch"
+            raise OutOfRangeError(msg)
+        position = np.arange(start, stop, dtype=np.int64)
+        # Blocks are mixed with those that begin in the same stretch of `mixed` positions.
+        begins = self._edges[:-1]
+        block = np.searchsorted(self._edges, position, "right") - 1
+        stretch = begins[block] // self.mixed
+        low = begins[np.searchsorted(begins, stretch * self.mixed, "left")]
+        high = self._edges[np.searchsorted(begins, (stretch + 1) * self.mixed, "left")]
+        place = low + shuffled(position - low, high - low, self._keys[:KEYS], stretch)
+        slot = np.searchsorted(self._edges, place, "right") - 1
+        own = self._which[slot]
+        return self._cut.rows[self._cut.first[own] + place - self._edges[slot]]

@@ -1,0 +1,71 @@
+"""Which order a loader has, and how many of its batches it reads at once."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.errors import InvalidInputError
+
+from ._batches import BatchPlan
+from ._blocks import BlockOrder
+from ._order import Order, OrderKind, TileOrder
+
+__all__ = ["StorageSource", "order_of", "together"]
+
+# Bytes of pixels that are read at once: the whole of what is shuffled together, so that each
+# chunk of it is decoded once. Two such are under way beside the one that is handed out.
+_AT_ONCE = 256 << 20
+_MOST_MIXED = 4096
+
+
+@runtime_checkable
+class StorageSource(Protocol):
+    """A source that knows where its tiles are stored: every dataset of one modality is one."""
+
+    def storage_blocks(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of the storage block that each tile lies in, (n,).
+
+        Tiles of one number share chunks; any integers do.
+        """
+        ...
+
+    @property
+    def tile_bytes(self) -> int:
+        """About how many bytes a tile has as a batch holds it."""
+        ...
+
+
+def order_of(order: OrderKind | Order, source: Any, seed: int | None, epoch: int | None) -> Order:
+    """Return the order that is meant.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is of another table, or has a seed and another is given.
+    """
+    count = len(source)
+    if isinstance(order, str):
+        if order == "blocked" and isinstance(source, StorageSource) and count:
+            blocks = source.storage_blocks(np.arange(count))
+            mixed = _AT_ONCE // max(source.tile_bytes, 1)
+            # A power of two: batches mostly are, and then fill what is mixed without a rest.
+            mixed = 1 << max(min(mixed, _MOST_MIXED), 1).bit_length() - 1
+            return BlockOrder(blocks, seed or 0, epoch or 0, mixed)
+        return TileOrder(count, order, seed or 0, epoch or 0)
+    if order.over != count:
+        msg = f"the order is over {order.over} tiles, the source has {count}"
+        raise InvalidInputError(msg)
+    if seed is not None or epoch is not None:
+        msg = f"seed={seed} and epoch={epoch} are given beside an order that has its own; leave them out"
+        raise InvalidInputError(msg)
+    return order
+
+
+def together(order: Order, plan: BatchPlan) -> int:
+    """Return how many batches are read at once: those whose tiles share chunks."""
+    if not isinstance(order, BlockOrder):
+        return 1
+    return max(1, order.mixed // (plan.batch_size * plan.world_size))
