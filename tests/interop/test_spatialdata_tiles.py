@@ -26,6 +26,7 @@ with warnings.catch_warnings():
         exc_type=ImportError,
     )
     ad = pytest.importorskip("anndata")
+    from dask.base import is_dask_collection
     from spatialdata.dataloader import ImageTilesDataset as Peer
     from spatialdata.datasets import blobs
     from spatialdata.models import Image2DModel, Image3DModel, ShapesModel, TableModel
@@ -616,3 +617,64 @@ def test_a_category_is_an_array():
     )
     instance = dataset.dataset_index["instance_id"][2]
     assert dataset[2][1].tolist() == [["odd" if instance % 2 else "even"]]
+
+
+def test_rows_of_a_table_are_those_of_anndata():
+    from scipy import sparse
+
+    from microtome.interop._rows import TableRows
+
+    sdata = with_table(fresh(), "blobs_labels")
+    table = sdata.tables["notes"]
+    table.X = sparse.csr_matrix(table.X)
+    table.uns["of"] = {"a": [1, 2]}
+    table.varm["v"] = np.arange(4.0).reshape(2, 2)
+    for change in ("none", "colors", "obsp"):
+        if change == "colors":
+            table.uns["type_colors"] = ["#000000", "#ffffff"]
+        elif change == "obsp":
+            table.obsp["near"] = sparse.eye(len(table), format="csr")
+        row = TableRows(table).row(3)
+        expected = table[3].copy()
+        del expected.uns["spatialdata_attrs"]
+        assert not row.is_view
+        assert row.obs.equals(expected.obs)
+        assert [str(row.obs[c].dtype) for c in row.obs] == [str(d) for d in expected.obs.dtypes]
+        assert row.var.equals(expected.var)
+        assert row.uns.keys() == expected.uns.keys()
+        np.testing.assert_array_equal(row.X.toarray(), expected.X.toarray())
+        for part in ("obsm", "layers", "varm", "obsp"):
+            ours, theirs = getattr(row, part), getattr(expected, part)
+            assert ours.keys() == theirs.keys()
+            for key in theirs:
+                np.testing.assert_array_equal(_plain(ours[key]), _plain(theirs[key]))
+        # Nothing of it is the table's.
+        row.obsm["where"][:] = 0
+        row.uns["of"]["a"].append(3)
+        assert table.obsm["where"].any()
+        assert table.uns["of"]["a"] == [1, 2]
+
+
+def _plain(values):
+    return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+
+
+def test_pixels_of_an_item_are_there_and_dask_as_well(sample):
+    dataset = ImageTilesDataset(
+        sample, {"blobs_circles": "blobs_image"}, {"blobs_circles": "global"}, tile_dim_in_units=9
+    )
+    item = dataset[1]
+    tile = item["blobs_image"]
+    assert is_dask_collection(tile.data)
+    pixels = tile.values
+    assert np.shares_memory(pixels, tile.values)
+    np.testing.assert_array_equal(tile.data.compute(), pixels)
+    np.testing.assert_array_equal((tile + 1).values, pixels + 1)
+    np.testing.assert_array_equal(np.asarray(tile.data, np.float32), pixels.astype(np.float32))
+    again = pickle.loads(pickle.dumps(tile))
+    np.testing.assert_array_equal(again.values, pixels)
+    # Items have names of their own in dask, and may be computed together.
+    both = [dataset[row]["blobs_image"].data.sum() for row in (0, 1)]
+    assert [int(part.compute()) for part in both] == [
+        int(dataset[row]["blobs_image"].values.sum()) for row in (0, 1)
+    ]

@@ -47,9 +47,23 @@ class Pair:
         """How many pixels of the finest level a unit of the system is long, where it is shortest."""
         return float(np.linalg.svd(self.to_pixels[:2, :2], compute_uv=False)[-1])
 
+    @property
+    def depth(self) -> tuple[int, ...]:
+        """Planes of the image, of which a tile has all; () for a flat one."""
+        image = self.picture.image
+        return (image.level(0).shape[image.axes.index("z")],) if "z" in image.axes else ()
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image, 1 for labels."""
+        return self.picture.image.nchannels
+
     def level_for(self, pixel: float) -> int:
         """Return the coarsest level that is not coarser than pixels of a size in the system."""
-        image, wanted = self.picture.image, pixel * self.unit * (1 + _SNAP)
+        image = self.picture.image
+        if image.level_count == 1:
+            return 0
+        wanted = pixel * self.unit * (1 + _SNAP)
         fine = [i for i in range(image.level_count) if max(image.level(i).scale[-2:]) <= wanted]
         return max(fine, default=0)
 

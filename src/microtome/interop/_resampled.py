@@ -1,7 +1,8 @@
-"""Fixed-size tiles: windows of a level's pixel grid, or grids along a coordinate system's axes."""
+"""Pixels of tiles: windows of a level's pixel grid, or grids along a coordinate system's axes."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +12,49 @@ from numpy.typing import NDArray
 
 from microtome.coordinates import AffineTransform
 from microtome.image import Resampling
-from microtome.regions import ImageRegionData, Padding, Windows, read_regions, region_batch
+from microtome.regions import (
+    ImageRegionData,
+    Padding,
+    Windows,
+    collate_regions,
+    decollate_regions,
+    read_regions,
+    region_batch,
+)
 
 from ._plan import Pair, TilePlan
 
-__all__ = ["GridReader", "resampled"]
+__all__ = ["GridReader", "rasterized"]
 
 # Of a pixel: a grid this close to whole pixels of a level is those pixels.
 _SAME = 1e-6
 
+_Places = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]
 
-def resampled(
+
+class _Scratch(threading.local):
+    """Memory of each thread for pixels as they are stored: used again, it costs nothing to touch."""
+
+    pixels: NDArray[Any] | None = None
+
+
+_SCRATCH = _Scratch()
+
+
+def rasterized(
+    plan: TilePlan, pair: Pair, row: int, size: tuple[int, int], method: Resampling
+) -> NDArray[Any]:
+    """Return a tile resampled onto `size` pixels (y, x), 0 outside the image."""
+    levels, starts, whole = _grids(plan, pair, np.array([row]), size, method)
+    if not whole[0]:
+        return _resampled(pair, plan.box(row), size, method, 0)
+    image, depth = pair.picture.image, pair.depth
+    start = [*(0 for _ in depth), *starts[0].tolist()]
+    read = read_regions([image], Windows.of(0, start, (*depth, *size), int(levels[0])))
+    return read[0] if "c" in image.axes else read[0, 0]
+
+
+def _resampled(
     pair: Pair,
     box: tuple[float, float, float, float],
     size: tuple[int, int],
@@ -47,6 +80,10 @@ class GridReader:
 
     Parameters
     ----------
+    plan
+        The tiles.
+    pairs
+        What each region's are read from.
     size
         Pixels (y, x) of every tile.
     rasterize
@@ -58,6 +95,8 @@ class GridReader:
         Pixel size that was asked for, in units of the coordinate system; None for the finest level.
     """
 
+    plan: TilePlan
+    pairs: Sequence[Pair]
     size: tuple[int, int]
     rasterize: bool
     method: Resampling
@@ -65,31 +104,53 @@ class GridReader:
     pixel: float | None
 
     def read(
-        self,
-        plan: TilePlan,
-        pairs: Sequence[Pair],
-        rows: NDArray[np.int64],
-        facts: Sequence[dict[str, Any]],
+        self, rows: NDArray[np.int64], facts: Sequence[dict[str, Any]]
     ) -> ImageRegionData[Any]:
         """Read tiles into one collated batch of the stored type.
 
         Parameters
         ----------
-        plan, pairs
-            The tiles, and what each region's are read from.
         rows
             Which tiles, in the order wanted.
         facts
             What else is known of each of them.
         """
-        levels, starts, whole = self._windows(plan, pairs, rows)
-        images = [pair.picture.image for pair in pairs]
-        numbers = plan.region[rows].astype(np.int64)
-        depth = _depth(pairs, numbers)
-        size = (*depth, *self.size)
-        starts = np.concatenate([np.zeros((len(rows), len(depth)), np.int64), starts], axis=1)
-        lead = images[int(numbers[0])].nchannels
-        out = np.empty((len(rows), lead, *size), images[int(numbers[0])].dtype)
+        return self._read(rows, facts, None)
+
+    def read_as(
+        self, rows: NDArray[np.int64], facts: Sequence[dict[str, Any]], dtype: np.dtype[Any]
+    ) -> ImageRegionData[Any]:
+        """Read tiles into one collated batch of another type."""
+        stored = self.pairs[0].picture.image.dtype
+        if dtype == stored:
+            return self._read(rows, facts, None)
+        count = (
+            len(rows) * self.pairs[0].channels * int(np.prod((*self.pairs[0].depth, *self.size)))
+        )
+        scratch, _SCRATCH.pixels = _SCRATCH.pixels, None  # nobody else's while it is written to
+        if scratch is None or scratch.dtype != stored or len(scratch) < count:
+            scratch = np.empty(count, stored)
+        batch = self._read(rows, facts, scratch[:count])
+        converted = batch._replace(data=batch.data.astype(dtype))
+        _SCRATCH.pixels = scratch
+        return converted
+
+    def _read(
+        self,
+        rows: NDArray[np.int64],
+        facts: Sequence[dict[str, Any]],
+        buffer: NDArray[Any] | None,
+    ) -> ImageRegionData[Any]:
+        levels, starts, whole = self._windows(rows)
+        images = [pair.picture.image for pair in self.pairs]
+        numbers = self.plan.region[rows].astype(np.int64)
+        first = self.pairs[int(numbers[0])]
+        size = (*first.depth, *self.size)
+        starts = np.concatenate([np.zeros((len(rows), len(first.depth)), np.int64), starts], axis=1)
+        shape = (len(rows), first.channels, *size)
+        out = (
+            np.empty(shape, first.picture.image.dtype) if buffer is None else buffer.reshape(shape)
+        )
         told: list[ImageRegionData[Any]] = []
         order: list[NDArray[np.intp]] = []
         for level in np.unique(levels).tolist():
@@ -104,55 +165,60 @@ class GridReader:
             else:
                 for at in mine.tolist():
                     row = int(rows[at])
-                    pair = pairs[int(plan.region[row])]
-                    out[at] = resampled(pair, plan.box(row), self.size, self.method, self.padding)
-            told.append(
-                region_batch(
-                    images, windows, out[mine], metadata=[facts[at] for at in mine.tolist()]
-                )
-            )
+                    pair = self.pairs[int(self.plan.region[row])]
+                    box = self.plan.box(row)
+                    out[at] = _resampled(pair, box, self.size, self.method, self.padding)
+            pixels = out if len(mine) == len(rows) else out[mine]
+            own = [facts[at] for at in mine.tolist()]
+            told.append(region_batch(images, windows, pixels, metadata=own))
             order.append(mine)
         if len(told) == 1:
-            return told[0]._replace(data=out)
-        from microtome.regions import collate_regions, decollate_regions
-
+            return told[0]
         regions = [region for batch in told for region in decollate_regions(batch)]
         back = np.argsort(np.concatenate(order))
         return collate_regions([regions[at] for at in back.tolist()])
 
-    def _windows(
-        self, plan: TilePlan, pairs: Sequence[Pair], rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    def _windows(self, rows: NDArray[np.int64]) -> _Places:
         """Return each tile's level, first pixel (y, x) in it, and whether it is those pixels."""
         levels = np.zeros(len(rows), np.int64)
         starts = np.zeros((len(rows), 2), np.int64)
         whole = np.ones(len(rows), np.bool_)
-        if not self.rasterize:
-            for number in np.unique(plan.region[rows]).tolist():
-                pair, mine = pairs[number], np.flatnonzero(plan.region[rows] == number)
-                level = 0 if self.pixel is None else pair.level_for(self.pixel)
-                matrix = pair.to_level(level)
-                middle = plan.centres[rows[mine]] @ matrix[:2, :2].T + matrix[:2, 2]
-                levels[mine] = level
-                starts[mine] = np.floor(middle[:, ::-1] - np.asarray(self.size) / 2 + 0.5)
-            return levels, starts, whole
-        for at, row in enumerate(rows.tolist()):
-            pair, box = pairs[int(plan.region[row])], plan.box(row)
-            step = np.array([(box[2] - box[0]) / self.size[1], (box[3] - box[1]) / self.size[0]])
-            levels[at] = pair.level_for(float(step.min()))
-            matrix = pair.to_level(int(levels[at]))
-            grid = matrix[:2, :2] * step
-            first = matrix[:2, :2] @ np.asarray(box[:2]) + matrix[:2, 2]
-            near = np.floor(first + 0.5 + _SAME)
-            shifted = float(np.abs(first - near).max()) > _SAME
-            drift = float(np.abs(grid - np.eye(2)).max()) * max(self.size)
-            # The nearest pixel of a shifted grid is the same for all; in between it is none.
-            whole[at] = drift < _SAME and (self.method == "nearest" or not shifted)
-            starts[at] = near[::-1]
+        for number in np.unique(self.plan.region[rows]).tolist():
+            pair = self.pairs[number]
+            mine = np.flatnonzero(self.plan.region[rows] == number)
+            if self.rasterize:
+                found = _grids(self.plan, pair, rows[mine], self.size, self.method)
+                levels[mine], starts[mine], whole[mine] = found
+                continue
+            level = 0 if self.pixel is None else pair.level_for(self.pixel)
+            matrix = pair.to_level(level)
+            middle = self.plan.centres[rows[mine]] @ matrix[:2, :2].T + matrix[:2, 2]
+            levels[mine] = level
+            starts[mine] = np.floor(middle[:, ::-1] - np.asarray(self.size) / 2 + 0.5)
         return levels, starts, whole
 
 
-def _depth(pairs: Sequence[Pair], numbers: NDArray[np.int64]) -> tuple[int, ...]:
-    """Return the planes of the images, of which a tile has all; () for flat images."""
-    image = pairs[int(numbers[0])].picture.image
-    return (image.level(0).shape[image.axes.index("z")],) if "z" in image.axes else ()
+def _grids(
+    plan: TilePlan, pair: Pair, rows: NDArray[np.int64], size: tuple[int, int], method: Resampling
+) -> _Places:
+    """Return the levels that suit tiles divided into pixels, and which of their grids are those."""
+    sides = np.broadcast_to(plan.extent, len(plan))[rows]
+    corners = plan.centres[rows] - sides[:, None] / 2
+    levels = np.zeros(len(rows), np.int64)
+    starts = np.zeros((len(rows), 2), np.int64)
+    whole = np.zeros(len(rows), np.bool_)
+    steps = sides[:, None] / np.asarray(size[::-1])
+    kinds, kind = np.unique(steps.min(axis=1), return_inverse=True)
+    levels[:] = np.array([pair.level_for(float(step)) for step in kinds], np.int64)[kind]
+    for level in np.unique(levels).tolist():
+        mine = levels == level
+        matrix = pair.to_level(level)
+        grid = matrix[:2, :2] * steps[mine][:, None, :]
+        first = corners[mine] @ matrix[:2, :2].T + matrix[:2, 2]
+        near = np.floor(first + 0.5 + _SAME)
+        drift = np.abs(grid - np.eye(2)).max(axis=(1, 2)) * max(size)
+        # The nearest pixel of a shifted grid is the same for all; in between it is none.
+        fits = (method == "nearest") | (np.abs(first - near).max(axis=1) <= _SAME)
+        whole[mine] = (drift < _SAME) & fits
+        starts[mine] = near[:, ::-1]
+    return levels, starts, whole

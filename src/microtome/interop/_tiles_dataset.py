@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from microtome.errors import DependencyError, InvalidInputError, ModeError, OutOfRangeError
 from microtome.image import Resampling
@@ -20,16 +20,19 @@ from microtome.storage import StorageOptions
 
 from ._annotations import annotated_rows, annotation_values
 from ._elements import Elements, flat_matrix
-from ._items import imported_spatialdata, spatial_item, tile_array
+from ._items import ItemMaker, imported_spatialdata
 from ._object import ObjectElements
 from ._plan import Pair, plan_tiles, raster_size
-from ._resampled import GridReader, resampled
+from ._resampled import GridReader
 from ._store import StoreElements
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["ImageTilesDataset"]
+
+# A tile of cells decodes ten times the pixels that it shows, and its neighbours want the same ones.
+_KEPT = 1 << 30
 
 
 class ImageTilesDataset:
@@ -75,7 +78,8 @@ class ImageTilesDataset:
     padding
         What stands outside the image in tiles of fixed size.
     storage_options
-        What is kept in memory of stored images.
+        What is kept in memory of stored images. By default up to 1 GiB of decoded chunks a process:
+        tiles of neighbouring cells show the same ones. ``StorageOptions()`` keeps nothing.
 
     Raises
     ------
@@ -133,13 +137,12 @@ class ImageTilesDataset:
                 UserWarning,
                 stacklevel=2,
             )
+        options = StorageOptions(cache_bytes=_KEPT) if storage_options is None else storage_options
         stored = isinstance(sdata, str | os.PathLike)
         self._path = Path(sdata) if stored else None
         self._sdata = None if stored else sdata
         elements: Elements = (
-            StoreElements(Path(sdata), storage_options)
-            if stored
-            else ObjectElements(sdata, storage_options)
+            StoreElements(Path(sdata), options) if stored else ObjectElements(sdata, options)
         )
         self._pairs = [
             _pair(elements, region, regions_to_images[region], system)
@@ -151,16 +154,15 @@ class ImageTilesDataset:
         self._plan = plan_tiles(
             regions, self._pairs, tile_scale=tile_scale, tile_dim_in_units=tile_dim_in_units
         )
-        self._rasterize = bool(rasterize)
-        self._raster = dict(rasterize_kwargs or {}) if rasterize else {}
-        self._method: Resampling = interpolation
-        if rasterize and not (output == "region" and tile_size is not None):
-            raster_size(self._raster, self._plan.side(0))
+        raster = dict(rasterize_kwargs or {}) if rasterize else None
+        if raster is not None and not (output == "region" and tile_size is not None):
+            raster_size(raster, self._plan.side(0))
         self._grid = None
         if output == "region":
-            size = self._fixed_size(tile_size, pixel_size)
-            self._grid = GridReader(size, self._rasterize, interpolation, padding, pixel_size)
-        self._table_name = table_name
+            size = self._fixed_size(tile_size, pixel_size, raster)
+            self._grid = GridReader(
+                self._plan, self._pairs, size, bool(rasterize), interpolation, padding, pixel_size
+            )
         self._table = None
         self._values: NDArray[Any] | None = None
         self._names: tuple[str, ...] = ()
@@ -172,20 +174,32 @@ class ImageTilesDataset:
             single = isinstance(return_annotations, str)
             self._names = (return_annotations,) if single else tuple(return_annotations)
             self._values = annotation_values(self._table, self._names)
+        self._items = ItemMaker(
+            self._plan,
+            [[pair] for pair in self._pairs],
+            raster=raster,
+            method=interpolation,
+            table=self._table,
+            table_name=table_name,
+            values=self._values,
+        )
         self.transform = transform
 
     def _fixed_size(
-        self, tile_size: int | tuple[int, int] | None, pixel_size: float | None
+        self,
+        tile_size: int | tuple[int, int] | None,
+        pixel_size: float | None,
+        raster: Mapping[str, Any] | None,
     ) -> tuple[int, int]:
         """Return the size of every tile in pixels."""
-        if pixel_size is not None and (self._rasterize or not pixel_size > 0):
+        if pixel_size is not None and (raster is not None or not pixel_size > 0):
             msg = (
                 f"pixel_size={pixel_size!r} chooses the level of tiles that are not rasterized; "
                 "rasterized ones have the pixels that tile_size divides them into"
             )
             raise InvalidInputError(msg)
-        if tile_size is None and self._raster and not self._plan.extent.ndim:
-            side = raster_size(self._raster, self._plan.side(0))
+        if tile_size is None and raster and not self._plan.extent.ndim:
+            side = raster_size(raster, self._plan.side(0))
             return side, side
         if tile_size is None:
             msg = "output='region' has tiles of one size in pixels: give tile_size"
@@ -214,7 +228,7 @@ class ImageTilesDataset:
             If the tile lies outside the image and nothing pads it.
         """
         row = self._row(index)
-        item = self._item(row) if self._grid is None else self._regions([row])[0]
+        item = self._items.item(row) if self._grid is None else self._regions([row])[0]
         return item if self.transform is None else self.transform(item)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
@@ -245,8 +259,7 @@ class ImageTilesDataset:
         if self._grid is None:
             msg = "only tiles of one size make a batch: give output='region' and tile_size"
             raise ModeError(msg)
-        batch = self._read([self._row(row) for row in np.asarray(rows).tolist()])
-        return batch._replace(data=batch.data.astype(np.float32, copy=False))
+        return self._read([self._row(row) for row in np.asarray(rows).tolist()], np.float32)
 
     def _row(self, index: Any) -> int:
         try:
@@ -259,43 +272,18 @@ class ImageTilesDataset:
             raise OutOfRangeError(msg)
         return row % len(self)
 
-    def _item(self, row: int) -> Any:
-        pair = self._pairs[int(self._plan.region[row])]
-        tile = self._rasterized(row, pair) if self._rasterize else self._cut(row, pair)
-        if self._values is not None:
-            return tile, self._values[row : row + 1]
-        one = None if self._table is None else self._table[row].copy()
-        return spatial_item(pair.picture.name, tile, self._table_name, one)
-
-    def _cut(self, row: int, pair: Pair) -> Any:
-        picture, (y, x) = pair.picture, self._plan.window(row, pair)
-        level = picture.image.level(0)
-        lead = [(0, size) for size in level.shape[:-2]]
-        pixels = level.array.read((*lead, y, x))
-        shift = np.eye(len(level.axes) - level.axes.count("c") + 1)
-        shift[:2, -1] = x[0], y[0]
-        return tile_array(picture, pixels, {s: m @ shift for s, m in picture.to_systems.items()})
-
-    def _rasterized(self, row: int, pair: Pair) -> Any:
-        box = self._plan.box(row)
-        size = raster_size(self._raster, self._plan.side(row))
-        pixels = resampled(pair, box, (size, size), self._method, 0)
-        place = np.eye(4 if "z" in pair.picture.image.axes else 3)
-        place[0, 0] = place[1, 1] = self._plan.side(row) / size
-        place[:2, -1] = box[:2]
-        return tile_array(pair.picture, pixels, {pair.system: place})
-
     def _regions(self, rows: list[int]) -> list[ImageRegionData[Any]]:
         return decollate_regions(self._read(rows)) if rows else []
 
-    def _read(self, rows: list[int]) -> ImageRegionData[Any]:
+    def _read(self, rows: list[int], dtype: DTypeLike | None = None) -> ImageRegionData[Any]:
         grid = self._grid
         if grid is None or not rows:
             msg = "a batch of no tiles cannot be read"
             raise InvalidInputError(msg)
-        return grid.read(
-            self._plan, self._pairs, np.asarray(rows, np.int64), [self._facts(row) for row in rows]
-        )
+        numbers, facts = np.asarray(rows, np.int64), [self._facts(row) for row in rows]
+        if dtype is None:
+            return grid.read(numbers, facts)
+        return grid.read_as(numbers, facts, np.dtype(dtype))
 
     def _facts(self, row: int) -> dict[str, Any]:
         pair = self._pairs[int(self._plan.region[row])]
