@@ -7,13 +7,25 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import cohort_tiles, pyramids, sampling, spatial_reads, stats, tiles, tilings
+from . import (
+    cohort_tiles,
+    collate,
+    patching,
+    pyramids,
+    sampling,
+    spatial_reads,
+    stats,
+    tiles,
+    tilings,
+)
 from .machine import describe_machine, load
 from .options import Options
 from .report import write_results
 
 BENCHMARKS = {
     "cohort_tiles": cohort_tiles.tables,
+    "collate": collate.tables,
+    "patching": patching.tables,
     "pyramids": pyramids.tables,
     "sampling": sampling.tables,
     "spatial_reads": spatial_reads.tables,
