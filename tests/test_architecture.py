@@ -33,6 +33,7 @@ FLOORS = {
     "panels": 3,
     "standardize": 3,
     "segmentation": 3,
+    "export": 3,
     "cohort": 4,
     "patching": 4,
     "normalization": 4,
