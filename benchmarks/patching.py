@@ -155,7 +155,9 @@ def _filtered(options: Options) -> Table:
         yield read
 
     def theirs() -> Generator[Read]:
-        from careamics.config.data.patch_filter.mean_std_filter_config import MeanStdFilterConfig
+        from careamics.config.data.patch_filter.meanstd_filter_config import (
+            MeanStdPatchFilterConfig,
+        )
         from careamics.dataset.factory.filter_bg import filter_background
         from careamics.dataset.image_stack import InMemoryImageStack
         from careamics.dataset.patch_extractor import PatchExtractor
@@ -165,7 +167,7 @@ def _filtered(options: Options) -> Table:
 
         def read(rows: Items) -> Iterator[NDArray[Any]]:
             patching = Theirs([shape], size, seed=1)
-            filter_background(MeanStdFilterConfig(mean_threshold=1.0), patching, extractor)
+            filter_background(MeanStdPatchFilterConfig(mean_threshold=1.0), patching, extractor)
             yield np.full(len(rows), patching.n_patches < cells)
 
         yield read
