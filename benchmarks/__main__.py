@@ -10,6 +10,7 @@ from pathlib import Path
 from . import (
     cohort_tiles,
     collate,
+    label_stitching,
     patching,
     pyramids,
     sampling,
@@ -25,6 +26,7 @@ from .report import write_results
 BENCHMARKS = {
     "cohort_tiles": cohort_tiles.tables,
     "collate": collate.tables,
+    "label_stitching": label_stitching.tables,
     "patching": patching.tables,
     "pyramids": pyramids.tables,
     "sampling": sampling.tables,
