@@ -7,12 +7,13 @@ from pathlib import Path
 from microtome.storage import is_versioned
 
 from ._format import SourceFormat
-from ._listing import tiffs_in
+from ._listing import is_dicom_file, tiffs_in
 
 __all__ = ["FORMATS", "OME_ZARR"]
 
 _HERE = "microtome.sources"
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SCANNERS = (".mrxs", ".ndpi", ".scn", ".bif", ".vms", ".vmu", ".svslide")
 _TIFF_SUFFIXES = (".tif", ".tiff", ".svs", ".qptiff", ".btf", ".ome.tif")
 
 
@@ -38,10 +39,26 @@ def _is_tiff_folder(path: Path, head: bytes) -> bool:
     return not head and bool(tiffs_in(path))
 
 
+def _is_dicom(path: Path, head: bytes) -> bool:
+    return is_dicom_file(path) if head else any(map(is_dicom_file, path.glob("*.dcm")))
+
+
+def _is_scanners(path: Path, head: bytes) -> bool:
+    # Most begin like a TIFF or a JPEG; only the name tells which of OpenSlide's they are.
+    return bool(head) and path.name.lower().endswith(_SCANNERS)
+
+
 OME_ZARR = SourceFormat("OME-Zarr", _is_zarr, f"{_HERE}._zarr:open_zarr", (".zarr",))
 
 FORMATS: tuple[SourceFormat, ...] = (
     OME_ZARR,
+    SourceFormat(
+        "OpenSlide",
+        _is_scanners,
+        f"{_HERE}._openslide:open_openslide",
+        _SCANNERS,
+        images=f"{_HERE}._openslide:openslide_images",
+    ),
     SourceFormat(
         "TIFF",
         lambda _, head: head[:4] in _TIFF_HEADS,
@@ -75,6 +92,20 @@ FORMATS: tuple[SourceFormat, ...] = (
         lambda _, head: head.startswith(b"Start_push\t"),
         f"{_HERE}._imc_text:open_imc_text",
         (".txt",),
+    ),
+    SourceFormat(
+        "CZI",
+        lambda _, head: head.startswith(b"ZISRAWFILE"),
+        f"{_HERE}._czi:open_czi",
+        (".czi",),
+        images=f"{_HERE}._czi:czi_images",
+    ),
+    SourceFormat(
+        "DICOM",
+        _is_dicom,
+        f"{_HERE}._dicom:open_dicom",
+        (".dcm",),
+        images=f"{_HERE}._dicom:dicom_images",
     ),
     SourceFormat(
         "steinbock",

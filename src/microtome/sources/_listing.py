@@ -1,4 +1,4 @@
-"""What lies in a directory: TIFF files, and tables beside them."""
+"""What lies in a directory: files of a format, and tables beside them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from microtome.errors import FormatError, StorageError
 
-__all__ = ["rows_of", "stem_of", "tiffs_in"]
+__all__ = ["is_dicom_file", "rows_of", "stem_of", "tiffs_in"]
 
 _TIFFS = (".tif", ".tiff")
 
@@ -29,6 +29,14 @@ def tiffs_in(folder: Path) -> list[Path]:
         msg = f"{folder} cannot be listed: {error.strerror}"
         raise StorageError(msg) from error
     return sorted(path for path in found if path.is_file())
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a path is a DICOM file: what it is stands after 128 bytes that say nothing."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def stem_of(path: Path) -> str:
