@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 from microtome.image import ImageStack, PixelArray
-from microtome.storage import Box, BoxBatch, Pending, ReadBatch, StoredArray
+from microtome.storage import Box, BoxBatch, Conversion, Pending, ReadBatch, StoredArray
 
 from ._stacks import Pixels, Stack
 
@@ -100,6 +100,7 @@ class Source:
         inside: tuple[NDArray[np.int64], NDArray[np.int64]],
         start: NDArray[np.int64],
         batch: NDArray[Any],
+        conversion: Conversion | None,
     ) -> bool:
         """Read the windows of this image in one go.
 
@@ -115,6 +116,8 @@ class Source:
             First pixel of each, (n, d).
         batch
             The whole batch.
+        conversion
+            What is done to the pixels, for a batch of float32.
 
         Returns
         -------
@@ -133,7 +136,9 @@ class Source:
         lows: list[NDArray[np.int64]] = []
         highs: list[NDArray[np.int64]] = []
         targets: list[NDArray[np.int64]] = []
+        channels: list[NDArray[np.int64]] = []
         strides: tuple[int, ...] = ()
+        axes = self.lead + "zyx"[-low.shape[1] :]
         for lead, place in self.reads:
             part = batch[0][place]
             columns = [np.broadcast_to(first, len(rows)) for first, _ in lead]
@@ -145,6 +150,7 @@ class Source:
             highs.append(np.column_stack([*ends, high]))
             targets.append(corner + (part.ctypes.data - batch.ctypes.data))
             strides = part.strides
+            channels.append(np.full(len(rows), _first_channel(place)))
         order = list(range(len(strides))) if self.order is None else list(self.order)
         return self.array.read_boxes(
             BoxBatch(
@@ -153,6 +159,9 @@ class Source:
                 batch,
                 np.concatenate(targets),
                 tuple(strides[axis] for axis in order),
+                conversion,
+                np.concatenate(channels),
+                order.index(axes.index("c")) if "c" in axes else None,
             )
         )
 
@@ -195,9 +204,10 @@ class Foreign:
         inside: tuple[NDArray[np.int64], NDArray[np.int64]],
         start: NDArray[np.int64],
         batch: NDArray[Any],
+        conversion: Conversion | None,
     ) -> bool:
         """Leave every window to be cut by itself."""
-        del rows, samples, inside, start, batch
+        del rows, samples, inside, start, batch, conversion
         return False
 
     def verify_there(self) -> None:
@@ -226,6 +236,11 @@ class Foreign:
             raise InvalidInputError(msg)
         target[...] = patch.reshape(target.shape)
         return []
+
+
+def _first_channel(place: Sequence[Any]) -> int:
+    """Return the first channel of a batch that an index of its windows means."""
+    return next((at.start if isinstance(at, slice) else at for at in place if at is not None), 0)
 
 
 def _runs(channels: list[int]) -> list[tuple[int, int, int]]:

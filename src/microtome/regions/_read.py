@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from microtome.errors import InvalidInputError, MicrotomeError
 from microtome.image import Channels
-from microtome.storage import Pending, ReadBatch
+from microtome.storage import Conversion, Pending, ReadBatch
 
 from ._boxes import Foreign, Source, reader_of
 from ._stacks import Pixels, Stack, pixels_of, source_of
@@ -32,10 +32,13 @@ def read_regions(
     channels: Channels | Mapping[int, Channels] | None = None,
     out: NDArray[Any] | None = None,
     padding: Padding = 0,
+    convert: Conversion | Mapping[int, Conversion] | None = None,
 ) -> NDArray[Any]:
     """Read windows of one size into one batch.
 
-    All reads are started before the first is waited for, so that the engine decodes in parallel.
+    Each chunk of a local image is decoded once for all windows that show some of it, outside
+    Python's lock. Of what only the array engine reads, all reads are begun before the first is
+    waited for.
 
     Parameters
     ----------
@@ -49,11 +52,15 @@ def read_regions(
         Channels by number or name, the same for every image; or a mapping from the number of an
         image to its channels; None for all.
     out
-        Buffer (n, C, (Z), Y, X) of the images' dtype to fill; a new one by default. Reusing one
+        Buffer (n, C, (Z), Y, X) of the images' dtype, or of float32 where pixels are converted, to
+        fill; a new one by default. Reusing one
         saves more time than any codec: memory that is touched for the first time costs more than
         decoding into it.
     padding
-        What stands outside the image.
+        What stands outside the image; of pixels that are converted, when that is done.
+    convert
+        What is done to pixels while they are at hand, for a batch of float32; or a mapping from the
+        number of an image to what is done to its pixels. None for pixels as they are stored.
 
     Returns
     -------
@@ -73,15 +80,111 @@ def read_regions(
     """
     sizes, found = limits(images, windows)
     picks = _picks(found, channels)
-    batch = _buffer(images, windows, found, picks, out)
+    conversions = None if convert is None else _conversions(found, picks, convert)
+    batch = _buffer(images, windows, found, picks, out, floats=convert is not None)
     fill = _fill_value(padding, batch.dtype)
     low = np.maximum(windows.start, 0)
     high = np.minimum(windows.start + windows.size, sizes)
     whole = (high - low == windows.size).all(axis=1)
     sources = {i: reader_of(images[i], found[i], c, len(windows.size)) for i, c in picks.items()}
-    fused = _read_together(sources, windows, (low, high), batch, fill, whole, padding)
+    box = _Boxes(low, high, whole, fill, wanted=whole | (not isinstance(padding, str)))
+    fused = _read_together(sources, images, windows, batch, box, conversions)
+    if conversions is None:
+        _read_singly(sources, images, windows, sizes, batch, box, fused, padding)
+        return batch
+    around = padding if isinstance(padding, str) else 0
+    for image in np.unique(windows.image[~fused]).tolist():
+        rows = np.flatnonzero(~fused & (windows.image == image))
+        batch[rows] = read_regions(images, windows.take(rows), channels=picks, padding=around)
+        box.finish(rows, windows, batch, conversions[image])
+    for source in sources.values():
+        source.verify_there()
+    return batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Boxes:
+    """The part of each window that lies inside its image.
+
+    Parameters
+    ----------
+    low, high
+        Its first pixel and one past its last, (n, d).
+    whole
+        Whether that is all of it, (n,).
+    fill
+        What stands elsewhere.
+    wanted
+        Whether elsewhere is nothing but that, (n,): other windows show pixels several times.
+    """
+
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    whole: NDArray[np.bool_]
+    fill: Any
+    wanted: NDArray[np.bool_]
+
+    def finish(
+        self,
+        rows: NDArray[np.intp],
+        windows: Windows,
+        batch: NDArray[np.float32],
+        conversion: Conversion,
+    ) -> None:
+        """Take windows that are float32 already through the steps, and fill what is outside."""
+        for row in rows.tolist():
+            window = conversion.apply(batch[row])
+            if self.wanted[row] and not self.whole[row]:
+                start = windows.start[row].tolist()
+                inside = _part(window, start, self.low[row].tolist(), self.high[row].tolist())
+                pixels = inside.copy()
+                window[...] = self.fill
+                inside[...] = pixels
+
+
+def _read_together(
+    sources: Mapping[int, Source | Foreign],
+    images: Sequence[Stack],
+    windows: Windows,
+    batch: NDArray[Any],
+    boxes: _Boxes,
+    conversions: Mapping[int, Conversion] | None,
+) -> NDArray[np.bool_]:
+    """Read what can be read in one go, image by image; return which windows are done."""
+    done = np.zeros(len(windows), np.bool_)
+    for image, source in sources.items():
+        rows = np.flatnonzero(boxes.wanted & (windows.image == image))
+        if not len(rows):
+            continue
+        for row in rows[~boxes.whole[rows]].tolist():
+            batch[row] = boxes.fill
+        samples = None if windows.sample is None else windows.sample[rows]
+        inside = boxes.low[rows], boxes.high[rows]
+        conversion = None if conversions is None else conversions[image]
+        try:
+            read = source.read(rows, samples, inside, windows.start[rows], batch, conversion)
+        except MicrotomeError as error:
+            raise _placed(error, images, windows, int(rows[0])) from error
+        if read:
+            done[rows] = True
+    return done
+
+
+def _read_singly(
+    sources: Mapping[int, Source | Foreign],
+    images: Sequence[Stack],
+    windows: Windows,
+    sizes: NDArray[np.int64],
+    batch: NDArray[Any],
+    box: _Boxes,
+    done: NDArray[np.bool_],
+    padding: Padding,
+) -> None:
+    """Read the windows that are not done, each by itself, all begun before the first is waited for."""
     samples = [0] * len(windows) if windows.sample is None else windows.sample.tolist()
-    rows = zip(windows.image.tolist(), samples, batch, low.tolist(), high.tolist(), strict=True)
+    rows = zip(
+        windows.image.tolist(), samples, batch, box.low.tolist(), box.high.tolist(), strict=True
+    )
     pending: list[tuple[int, Pending]] = []
     mirrored: list[tuple[int, _Mirror]] = []
     row = 0
@@ -89,16 +192,16 @@ def read_regions(
         # Begun as one: windows of one shard share what the engine has to read of it.
         with ReadBatch() as together:
             for row, (image, sample, window, start, stop) in enumerate(rows):
-                if fused[row]:
+                if done[row]:
                     continue
                 target, first, last = window, start, stop
-                if not whole[row]:
+                if not box.whole[row]:
                     if isinstance(padding, str):
                         mirror = _mirror(windows.start[row], sizes[row], window, padding)
                         mirrored.append((row, mirror))
                         first, last, target = mirror.low, mirror.high, mirror.pixels
                     else:
-                        window[...] = fill
+                        window[...] = box.fill
                         target = _part(window, windows.start[row].tolist(), first, last)
                         if not target.size:
                             continue
@@ -118,32 +221,25 @@ def read_regions(
         source.verify_there()
     for row, mirror in mirrored:
         batch[row] = mirror.pixels[mirror.places]
-    return batch
 
 
-def _read_together(
-    sources: Mapping[int, Source | Foreign],
-    windows: Windows,
-    inside: tuple[NDArray[np.int64], NDArray[np.int64]],
-    batch: NDArray[Any],
-    fill: Any,
-    whole: NDArray[np.bool_],
-    padding: Padding,
-) -> NDArray[np.bool_]:
-    """Read what can be read in one go, image by image; return which windows are done."""
-    done = np.zeros(len(windows), np.bool_)
-    wanted = whole if isinstance(padding, str) else np.ones(len(windows), np.bool_)
-    for image, source in sources.items():
-        rows = np.flatnonzero(wanted & (windows.image == image))
-        if not len(rows):
-            continue
-        for row in rows[~whole[rows]].tolist():
-            batch[row] = fill
-        samples = None if windows.sample is None else windows.sample[rows]
-        boxes = inside[0][rows], inside[1][rows]
-        if source.read(rows, samples, boxes, windows.start[rows], batch):
-            done[rows] = True
-    return done
+def _conversions(
+    found: Mapping[int, Pixels],
+    picks: Mapping[int, list[int]],
+    convert: Conversion | Mapping[int, Conversion],
+) -> dict[int, Conversion]:
+    """Return what is done to the pixels of each image."""
+    chosen: dict[int, Conversion] = {}
+    for i, channels in picks.items():
+        chosen[i] = convert[i] if isinstance(convert, Mapping) else convert
+        count = chosen[i].channels
+        if count is not None and count != len(channels):
+            msg = (
+                f"{found[i].source}: the conversion is for {count} channels, and {len(channels)} "
+                "are read"
+            )
+            raise InvalidInputError(msg)
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +304,13 @@ def _buffer(
     found: Mapping[int, Pixels],
     picks: dict[int, list[int]],
     out: NDArray[Any] | None,
+    *,
+    floats: bool,
 ) -> NDArray[Any]:
     counts = {len(channels) for channels in picks.values()}
     dtypes: set[np.dtype[Any]] = {found[i].dtype for i in picks}
+    if floats:
+        dtypes = {np.dtype(np.float32)} if picks else set()
     if len(counts) > 1 or len(dtypes) > 1:
         shown = [(found[i].source, len(c), str(found[i].dtype)) for i, c in picks.items()]
         msg = (

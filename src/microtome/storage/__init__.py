@@ -2,6 +2,7 @@
 
 from ._array import Box, Pending, ReadBatch, StoredArray, array_metadata, create_array, open_array
 from ._batches import BoxBatch
+from ._conversion import Conversion
 from ._documents import OURS, is_group, read_group, write_group
 from ._files import locked, replace_file, storage_errors
 from ._hierarchy import DirectoryStore, DraftStore, is_inside
@@ -20,6 +21,7 @@ __all__ = [
     "Box",
     "BoxBatch",
     "Codec",
+    "Conversion",
     "DirectoryStore",
     "Draft",
     "DraftStore",

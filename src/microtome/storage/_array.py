@@ -242,7 +242,7 @@ class StoredArray:
         Parameters
         ----------
         boxes
-            The boxes, of the array's dtype, and where they go.
+            The boxes, and where they go: of the array's dtype, or converted.
 
         Returns
         -------
@@ -260,8 +260,9 @@ class StoredArray:
         self._handle()
         facts = self._known()
         shape = np.asarray(facts.shape)
-        if (boxes.low < 0).any() or (boxes.high > shape).any() or boxes.out.dtype != facts.dtype:
-            msg = f"{self._path}: boxes do not lie inside {facts.shape}, or are not {facts.dtype}"
+        dtype = facts.dtype if boxes.conversion is None else np.dtype(np.float32)
+        if (boxes.low < 0).any() or (boxes.high > shape).any() or boxes.out.dtype != dtype:
+            msg = f"{self._path}: boxes do not lie inside {facts.shape}, or are not {dtype}"
             raise InvalidInputError(msg)
         return self._reader is not None and read_batch(self._reader, boxes)
 

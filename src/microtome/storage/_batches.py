@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._chunks import ChunkReader
+from ._conversion import Conversion
 from ._plans import ChunkPlan, plan_chunks, shard_place
 from ._shard_files import Shard
 
@@ -52,6 +53,12 @@ class BoxBatch:
         Bytes from its beginning to where each box's first pixel goes, (boxes,).
     strides
         Bytes from a pixel to the next in it, one an axis of the array.
+    conversion
+        What is done to the pixels, where the buffer is float32 and not of the array's type.
+    channel
+        Channel of the buffer that each box begins with, (boxes,); needed where there are steps.
+    along
+        Axis of the array along which channels are counted; None where a box has one.
     """
 
     low: NDArray[np.int64]
@@ -59,6 +66,9 @@ class BoxBatch:
     out: NDArray[Any]
     target: NDArray[np.int64]
     strides: tuple[int, ...]
+    conversion: Conversion | None = None
+    channel: NDArray[np.int64] | None = None
+    along: int | None = None
 
 
 class _Compiled(NamedTuple):
@@ -96,6 +106,14 @@ class _Context:
 
 
 _MEMORY = _Memory()
+_NOTHING = Conversion.of()
+# Types that the compiled call makes float32 of, as it numbers them.
+_KINDS = {
+    name: number
+    for number, name in enumerate(
+        ("uint8", "uint16", "int8", "int16", "int32", "uint32", "float32")
+    )
+}
 
 
 class _Compiler:
@@ -147,7 +165,7 @@ class _Compiler:
 _COMPILER = _Compiler()
 
 
-def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:
+def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 - each a reason
     """Read boxes.
 
     Returns
@@ -156,7 +174,9 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:
     """
     if not len(batch.low):
         return True
-    if len(reader.chunk) > _MOST_AXES or batch.strides[-1] != reader.dtype.itemsize:
+    if len(reader.chunk) > _MOST_AXES or batch.strides[-1] != batch.out.itemsize:
+        return False
+    if batch.conversion is not None and reader.dtype.name not in _KINDS:
         return False
     plan = plan_chunks(
         batch.low,
@@ -173,7 +193,8 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:
         chunks = _Chunks.of(reader, plan)
         call = _COMPILER.after(reader.chunk_bytes * len(plan.local))
         if call is None:
-            return _read_here(reader, plan, batch, chunks)
+            # To convert piece by piece would cost it more than to do it for the batch.
+            return batch.conversion is None and _read_here(reader, plan, batch, chunks)
     except (OSError, ValueError, RuntimeError):
         # RuntimeError is what decoders raise.
         return False
@@ -266,17 +287,30 @@ def _read_compiled(
     target = plan.target + batch.out.ctypes.data
     packed = {None: 0, "blosc": 1, "zstd": 2}[reader.compression]
     fill = np.full(1, reader.fill, reader.dtype).view(np.uint8)
-    channel = np.zeros(0, np.int64)
-    none = np.zeros(0, np.int64), np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+    conversion, kind, along = batch.conversion, -1, _MOST_AXES
+    channel = np.zeros(copies, np.int64)
+    if conversion is not None:
+        kind = _KINDS[reader.dtype.name]
+        if batch.along is not None:
+            along = batch.along + lead
+        if batch.channel is not None:
+            channel = batch.channel[plan.box]
+            if batch.along is not None:
+                # A copy may begin behind the first channel of its box.
+                sides_along, axis = reader.chunk[batch.along], batch.along
+                channel = channel + plan.place[:, axis] * sides_along + plan.start[:, axis]
+                channel -= batch.low[plan.box, axis]
+    steps = _NOTHING if conversion is None else conversion
 
     def work(part: tuple[int, int]) -> int:
         # ZSTD's context is the last of the facts, of the thread that does the work.
         context = _MEMORY.context(call.calls)
-        facts = np.asarray([itemsize, packed, _MOST_AXES, -1, context], np.int64)
+        facts = np.asarray([itemsize, packed, along, kind, context], np.int64)
         scratch = _MEMORY.chunk(reader.chunk_bytes + reader.chunk[-1] * itemsize)
         return call.kernel(
             np.asarray(part, np.int64), source, chunks.length, plan.first, start, size, target,
-            channel, sides, strides, facts, fill, scratch, call.calls, *none,
+            channel, sides, strides, facts, fill, scratch, call.calls,
+            steps.codes, steps.first, steps.second,
         )  # fmt: skip
 
     parts = _parts(plan, reader.chunk_bytes)

@@ -34,6 +34,8 @@ class ChunkPlan:
         Bytes from the beginning of the buffer to where its first pixel goes, (copies,).
     box
         Which box it is of, (copies,).
+    place
+        Number of its chunk along each axis of the array, (copies, axes).
     """
 
     shard: _Whole
@@ -43,6 +45,7 @@ class ChunkPlan:
     size: _Whole
     target: _Whole
     box: _Whole
+    place: _Whole
 
 
 def plan_chunks(
@@ -93,7 +96,7 @@ def plan_chunks(
     new = np.flatnonzero(np.diff(key, prepend=-1))
     per_shard = _count(shard, chunk)
     shards, local = np.divmod(key[new], per_shard)
-    return ChunkPlan(shards, local, np.append(new, len(key)), start, size, goes, box)
+    return ChunkPlan(shards, local, np.append(new, len(key)), start, size, goes, box, number)
 
 
 def shard_place(number: int, shard: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
