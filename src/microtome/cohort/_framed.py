@@ -17,13 +17,14 @@ from microtome.regions import (
     region_batch,
 )
 
-from ._dataset import ModalityDataset, Request
+from ._dataset import Request
 from ._frames import FramePlace, pixel_start, read_framed
+from ._stored import StoredDataset
 
 __all__ = ["FramedDataset"]
 
 
-class FramedDataset(ModalityDataset):
+class FramedDataset(StoredDataset):
     """Reads boxes of the frames in which a tissue's images lie."""
 
     def __getitems__(self, indices: Sequence[int]) -> list[ImageRegionData[PatchSpecs]]:

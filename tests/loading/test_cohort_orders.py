@@ -1,0 +1,138 @@
+"""Orders of a cohort's tiles: blocks of its storage, columns of its tables; chunks that are decoded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from microtome.cohort import MultiplexImagingDataset, ingest, mask, tile
+from microtome.errors import UnknownNameError
+from microtome.loading import BlockOrder, DrawnOrder, StorageSource, TileLoader
+
+SIDE, SIZE = 640, 64
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Three tissues of 100 tiles, one of them of another patient and split."""
+    root = tmp_path_factory.mktemp("orders") / "cohort"
+    rng = np.random.default_rng(1)
+    for number in range(3):
+        ingest(
+            rng.integers(0, 900, (2, SIDE, SIDE), dtype=np.uint16),
+            axes="cyx",
+            cohort=root,
+            tissue_id=f"t{number}",
+            patient_id=f"p{number % 2}",
+            split="test" if number == 1 else "train",
+            modality="imc",
+            mpp=1.0,
+            channel_names=["CD3", "DNA"],
+        )
+    mask(root, method="whole")
+    tile(root, tile_size=SIZE, method="grid", strategy="default", tolerance=0.1)
+
+    def opened(**options):
+        return MultiplexImagingDataset(
+            "c", "imc", path=root, tile_size=SIZE, standardization="identity", **options
+        )
+
+    return opened
+
+
+@pytest.mark.parametrize("split", [None, "train"])
+def test_tiles_of_a_block_lie_in_one_square_of_chunks(dataset, split):
+    made = dataset(split=split)
+    assert isinstance(made, StorageSource)
+    rows = np.arange(len(made))
+    blocks = made.storage_blocks(rows)
+    batch = made.read_batch(rows)
+    tissues = [known["tissue_id"] for known in batch.additional_metadata]
+    chunk = batch.additional_metadata[0]["chunks"][-1]
+    side = -(-4 * SIZE // chunk) * chunk
+    centre = (np.asarray(batch.region_spec["coords"]) + SIZE // 2) // side
+    places = [(t, *c) for t, c in zip(tissues, centre.tolist(), strict=True)]
+    assert len(set(zip(places, blocks.tolist(), strict=True))) == len(set(places))
+    assert len(set(places)) == len(np.unique(blocks)) == (27 if split is None else 18)
+    assert made.tile_bytes == batch.data[0].nbytes
+    some = rows[::7]
+    assert np.array_equal(made.storage_blocks(some) == blocks[0], blocks[some] == blocks[0])
+
+
+def test_a_blocked_loader_goes_by_the_storage(dataset):
+    made = dataset()
+    loader = TileLoader(made, 32, order="blocked", seed=3)
+    assert isinstance(loader.order, BlockOrder)
+    plain = TileLoader(made, 32, order="sequential", as_torch=False)
+    expected = np.concatenate([batch.data for batch in plain])
+    seen = []
+    for number, batch in enumerate(loader):
+        rows = loader.batch_rows(number)
+        assert np.array_equal(batch.data.numpy(), expected[rows])
+        seen += rows.tolist()
+    assert sorted(seen) == list(range(len(made)))
+
+
+def test_columns_of_tiles_and_tissues(dataset):
+    made = dataset(split="train")
+    known = [m["tissue_id"] for m in made.read_batch(np.arange(len(made))).additional_metadata]
+    assert made.tile_column("tissue_id").tolist() == known
+    assert made.tile_column("patient_id").tolist() == ["p0"] * len(made)
+    assert (
+        dataset().tile_column("patient_id").tolist() == ["p0"] * 100 + ["p1"] * 100 + ["p0"] * 100
+    )
+    assert made.tile_column("tissue_frac").tolist() == [1.0] * len(made)
+    with pytest.raises(UnknownNameError, match=r"nothing says 'grade' of a tile.*tissue_frac"):
+        made.tile_column("grade")
+
+
+def test_labels_of_a_dataset_balance_its_epochs(dataset):
+    made = dataset(label="patient_id")
+    order = DrawnOrder.by(made.tile_column("label"), seed=5)
+    labels = [
+        known["label"]
+        for batch in TileLoader(made, 50, order=order)
+        for known in batch.additional_metadata
+    ]
+    assert len(labels) == 200
+    assert labels.count("p0") == labels.count("p1") == 100
+
+
+def test_a_chunk_is_decoded_about_once_an_epoch(dataset, monkeypatch):
+    made = dataset()
+    reads = []
+    whole = made.read_batch
+
+    def counted(rows):
+        batch = whole(rows)
+        chunk = batch.additional_metadata[0]["chunks"][-1]
+        low = np.asarray(batch.region_spec["coords"])
+        high = (low + SIZE - 1) // chunk
+        low = low // chunk
+        tissue = [known["tissue_id"] for known in batch.additional_metadata]
+        reads.append(
+            {
+                (t, y, x)
+                for t, a, b in zip(tissue, low.tolist(), high.tolist(), strict=True)
+                for y in range(a[0], b[0] + 1)
+                for x in range(a[1], b[1] + 1)
+            }
+        )
+        return batch
+
+    monkeypatch.setattr(made, "read_batch", counted)
+    counts = {}
+    for kind in ("random", "blocked"):
+        reads.clear()
+        list(
+            TileLoader(
+                made,
+                4,
+                order=BlockOrder(made.storage_blocks(np.arange(300)), mixed=64)
+                if kind == "blocked"
+                else kind,
+            )
+        )
+        counts[kind] = sum(map(len, reads)) / len(set().union(*reads))
+    assert counts["blocked"] < 1.7
+    assert counts["random"] > 2.5
