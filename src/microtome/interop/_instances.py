@@ -56,28 +56,31 @@ def instances_of_labels(image: MultiscaleImage) -> Instances:
     Parameters
     ----------
     image
-        Labels over (Y, X); of several levels the finest is counted.
+        Labels over (Y, X) or (Z, Y, X); of several levels the finest is counted.
 
     Returns
     -------
-    The instances, by ascending label.
+    The instances, by ascending label. With a depth their centres are those of the volume seen from
+    above, and they have no radii: nothing says how far apart planes are.
 
     Raises
     ------
     InvalidInputError
-        If labels have a depth, or there is nothing but background.
+        If there is nothing but background.
     """
     level = image.level(0)
-    if level.axes != "yx":
-        msg = f"labels {image.name!r} have axes {level.axes!r}; regions are labels over (y, x)"
-        raise InvalidInputError(msg)
-    height, width = level.shape
-    chunk = max(1, level.array.chunks[0])
-    rows = max(1, _BAND // (width * chunk)) * chunk
-    parts = [
-        _counted(level.array.read(((top, min(top + rows, height)), (0, width))), top)
-        for top in range(0, height, rows)
-    ]
+    height, width = level.shape[-2:]
+    chunks = [max(1, size) for size in level.array.chunks]
+    # Whole chunks, so that each is decoded once.
+    deep = chunks[0] if "z" in level.axes else 1
+    rows = max(1, _BAND // (width * chunks[-2] * deep)) * chunks[-2]
+    depths = range(0, level.shape[0], deep) if "z" in level.axes else [None]
+    parts: list[tuple[NDArray[Any], ...]] = []
+    for first in depths:
+        lead = () if first is None else ((first, min(first + deep, level.shape[0])),)
+        for top in range(0, height, rows):
+            band = level.array.read((*lead, (top, min(top + rows, height)), (0, width)))
+            parts += [_counted(plane, top) for plane in band.reshape(-1, *band.shape[-2:])]
     values = np.concatenate([part[0] for part in parts])
     ids, place = np.unique(values, return_inverse=True)
     area, sum_x, sum_y = (
@@ -85,7 +88,7 @@ def instances_of_labels(image: MultiscaleImage) -> Instances:
     )
     with np.errstate(invalid="ignore"):  # of no labels at all, refused by `Instances`
         centres = np.stack([sum_x / area, sum_y / area], axis=1)
-    return Instances(ids, centres, np.sqrt(area / np.pi))
+    return Instances(ids, centres, None if "z" in level.axes else np.sqrt(area / np.pi))
 
 
 def _counted(band: NDArray[Any], top: int) -> tuple[NDArray[Any], ...]:

@@ -56,6 +56,9 @@ class ObjectElements:
 
     def picture(self, name: str) -> Picture:
         """Return an image or labels."""
+        return self._picture(name, self._options)
+
+    def _picture(self, name: str, options: StorageOptions | None) -> Picture:
         element = getattr(self._sdata, self.kind(name))[name]
         levels = _levels(element)
         base = levels[0]
@@ -66,7 +69,7 @@ class ObjectElements:
         channels = tuple(base.coords["c"].to_numpy().tolist()) if "c" in base.coords else None
         if "c" in axes and channels is None:
             channels = tuple(range(base.sizes["c"]))
-        stored = [_stored(level, self._options) for level in levels]
+        stored = [_stored(level, options) for level in levels]
         arrays = cast("list[PixelArray]", stored)
         if any(array is None for array in stored):
             # Views of the levels one by one: where they lie is worked out in one place for all.
@@ -89,7 +92,8 @@ class ObjectElements:
         """Return labels, shapes or points as a region."""
         kind = self.kind(name)
         if kind == "labels":
-            picture = self.picture(name)
+            # Each chunk is looked at once: nothing of it is kept.
+            picture = self._picture(name, None)
             return Region(instances_of_labels(picture.image), picture.to_systems)
         if kind == "images":
             msg = f"{name!r} is an image; regions are labels, shapes or points"

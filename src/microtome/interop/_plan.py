@@ -14,7 +14,7 @@ from microtome.errors import InvalidInputError
 
 from ._elements import Picture, Region, flat_matrix
 
-__all__ = ["Pair", "TilePlan", "plan_tiles", "raster_size"]
+__all__ = ["Pair", "TilePlan", "fixed_size", "plan_tiles", "raster_size"]
 
 # An edge of a tile within this part of a pixel of a pixel's centre lies on it.
 _SNAP = 1e-9
@@ -176,7 +176,7 @@ def plan_tiles(
         centres.append(own.centres @ matrix[:2, :2].T + matrix[:2, 2])
         if tile_dim_in_units is None:
             if own.radii is None:
-                msg = f"points {pair.region!r} have no size: give tile_dim_in_units"
+                msg = f"the instances of {pair.region!r} have no size in the plane: give tile_dim_in_units"
                 raise InvalidInputError(msg)
             # Areas grow by the determinant, so diameters by its root, whatever the directions.
             growth = math.sqrt(abs(float(np.linalg.det(matrix[:2, :2]))))
@@ -224,6 +224,32 @@ def raster_size(options: Mapping[str, Any], extent: float) -> int:
         raise InvalidInputError(msg)
     # To even, as numpy does, and with it the peer.
     return int(np.round(pixels))
+
+
+def fixed_size(
+    tile_size: int | tuple[int, int] | None,
+    pixel_size: float | None,
+    raster: Mapping[str, Any] | None,
+    plan: TilePlan,
+) -> tuple[int, int]:
+    """Return the size of every tile in pixels."""
+    if pixel_size is not None and (raster is not None or not pixel_size > 0):
+        msg = (
+            f"pixel_size={pixel_size!r} chooses the level of tiles that are not rasterized; "
+            "rasterized ones have the pixels that tile_size divides them into"
+        )
+        raise InvalidInputError(msg)
+    if tile_size is None and raster and not plan.extent.ndim:
+        side = raster_size(raster, plan.side(0))
+        return side, side
+    if tile_size is None:
+        msg = "output='region' has tiles of one size in pixels: give tile_size"
+        raise InvalidInputError(msg)
+    sizes: tuple[Any, ...] = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
+    if len(sizes) != 2 or any(not isinstance(s, int | np.integer) or s < 1 for s in sizes):
+        msg = f"tile_size is one or two positive integers (y, x), got {tile_size!r}"
+        raise InvalidInputError(msg)
+    return int(sizes[0]), int(sizes[1])
 
 
 def _joined(ids: Sequence[NDArray[Any]]) -> NDArray[Any]:

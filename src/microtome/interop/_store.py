@@ -76,6 +76,9 @@ class StoreElements:
 
     def picture(self, name: str) -> Picture:
         """Return an image or labels."""
+        return self._picture(name, self._options)
+
+    def _picture(self, name: str, options: StorageOptions | None) -> Picture:
         place = self._path / self.kind(name) / name
         attributes = read_group(place)
         try:
@@ -93,7 +96,7 @@ class StoreElements:
         if any(Path(path).is_absolute() or ".." in Path(path).parts for path in paths):
             msg = f"{place}: levels {paths} do not all lie in the image"
             raise FormatError(msg)
-        arrays = [open_array(place / path, options=self._options) for path in paths]
+        arrays = [open_array(place / path, options=options) for path in paths]
         channels: tuple[Any, ...] | None = None
         if "c" in axes:
             count = arrays[0].shape[0]
@@ -119,7 +122,8 @@ class StoreElements:
         """Return labels, shapes or points as a region."""
         kind = self.kind(name)
         if kind == "labels":
-            picture = self.picture(name)
+            # Each chunk is looked at once: nothing of it is kept.
+            picture = self._picture(name, None)
             return Region(instances_of_labels(picture.image), picture.to_systems)
         if kind == "images":
             msg = f"{name!r} is an image; regions are labels, shapes or points"

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from microtome.errors import DependencyError, InvalidInputError, ModeError, OutOfRangeError
 from microtome.image import Resampling
@@ -19,10 +19,11 @@ from microtome.regions import ImageRegionData, Padding, decollate_regions
 from microtome.storage import StorageOptions
 
 from ._annotations import annotated_rows, annotation_values
-from ._elements import Elements, flat_matrix
+from ._elements import Elements
 from ._items import ItemMaker, imported_spatialdata
 from ._object import ObjectElements
-from ._plan import Pair, plan_tiles, raster_size
+from ._pairing import Names, paired_regions, verify_system
+from ._plan import Pair, fixed_size, plan_tiles, raster_size
 from ._resampled import GridReader
 from ._store import StoreElements
 
@@ -47,7 +48,7 @@ class ImageTilesDataset:
     sdata
         The SpatialData object, or the path of its store, which is then read without dask.
     regions_to_images
-        For each region (labels, shapes, points) the image that its tiles are cut from.
+        For each region (labels, shapes, points) the image that its tiles are cut from, or several.
     regions_to_coordinate_systems
         For each region the coordinate system in which its tiles are squares.
     tile_scale
@@ -65,6 +66,9 @@ class ImageTilesDataset:
         Called with the item; what it returns is the item.
     rasterize_kwargs
         For ``rasterize=True``: one of `target_unit_to_pixels`, `target_width`, `target_height`.
+    regions_to_labels
+        For some regions labels that are cut along with the images. Of several images and labels an
+        item has each by its name; as regions they are a tuple, images first.
     output
         ``"spatialdata"``, or ``"region"``: an `ImageRegionData` that can be collated.
     tile_size
@@ -99,7 +103,7 @@ class ImageTilesDataset:
     def __init__(  # noqa: PLR0913, PLR0917 - the seed's arguments, and keyword-only what it cannot state
         self,
         sdata: Any,
-        regions_to_images: Mapping[str, str],
+        regions_to_images: Mapping[str, Names],
         regions_to_coordinate_systems: Mapping[str, str],
         tile_scale: float = 1.0,
         tile_dim_in_units: float | None = None,
@@ -109,6 +113,7 @@ class ImageTilesDataset:
         transform: Callable[[Any], Any] | None = None,
         rasterize_kwargs: Mapping[str, Any] | None = MappingProxyType({}),
         *,
+        regions_to_labels: Mapping[str, Names] | None = None,
         output: Literal["spatialdata", "region"] = "spatialdata",
         tile_size: int | tuple[int, int] | None = None,
         pixel_size: float | None = None,
@@ -118,15 +123,6 @@ class ImageTilesDataset:
     ) -> None:
         if return_annotations is not None and table_name is None:
             msg = "return_annotations are values of a table: give table_name"
-            raise InvalidInputError(msg)
-        if set(regions_to_images) != set(regions_to_coordinate_systems):
-            msg = (
-                "regions_to_images and regions_to_coordinate_systems must name the same regions, got "
-                f"{sorted(regions_to_images)} and {sorted(regions_to_coordinate_systems)}"
-            )
-            raise InvalidInputError(msg)
-        if not regions_to_images:
-            msg = "regions_to_images names no region"
             raise InvalidInputError(msg)
         if output not in ("spatialdata", "region"):
             msg = f"output must be 'spatialdata' or 'region', got {output!r}"
@@ -144,25 +140,32 @@ class ImageTilesDataset:
         elements: Elements = (
             StoreElements(Path(sdata), options) if stored else ObjectElements(sdata, options)
         )
-        self._pairs = [
-            _pair(elements, region, regions_to_images[region], system)
-            for region, system in regions_to_coordinate_systems.items()
-        ]
+        # For each region what its tiles are cut from; the first of them says where.
+        self._cut = paired_regions(
+            elements, regions_to_images, regions_to_labels or {}, regions_to_coordinate_systems
+        )
+        self._pairs = [pairs[0] for pairs in self._cut]
         regions = [elements.region(pair.region) for pair in self._pairs]
         for pair, region in zip(self._pairs, regions, strict=True):
-            _verify_system(pair.system, region.to_systems, pair.region)
+            verify_system(pair.system, region.to_systems, pair.region)
         self._plan = plan_tiles(
             regions, self._pairs, tile_scale=tile_scale, tile_dim_in_units=tile_dim_in_units
         )
         raster = dict(rasterize_kwargs or {}) if rasterize else None
         if raster is not None and not (output == "region" and tile_size is not None):
             raster_size(raster, self._plan.side(0))
-        self._grid = None
+        self._grids: list[GridReader] = []
         if output == "region":
-            size = self._fixed_size(tile_size, pixel_size, raster)
-            self._grid = GridReader(
-                self._plan, self._pairs, size, bool(rasterize), interpolation, padding, pixel_size
-            )
+            size = fixed_size(tile_size, pixel_size, raster, self._plan)
+            counts = {pair[0].region: len(pair) for pair in self._cut}
+            if len(set(counts.values())) > 1:
+                msg = f"batches have the same images for every region, got {counts} of them"
+                raise InvalidInputError(msg)
+            self._grids = [
+                GridReader(self._plan, column, size, raster is not None, *how, pixel_size)
+                for column in zip(*self._cut, strict=True)
+                for how in [_of(column[0], interpolation, padding)]
+            ]
         self._table = None
         self._values: NDArray[Any] | None = None
         self._names: tuple[str, ...] = ()
@@ -176,7 +179,7 @@ class ImageTilesDataset:
             self._values = annotation_values(self._table, self._names)
         self._items = ItemMaker(
             self._plan,
-            [[pair] for pair in self._pairs],
+            self._cut,
             raster=raster,
             method=interpolation,
             table=self._table,
@@ -184,33 +187,6 @@ class ImageTilesDataset:
             values=self._values,
         )
         self.transform = transform
-
-    def _fixed_size(
-        self,
-        tile_size: int | tuple[int, int] | None,
-        pixel_size: float | None,
-        raster: Mapping[str, Any] | None,
-    ) -> tuple[int, int]:
-        """Return the size of every tile in pixels."""
-        if pixel_size is not None and (raster is not None or not pixel_size > 0):
-            msg = (
-                f"pixel_size={pixel_size!r} chooses the level of tiles that are not rasterized; "
-                "rasterized ones have the pixels that tile_size divides them into"
-            )
-            raise InvalidInputError(msg)
-        if tile_size is None and raster and not self._plan.extent.ndim:
-            side = raster_size(raster, self._plan.side(0))
-            return side, side
-        if tile_size is None:
-            msg = "output='region' has tiles of one size in pixels: give tile_size"
-            raise InvalidInputError(msg)
-        sizes: tuple[Any, ...] = (
-            tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
-        )
-        if len(sizes) != 2 or any(not isinstance(s, int | np.integer) or s < 1 for s in sizes):
-            msg = f"tile_size is one or two positive integers (y, x), got {tile_size!r}"
-            raise InvalidInputError(msg)
-        return int(sizes[0]), int(sizes[1])
 
     # -- items
 
@@ -228,17 +204,19 @@ class ImageTilesDataset:
             If the tile lies outside the image and nothing pads it.
         """
         row = self._row(index)
-        item = self._items.item(row) if self._grid is None else self._regions([row])[0]
+        item = self._regions([row])[0] if self._grids else self._items.item(row)
         return item if self.transform is None else self.transform(item)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return tiles, read together; torch asks for a batch like this."""
-        if self._grid is None:
+        if not self._grids:
             return [self[index] for index in indices]
         items = self._regions([self._row(index) for index in indices])
         return items if self.transform is None else [self.transform(item) for item in items]
 
-    def read_batch(self, rows: NDArray[np.int64]) -> ImageRegionData[Any]:
+    def read_batch(
+        self, rows: NDArray[np.int64]
+    ) -> ImageRegionData[Any] | tuple[ImageRegionData[Any], ...]:
         """Read tiles into one batch, as `TileLoader` does; `transform` is not called.
 
         Parameters
@@ -248,18 +226,21 @@ class ImageTilesDataset:
 
         Returns
         -------
-        The tiles, collated; `data` is float32 (n, C, (Z), Y, X). `additional_metadata` has
-        `instance_id`, `region`, `cs`, `image`, `extent`, and `annotations` by name.
+        The tiles, collated; `data` is float32 (n, C, (Z), Y, X), of labels int64. A tuple of such
+        where a region has several images or labels. `additional_metadata` has `instance_id`,
+        `region`, `cs`, `image`, `box` (min x, min y, max x, max y), and `annotations` with
+        `annotation_names`.
 
         Raises
         ------
         ModeError
             If the dataset does not give regions.
         """
-        if self._grid is None:
+        if not self._grids:
             msg = "only tiles of one size make a batch: give output='region' and tile_size"
             raise ModeError(msg)
-        return self._read([self._row(row) for row in np.asarray(rows).tolist()], np.float32)
+        found = self._read([self._row(row) for row in np.asarray(rows).tolist()], convert=True)
+        return found[0] if len(found) == 1 else tuple(found)
 
     def _row(self, index: Any) -> int:
         try:
@@ -272,26 +253,37 @@ class ImageTilesDataset:
             raise OutOfRangeError(msg)
         return row % len(self)
 
-    def _regions(self, rows: list[int]) -> list[ImageRegionData[Any]]:
-        return decollate_regions(self._read(rows)) if rows else []
+    def _regions(self, rows: list[int]) -> list[Any]:
+        if not rows:
+            return []
+        columns = [decollate_regions(batch) for batch in self._read(rows, convert=False)]
+        return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
-    def _read(self, rows: list[int], dtype: DTypeLike | None = None) -> ImageRegionData[Any]:
-        grid = self._grid
-        if grid is None or not rows:
+    def _read(self, rows: list[int], *, convert: bool) -> list[ImageRegionData[Any]]:
+        """Return a batch for each image or labels that tiles are cut from."""
+        if not rows:
             msg = "a batch of no tiles cannot be read"
             raise InvalidInputError(msg)
-        numbers, facts = np.asarray(rows, np.int64), [self._facts(row) for row in rows]
-        if dtype is None:
-            return grid.read(numbers, facts)
-        return grid.read_as(numbers, facts, np.dtype(dtype))
+        numbers = np.asarray(rows, np.int64)
+        found: list[ImageRegionData[Any]] = []
+        for grid in self._grids:
+            names = [pair.picture.name for pair in grid.pairs]
+            facts = [self._facts(row, names) for row in rows]
+            if not convert:
+                found.append(grid.read(numbers, facts))
+                continue
+            kind = grid.pairs[0].picture.image.kind
+            found.append(grid.read_as(numbers, facts, np.dtype("i8" if kind == "labels" else "f4")))
+        return found
 
-    def _facts(self, row: int) -> dict[str, Any]:
-        pair = self._pairs[int(self._plan.region[row])]
+    def _facts(self, row: int, images: Sequence[str]) -> dict[str, Any]:
+        number = int(self._plan.region[row])
+        pair = self._pairs[number]
         facts: dict[str, Any] = {
             "instance_id": self._plan.instance(row),
             "region": pair.region,
             "cs": pair.system,
-            "image": pair.picture.name,
+            "image": images[number],
             "box": self._plan.box(row),
         }
         if self._values is not None:
@@ -339,9 +331,9 @@ class ImageTilesDataset:
         told = {
             self.CS_KEY: [pair.system for pair in self._pairs],
             self.REGION_KEY: [pair.region for pair in self._pairs],
-            self.IMAGE_KEY: [pair.picture.name for pair in self._pairs],
+            self.IMAGE_KEY: [_images_of(pairs) for pairs in self._cut],
         }
-        columns = {key: np.asarray(names, object)[number] for key, names in told.items()}
+        columns = {key: [names[i] for i in number.tolist()] for key, names in told.items()}
         return pandas.DataFrame({self.INSTANCE_KEY: self._plan.ids, **columns})
 
     @property
@@ -378,24 +370,14 @@ class ImageTilesDataset:
         return f"ImageTilesDataset({len(self)} tiles: {pairs})"
 
 
-def _pair(elements: Elements, region: str, image: str, system: str) -> Pair:
-    if elements.kind(image) != "images":
-        msg = f"{image!r} is no image, but one of the {elements.kind(image)} of {elements.where}"
-        raise InvalidInputError(msg)
-    if elements.kind(region) == "images":
-        msg = f"{region!r} is an image; regions are labels, shapes or points"
-        raise InvalidInputError(msg)
-    picture = elements.picture(image)
-    _verify_system(system, picture.to_systems, image)
-    what = f"the transform of {image!r} to {system!r}"
-    to_pixels = np.linalg.inv(flat_matrix(picture.to_systems[system], what)).astype(np.float64)
-    return Pair(region, system, picture, to_pixels)
+def _of(pair: Pair, interpolation: Resampling, padding: Padding) -> tuple[Resampling, Padding]:
+    """Return how an image is resampled and padded; labels are never mixed, nor made up."""
+    return ("nearest", 0) if pair.picture.image.kind == "labels" else (interpolation, padding)
 
 
-def _verify_system(system: str, known: Mapping[str, Any], name: str) -> None:
-    if system not in known:
-        msg = f"{name!r} is not in coordinate system {system!r}, but in {sorted(known)}"
-        raise InvalidInputError(msg)
+def _images_of(pairs: Sequence[Pair]) -> str | tuple[str, ...]:
+    names = tuple(pair.picture.name for pair in pairs if pair.picture.image.kind != "labels")
+    return names[0] if len(names) == 1 else names
 
 
 def _imported_pandas() -> Any:
