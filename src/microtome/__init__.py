@@ -66,17 +66,22 @@ if TYPE_CHECKING:
         UniformScaleTransform,
     )
     from .errors import MicrotomeError
+    from .export import write_ome_tiff
     from .image import MultiscaleImage, SpatialRead
     from .interop import ImageTilesDataset, from_spatialdata, to_spatialdata
     from .jobs import process_pool
-    from .loading import TileLoader
-    from .panels import (
-        ChannelState,
-        Panel,
-        align_channels,
-        read_panel,
+    from .loading import RegionDataset, TileLoader
+    from .normalization import fit_normalization, load_normalization, save_normalization
+    from .panels import ChannelState, Panel, align_channels, read_panel
+    from .patching import (
+        RandomPatching,
+        SequentialPatching,
+        StratifiedPatching,
+        TiledPatching,
+        WholePatching,
+        validation_split,
     )
-    from .prediction import embed_tiles, predict, predict_cohort
+    from .prediction import embed_tiles, predict, predict_cohort, predict_instances
     from .regions import (
         ImageRegionData,
         PatchSpecs,
@@ -84,8 +89,9 @@ if TYPE_CHECKING:
         collate_regions,
         decollate_regions,
         read_regions,
+        region_bounds,
     )
-    from .sources import open_image
+    from .sources import open_image, open_stacks
     from .storage import StorageOptions
     from .tiling import (
         TileTable,
@@ -147,17 +153,22 @@ _ROOMS = {
         "UniformScaleTransform",
     ),
     "errors": ("MicrotomeError",),
+    "export": ("write_ome_tiff",),
     "image": ("MultiscaleImage", "SpatialRead"),
     "interop": ("ImageTilesDataset", "from_spatialdata", "to_spatialdata"),
     "jobs": ("process_pool",),
-    "loading": ("TileLoader",),
-    "panels": (
-        "ChannelState",
-        "Panel",
-        "align_channels",
-        "read_panel",
+    "loading": ("RegionDataset", "TileLoader"),
+    "normalization": ("fit_normalization", "load_normalization", "save_normalization"),
+    "panels": ("ChannelState", "Panel", "align_channels", "read_panel"),
+    "patching": (
+        "RandomPatching",
+        "SequentialPatching",
+        "StratifiedPatching",
+        "TiledPatching",
+        "WholePatching",
+        "validation_split",
     ),
-    "prediction": ("embed_tiles", "predict", "predict_cohort"),
+    "prediction": ("embed_tiles", "predict", "predict_cohort", "predict_instances"),
     "regions": (
         "ImageRegionData",
         "PatchSpecs",
@@ -165,8 +176,9 @@ _ROOMS = {
         "collate_regions",
         "decollate_regions",
         "read_regions",
+        "region_bounds",
     ),
-    "sources": ("open_image",),
+    "sources": ("open_image", "open_stacks"),
     "storage": ("StorageOptions",),
     "tiling": (
         "TileTable",
@@ -209,19 +221,25 @@ __all__ = [
     "MultiscaleImage",
     "Panel",
     "PatchSpecs",
+    "RandomPatching",
+    "RegionDataset",
     "Resolution",
     "ScaleTransform",
     "SequenceTransform",
+    "SequentialPatching",
     "SingleIHCImagingDataset",
     "SpatialRead",
     "SporaDataset",
     "StorageOptions",
+    "StratifiedPatching",
     "TileLoader",
     "TileSpecs",
     "TileTable",
+    "TiledPatching",
     "TissueMask",
     "TranslationTransform",
     "UniformScaleTransform",
+    "WholePatching",
     "add_cell_masks",
     "add_cells",
     "add_metadata",
@@ -231,6 +249,7 @@ __all__ = [
     "create_cohort",
     "decollate_regions",
     "embed_tiles",
+    "fit_normalization",
     "from_spatialdata",
     "get_cell_tiles",
     "get_fewest_tiles",
@@ -239,21 +258,28 @@ __all__ = [
     "info",
     "ingest",
     "ingest_manifest",
+    "load_normalization",
     "mask",
     "open_image",
+    "open_stacks",
     "predict",
     "predict_cohort",
+    "predict_instances",
     "process_pool",
     "read_areas",
     "read_panel",
     "read_regions",
+    "region_bounds",
     "report",
+    "save_normalization",
     "set_alignment",
     "stats",
     "tile",
     "to_spatialdata",
     "update_panel",
     "validate",
+    "validation_split",
+    "write_ome_tiff",
 ]
 
 
