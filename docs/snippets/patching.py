@@ -47,3 +47,29 @@ columns = tiles.columns(range(len(tiles)))
 for name, values in columns.items():
     print(name, values[-1])
 # --8<-- [end:tiled]
+
+# --8<-- [start:filter]
+from microtome.patching import MeanStdFilter, filter_map
+
+slide = pixels.copy()
+slide[:, :, :150] //= 10  # a dark third, with hardly anything in it
+image = open_image(slide, axes="cyx", mpp=0.5, channel_names=["DNA", "CD3"])
+found = filter_map(image, stratified, MeanStdFilter(15, channel="DNA"))
+print(found.names, int(found.kept.sum()), "of", len(found), "kept")
+print(found.grid().round(1)[0].tolist())
+# --8<-- [end:filter]
+
+# --8<-- [start:weighted]
+weighted = found.weighted(filtered_patch_prob=0.1)
+print(len(stratified), len(weighted))
+# --8<-- [end:weighted]
+
+# --8<-- [start:tissue]
+from microtome.patching import TissueFilter
+
+tissue = np.zeros((125, 100), bool)  # of a quarter of the image's pixels each way
+tissue[:, 40:] = True
+tiles = TiledPatching(shapes, (128, 128), overlap=32)
+chosen = filter_map(image, tiles, TissueFilter(tissue, 0.1)).selected()
+print(len(tiles), len(chosen), chosen.columns([0])["total_tiles"].tolist())
+# --8<-- [end:tissue]
