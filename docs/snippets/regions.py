@@ -71,3 +71,40 @@ mixed = Windows.of(image=[0, 1], start=[[0, 0], [5, 84]], size=8, sample=[1, 1])
 pixels = mt.read_regions([stacks[0], Ramp()], mixed, channels=[0])
 print(pixels[1, 0, 0].tolist())
 # --8<-- [end:own]
+
+# --8<-- [start:bounds]
+from microtome.regions import data_shape_of, region_bounds, region_transform
+
+print(region_bounds(batch).tolist())
+x0, y0, x1, y1 = region_bounds(regions[0])
+same = slides[0].read_at(mpp=0.5, region=(x0, y0, x1, y1))
+print(np.array_equal(same, regions[0].data))
+# --8<-- [end:bounds]
+
+# --8<-- [start:turned]
+told = {**regions[0].additional_metadata, "augmentation": {"dihedral": 1}}
+turned = regions[0]._replace(
+    data=np.rot90(regions[0].data, axes=(-2, -1)), additional_metadata=told
+)
+place = region_transform(turned)
+row, column = 3, 10
+x, y = place.apply([row + 0.5, column + 0.5])
+print(float(x), float(y), int(turned.data[0, row, column]))
+print(int(plane[0, int(y / 0.5), int(x / 0.5)]))
+print(place.inverse_transform().apply([x, y]).tolist())
+# --8<-- [end:turned]
+
+# --8<-- [start:told]
+import tempfile
+from pathlib import Path
+
+import tifffile
+
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "movie.tif"
+    tifffile.imwrite(
+        path, movie[..., 0, 0].reshape(4, 16, 48), photometric="minisblack"
+    )
+    for stack in open_stacks(path) + open_stacks(path, "SYX"):
+        print(data_shape_of(stack))
+# --8<-- [end:told]

@@ -5,6 +5,7 @@ The page says where the others are tested.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,16 @@ from microtome.regions import (
 )
 from microtome.sources import open_image, open_stacks
 from microtome.storage import Layout
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_every_defect_has_its_test() -> None:
+    page = (REPOSITORY / "docs" / "concepts" / "regions.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \|.*`(tests/[\w/]+\.py)::(\w+)` \|$", page, re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 14))
+    for _, file, name in rows:
+        assert f"def {name}(" in (REPOSITORY / file).read_text("utf-8"), (file, name)
 
 
 def noise(shape: tuple[int, ...], dtype: str = "uint16", seed: int = 0) -> np.ndarray:
@@ -145,7 +156,7 @@ def test_10_a_format_of_ones_own_is_read_by_patches() -> None:
     assert sum(image.asked for image in images) == 40 * 32 * 32
 
 
-def test_10_shuffled_files_are_not_loaded_again_and_again(
+def test_13_shuffled_files_are_not_loaded_again_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The peer loads whole files: 119 times for 8 of them in one shuffled epoch.
