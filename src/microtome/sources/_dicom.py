@@ -160,8 +160,7 @@ class _Slide:
 
 def _series(path: Path) -> tuple[list[Path], Any]:
     """Return the files of a series, and the head of one that holds a level."""
-    import pydicom
-
+    pydicom = imported("pydicom", path, "dicom")
     folder = path if path.is_dir() else path.parent
     heads: dict[Path, Any] = {}
     for file in sorted(folder.iterdir()):

@@ -48,7 +48,13 @@ def _is_scanners(path: Path, head: bytes) -> bool:
     return bool(head) and path.name.lower().endswith(_SCANNERS)
 
 
-OME_ZARR = SourceFormat("OME-Zarr", _is_zarr, f"{_HERE}._zarr:open_zarr", (".zarr",))
+OME_ZARR = SourceFormat(
+    "OME-Zarr",
+    _is_zarr,
+    f"{_HERE}._zarr:open_zarr",
+    (".zarr",),
+    images=f"{_HERE}._zarr_stores:zarr_images",
+)
 
 FORMATS: tuple[SourceFormat, ...] = (
     OME_ZARR,

@@ -184,8 +184,8 @@ def _open_path(
             raise InvalidInputError(msg)
         return open_zarr(place, mpp=mpp, context=options)
     found = _format_of(place, name)
-    if found is OME_ZARR and image is None and axes is None:  # the one that the options are for
-        return open_zarr(place, mpp=mpp, context=options)
+    if found is OME_ZARR and axes is None:  # the one that the options are for
+        return open_zarr(place, mpp=mpp, context=options, image=image)
     return found.open(place, mpp, image=image, axes=axes)
 
 

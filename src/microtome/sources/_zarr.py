@@ -2,25 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from microtome.coordinates import Mpp
-from microtome.errors import FormatError
-from microtome.image import Level, MultiscaleImage, PixelArray, read_metadata
-from microtome.storage import Place, StorageOptions
+from microtome.errors import FormatError, InvalidInputError
+from microtome.image import ImageMetadata, Level, MultiscaleImage, PixelArray, read_metadata
+from microtome.storage import Place, StorageOptions, open_store, read_group
 
+from ._choice import chosen
 from ._lazy import is_from, lazy_array
+from ._zarr_stores import WHOLE, contained_images, is_spatialdata, zarr_images
 
 __all__ = ["open_zarr", "open_zarr_group"]
 
 
 def open_zarr(
-    path: Path | Place, *, mpp: Mpp | None, context: StorageOptions | None = None
+    path: Path | Place,
+    *,
+    mpp: Mpp | None,
+    context: StorageOptions | None = None,
+    image: str | int | None = None,
 ) -> MultiscaleImage:
-    """Open an OME-Zarr image; `mpp` overrides its scale, `context` says how to read it."""
-    image = MultiscaleImage.open(path, context=context)
-    return image if mpp is None else _with_mpp(image, mpp, context)
+    """Open an OME-Zarr image, or one of those in a plate, a series or a store of SpatialData.
+
+    Parameters
+    ----------
+    path
+        The directory, or the place in a store.
+    mpp
+        Pixel size instead of its scale.
+    context
+        How to read it.
+    image
+        Path of the image in the directory, or its number: see `zarr_images`. Not needed where
+        there is one, or the directory is one itself.
+    """
+    found = _opened(path, context, image)
+    return found if mpp is None else _with_mpp(found, mpp, context)
+
+
+def _opened(
+    path: Path | Place, context: StorageOptions | None, image: str | int | None
+) -> MultiscaleImage:
+    if image is None:
+        try:
+            return MultiscaleImage.open(path, context=context)
+        except FormatError:
+            if isinstance(path, Place):
+                raise
+            if is_spatialdata(read_group(path)):
+                return _element(path, context)
+            names = contained_images(path)
+            if not names:
+                raise
+    elif isinstance(path, Place):
+        msg = f"{path.uri} is an address; add {image!r} to it"
+        raise InvalidInputError(msg)
+    else:
+        names = zarr_images(path)
+    name = names[chosen(names, image, where=path)]
+    if name == WHOLE:
+        return MultiscaleImage.open(path, context=context)
+    if is_spatialdata(read_group(path / name)):
+        return _element(path / name, context)
+    return MultiscaleImage.open(path / name, context=context)
+
+
+def _element(path: Path, context: StorageOptions | None) -> MultiscaleImage:
+    """Open an image or labels of SpatialData: its levels as they are, without a pixel size.
+
+    Its transforms lead to coordinate systems, in no unit, and may turn; OME-Zarr would apply them.
+    """
+    store = open_store(path, writable=False, context=context)
+    attributes = store.attributes()
+    ome = dict(attributes.get("ome") or {})
+    scales = [dict(scale) for scale in ome.get("multiscales") or ()]
+    for scale in scales:
+        scale.pop("coordinateTransformations", None)
+    found = read_metadata({**attributes, "ome": {**ome, "multiscales": scales}}, where=store.uri)
+    return _image_of(found, store.open_array, store.uri, path.name, attributes)
 
 
 def open_zarr_group(group: Any, *, mpp: Mpp | None) -> MultiscaleImage:
@@ -33,31 +95,51 @@ def open_zarr_group(group: Any, *, mpp: Mpp | None) -> MultiscaleImage:
         return open_zarr(Path(group.store.root) / group.path, mpp=mpp)
     where = f"{group.store_path}"
     found = read_metadata(dict(group.attrs), where=where)
+    image = _image_of(
+        found,
+        lambda path: _array(group, path, found.axes, where),
+        where,
+        found.name or where.rsplit("/", 1)[-1],
+        found.attributes,
+    )
+    return image if mpp is None else _with_mpp(image, mpp, None)
+
+
+def _image_of(
+    found: ImageMetadata,
+    open_array: Callable[[str], PixelArray],
+    where: str,
+    name: str,
+    metadata: Mapping[str, Any],
+) -> MultiscaleImage:
     levels = [
         Level(
             f"level{index}",
             entry.path,
-            _array(group, entry.path, found.axes, where),
+            open_array(entry.path),
             found.axes,
             entry.scale,
             entry.translation,
         )
         for index, entry in enumerate(found.datasets)
     ]
+    wrong = [level.path for level in levels if len(level.shape) != len(found.axes)]
+    if wrong:
+        msg = f"{where}: levels {wrong} have other axes than {found.axes!r}"
+        raise FormatError(msg)
     scale = levels[0].scale
     names = found.channel_names
     if "c" in found.axes and names is None:
         names = tuple(f"channel {i}" for i in range(levels[0].shape[found.axes.index("c")]))
-    image = MultiscaleImage(
+    return MultiscaleImage(
         levels,
         uri=where,
         channel_names=names,
         mpp=Mpp(scale[-2], scale[-1], "metadata") if found.has_unit else None,
         kind=found.kind,
-        name=found.name or where.rsplit("/", 1)[-1],
-        metadata=found.attributes,
+        name=name,
+        metadata=metadata,
     )
-    return image if mpp is None else _with_mpp(image, mpp, None)
 
 
 def _array(group: Any, path: str, axes: str, where: str) -> PixelArray:
