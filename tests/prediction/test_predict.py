@@ -26,8 +26,8 @@ from microtome.errors import (
 )
 from microtome.image import Level, MemoryArray, MultiscaleImage
 from microtome.prediction import _order, predict
+from microtome.prediction._space import ArrayTarget
 from microtome.sources import open_image
-from microtome.storage import StoredArray
 
 
 def unchanged(batch):
@@ -279,14 +279,14 @@ def test_every_shard_is_written_once_and_whole(tmp_path, monkeypatch):
     pixels = np.random.default_rng(2).integers(0, 255, (2, 2500, 4200), np.uint8)
     image = open_image(pixels, axes="cyx", mpp=0.5)
     written = []
-    write = StoredArray.write
+    put = ArrayTarget.put
 
     def counted(self, box, values):
-        if self.path.name == "0":
+        if self.array.path.name == "0":
             written.append(box)
-        return write(self, box, values)
+        return put(self, box, values)
 
-    monkeypatch.setattr(StoredArray, "write", counted)
+    monkeypatch.setattr(ArrayTarget, "put", counted)
     made = predict(unchanged, image, tmp_path / "p", tile_size=300, overlap=41, batch_size=7)
     np.testing.assert_array_equal(made["level0"][...], pixels)
     expected = {

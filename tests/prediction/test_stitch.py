@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from microtome.errors import ExistsError, InvalidInputError, ModeError
 from microtome.prediction import Stitcher, _mosaic, iter_tile_batches, stitch_tiles
+from microtome.prediction._space import ArrayTarget
 from microtome.sources import open_image
-from microtome.storage import Layout, StoredArray
+from microtome.storage import Layout
 from microtome.tiling import plan_tiles
 
 SMALL = Layout((1, 16, 16), (3, 32, 48), "fast")
@@ -95,11 +96,11 @@ def test_a_loop_of_ones_own_gives_the_picture(shape, tile, overlap, seed):
     random.Random(seed).shuffle(batches)
     writes = []
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        write = StoredArray.write
+        put = ArrayTarget.put
         patch.setattr(
-            StoredArray,
-            "write",
-            lambda self, *a: (writes.append((self.path.name, a[0])), write(self, *a))[1],
+            ArrayTarget,
+            "put",
+            lambda self, *a: (writes.append(a[0]), put(self, *a))[1],
         )
         with Stitcher(Path(folder) / "p", image, plan, layout=SMALL) as stitcher:
             for batch in batches:
@@ -107,12 +108,11 @@ def test_a_loop_of_ones_own_gives_the_picture(shape, tile, overlap, seed):
             assert stitcher.tiles_done == len(plan)
             made = stitcher.finish()
         np.testing.assert_array_equal(made["level0"][...], pixels.astype(np.float32) * 2)
-    boxes = [box for name, box in writes if name == "0"]
     # A shard is no longer than the chunks that the picture fills.
     unit = [min(s, -(-n // 16) * 16) for s, n in zip((32, 48), shape, strict=True)]
     assert (
-        len(boxes)
-        == len(set(boxes))
+        len(writes)
+        == len(set(writes))
         == np.prod([-(-n // u) for n, u in zip(shape, unit, strict=True)])
     )
     np.testing.assert_array_equal(stitch_tiles(batches), pixels)

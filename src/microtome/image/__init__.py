@@ -2,6 +2,7 @@
 
 from ._affine import Resampling
 from ._channels import Channels, channel_indices
+from ._growing import GrowingLevels, halved_box
 from ._image import MultiscaleImage
 from ._level import Level, MemoryArray, PixelArray, as_array
 from ._ngff import DatasetEntry, ImageMetadata, Kind, read_metadata, write_metadata
@@ -18,6 +19,7 @@ __all__ = [
     "ArrayStack",
     "Channels",
     "DatasetEntry",
+    "GrowingLevels",
     "ImageMetadata",
     "ImageStack",
     "Interpolation",
@@ -37,6 +39,7 @@ __all__ = [
     "grid_size",
     "halve_labels",
     "halve_mean",
+    "halved_box",
     "image_at",
     "pyramid_shapes",
     "read_metadata",

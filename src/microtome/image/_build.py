@@ -26,7 +26,7 @@ from microtome.storage import Box, WritableArray
 from ._level import Level, PixelArray
 from ._pyramid import blocks_of, halve
 
-__all__ = ["fill_levels"]
+__all__ = ["fill_levels", "levels_fit"]
 
 _MOST_THREADS = 4
 # Of pixels that one thread reads at once: some megabytes decode as fast as many do.
@@ -85,7 +85,7 @@ def _chains(targets: Sequence[Level]) -> Iterator[list[WritableArray]]:
     chain: list[WritableArray] = []
     for level in targets:
         array = _writable(level)
-        if chain and not _fits(chain[-1], array):
+        if chain and not levels_fit(chain[-1], array):
             yield chain
             chain = []
         chain.append(array)
@@ -93,7 +93,7 @@ def _chains(targets: Sequence[Level]) -> Iterator[list[WritableArray]]:
         yield chain
 
 
-def _fits(fine: WritableArray, coarse: WritableArray) -> bool:
+def levels_fit(fine: WritableArray, coarse: WritableArray) -> bool:
     """Whether each file of a level is a part of one file of the level that is half as fine."""
     *lead, _, _ = zip(fine.write_unit, coarse.write_unit, fine.shape, strict=True)
     if any(a != b and min(a, b) < size for a, b, size in lead):

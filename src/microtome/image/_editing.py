@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -221,6 +221,7 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         overwrite: bool = False,
         threads: int | None = None,
         progress: Progress = silent,
+        fill: Callable[[Level, Sequence[Level]], None] | None = None,
     ) -> None:
         """Compute all coarser levels by the pyramid rule.
 
@@ -237,6 +238,9 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
             Threads to work with; by default as many as there are processors, four at most.
         progress
             Called with the blocks done and to do.
+        fill
+            Who has the pixels of the coarser levels puts them there: called with the finest level
+            and the others, which are empty, finest first. By default they are computed.
 
         Raises
         ------
@@ -262,9 +266,11 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
                 )
                 paths.append(path)
                 targets.append(replace(base, key=f"level{index}", path=path, array=array))
-            fill_levels(
-                base, targets, labels=self.kind == "labels", progress=progress, threads=threads
-            )
+            if fill is None:
+                labels = self.kind == "labels"
+                fill_levels(base, targets, labels=labels, progress=progress, threads=threads)
+            else:
+                fill(base, targets)
             with store.changing(adding=paths, removing=removing) as attributes:
                 levels = self._levels_in(store, attributes)
                 self._verify_alone(levels, overwrite=overwrite)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
-from microtome.image import Channels, MultiscaleImage, channel_indices
+from microtome.image import Channels, Level, MultiscaleImage, channel_indices
 from microtome.progress import Progress
 from microtome.regions import ImageRegionData
 from microtome.tiling import TilePlan, plan_tiles
@@ -191,7 +191,6 @@ class _Run:
             made,
             axes=self._space.axes,
             shape=self._space.shape(made),
-            layout=self._space.layout(made),
         )
 
     def _publish(self, place: Workplace) -> None:
@@ -221,11 +220,23 @@ class _Run:
             layout=None,
         )
         try:
-            place.put_into(Path(str(image.level(0).array.path)))  # pyright: ignore[reportAttributeAccessIssue]
-            image.build_levels(progress=self._progress)
+            place.put_into(image.level(0), 0)
+            image.build_levels(progress=self._progress, fill=self._fill(place))
             image.close()
         finally:
             image.discard()
+
+    def _fill(self, place: Workplace) -> Callable[[Level, Sequence[Level]], None] | None:
+        """Return what puts the coarser levels into an image, None where they are to be computed."""
+        if not place.has_levels:
+            return None
+
+        def fill(_: Level, coarser: Sequence[Level]) -> None:
+            for number, level in enumerate(coarser, 1):
+                place.put_into(level, number)
+                self._progress("pyramid", number, len(coarser))
+
+        return fill
 
     def _is_published(self, place: Workplace) -> bool:
         """Whether the run that was left had come to its end, but for tidying up."""

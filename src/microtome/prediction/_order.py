@@ -15,8 +15,9 @@ from microtome.tiling import PlannedTiles, TilePlan
 
 __all__ = ["TileOrder"]
 
-# Tiles are visited block by block, blocks of each size inside those of the size before, so that
-# the output's shards (2048 or 1024 pixels wide, see `microtome.storage`) fill up one by one.
+# Tiles are visited block by block, four blocks of a size inside each of twice that size, so that
+# the output's shards (2048 or 1024 pixels wide, see `microtome.storage`) fill up one by one, and
+# four of a level those of the next.
 _BLOCKS = (2048, 1024, 512)
 # The largest block below this is read at once, two are in memory. Tiles of 512 and an overlap of 64
 # decode each chunk of 128 pixels 1.2 times on average in blocks of 2048 pixels, 1.4 in blocks of
@@ -85,13 +86,14 @@ class TileOrder:
 
 def _sorted(plan: TilePlan) -> NDArray[np.int64]:
     stitch = plan.stitch
-    # Rows of blocks lie along the shorter side: what waits for the next row of shards is less.
     y, x = len(plan.shape) - 2, len(plan.shape) - 1
-    sides = (y, x) if plan.shape[x] <= plan.shape[y] else (x, y)
-    keys = [stitch[:, side] // block for block in _BLOCKS for side in sides]
+    blocks = [_BLOCKS[0]]
+    while blocks[0] < max(plan.shape[-2:]):
+        blocks.insert(0, 2 * blocks[0])
+    keys = [stitch[:, side] // block for block in (*blocks, *_BLOCKS[1:]) for side in (y, x)]
     # Planes are files of their own, so one layer of tiles after the other.
     layers = [stitch[:, 0]] if len(plan.shape) == 3 else []
-    # Inside a block row by row whatever the sweep, as the pixels lie in memory.
+    # Inside a block row by row, as the pixels lie in memory.
     return np.lexsort([stitch[:, x], stitch[:, y], *reversed(keys), *layers])
 
 

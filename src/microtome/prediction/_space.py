@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from microtome.coordinates import Mpp
 from microtome.errors import ExistsError, InvalidInputError
 from microtome.image import Level, MultiscaleImage, begin_image
-from microtome.storage import Box, Layout, StoredArray, image_layout
+from microtome.storage import Box, Layout, StoredArray
+from microtome.storage._shard_writer import ShardWriter
 
 from ._batches import planned_level, spatial_shape
 from ._canvas import Made
@@ -66,10 +67,6 @@ class OutputSpace:
         sizes = dict(zip(self.level.axes, self.level.shape, strict=True))
         sizes |= dict(zip("zyx"[-self.rank :], made.shape, strict=True), c=made.channels)
         return tuple(sizes[axis] for axis in self.axes)
-
-    def layout(self, made: Made) -> Layout:
-        """Return the default layout of the new image."""
-        return image_layout(self.axes, self.shape(made))
 
     def begin(
         self,
@@ -125,6 +122,11 @@ class ArrayTarget:
     array: StoredArray
     axes: str
     rank: int
+    _writer: ShardWriter | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.array.path, Path):
+            self._writer = ShardWriter.of(self.array.path, self.array.document)
 
     @property
     def unit(self) -> tuple[int, ...]:
@@ -138,10 +140,27 @@ class ArrayTarget:
 
     def write(self, unit: Unit, box: Box, pixels: NDArray[Any], /) -> None:
         """Write a unit."""
+        whole = self.whole(unit, box)
+        self.put(whole, pixels.reshape([stop - start for start, stop in whole]))
+
+    def whole(self, unit: Unit, box: Box) -> Box:
+        """Return the box of a unit in the array."""
         spans = {"t": (unit[0], unit[0] + 1), "z": (0, 1), "c": box[0]}
         spans |= dict(zip("zyx"[-self.rank :], box[1:], strict=True))
-        whole = tuple(spans[axis] for axis in self.axes)
-        self.array.write(whole, pixels.reshape([stop - start for start, stop in whole]))
+        return tuple(spans[axis] for axis in self.axes)
+
+    def is_there(self, box: Box) -> bool:
+        """Whether there is a file that holds a box."""
+        unit = self.array.write_unit
+        numbers = [str(start // step) for (start, _), step in zip(box, unit, strict=True)]
+        return Path(str(self.array.path)).joinpath("c", *numbers).exists()
+
+    def put(self, box: Box, pixels: NDArray[Any]) -> None:
+        """Write a file of the array."""
+        if self._writer is not None and self._writer.takes(box, pixels):
+            self._writer.write(box, pixels)
+        else:
+            self.array.write(box, pixels)
 
 
 def target_of(image: MultiscaleImage, rank: int) -> ArrayTarget:

@@ -1,8 +1,9 @@
 """What a run that was killed leaves behind, and the next one goes on with.
 
-Beside `out` lies a hidden directory with the finished shards of the first level and a journal: the
-settings of the run, what its model makes, and one line for each shard that is complete. A shard
-counts when its line is there, and the line is written after the shard; nothing in the directory
+Beside `out` lies a hidden directory with the finished shards of the levels and a journal: the
+settings of the run, what its model makes, and one line for each shard of the first level that is
+complete. Such a shard counts when its line is there, and the line is written after the shard; those
+of the coarser levels, which are made of them, count when they are there. Nothing in the directory
 opens as an image.
 """
 
@@ -13,7 +14,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +24,15 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from microtome.errors import BusyError, ExistsError
-from microtome.storage import Box, Layout, StoredArray, create_array, replace_file, storage_errors
+from microtome.image import GrowingLevels, Level, blocks_of, halved_box, pyramid_shapes
+from microtome.storage import (
+    Box,
+    StoredArray,
+    create_array,
+    image_layout,
+    replace_file,
+    storage_errors,
+)
 
 from ._canvas import Made
 from ._mosaic import Unit
@@ -31,7 +40,7 @@ from ._space import ArrayTarget
 
 __all__ = ["Workplace"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Workplace:
@@ -63,6 +72,7 @@ class Workplace:
         self.run = uuid.uuid4().hex[:12]
         self.made: Made | None = None
         self.done: set[Unit] = set()
+        self.has_levels = False
         self._log: Any = None
         with storage_errors(out):
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -78,25 +88,32 @@ class Workplace:
                 self._release()
                 raise
 
-    @property
-    def array(self) -> Path:
-        """Directory of the first level's array."""
-        return self.path / "0"
-
-    def begin(
-        self, made: Made, *, axes: str, shape: tuple[int, ...], layout: Layout
-    ) -> ResumedTarget:
-        """Return where shards go: where a run left off, or a new array."""
+    def begin(self, made: Made, *, axes: str, shape: tuple[int, ...]) -> ResumedTarget:
+        """Return where shards go: where a run left off, or new arrays."""
+        layout = image_layout(axes, shape)
+        shapes = pyramid_shapes(shape, max(layout.chunk[-2:]))
         if self.made is None:
             self._clear()
             with storage_errors(self._out):
                 self.path.mkdir()
-            create_array(self.array, shape=shape, dtype=made.dtype, layout=layout, axes=axes)
+            for level, size in enumerate(shapes):
+                create_array(
+                    self.path / str(level),
+                    shape=size,
+                    dtype=made.dtype,
+                    layout=image_layout(axes, size),
+                    axes=axes,
+                )
             self.made = made
             with replace_file(self.path / "journal.json") as temporary:
                 temporary.write_text(json.dumps(self._document(made), indent=1))
-        array = StoredArray(self.array, writable=True)
-        return ResumedTarget(array, axes, len(made.shape), self)
+        arrays = [
+            StoredArray(self.path / str(level), writable=True) for level in range(len(shapes))
+        ]
+        target = ResumedTarget(arrays, axes, len(made.shape), self)
+        target.take_up()
+        self.has_levels = target.has_levels
+        return target
 
     def note(self, unit: Unit) -> None:
         """Note that a shard is complete."""
@@ -107,14 +124,18 @@ class Workplace:
             self._log.flush()
         self.done.add(unit)
 
-    def put_into(self, array: Path) -> None:
-        """Make the shards also those of another array, without moving or copying where that works."""
+    def put_into(self, level: Level, number: int) -> None:
+        """Make the shards also those of a level, without moving or copying where that works."""
+        array = Path(str(level.array.path))  # pyright: ignore[reportAttributeAccessIssue] - made on this machine
+        own = self.path / str(number)
         with storage_errors(self._out):
-            for folder, _, names in os.walk(self.array / "c"):
-                inside = array / Path(folder).relative_to(self.array)
+            for folder, _, names in os.walk(own / "c"):
+                inside = array / Path(folder).relative_to(own)
                 inside.mkdir(parents=True, exist_ok=True)
+                # What a killed run was writing has a name that begins with a dot.
                 for name in names:
-                    _link(Path(folder) / name, inside / name)
+                    if name[0] != ".":
+                        _link(Path(folder) / name, inside / name)
 
     def close(self, *, keep: bool) -> None:
         """Leave the directory to the next run, if anything in it is complete, or remove it."""
@@ -127,7 +148,7 @@ class Workplace:
 
     def _take_up(self, *, resume: bool) -> None:
         document = _read_json(self.path / "journal.json")
-        if document is None or not resume:
+        if document is None or not resume or document.get("version") != _VERSION:
             self._clear()
             return
         found = cast("dict[str, Any]", document.get("settings", {}))
@@ -184,20 +205,77 @@ class Workplace:
 
 
 class ResumedTarget(ArrayTarget):
-    """An array whose finished shards are noted, and not written again."""
+    """An array whose finished shards are noted, and not written again; coarser levels grow with it.
 
-    def __init__(self, array: StoredArray, axes: str, rank: int, place: Workplace) -> None:
-        super().__init__(array, axes, rank)
+    Parameters
+    ----------
+    arrays
+        The level that the units of a picture are written to, and the coarser ones.
+    axes
+        Their axes.
+    rank
+        Spatial axes of a unit.
+    place
+        Where finished shards are noted.
+    """
+
+    def __init__(
+        self, arrays: Sequence[StoredArray], axes: str, rank: int, place: Workplace
+    ) -> None:
+        super().__init__(arrays[0], axes, rank)
         self._place = place
+        self._coarser = [ArrayTarget(array, axes, rank) for array in arrays[1:]]
+        self._levels: GrowingLevels | None = None
+        if GrowingLevels.can_grow(arrays[0], arrays[1:]):
+            self._levels = GrowingLevels(
+                arrays[1:], lambda level, box, pixels: self._coarser[level].put(box, pixels)
+            )
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether the coarser levels are complete when the first one is."""
+        return self._levels is not None
 
     def is_done(self, unit: Unit, /) -> bool:
         """Whether a shard was complete before."""
         return unit in self._place.done
 
     def write(self, unit: Unit, box: Box, pixels: NDArray[Any], /) -> None:
-        """Write a shard and note it."""
+        """Write a shard and note it, and write what it completes of the coarser levels."""
         super().write(unit, box, pixels)
         self._place.note(unit)
+        if self._levels is not None:
+            whole = self.whole(unit, box)
+            self._levels.add(whole, pixels.reshape([stop - start for start, stop in whole]))
+
+    def take_up(self) -> None:
+        """Read again what coarser levels are made of that were not complete when a run ended."""
+        if self._levels is None:
+            return
+        targets: list[ArrayTarget] = [self, *self._coarser]
+        # All of them first: files that are made from here on go up by themselves.
+        done = [self._done_boxes(level, target) for level, target in enumerate(targets)]
+        for level in range(len(targets) - 1, 0, -1):
+            for box in done[level - 1]:
+                if not targets[level].is_there(halved_box(box)):
+                    self._levels.add(box, targets[level - 1].array.read(box), level - 1)
+
+    def _done_boxes(self, level: int, target: ArrayTarget) -> list[Box]:
+        array = target.array
+        boxes = list(blocks_of(array.shape, array.write_unit))
+        if level:
+            return [box for box in boxes if target.is_there(box)]
+        units = {self.whole(unit, self._box(unit)) for unit in self._place.done}
+        return [box for box in boxes if box in units]
+
+    def _box(self, unit: Unit) -> Box:
+        """Return the box of a unit in its picture, (C, (Z), Y, X)."""
+        sizes = dict(zip(self.axes, self.array.shape, strict=True))
+        spans = [
+            (number * step, min((number + 1) * step, sizes[axis]))
+            for number, step, axis in zip(unit[1:], self.unit, "zyx"[-self.rank :], strict=True)
+        ]
+        return ((0, sizes["c"]), *spans)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
