@@ -3,13 +3,15 @@
 `TileLoader` turns any `TileSource` (every dataset of a cohort is one) into batches, or an
 `EpochTileSource`, whose tiles are other ones in every epoch; `TileOrder` is the order, a function
 of (seed, epoch, position); `BatchPlan` says how ranks share an epoch. `RegionDataset` is such a source:
-the patches of a patching, normalized and augmented.
+the patches of a patching, normalized and augmented; `RegionDataModule` hands them to Lightning.
 """
 
 from ._batches import BatchPlan
+from ._bench import BenchReport, BenchRow, bench
 from ._blocks import BlockOrder
 from ._drawn import DrawnOrder, WeightedOrder
 from ._items import Collate, CollateKind, ItemSource
+from ._lightning import RegionDataModule
 from ._loader import OnBadTile, TileLoader
 from ._order import Order, OrderKind, TileOrder
 from ._orders import StorageSource
@@ -19,10 +21,13 @@ from ._region_dataset import RegionDataset
 from ._source import Batch, EpochTileSource, TileSource
 from ._state import LoaderState
 from ._stats import LoaderStats
+from ._torch import iterable_dataset
 
 __all__ = [
     "Batch",
     "BatchPlan",
+    "BenchReport",
+    "BenchRow",
     "BlockOrder",
     "Collate",
     "CollateKind",
@@ -37,6 +42,7 @@ __all__ = [
     "OrderKind",
     "PanelBatch",
     "PanelCollate",
+    "RegionDataModule",
     "RegionDataset",
     "SkippedTile",
     "StorageSource",
@@ -44,4 +50,6 @@ __all__ = [
     "TileOrder",
     "TileSource",
     "WeightedOrder",
+    "bench",
+    "iterable_dataset",
 ]

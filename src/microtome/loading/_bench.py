@@ -1,0 +1,276 @@
+"""`bench`: how fast tiles of somebody's own images load, and what would make them load faster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.errors import InvalidInputError, NotFoundError
+from microtome.image import MultiscaleImage
+from microtome.progress import Progress, silent
+from microtome.regions import ImageRegionData, Windows, read_regions, region_batch
+from microtome.sources import open_image
+
+from ._layout import amplification
+from ._loader import TileLoader
+
+__all__ = ["BenchReport", "BenchRow", "bench"]
+
+_IMAGES = 32  # of a cohort: more would tell the same
+_TILES = 8192
+# A tile of 224 pixels touches 2.5 times its pixels in chunks of 128, 4.6 in those of 256, 31 in
+# those of 1024.
+_MUCH = 6.0
+_BETTER = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRow:
+    """What one setting reached."""
+
+    order: Literal["random", "blocked"]
+    threads: int
+    tiles_per_second: float
+    """On the clock."""
+    tiles_per_cpu_second: float
+    """For each second that a processor worked."""
+    megabytes_per_second: float
+    """Of float32 batches, on the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """What `bench` measured, and what it advises."""
+
+    path: str
+    images: int
+    axes: str
+    dtype: str
+    tile_size: int
+    chunks: tuple[int, ...] | None
+    shards: tuple[int, ...] | None
+    amplification: float | None
+    """Pixels of chunks that a tile at any place touches, for each of its own."""
+    rows: tuple[BenchRow, ...]
+    advice: tuple[str, ...]
+
+    @property
+    def best(self) -> BenchRow:
+        """The fastest setting on the clock."""
+        return max(self.rows, key=lambda row: row.tiles_per_second)
+
+    def __str__(self) -> str:
+        """Say it in a table and in sentences."""
+        factor = "?" if self.amplification is None else f"{self.amplification:.1f}"
+        lines = [
+            (
+                f"{self.path}: {self.images} image{'s' * (self.images > 1)}, {self.axes} {self.dtype}, "
+                f"chunks {self.chunks or '?'}, shards {self.shards or 'none'}"
+            ),
+            f"tiles of {self.tile_size} pixels touch {factor} times their pixels in chunks",
+            f"{'order':8}  threads  tiles/s  tiles/cpu-s     MB/s",
+        ]
+        lines += [
+            f"{row.order:8}  {row.threads:7}  {row.tiles_per_second:7.0f}  {row.tiles_per_cpu_second:11.0f}"
+            f"  {row.megabytes_per_second:7.0f}"
+            for row in self.rows
+        ]
+        return "\n".join([*lines, *(f"* {text}" for text in self.advice)])
+
+
+def bench(
+    path: str | os.PathLike[str],
+    *,
+    tile_size: int = 224,
+    batch_size: int = 64,
+    seconds: float = 8.0,
+    progress: Progress = silent,
+) -> BenchReport:
+    """Measure how fast tiles of images load, in random and in blocked order, on one thread and more.
+
+    Parameters
+    ----------
+    path
+        A cohort, or one image of any format that `open_image` opens. Of a cohort's images those are
+        read that agree in axes, channels and type, at most 32 of them.
+    tile_size
+        Side of the tiles in pixels of the finest level.
+    batch_size
+        Tiles in a batch.
+    seconds
+        How long to measure, all settings together.
+    progress
+        Called with the settings done and to do.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no image.
+    InvalidInputError
+        If images are smaller than a tile, or a number is out of its range.
+    """
+    if tile_size < 1 or batch_size < 1 or not seconds > 0:
+        msg = f"tile_size, batch_size and seconds must be above 0, got {tile_size}, {batch_size} and {seconds}"
+        raise InvalidInputError(msg)
+    images = _opened(Path(path))
+    tiles = _Tiles(images, tile_size)
+    most = min(os.cpu_count() or 1, 8)
+    settings: list[tuple[Literal["random", "blocked"], int]] = [
+        (order, threads) for order in ("random", "blocked") for threads in sorted({1, most})
+    ]
+    size = min(batch_size, len(tiles))
+    # Files are opened and the first chunks read before anything is counted.
+    first = next(iter(TileLoader(tiles, size, prefetch=0, as_torch=False)))
+    rows: list[BenchRow] = []
+    for order, threads in settings:
+        rows.append(_measured(tiles, size, order, threads, seconds / len(settings)))
+        progress("bench", len(rows), len(settings))
+    facts = first.additional_metadata[0]
+    factor = amplification(first)
+    return BenchReport(
+        path=str(path),
+        images=len(images),
+        axes=str(first.axes[0]),
+        dtype=str(first.dtype[0]),
+        tile_size=tile_size,
+        chunks=facts.get("chunks"),
+        shards=facts.get("shards"),
+        amplification=factor,
+        rows=tuple(rows),
+        advice=tuple(_advice(rows, facts, factor, tile_size)),
+    )
+
+
+def _opened(path: Path) -> list[MultiscaleImage]:
+    if path.is_dir() and (path / "metadata").is_dir():
+        found = sorted(
+            p for p in path.rglob("images/*") if p.is_dir() and p.parent.name == "images"
+        )
+        images = [open_image(one) for one in found[:_IMAGES]]
+        if not images:
+            msg = f"the cohort {path} has no images; put some in with `microtome ingest`"
+            raise NotFoundError(msg)
+        # Those that a batch may mix, the most of them.
+        groups = [list(alike) for _, alike in groupby(sorted(images, key=_kind), key=_kind)]
+        return max(groups, key=len)
+    return [open_image(path)]
+
+
+def _kind(image: MultiscaleImage) -> tuple[str, int, str]:
+    level = image.level(0)
+    return "".join(level.axes), image.nchannels, str(level.dtype)
+
+
+def _measured(
+    tiles: _Tiles,
+    batch_size: int,
+    order: Literal["random", "blocked"],
+    threads: int,
+    seconds: float,
+) -> BenchRow:
+    loader = TileLoader(
+        tiles,
+        batch_size,
+        order=order,
+        seed=0,
+        threads=threads,
+        prefetch=2 * threads,
+        as_torch=False,
+    )
+    count = size = epoch = 0
+    began, worked = perf_counter(), process_time()
+    while perf_counter() - began < seconds:
+        loader.set_epoch(epoch)
+        for batch in loader:
+            count += len(batch.data)
+            size += batch.data.nbytes
+            if perf_counter() - began >= seconds:
+                break
+        epoch += 1
+    spent, worked = perf_counter() - began, max(process_time() - worked, 1e-9)
+    return BenchRow(order, threads, count / spent, count / worked, size / 1e6 / spent)
+
+
+def _advice(
+    rows: Sequence[BenchRow], facts: Any, factor: float | None, tile_size: int
+) -> list[str]:
+    best = max(rows, key=lambda row: row.tiles_per_second)
+    one = max(row.tiles_per_second for row in rows if row.order == "random")
+    said: list[str] = []
+    if best.order == "blocked" and best.tiles_per_second > _BETTER * one:
+        said.append(
+            f"load with order='blocked', threads={best.threads}: {best.tiles_per_second / one:.1f} times as "
+            "fast as a uniform order"
+        )
+    else:
+        said.append(
+            f"load with order='random', threads={best.threads}: a blocked order gains nothing here"
+        )
+    if factor is not None and factor > _MUCH:
+        said.append(
+            f"chunks of {facts['chunks']} are large for tiles of {tile_size}: rewritten with microtome.pack, or "
+            f"ingested (chunks of 128 in shards), a random tile touches {((tile_size + 127) / tile_size) ** 2:.1f} "
+            f"times its pixels instead of {factor:.1f}"
+        )
+    chunks = facts.get("chunks")
+    if (
+        chunks is not None
+        and facts.get("shards") is None
+        and isinstance(facts.get("chunks"), tuple)
+    ):
+        said.append(
+            "there are no shards: every chunk is a file of its own, slow to copy and to open"
+        )
+    return said
+
+
+class _Tiles:
+    """Tiles at random places of images, and where they are stored."""
+
+    def __init__(self, images: Sequence[MultiscaleImage], size: int) -> None:
+        self._images = images
+        rng = np.random.default_rng(0)
+        shapes = np.asarray([image.level_shape(0)[-2:] for image in images])
+        if (shapes < size).any():
+            small = shapes[int((shapes < size).any(axis=1).argmax())].tolist()
+            msg = f"tiles of {size} pixels do not fit into an image of {small}; give a smaller tile_size"
+            raise InvalidInputError(msg)
+        area = shapes.prod(axis=1)
+        # As many as cover the images about once: then every chunk is wanted.
+        count = int(np.clip(area.sum() // size**2, 1, _TILES))
+        image = np.sort(rng.choice(len(images), count, p=area / area.sum()))
+        start = (rng.random((count, 2)) * (shapes[image] - size + 1)).astype(np.int64)
+        self._windows = Windows.of(image, start, size)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def read_batch(self, rows: NDArray[np.int64]) -> ImageRegionData[Any]:
+        """Read tiles into one batch of float32."""
+        windows = self._windows.take(rows)
+        pixels = read_regions(self._images, windows).astype(np.float32)
+        return region_batch(self._images, windows, pixels)
+
+    def storage_blocks(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of the square of chunks that each tile lies in."""
+        windows = self._windows.take(rows)
+        size = windows.size[-1]
+        chunk = max(self._images[0].level(0).array.chunks[-2:])
+        side = -(-4 * size // chunk) * chunk
+        place = (windows.start + size // 2) // side
+        wide = int(place[:, 1].max(initial=0)) + 1
+        tall = int(place[:, 0].max(initial=0)) + 1
+        return (windows.image * tall + place[:, 0]) * wide + place[:, 1]
+
+    @property
+    def tile_bytes(self) -> int:
+        """About how many bytes a tile has in a batch."""
+        return self._images[0].nchannels * self._windows.size[-1] ** 2 * 4

@@ -1,0 +1,323 @@
+"""Tiles that cannot be read, consumers that wait, torch's own loaders, and a cohort bit for bit."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from torch.utils.data import DataLoader
+
+from microtome.cohort import MultiplexImagingDataset, ingest, mask, tile
+from microtome.errors import FormatError, InvalidInputError, NotFoundError, StorageError
+from microtome.loading import (
+    BlockOrder,
+    DrawnOrder,
+    TileLoader,
+    TileOrder,
+    bench,
+    iterable_dataset,
+)
+from microtome.loading._layout import cause_of_waiting
+
+SIZE = 32
+
+
+def rows_of(batches):
+    return [row for batch in batches for row in batch.region_spec["data_idx"].tolist()]
+
+
+def failing(source, rows, error=FormatError):
+    """Make rows of a source unreadable."""
+
+    def before(asked):
+        bad = [row for row in asked.tolist() if row in rows]
+        if bad:
+            raise error(f"chunk of row {bad[0]} is damaged")
+
+    source.before = before
+    return source
+
+
+# ------------------------------------------------------------------ skipping
+
+
+@pytest.mark.parametrize("prefetch", [0, 3])
+@pytest.mark.parametrize("error", [FormatError, NotFoundError, StorageError, ConnectionResetError])
+def test_tiles_that_cannot_be_read_are_left_out_and_told(source_of, prefetch, error, caplog):
+    source = failing(source_of(40), {7, 8, 31}, error)
+    loader = TileLoader(source, 6, seed=2, epoch=1, prefetch=prefetch, on_error="skip")
+    with caplog.at_level(logging.WARNING, "microtome.loading"):
+        found = rows_of(loader)
+    order = TileOrder(40, seed=2, epoch=1).rows(0, 40).tolist()
+    assert found == [row for row in order if row not in {7, 8, 31}]
+    assert sorted(tile.row for tile in loader.skipped) == [7, 8, 31]
+    for told in loader.skipped:
+        assert told.batch == order.index(told.row) // 6
+        assert (told.epoch, told.error) == (1, f"chunk of row {told.row} is damaged")
+        assert f"tile {told.row} is skipped" in caplog.text
+    assert loader.stats().skipped == 3
+    assert loader.stats().tiles == 37
+
+
+def test_a_batch_of_which_nothing_can_be_read_is_none(source_of):
+    source = failing(source_of(12), {4, 5, 6, 7})
+    loader = TileLoader(source, 4, order="sequential", on_error="skip")
+    batches = list(loader)
+    assert [len(batch.data) for batch in batches] == [4, 4]
+    assert loader.state_dict()["batch"] == 3
+    assert [tile.row for tile in loader.skipped] == [4, 5, 6, 7]
+
+
+def test_what_is_wrong_with_a_program_is_not_skipped(source_of):
+    source = failing(source_of(12), {5}, ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        list(TileLoader(source, 4, on_error="skip"))
+    source = failing(source_of(12), {5}, InvalidInputError)
+    with pytest.raises(InvalidInputError, match="rows"):
+        list(TileLoader(source, 4, on_error="skip"))
+    with pytest.raises(InvalidInputError, match="on_error must be one of"):
+        TileLoader(source, 4, on_error="ignore")
+
+
+def test_of_batches_read_at_once_only_the_one_that_fails_does(source_of):
+    source = failing(source_of(32), {19})
+    order = BlockOrder(np.arange(32) // 4, seed=1, mixed=16)
+    rows = order.rows(0, 32).tolist()
+    bad = rows.index(19) // 4
+    loader, seen = TileLoader(source, 4, order=order), []
+    with pytest.raises(FormatError, match=rf"row 19 is damaged \(batch {bad} of epoch 0"):
+        seen.extend(row for batch in loader for row in batch.region_spec["data_idx"].tolist())
+    skipping = TileLoader(source, 4, order=order, on_error="skip")
+    assert rows_of(skipping) == [row for row in rows if row != 19]
+
+
+# ------------------------------------------------------------------ a cohort on disk
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    root = tmp_path / "cohort"
+    rng = np.random.default_rng(1)
+    for tissue in "ab":
+        pixels = rng.integers(0, 900, (2, 192, 256), dtype=np.uint16)
+        ingest(
+            pixels,
+            axes="cyx",
+            cohort=root,
+            tissue_id=tissue,
+            modality="imc",
+            mpp=1.0,
+            channel_names=["CD3", "DNA"],
+        )
+    mask(root, method="whole")
+    tile(root, tile_size=SIZE, method="grid", strategy="default", tolerance=0.1)
+
+    def opened():
+        return MultiplexImagingDataset(
+            "c", "imc", path=root, tile_size=SIZE, standardization="identity"
+        )
+
+    return root, opened
+
+
+def test_a_damaged_chunk_is_named_with_its_tile_and_can_be_skipped(cohort):
+    root, opened = cohort
+    level = root / "imc/1_0mpp/images/b.ome.zarr/0"
+    shard = max((p for p in level.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(shard.read_bytes())
+    content[20:400] = bytes(380)
+    shard.write_bytes(content)
+    dataset = opened()
+    with pytest.raises(FormatError, match=r"b\.ome\.zarr.*\(batch \d+ of epoch 0, seed 4: rows"):
+        list(TileLoader(dataset, 8, seed=4))
+    loader = TileLoader(dataset, 8, seed=4, on_error="skip")
+    kept = sum(len(batch.data) for batch in loader)
+    assert kept + len(loader.skipped) == len(dataset) == 96
+    assert kept >= 48  # all of tissue a
+    assert {tile.row >= 48 for tile in loader.skipped} == {True}
+
+
+@pytest.mark.parametrize("kind", ["random", "blocked", "drawn"])
+def test_batches_are_the_same_bits_on_every_number_of_threads_and_ranks(cohort, kind):
+    _, opened = cohort
+    dataset = opened()
+    order = {"drawn": DrawnOrder.by(np.arange(96) % 5, alpha=1, seed=3)}.get(kind, kind)
+    seed = None if kind == "drawn" else 3
+
+    def bits(**options):
+        loader = TileLoader(dataset, 6, order=order, seed=seed, as_torch=False, **options)
+        return [batch.data.tobytes() for batch in loader]
+
+    alone = bits(prefetch=0)
+    for threads in (1, 2, 4):
+        assert bits(threads=threads, prefetch=4) == alone
+    tiles = {}
+    for world_size in (1, 2, 3):
+        parts = [
+            batch.data[i].tobytes()
+            for rank in range(world_size)
+            for batch in TileLoader(
+                dataset,
+                6,
+                order=order,
+                seed=seed,
+                as_torch=False,
+                rank=rank,
+                world_size=world_size,
+            )
+            for i in range(len(batch.data))
+        ]
+        tiles[world_size] = sorted(parts)
+    assert tiles[1] == tiles[2] == tiles[3]
+    for stop in range(1, len(alone)):
+        loader = TileLoader(dataset, 6, order=order, seed=seed, as_torch=False)
+        batches = iter(loader)
+        for _ in range(stop):
+            next(batches)
+        state = loader.state_dict()
+        batches.close()
+        resumed = TileLoader(dataset, 6, order=order, seed=seed, as_torch=False)
+        resumed.load_state_dict(state)
+        assert [batch.data.tobytes() for batch in resumed] == alone[stop:]
+
+
+# ------------------------------------------------------------------ waiting
+
+
+def test_a_consumer_that_waits_is_told_why_once(source_of, caplog, monkeypatch):
+    monkeypatch.setattr("microtome.loading._watch._SECONDS", 0.05)
+    source = source_of(80)
+    source.before = lambda rows: threading.Event().wait(0.005)
+    loader = TileLoader(source, 2, threads=1)
+    with caplog.at_level(logging.WARNING, "microtome.loading"):
+        list(loader)
+        list(loader)
+    said = [r.getMessage() for r in caplog.records if "waiting for tiles" in r.getMessage()]
+    assert len(said) == 1
+    assert "use more threads" in said[0]
+
+
+def test_a_consumer_that_works_longer_is_left_in_peace(source_of, caplog, monkeypatch):
+    monkeypatch.setattr("microtome.loading._watch._SECONDS", 0.05)
+    with caplog.at_level(logging.WARNING, "microtome.loading"):
+        for _ in TileLoader(source_of(60), 2):
+            threading.Event().wait(0.005)
+    assert caplog.records == []
+
+
+def told(source_of, path="a.ome.zarr", **facts):
+    batch = source_of(2, (1, 224, 224)).read_batch(np.arange(2))
+    return batch._replace(source=[path] * 2, additional_metadata=[facts] * 2)
+
+
+@pytest.mark.parametrize(
+    ("facts", "options", "named"),
+    [
+        ({"chunks": (1, 1024, 1024)}, {}, r"chunks of \(1, 1024, 1024\) .* about 31 .*'blocked'"),
+        ({"chunks": (1, 1024, 1024)}, {"order": "blocked"}, "for each that is used; rewrite"),
+        ({"chunks": (1, 128, 128)}, {}, "as fast as 2 threads are"),
+        ({"chunks": (1, 128, 128)}, {"converting": True}, "copying take longer"),
+        ({}, {"prefetch": 0}, "nothing is read ahead"),
+        ({"path": "s3://bucket/a"}, {}, "s3://bucket/a is remote"),
+    ],
+    ids=["chunks", "blocked", "threads", "converting", "prefetch", "remote"],
+)
+def test_the_cause_of_waiting(source_of, facts, options, named):
+    wish = {"threads": 2, "prefetch": 2, "order": "random", "converting": False, **options}
+    assert re.search(named, cause_of_waiting(told(source_of, **facts), **wish))
+
+
+def test_figures_count_bytes_and_chunks(cohort):
+    _, opened = cohort
+    loader = TileLoader(opened(), 16)
+    batches = list(loader)
+    figures = loader.stats()
+    assert figures.bytes == sum(batch.data.nbytes for batch in batches) == 96 * 2 * SIZE**2 * 4
+    chunk = batches[0].additional_metadata[0]["chunks"][-1]
+    assert figures.amplification == pytest.approx(((SIZE + chunk - 1) / SIZE) ** 2)
+    assert figures.read_seconds > figures.convert_seconds >= 0
+    assert figures.tiles_per_second > 0
+
+
+# ------------------------------------------------------------------ torch's loaders
+
+
+def test_torchs_loader_hands_out_the_same_batches(source_of):
+    loader = TileLoader(source_of(20), 6, seed=3)
+    wrapped = iterable_dataset(loader)
+    assert len(wrapped) == 4
+    found = list(DataLoader(wrapped, batch_size=None))
+    assert rows_of(found) == rows_of(loader)
+    assert isinstance(found[0].data, torch.Tensor)
+    wrapped.set_epoch(2)
+    assert loader.epoch == 2
+
+
+def test_a_stateful_loader_goes_on_in_the_middle(source_of):
+    whole = rows_of(TileLoader(source_of(20), 6, seed=3))
+    one = iterable_dataset(TileLoader(source_of(20), 6, seed=3))
+    batches = iter(one)
+    before = rows_of([next(batches), next(batches)])
+    state = one.state_dict()
+    batches.close()
+    other = iterable_dataset(TileLoader(source_of(20), 6))
+    other.load_state_dict(state)
+    assert before + rows_of(DataLoader(other, batch_size=None)) == whole
+
+
+def test_workers_are_refused(source_of, monkeypatch):
+    monkeypatch.setattr("torch.utils.data.get_worker_info", object)
+    refused = iterable_dataset(TileLoader(source_of(20), 6))
+    with pytest.raises(InvalidInputError, match="use num_workers=0"):
+        iter(refused)
+
+
+# ------------------------------------------------------------------ bench
+
+
+def test_bench_of_an_image_in_large_chunks_advises_others(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 900, (1, 700, 700), np.uint16)
+    path = tmp_path / "image.ome.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    group.create_array("0", data=pixels, chunks=(1, 700, 700))
+    axes = [{"name": "c", "type": "channel"}] + [{"name": n, "type": "space"} for n in "yx"]
+    scale = [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]
+    group.attrs["ome"] = {
+        "version": "0.5",
+        "multiscales": [
+            {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+        ],
+    }
+    report = bench(path, tile_size=64, batch_size=16, seconds=0.4)
+    assert report.chunks == (1, 700, 700)
+    assert report.amplification == pytest.approx((763 / 64) ** 2)
+    assert any("microtome.pack" in text for text in report.advice)
+    assert any("no shards" in text for text in report.advice)
+    assert {row.order for row in report.rows} == {"random", "blocked"}
+    assert all(row.tiles_per_second > 0 for row in report.rows)
+    assert report.best in report.rows
+    assert "blocked" in str(report)
+    assert str(report).count("\n* ") == len(report.advice)
+
+
+def test_bench_of_a_cohort(cohort):
+    root, _ = cohort
+    report = bench(root, tile_size=SIZE, batch_size=16, seconds=0.2)
+    assert (report.images, report.dtype, report.axes) == (2, "uint16", "CYX")
+    assert not any("large for tiles" in text for text in report.advice) or report.amplification > 6
+
+
+def test_bench_refuses_what_cannot_be_measured(cohort, tmp_path):
+    root, _ = cohort
+    with pytest.raises(InvalidInputError, match="do not fit into an image"):
+        bench(root, tile_size=500)
+    with pytest.raises(InvalidInputError, match="must be above 0"):
+        bench(root, seconds=0)
+    (tmp_path / "empty" / "metadata").mkdir(parents=True)
+    with pytest.raises(NotFoundError, match="has no images"):
+        bench(tmp_path / "empty")
