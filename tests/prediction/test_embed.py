@@ -64,11 +64,22 @@ def test_a_row_a_tile_in_their_order(tmp_path, monkeypatch, batch_size, group):
         progress=lambda *c: calls.append(c),
     )
     table = pq.read_table(path)
-    assert table.schema.names == ["tissue_id", "tile_id", "row", "col", "embedding"]
+    assert table.schema.names == [
+        "tissue_id",
+        "tile_id",
+        "row",
+        "col",
+        "centroid_y",
+        "centroid_x",
+        "embedding",
+    ]
     assert table.schema.field("embedding").type == pa.list_(pa.float32(), 3)
     assert table["tissue_id"].to_pylist() == [f"t{row % 2}" for row in range(23)]
     assert table["tile_id"].to_pylist() == list(range(23))
     assert np.array_equal(np.stack([table["row"], table["col"]], 1), tiles.starts)
+    # Pixels of half a micrometre, and the centre of the first is the origin.
+    centres = np.stack([table["centroid_y"], table["centroid_x"]], 1)
+    np.testing.assert_allclose(centres, (tiles.starts + 8) * 0.5 - 0.25)
     vectors = np.array(table["embedding"].to_pylist())
     np.testing.assert_allclose(vectors, tiles.expected(), rtol=1e-5)
     assert [row for rows in tiles.read for row in rows] == list(range(23))
@@ -77,7 +88,7 @@ def test_a_row_a_tile_in_their_order(tmp_path, monkeypatch, batch_size, group):
     file = pq.ParquetFile(path)
     sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     assert max(sizes) <= max(group, batch_size)
-    assert file.metadata.row_group(0).column(4).compression == "ZSTD"
+    assert file.metadata.row_group(0).column(6).compression == "ZSTD"
     assert [p.name for p in path.parent.iterdir()] == ["e.parquet"]
 
 

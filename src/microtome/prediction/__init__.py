@@ -4,9 +4,11 @@
 `iter_tile_batches` reads the tiles of a plan, `Stitcher` puts the kept part of each into a new
 image, `stitch_tiles` into an array. `predict_instances` runs a model that finds objects:
 `InstanceStitcher` puts the labels of tiles together on disk, `stitch_instances` in memory;
-`merge_labels` joins those of tiles that do not overlap. `embed_tiles` makes one vector a tile. `load_model` finds a model by name, `OnnxModel` is one in a
-file; `TestTimeAugmentation` asks one about every turn of a tile; `StainDensityModel` is a small
-one that needs no weights.
+`merge_labels` joins those of tiles that do not overlap. `embed_tiles` makes one vector a tile,
+of `CellCrops` one a cell; `pool_labels` takes the mean of a map in every object, and
+`vectors_to_anndata` brings either to single-cell tools. `load_model` finds a model by name,
+`OnnxModel` is one in a file; `TestTimeAugmentation` asks one about every turn of a tile;
+`StainDensityModel` is a small one that needs no weights.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -23,11 +25,15 @@ from ._model import load_model
 from ._onnx import OnnxModel
 from ._predict import predict
 from ._stitch import Stitcher, stitch_tiles
+from ._vectors import vectors_to_anndata
+from ._vectors_cells import CellCrops
+from ._vectors_pool import pool_labels
 
 if TYPE_CHECKING:
     from ._stain import StainDensityModel
 
 __all__ = [
+    "CellCrops",
     "InstanceStitcher",
     "OnnxModel",
     "StainDensityModel",
@@ -37,11 +43,13 @@ __all__ = [
     "iter_tile_batches",
     "load_model",
     "merge_labels",
+    "pool_labels",
     "predict",
     "predict_cohort",
     "predict_instances",
     "stitch_instances",
     "stitch_tiles",
+    "vectors_to_anndata",
 ]
 
 

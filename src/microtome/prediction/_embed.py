@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -22,7 +23,7 @@ from ._model import model_name, running
 from ._output import as_array
 from ._record import library_version
 
-__all__ = ["TileBatches", "embed_tiles"]
+__all__ = ["TileBatches", "embed_tiles", "vectors_column"]
 
 # Rows that are written at once: a row group of a batch would be too small to compress or skip.
 _GROUP = 4096
@@ -60,10 +61,12 @@ def embed_tiles(
         A torch module or any callable from (B, C, Y, X) to (B, D). Where it has a method `embed`,
         that is called instead.
     tiles
-        The tiles; `additional_metadata[i]` of a batch has ``"tissue_id"`` and ``"tile_id"``.
+        The tiles; `additional_metadata[i]` of a batch has ``"tissue_id"`` and ``"tile_id"``, or
+        ``"cell_id"`` where each is around a cell, as of `CellCrops`.
     out
-        Path of the parquet file: `tissue_id`, `tile_id`, `row`, `col` (top-left pixel) and
-        `embedding`, a list of D float32.
+        Path of the parquet file: `tissue_id`, `tile_id` or `cell_id`, `row`, `col` (top-left pixel),
+        `centroid_y`, `centroid_x` (the tile's centre in micrometres, null where nobody knows the
+        pixel size) and `embedding`, a list of D float32.
     batch_size
         Tiles that go through the model at once.
     progress
@@ -123,7 +126,7 @@ def _tables(
             try:
                 output = run(batch.data)
             except Exception as error:
-                error.add_note(f"while embedding a batch from {_named(ids[0])}")
+                error.add_note(f"while embedding a batch from {ids[0]}")
                 raise
             vectors = _vectors(output, ids, length)
             length = vectors.shape[1]
@@ -131,59 +134,88 @@ def _tables(
             progress("embed", stop, len(tiles))
 
 
-Ids = tuple[str, int | str, int, int]
+@dataclass(frozen=True, slots=True)
+class _Ids:
+    """What a tile is called, and where it lies."""
+
+    tissue_id: str
+    key: str
+    name: int | str
+    row: int
+    col: int
+    centre: tuple[float | None, float | None]
+
+    def __str__(self) -> str:
+        what = self.key.removesuffix("_id")
+        return (
+            f"{what} {self.name} of tissue {self.tissue_id} at (row, col) ({self.row}, {self.col})"
+        )
 
 
-def _ids(batch: ImageRegionData[Any], start: int) -> list[Ids]:
-    """Tissue, tile, row and column of each tile of a batch."""
-    coords = np.asarray(cast("dict[str, Any]", batch.region_spec)["coords"]).tolist()
-    found: list[Ids] = []
-    for at, (facts, place) in enumerate(
-        zip(cast("list[dict[str, Any]]", batch.additional_metadata), coords, strict=True)
+def _ids(batch: ImageRegionData[Any], start: int) -> list[_Ids]:
+    """Return what the tiles of a batch are called."""
+    spec = cast("dict[str, Any]", batch.region_spec)
+    coords, sizes = (np.asarray(spec[key])[:, -2:].tolist() for key in ("coords", "patch_size"))
+    found: list[_Ids] = []
+    for at, (facts, place, size) in enumerate(
+        zip(cast("list[dict[str, Any]]", batch.additional_metadata), coords, sizes, strict=True)
     ):
-        if "tissue_id" not in facts or "tile_id" not in facts:
+        key = next((key for key in ("cell_id", "tile_id") if key in facts), None)
+        if "tissue_id" not in facts or key is None:
             msg = f"tile {start + at} has no tissue_id and tile_id in its metadata, only {sorted(facts)}"
             raise InvalidInputError(msg)
-        tile = facts["tile_id"]
-        name = int(tile) if isinstance(tile, int | np.integer) else str(tile)
-        found.append((str(facts["tissue_id"]), name, int(place[-2]), int(place[-1])))
+        name = facts[key]
+        name = int(name) if isinstance(name, int | np.integer) else str(name)
+        centre = _centre(facts, place, size)
+        found.append(_Ids(str(facts["tissue_id"]), key, name, int(place[0]), int(place[1]), centre))
     return found
 
 
-def _named(ids: Ids) -> str:
-    tissue, tile, row, col = ids
-    return f"tile {tile} of tissue {tissue} at (row, col) ({row}, {col})"
+def _centre(
+    facts: Mapping[str, Any], place: Sequence[int], size: Sequence[int]
+) -> tuple[float | None, float | None]:
+    """Return the centre of a tile in micrometres, (y, x); None where nobody knows the pixel size."""
+    mpp, origin = facts.get("mpp"), facts.get("origin")
+    if mpp is None or origin is None:
+        return None, None
+    y, x = (o + (a + n / 2) * m for o, a, n, m in zip(origin, place, size, mpp, strict=True))
+    return float(y), float(x)
 
 
-def _vectors(output: Any, ids: list[Ids], length: int) -> NDArray[np.float32]:
+def _vectors(output: Any, ids: list[_Ids], length: int) -> NDArray[np.float32]:
     vectors = as_array(output)
     if vectors.ndim != 2 or len(vectors) != len(ids) or not vectors.shape[1]:
         msg = (
             f"the model must return ({len(ids)}, D), a vector a tile, got {vectors.shape}, for a "
-            f"batch from {_named(ids[0])}"
+            f"batch from {ids[0]}"
         )
         raise InvalidInputError(msg)
     if length and vectors.shape[1] != length:
-        msg = f"the model returned {vectors.shape[1]} numbers for {_named(ids[0])}, before that {length}"
+        msg = f"the model returned {vectors.shape[1]} numbers for {ids[0]}, before that {length}"
         raise InvalidInputError(msg)
     wrong = np.flatnonzero(np.isnan(vectors).any(axis=1))
     if wrong.size:
-        msg = f"the model returned NaN for {_named(ids[wrong[0]])}"
+        msg = f"the model returned NaN for {ids[wrong[0]]}"
         raise InvalidInputError(msg)
     return np.ascontiguousarray(vectors, np.float32)
 
 
-def _table(ids: list[Ids], vectors: NDArray[np.float32]) -> pa.Table:
-    tissue, tile, row, col = zip(*ids, strict=True)
-    kind = pa.int64() if isinstance(tile[0], int) else pa.string()
+def _table(ids: list[_Ids], vectors: NDArray[np.float32]) -> pa.Table:
+    kind = pa.int64() if isinstance(ids[0].name, int) else pa.string()
     return pa.table(
         {
-            "tissue_id": pa.array(tissue, pa.string()),
-            "tile_id": pa.array(tile, kind),
-            "row": pa.array(row, pa.int64()),
-            "col": pa.array(col, pa.int64()),
-            "embedding": pa.FixedSizeListArray.from_arrays(
-                pa.array(vectors.ravel(), pa.float32()), vectors.shape[1]
-            ),
+            "tissue_id": pa.array([one.tissue_id for one in ids], pa.string()),
+            ids[0].key: pa.array([one.name for one in ids], kind),
+            "row": pa.array([one.row for one in ids], pa.int64()),
+            "col": pa.array([one.col for one in ids], pa.int64()),
+            "centroid_y": pa.array([one.centre[0] for one in ids], pa.float64()),
+            "centroid_x": pa.array([one.centre[1] for one in ids], pa.float64()),
+            "embedding": vectors_column(vectors),
         }
     )
+
+
+def vectors_column(vectors: NDArray[Any]) -> pa.FixedSizeListArray:
+    """Return vectors, (n, D), as a column of lists of float32."""
+    flat = pa.array(np.ascontiguousarray(vectors, np.float32).ravel(), pa.float32())
+    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])

@@ -1,0 +1,120 @@
+"""Vectors of tiles and cells where single-cell tools look for them: AnnData."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from microtome.errors import DependencyError, ExistsError, FormatError, InvalidInputError
+from microtome.storage import Draft, replace_file
+
+__all__ = ["vectors_to_anndata"]
+
+_ID_COLUMNS = ("cell_id", "tile_id")
+
+
+def vectors_to_anndata(
+    table: str | os.PathLike[str] | pa.Table,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    overwrite: bool = False,
+) -> Any:
+    """Bring vectors of tiles or cells into the form of single-cell tools.
+
+    Parameters
+    ----------
+    table
+        What `embed_tiles` or `pool_labels` has written, or such a table in memory.
+    out
+        Where it is written, ``.h5ad`` or ``.zarr``; nowhere by default.
+    overwrite
+        Whether a file or store that is there is replaced.
+
+    Returns
+    -------
+    An `anndata.AnnData` of n rows: ``obsm["X_embedding"]`` has the vectors, (n, D) float32, and `X`
+    no column; ``obsm["spatial"]`` the centres (x, y) in micrometres, where all are known; `obs` every
+    other column, named by tissue and number; ``uns["microtome"]`` which model and version made them.
+
+    Raises
+    ------
+    DependencyError
+        If anndata is not installed.
+    FormatError
+        If it is no table of vectors.
+    InvalidInputError
+        If the name of `out` is that of no such file.
+    ExistsError
+        If there is something at `out`.
+    """
+    try:
+        import anndata
+        import pandas as pd
+    except ImportError as error:
+        msg = "AnnData needs anndata; install microtome[anndata]"
+        raise DependencyError(msg) from error
+    found: Any = table if isinstance(table, pa.Table) else pq.read_table(table)
+    where = "the table" if isinstance(table, pa.Table) else os.fspath(table)
+    key = next((name for name in _ID_COLUMNS if name in found.column_names), None)
+    if key is None or not {"tissue_id", "embedding"} <= set(found.column_names):
+        msg = f"{where} holds no vectors: it has the columns {found.column_names}, not tissue_id, {' or '.join(_ID_COLUMNS)}, and embedding"
+        raise FormatError(msg)
+    vectors = found["embedding"].combine_chunks()
+    width = vectors.type.list_size if pa.types.is_fixed_size_list(vectors.type) else 0
+    if not width:
+        msg = f"{where}: embedding is {vectors.type}, not lists of one length"
+        raise FormatError(msg)
+    columns = {
+        name: found[name].to_numpy(zero_copy_only=False)
+        for name in found.column_names
+        if name != "embedding"
+    }
+    names = [
+        f"{tissue}_{name}" for tissue, name in zip(columns["tissue_id"], columns[key], strict=True)
+    ]
+    obs = pd.DataFrame(columns, index=pd.Index(names, dtype=object))
+    obs["tissue_id"] = pd.Categorical(obs["tissue_id"])
+    made = anndata.AnnData(X=np.zeros((len(obs), 0), np.float32), obs=obs)
+    values = vectors.flatten().to_numpy(zero_copy_only=False)
+    made.obsm["X_embedding"] = np.ascontiguousarray(values, np.float32).reshape(-1, width)
+    if {"centroid_y", "centroid_x"} <= columns.keys():
+        spatial = np.stack([columns[f"centroid_{axis}"] for axis in "xy"], axis=1)
+        spatial = spatial.astype(np.float64)
+        if np.isfinite(spatial).all():
+            made.obsm["spatial"] = spatial
+    note = json.loads((found.schema.metadata or {}).get(b"microtome", b"{}"))
+    made.uns["microtome"] = {**note, "spatial_unit": "micrometer"}
+    if out is not None:
+        _write(made, Path(out), overwrite=overwrite)
+    return made
+
+
+def _write(made: Any, out: Path, *, overwrite: bool) -> None:
+    if out.suffix not in {".h5ad", ".zarr"}:
+        msg = f"{out}: AnnData is written as .h5ad or .zarr"
+        raise InvalidInputError(msg)
+    if out.exists() and not overwrite:
+        msg = f"{out} exists already; choose another place or allow overwriting"
+        raise ExistsError(msg)
+    if out.suffix == ".h5ad":
+        with replace_file(out) as temporary:
+            made.write_h5ad(temporary)
+        return
+    import anndata
+
+    draft = Draft(out, overwrite=overwrite)
+    # Zarr v3, as all that we write; releases before 0.12 know no other than v2, and have no setting.
+    third = hasattr(anndata.settings, "zarr_write_format")
+    try:
+        with anndata.settings.override(zarr_write_format=3) if third else nullcontext():
+            made.write_zarr(draft.path)
+        draft.publish()
+    finally:
+        draft.discard()
