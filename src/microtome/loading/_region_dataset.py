@@ -103,6 +103,7 @@ class RegionDataset:
         self._patching = patching
         self._augmentations = verified_augmentations(augmentations)
         self._level = level
+        self._padding: Padding = padding
         self._seed = _number(seed, "seed")
         self._epoch = 0
         own = normalization if normalization is not None else NoNormalization()
@@ -159,6 +160,36 @@ class RegionDataset:
         for number, augmentation in enumerate(self._augmentations):
             augmentation.draw(ends, Draws(self._seed, 0, number), shape)
 
+    def with_normalization(
+        self,
+        normalization: Normalization | None,
+        target_normalization: Normalization | None = None,
+    ) -> RegionDataset:
+        """Return the same patches, normalized otherwise.
+
+        Parameters
+        ----------
+        normalization, target_normalization
+            As when a dataset is made.
+        """
+        target = self._target
+        made = RegionDataset(
+            list(self.images),
+            self._patching,
+            targets=None if target is None else list(target.images),
+            normalization=normalization,
+            target_normalization=target_normalization,
+            augmentations=self._augmentations,
+            channels=self._input.channels,
+            target_channels=None if target is None else target.channels,
+            level=self._level,
+            padding=self._padding,
+            seed=self._seed,
+            by_place=self._by_place,
+        )
+        made.set_epoch(self._epoch)
+        return made
+
     # -- what there is
 
     @property
@@ -185,6 +216,26 @@ class RegionDataset:
     def target_normalization(self) -> Normalization | None:
         """What is done to stored targets; None where they stay as they are."""
         return None if self._target is None else self._target.normalization
+
+    @property
+    def channels(self) -> Channels | None:
+        """Channels of the images that are read; None for all."""
+        return self._input.channels
+
+    @property
+    def target_channels(self) -> Channels | None:
+        """Channels of the targets that are read; None for all."""
+        return None if self._target is None else self._target.channels
+
+    @property
+    def level(self) -> int:
+        """Index of the level that patches are counted in."""
+        return self._level
+
+    @property
+    def seed(self) -> int:
+        """Chooses what augmentations draw."""
+        return self._seed
 
     @property
     def augmentations(self) -> tuple[Augmentation, ...]:

@@ -1,0 +1,200 @@
+"""Real training runs: statistics in the checkpoint, epochs that differ, and a run that goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from microtome.augmentation import DihedralAugmentation
+from microtome.errors import FormatError, InvalidInputError, NotFoundError
+from microtome.loading import RegionDataModule, RegionDataset
+from microtome.normalization import MeanStdNormalization, fit_normalization
+from microtome.patching import FixedRandomPatching, RandomPatching
+from microtome.sources import open_stacks
+
+lightning = pytest.importorskip("lightning", reason="needs the extra lightning")
+torch = pytest.importorskip("torch", reason="needs the extra torch")
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The '.*_dataloader' does not have many workers",
+    "ignore:`isinstance.treespec, LeafSpec.` is deprecated",
+    "ignore:GPU available but not used",
+    "ignore:The number of training batches",
+    "ignore:Be aware that when using `ckpt_path`",
+)
+SHAPE = (2, 64, 80)
+
+
+def stacks(seed: int = 0, channels: int = 2) -> list[Any]:
+    pixels = np.random.default_rng(seed).integers(0, 500, (channels, *SHAPE[1:]))
+    return open_stacks(pixels.astype(np.uint16), "CYX")
+
+
+def dataset(kind: Any = RandomPatching, **options: Any) -> RegionDataset:
+    patching = kind([(1, *SHAPE)], (16, 16), seed=1)
+    return RegionDataset(stacks(), patching, targets=stacks(1, 1), **options)
+
+
+def a_module(**options: Any) -> Any:
+    given = {
+        "train": dataset(augmentations=[DihedralAugmentation()], by_place=True),
+        "val": dataset(FixedRandomPatching),
+        "batch_size": 4,
+        "normalization": "mean_std",
+        "normalize_targets": True,
+        "seed": 3,
+    }
+    return RegionDataModule(**{**given, **options})
+
+
+class Tiny(lightning.LightningModule):  # type: ignore[name-defined,misc]
+    """One convolution; remembers what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Conv2d(2, 1, 3, padding=1)
+        self.seen: list[tuple[int, np.ndarray]] = []
+
+    def training_step(self, batch: Any, index: int) -> Any:
+        patches, target = batch
+        self.seen.append((self.current_epoch, patches.data.numpy().copy()))
+        return torch.nn.functional.mse_loss(self.layer(patches.data), target.data)
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        patches, target = batch
+        loss = torch.nn.functional.mse_loss(self.layer(patches.data), target.data)
+        self.log("val_loss", loss, batch_size=len(patches.data))
+
+    def predict_step(self, batch: Any, index: int) -> Any:
+        return self.layer(batch.data)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.05)
+
+
+def trainer(folder: Path, **options: Any) -> Any:
+    given = {
+        "max_epochs": 2,
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "default_root_dir": folder,
+        "num_sanity_val_steps": 0,
+    }
+    return lightning.Trainer(**{**given, **options})
+
+
+def test_two_epochs_are_fitted_and_the_statistics_are_in_the_checkpoint(tmp_path: Path) -> None:
+    data, model, run = a_module(), Tiny(), trainer(tmp_path)
+    before = [p.detach().clone() for p in model.parameters()]
+    run.fit(model, datamodule=data)
+    assert any((a != b).any() for a, b in zip(before, model.parameters(), strict=True))
+    assert np.isfinite(run.callback_metrics["val_loss"].item())
+    wanted = fit_normalization("mean_std", stacks(), targets=stacks(1, 1))
+    assert data.normalization == wanted
+    epochs = {epoch for epoch, _ in model.seen}
+    assert epochs == {0, 1}
+    # Each epoch reads the patches of that epoch, as the dataset alone gives them.
+    plain = data.dataset("train")
+    for epoch in (0, 1):
+        seen = {p.tobytes() for number, batch in model.seen if number == epoch for p in batch}
+        whole = plain.read_batch(np.arange(len(plain)), epoch=epoch)[0].data
+        assert seen == {patch.tobytes() for patch in whole}
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    found, config = RegionDataModule.from_checkpoint(tmp_path / "a.ckpt")
+    assert found == wanted
+    assert config["patch_size"] == [16, 16]
+    assert config["batch_size"] == 4
+    assert config["augmentations"] == [repr(DihedralAugmentation())]
+
+
+def test_a_run_that_goes_on_sees_what_it_would_have_seen(tmp_path: Path) -> None:
+    whole = Tiny()
+    trainer(tmp_path, max_epochs=3).fit(whole, datamodule=a_module())
+    first = Tiny()
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(first, datamodule=a_module())
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    second = Tiny()
+    # Other statistics than those of the checkpoint would be fitted here.
+    data = a_module(normalization="min_max")
+    trainer(tmp_path, max_epochs=3).fit(second, datamodule=data, ckpt_path=tmp_path / "a.ckpt")
+    assert isinstance(data.normalization, MeanStdNormalization)
+    seen = [*first.seen, *second.seen]
+    assert [epoch for epoch, _ in seen] == [epoch for epoch, _ in whole.seen]
+    for (_, one), (_, other) in zip(seen, whole.seen, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(second.parameters(), whole.parameters(), strict=True):
+        np.testing.assert_array_equal(one.detach(), other.detach())
+
+
+def test_a_run_goes_on_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    keeping = lightning.pytorch.callbacks.ModelCheckpoint(
+        tmp_path, filename="{step}", every_n_train_steps=7, save_top_k=-1
+    )
+    whole = Tiny()
+    trainer(tmp_path, enable_checkpointing=True, callbacks=[keeping]).fit(
+        whole, datamodule=a_module()
+    )
+    second = Tiny()
+    trainer(tmp_path).fit(second, datamodule=a_module(), ckpt_path=tmp_path / "step=7.ckpt")
+    assert len(whole.seen) == 10
+    assert [epoch for epoch, _ in second.seen] == [1, 1, 1]
+    for (_, one), (_, other) in zip(second.seen, whole.seen[7:], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_prediction_uses_the_statistics_of_the_checkpoint(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=1)
+    model = Tiny()
+    run.fit(model, datamodule=a_module())
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    normalization, _ = RegionDataModule.from_checkpoint(tmp_path / "a.ckpt")
+    patching = FixedRandomPatching([(1, *SHAPE)], (16, 16), seed=9)
+    new = RegionDataset(stacks(7), patching)
+    answers = trainer(tmp_path).predict(
+        model, datamodule=RegionDataModule(predict=new, normalization=normalization, batch_size=4)
+    )
+    assert normalization is not None
+    raw: Any = new.read_batch(np.arange(len(new)))
+    with torch.no_grad():
+        wanted = model.layer(torch.from_numpy(normalization.normalize(raw.data)))
+    np.testing.assert_allclose(torch.cat(answers), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_statistics_are_fitted_once_and_travel_in_the_state() -> None:
+    data = a_module()
+    assert data.state_dict()["normalization"] is None
+    assert data.normalization is data.normalization
+    other = RegionDataModule(predict=dataset(), normalization="quantile")
+    with pytest.raises(InvalidInputError, match="fitted on the images of train, which is None"):
+        other.predict_dataloader()
+    other.load_state_dict(data.state_dict())
+    assert other.normalization == data.normalization
+    assert other.dataset("predict").normalization == data.normalization
+    with pytest.raises(InvalidInputError, match="is no RegionDataModule"):
+        other.load_state_dict({"format": "x"})
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="no dataset"):
+        RegionDataModule()
+    with pytest.raises(InvalidInputError, match="normalization is one of"):
+        RegionDataModule(dataset(), normalization="zscore")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match=r"no dataset 'val', only \['train'\]"):
+        RegionDataModule(dataset()).dataset("val")
+    with pytest.raises(NotFoundError, match="does not exist"):
+        RegionDataModule.from_checkpoint(tmp_path / "a.ckpt")
+    (tmp_path / "a.ckpt").write_bytes(b"nothing")
+    with pytest.raises(FormatError, match="is no checkpoint"):
+        RegionDataModule.from_checkpoint(tmp_path / "a.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "b.ckpt")
+    with pytest.raises(FormatError, match="without a RegionDataModule"):
+        RegionDataModule.from_checkpoint(tmp_path / "b.ckpt")
