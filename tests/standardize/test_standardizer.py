@@ -438,3 +438,47 @@ def test_wrong_presets_are_refused():
         register_mean_std("test_nan", (0, 0, 0), (1, np.nan, 1))
     with pytest.raises(InvalidInputError, match="std above 0"):
         RgbStandardizer((0, 0, 0), (1, 0, 1))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "identity",
+        "zscore",
+        "minmax/image",
+        "quantile_clipping/uq_0.99_image",
+        "quantile_clipping/uq_0.99_lq_0.01_image",
+    ],
+)
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_what_a_read_does_has_the_same_bytes(spec, dtype):
+    rng = np.random.default_rng(0)
+    pixels = (rng.normal(40, 60, (4, 5, 9, 11)).clip(0)).astype(dtype)
+    numbers = [rng.gamma(2, 20, 5).astype(np.float32) for _ in range(4)]
+    parsed = StandardizationSpec.parse(spec)
+    statistics = ChannelStatistics(
+        tuple("abcde"), upper=numbers[0] + 30, lower=numbers[1] / 9, mean=numbers[2] / 99,
+        std=numbers[3] / 50,
+    )  # fmt: skip
+    for use in {True, spec == "zscore"}:
+        standardizer = Standardizer(parsed, statistics, use)
+        conversion = standardizer.conversion
+        assert conversion is not None
+        found = conversion.apply(pixels.astype(np.float32), axis=1)
+        np.testing.assert_array_equal(found.view("u4"), standardizer(pixels).view("u4"))
+
+
+def test_more_than_steps_and_numbers_that_are_none_are_not_for_a_read():
+    numbers = np.ones(2, np.float32)
+    fine = ChannelStatistics(("a", "b"), upper=numbers, mean=numbers, std=numbers)
+    log = StandardizationSpec.parse("quantile_clipping_log1p/uq_0.99_image")
+    assert Standardizer(log, fine).conversion is None
+    assert (
+        Standardizer(
+            StandardizationSpec.parse("arcsinh/cofactor_5.0"), fine, use_mean_std=False
+        ).conversion
+        is None
+    )
+    lost = ChannelStatistics(("a", "b"), upper=np.array([1, np.nan], np.float32))
+    clip = StandardizationSpec.parse("quantile_clipping/uq_0.99_image")
+    assert Standardizer(clip, lost, use_mean_std=False).conversion is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 from microtome.standardize import RgbStandardizer
+from microtome.storage import Conversion
 
 from ._dataset import DatasetOptions, Request
 from ._imaging import BaseImagingDataset, TissueT, as_tensor
@@ -37,6 +39,18 @@ class _BrightfieldDataset(BaseImagingDataset[TissueT]):
     ) -> NDArray[np.float32]:
         del images, select  # one preset for all, all three colours always
         return self.standardizer(stored, valid=valid)
+
+    def _conversions(
+        self, images: NDArray[np.int64], select: Any
+    ) -> Mapping[int, Conversion] | None:
+        del select
+        # All else is refused by the standardizer, in its own words.
+        forms = {(self._images[i].nchannels, str(self._images[i].dtype)) for i in images.tolist()}
+        return (
+            dict.fromkeys(images.tolist(), self.standardizer.conversion)
+            if forms == {(3, "uint8")}
+            else None
+        )
 
     def _selection(self, kind: str | None) -> Any:
         if kind not in {None, "complete"}:

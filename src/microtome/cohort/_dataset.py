@@ -25,12 +25,13 @@ from microtome.regions import (
     decollate_regions,
     read_regions,
     region_batch,
-    valid_windows,
 )
 from microtome.standardize import FilterChain, build_filters
+from microtome.storage import Conversion
 from microtome.tiling import TileTable
 
 from ._companions import Companions
+from ._halo import grown_windows, valid_parts
 from ._labels import LabelType, MissingLabels, TissueLabels
 from ._layout import CohortLayout
 from ._modality import Modality, parse_modality
@@ -302,16 +303,18 @@ class ModalityDataset(ABC):
     ) -> ImageRegionData[PatchSpecs]:
         """Read windows; with `must_show`, refuse those that show nothing of their tissue."""
         halo = self.filters.halo if request.preprocess else 0
-        grown = _grown(windows, halo)
-        valid = _valid(self._images, grown)
+        grown = grown_windows(windows, halo)
+        valid = valid_parts(self._images, grown)
         if must_show:
             self._verify_shown(windows, tile_ids, valid, halo)
-        channels = self._channels(np.unique(windows.image), request.select)
-        stored = read_regions(self._images, grown, channels=channels)
-        if not request.preprocess:
-            data = stored.astype(np.float32, copy=False)
-        else:
-            data = self._standardize(stored, windows.image, valid, request.select)
+        numbers = np.unique(windows.image)
+        channels = self._channels(numbers, request.select)
+        convert: Mapping[int, Conversion] | Conversion | None = Conversion.of()
+        if request.preprocess:
+            convert = None if halo else self._conversions(numbers, request.select)
+        data = read_regions(self._images, grown, channels=channels, convert=convert)
+        if convert is None:
+            data = self._standardize(data, windows.image, valid, request.select)
             if halo:
                 data = self.filters(data, valid=valid, out=data)
                 data = np.ascontiguousarray(data[..., halo:-halo, halo:-halo])
@@ -409,6 +412,13 @@ class ModalityDataset(ABC):
         del images, select
         return None
 
+    def _conversions(
+        self, images: NDArray[np.int64], select: Any
+    ) -> Mapping[int, Conversion] | None:
+        """Return what `_standardize` does, for a read to do; None where only it can."""
+        del images, select
+        return None
+
     def _batch_key(self, tissue_id: str, select: Any) -> Any:
         """Return what tissues of one batch must have in common."""
         del tissue_id, select
@@ -479,16 +489,3 @@ def tile_corner(tiles: TileTable, tissue_id: str, tile_id: int) -> tuple[int, in
         msg = f"tissue {tissue_id!r} has no tile {tile_id}; it has {len(found)} tiles"
         raise UnknownNameError(msg)
     return int(found.row[hit[0]]), int(found.col[hit[0]])
-
-
-def _grown(windows: Windows, halo: int) -> Windows:
-    if not halo:
-        return windows
-    size = tuple(side + 2 * halo for side in windows.size)
-    return Windows(windows.image, windows.start - halo, size, windows.level)
-
-
-def _valid(images: Sequence[MultiscaleImage], windows: Windows) -> NDArray[np.int64]:
-    """Return (row, col, height, width) of the part of each window inside its image, (n, 4)."""
-    inside = valid_windows(images, windows)
-    return np.concatenate([inside[..., 0], inside[..., 1] - inside[..., 0]], axis=1)

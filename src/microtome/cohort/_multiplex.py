@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
@@ -19,6 +19,7 @@ from microtome.standardize import (
     StatisticsTables,
     build_standardizer,
 )
+from microtome.storage import Conversion
 
 from ._dataset import DatasetOptions, Request
 from ._imaging import BaseImagingDataset, as_tensor
@@ -58,6 +59,7 @@ class _Planes:
     index: list[int]
     names: tuple[str, ...]
     standardizer: Standardizer
+    conversion: Conversion | None
 
 
 class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
@@ -270,6 +272,17 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
             raise InvalidInputError(msg)
         return {i: plan.index for i, plan in plans.items()}
 
+    def _conversions(
+        self, images: NDArray[np.int64], select: Any
+    ) -> Mapping[int, Conversion] | None:
+        found: dict[int, Conversion] = {}
+        for i in images.tolist():
+            own = self._planes(self._tissue_ids[i], select or self._default).conversion
+            if own is None:
+                return None
+            found[i] = own
+        return found
+
     def _batch_key(self, tissue_id: str, select: Any) -> Any:
         return self._planes(tissue_id, select or self._default).names
 
@@ -354,7 +367,13 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
                 tissue_id,
             )
         names = standardizer.channel_names
-        return _Planes(measured, [stored.index(name) for name in names], names, standardizer)
+        return _Planes(
+            measured,
+            [stored.index(name) for name in names],
+            names,
+            standardizer,
+            standardizer.conversion,
+        )
 
     def _passes(self, place: int, kind: ChannelKind) -> bool:
         if kind == "complete":

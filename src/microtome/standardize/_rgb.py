@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from microtome.errors import InvalidInputError
+from microtome.storage import Conversion
 
 from ._window import fill_outside
 
@@ -107,6 +108,12 @@ class RgbStandardizer:
                 f"mean_std_type must be one of {', '.join(MEAN_STD)}, got {mean_std_type!r}"
             )
         return cls(*MEAN_STD[mean_std_type])
+
+    @property
+    def conversion(self) -> Conversion:
+        """The same for `read_regions` to do to 8-bit colours while it reads, to the same bytes."""
+        scale, shift = self._factors(-1)
+        return Conversion.of([("multiply", scale), ("add", shift)])
 
     def __call__(
         self,

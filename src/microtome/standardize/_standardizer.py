@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from microtome.errors import InvalidInputError
+from microtome.storage import Conversion
 
 from ._spec import StandardizationSpec
+from ._steps import method_steps
 from ._tables import ChannelStatistics, StatisticsTables
 from ._window import fill_outside
 
@@ -89,6 +91,31 @@ class Standardizer:
             keep &= statistics.std > 0
         return keep
 
+    @property
+    def conversion(self) -> Conversion | None:
+        """The same for `read_regions` to do while it reads, to the same bytes.
+
+        None where the method is more than a few steps (a logarithm), or where a statistic is no
+        finite number.
+        """
+        statistics = self.statistics
+        lower, upper = self._bounds
+        with np.errstate(invalid="ignore", over="ignore"):
+            steps = method_steps(self.spec, lower, upper)
+        if steps is None:
+            return None
+        if self._uses_moments and statistics.mean is not None and statistics.std is not None:
+            steps.append(("subtract", statistics.mean))
+            steps.append(("divide", statistics.std + np.float32(_EPSILON)))
+        finite = all(np.isfinite(numbers).all() for _, *two in steps for numbers in two)
+        return Conversion.of(steps) if finite else None
+
+    @property
+    def _bounds(self) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
+        """The lower quantiles, 0 where there are none, and the upper ones."""
+        upper, lower = self.statistics.upper, self.statistics.lower
+        return (np.zeros_like(upper) if upper is not None and lower is None else lower), upper
+
     def select(self, channels: ArrayLike) -> Standardizer:
         """Return the standardizer of some channels, by mask (as `keep`) or by index."""
         return Standardizer(
@@ -141,9 +168,7 @@ class Standardizer:
 
     def _apply(self, pixels: NDArray[np.float32]) -> None:
         statistics = self.statistics
-        upper, lower = statistics.upper, statistics.lower
-        if upper is not None and lower is None:
-            lower = np.zeros_like(upper)
+        lower, upper = self._bounds
         # A degenerate channel that the mask does not leave out comes out as NaN, without a warning.
         with np.errstate(invalid="ignore", divide="ignore"):
             self.spec.transform(pixels, _as_planes(lower), _as_planes(upper))

@@ -64,15 +64,18 @@ def _decode_stream(
 
 
 @compiled
-def _decode_blosc(  # noqa: C901, PLR0911, PLR0913, PLR0917 - each thing that may be wrong is one
+def _decode_blosc(  # noqa: C901, PLR0911, PLR0912, PLR0913, PLR0917 - each thing that may be wrong is one
     at: int, length: int, size: int, item: int, begin: int, end: int, scratch: int,
     calls: Any, context: int, told: Any,
 ) -> bool:  # fmt: skip
     """Decode at least the pixels from `begin` to `end` of a chunk.
 
-    `told` then says where pixels are, how many a block has, and whether their bytes are apart.
+    `told` then says where pixels are, how many a block has, whether their bytes are apart, and,
+    of a single block of two bytes a pixel, where the first bytes of all are and where the second;
+    this only where its last number is not 0 before.
     """
     told[0], told[1], told[2] = scratch, size // item, 0
+    direct = told[4]
     if length < _HEADER:
         return False
     data = numba.carray(pointer(at), length, np.uint8)
@@ -121,6 +124,12 @@ def _decode_blosc(  # noqa: C901, PLR0911, PLR0913, PLR0917 - each thing that ma
             if stored > length - place or stored < 1:
                 return False
             target = scratch + number * block + part * each
+            if direct and blocks == 1 and parts == 2 and apart:
+                # A stream that could not be compressed, as the noise of a camera, lies there as it is.
+                told[3 + part] = at + place if stored == each else target
+                if stored == each:
+                    place += stored
+                    continue
             if not _decode_stream(codec, at + place, stored, target, wanted, each, calls, context):
                 return False
             place += stored
@@ -157,6 +166,31 @@ def _copy_pixels(source: int, apart: int, gap: int, item: int, count: int, targe
         one = numba.carray(pointer(source + part * gap), count, np.uint8)
         for i in range(count):
             bytes_[i * item + part] = one[i]
+
+
+@compiled
+def _copy_pairs(
+    low: int,
+    high: int,
+    pitch: int,
+    rows: int,
+    width: int,
+    target: int,
+    stride: int,
+    floats: bool,  # noqa: FBT001 - compiled
+) -> None:
+    """Copy rows of pixels whose two bytes are apart, and make float32 of them where asked."""
+    for row in range(rows):
+        a = numba.carray(pointer(low + row * pitch), width, np.uint8)
+        b = numba.carray(pointer(high + row * pitch), width, np.uint8)
+        if floats:
+            reals = numba.carray(pointer(target + row * stride), width, np.float32)
+            for i in range(width):
+                reals[i] = np.float32(np.uint16(a[i]) | np.uint16(b[i]) << np.uint16(8))
+        else:
+            pairs = numba.carray(pointer(target + row * stride), width, np.uint16)
+            for i in range(width):
+                pairs[i] = np.uint16(a[i]) | np.uint16(b[i]) << np.uint16(8)
 
 
 @compiled
@@ -269,14 +303,15 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
     """
     item, packed, along, kind, context = facts[0], facts[1], facts[2], facts[3], facts[4]
     whole = sides[0] * sides[1] * sides[2] * sides[3] * sides[4]
-    told = np.empty(3, np.int64)
+    told = np.zeros(5, np.int64)
     place = scratch.ctypes.data
     row = place + whole * item
     s3, s2 = sides[4], sides[4] * sides[3]
     s1, s0 = s2 * sides[2], s2 * sides[2] * sides[1]
     for chunk in range(chunks[0], chunks[1]):
         at = source[chunk]
-        told[0], told[1], told[2] = at, whole, 0
+        told[0], told[1], told[2], told[3] = at, whole, 0, 0
+        told[4] = kind < 2
         if at:
             begin, end = whole, np.int64(0)
             for k in range(first[chunk], first[chunk + 1]):
@@ -300,18 +335,31 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
             elif length[chunk] != whole * item:
                 return chunk
         base, block, apart = told[0], told[1], told[2]
+        pairs = told[3] != 0 and kind < 2
         for k in range(first[chunk], first[chunk + 1]):
             width = size[k, 4]
             for i0 in range(size[k, 0]):
                 for i1 in range(size[k, 1]):
                     for i2 in range(size[k, 2]):
+                        if pairs:
+                            pixel = (start[k, 0] + i0) * s0 + (start[k, 1] + i1) * s1
+                            pixel += (start[k, 2] + i2) * s2 + start[k, 3] * s3 + start[k, 4]
+                            goes = target[k] + i0 * strides[0] + i1 * strides[1] + i2 * strides[2]
+                            _copy_pairs(
+                                told[3] + pixel, told[4] + pixel, s3, size[k, 3], width, goes,
+                                strides[3], kind == 1,
+                            )  # fmt: skip
+                            if kind < 0 or not steps.size:
+                                continue
                         for i3 in range(size[k, 3]):
                             pixel = (start[k, 0] + i0) * s0 + (start[k, 1] + i1) * s1
                             pixel += (start[k, 2] + i2) * s2 + (start[k, 3] + i3) * s3 + start[k, 4]
                             goes = target[k] + i0 * strides[0] + i1 * strides[1]
                             goes += i2 * strides[2] + i3 * strides[3]
                             out = goes if kind < 0 else row
-                            if not at:
+                            if pairs:
+                                pass
+                            elif not at:
                                 for i in range(width):
                                     copy(out + i * item, fill.ctypes.data, item)
                             elif not apart:
@@ -330,7 +378,8 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
                                     )  # fmt: skip
                                     done += count
                             if kind >= 0:
-                                _to_float(row, kind, width, goes)
+                                if not pairs:
+                                    _to_float(row, kind, width, goes)
                                 if steps.size:
                                     mine = channel[k]
                                     mine += i0 if along == 0 else 0
