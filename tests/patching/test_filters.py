@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -210,6 +211,65 @@ def test_a_coarse_level_is_looked_at(tmp_path: Path, patch_filter: PatchFilter) 
         filter_map(image, patching, patch_filter, level=7)
     with pytest.raises(InvalidInputError, match="level= or mpp="):
         filter_map(image, patching, patch_filter, level=1, mpp=1.0)
+
+
+def test_patches_of_a_coarse_level_are_looked_at_on_it_or_on_coarser_ones(tmp_path: Path) -> None:
+    image = stored(tmp_path / "a", tissue_like((1, 256, 320), 5), mpp=0.5)
+    starts = np.random.default_rng(0).integers(0, 96, (40, 2))
+    asked = MeanStdFilter(8.0)
+    fine = FixedPatching(Windows.of(0, starts, (20, 24), 1))
+    found = filter_map(image, fine, asked)
+    assert found.levels == {0: 1}  # 20 px would be 10 on the next one
+    pixels = {(0, 0): image.level(1)[0]}
+    np.testing.assert_allclose(found.values, by_hand(found, pixels, asked), rtol=1e-12)
+    coarse = FixedPatching(Windows.of(0, starts // 4 * 4, (32, 32), 1))
+    found = filter_map(image, coarse, asked)
+    assert found.levels == {0: 2}
+    whole = {(0, 0): image.level(2)[0]}
+    halved = FixedPatching(Windows.of(0, starts // 4 * 2, (16, 16), 2))
+    there = filter_map(image, halved, asked)
+    np.testing.assert_array_equal(found.values, there.values)
+    np.testing.assert_allclose(there.values, by_hand(there, whole, asked), rtol=1e-12)
+    # Finer than the patches are counted in, if that is asked for.
+    exact = filter_map(image, fine, asked, level=0)
+    doubled = filter_map(image, FixedPatching(Windows.of(0, starts * 2, (40, 48))), asked, level=0)
+    np.testing.assert_array_equal(exact.values, doubled.values)
+
+
+def test_a_mask_with_levels_is_looked_at_where_patches_are_large_enough(tmp_path: Path) -> None:
+    labels = np.zeros((256, 256), np.uint8)
+    labels[:128, :192] = 7
+    with MultiscaleImage.create(
+        tmp_path / "mask",
+        type="uint8",
+        level_shape=(256, 256),
+        has_channel_axis=False,
+        kind="labels",
+        mpp=1.0,
+        layout=Layout((32, 32), (64, 64)),
+    ) as made:
+        made["level0"][...] = labels
+        made.build_levels()
+    mask = MultiscaleImage.open(tmp_path / "mask")
+    image = stack(np.zeros((1024, 1024), np.uint8), "YX")
+    patching = SequentialPatching([data_shape_of(image)], (128, 128))
+    found = filter_map(image, patching, TissueFilter(mask))
+    assert found.levels == {0: 1}  # 128 px of the image are 32 of the mask, and 16 on its level 1
+    expected = np.kron(labels > 0, np.ones((4, 4), np.bool_))
+    by_numpy = expected.reshape(8, 128, 8, 128).mean(axis=(1, 3))
+    np.testing.assert_array_equal(found.grid(), by_numpy)
+    assert filter_map(image, patching, TissueFilter(mask), mpp=1.5).levels == {0: 0}
+
+
+def test_a_selection_travels() -> None:
+    image = stack(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64), "YX")
+    patching = TiledPatching([data_shape_of(image)], (16, 16), 4)
+    chosen = filter_map(image, patching, MeanStdFilter(2000.0)).selected()
+    copy = pickle.loads(pickle.dumps(chosen))
+    rows = np.arange(len(chosen))[::-1]
+    assert 0 < len(copy) == len(chosen) < len(patching)
+    assert np.array_equal(copy.windows(rows).start, chosen.windows(rows).start)
+    assert copy.get_patch_spec(0) == chosen.get_patch_spec(0)
 
 
 def test_blocks_are_small_and_the_whole_is_never_read(monkeypatch: pytest.MonkeyPatch) -> None:

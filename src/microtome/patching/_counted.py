@@ -19,17 +19,8 @@ class CountedPatching(Patching):
 
     Parameters
     ----------
-    data_shapes
-        Shape of each image in SC(Z)YX.
-    patch_size
-        (height, width) or (depth, height, width), in pixels.
-    pad
-        Whether an image may be smaller than a patch.
-
-    Raises
-    ------
-    InvalidInputError
-        If an image has other axes than the patch, or is smaller and `pad` is False.
+    data_shapes, patch_size, pad
+        As of `RandomPatching`, and what it raises.
     """
 
     def __init__(
