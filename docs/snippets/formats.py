@@ -64,3 +64,45 @@ with zipfile.ZipFile("cells.ozx", "w", zipfile.ZIP_STORED) as archive:
 zipped = mt.open_image("cells.ozx")
 print(zipped.mpp, np.array_equal(zipped.level(0)[...], pixels))
 # --8<-- [end:zip]
+
+# --8<-- [start:several]
+from microtome.sources import image_names
+
+with tifffile.TiffWriter("two.ome.tif", ome=True) as tiff:
+    tiff.write(
+        pixels, photometric="minisblack", metadata={"axes": "CYX", "Name": "left"}
+    )
+    tiff.write(
+        pixels[:, :90],
+        photometric="minisblack",
+        metadata={"axes": "CYX", "Name": "right"},
+    )
+print(image_names("two.ome.tif"))
+print(mt.open_image("two.ome.tif", image="right").level_shape(0))
+# --8<-- [end:several]
+
+# --8<-- [start:labels]
+np.save("cells.npy", np.arange(300 * 400, dtype=np.uint32).reshape(300, 400))
+print(
+    mt.open_image("cells.npy").kind, mt.open_image("cells.npy", kind="labels").kind
+)
+# --8<-- [end:labels]
+
+# --8<-- [start:own]
+from microtome.sources import SourceFormat, image_from_array
+
+
+def open_text(path, *, mpp):
+    numbers = np.loadtxt(path, delimiter=";", skiprows=1)
+    return image_from_array(
+        numbers, axes="yx", mpp=mpp, uri=str(path), name=path.stem
+    )
+
+
+TEXT = SourceFormat(
+    name="text of a line camera",
+    matches=lambda _path, head: head.startswith(b"LINESCAN"),
+    opener=f"{__name__}:open_text",
+    suffixes=(".lsc",),
+)
+# --8<-- [end:own]

@@ -184,8 +184,10 @@ def test_the_elements_of_spatialdata(spatialdata: Path, pixels_equal: Any) -> No
         open_image(spatialdata)
 
 
+@pytest.mark.interop
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SpatialData's own, of what it calls
 def test_a_store_that_spatialdata_wrote(tmp_path: Path, pixels_equal: Any) -> None:
-    library = pytest.importorskip("spatialdata")
+    library = pytest.importorskip("spatialdata", exc_type=ImportError)
     from spatialdata.models import Image2DModel, Labels2DModel
     from spatialdata.transformations import Affine
 
