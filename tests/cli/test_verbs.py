@@ -14,7 +14,19 @@ import tifffile
 from microtome.cohort import CohortLayout, MultiplexImagingDataset, read_tissues
 from microtome.image import MultiscaleImage
 
-VERBS = ["info", "ingest", "mask", "tile", "stats", "predict", "report", "conformance", "demo"]
+VERBS = [
+    "info",
+    "ingest",
+    "mask",
+    "tile",
+    "stats",
+    "predict",
+    "report",
+    "export",
+    "bench",
+    "conformance",
+    "demo",
+]
 
 
 def test_from_a_slide_to_a_report(run: Any, slide: Path, tmp_path: Path) -> None:
@@ -165,6 +177,49 @@ def test_one_image_is_predicted_without_a_cohort(run: Any, slide: Path, tmp_path
     assert done.code == 1
     assert str(out) in done.err
     assert run("predict", slide, "--out", out, "--tile-size", "256", "--overwrite").code == 0
+
+
+OBJECTS = """
+from scipy.ndimage import label
+import numpy as np
+
+def dark(batch):
+    return np.stack([label(pixels[0] < 200)[0].astype(np.int32) for pixels in np.asarray(batch)])
+"""
+
+
+def test_objects_are_found_across_tiles(
+    run: Any, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "objects.py").write_text(OBJECTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "labels.ome.zarr"
+    wanted = ["predict", slide, "--model", "objects:dark", "--instances", "--tile-size", "256"]
+    done = run(*wanted, "--out", out)
+    assert (done.code, done.out) == (0, f"{out}\n"), done.err
+    red = tifffile.imread(slide)[..., 0]
+    found = MultiscaleImage.open(out).level(0)[...]
+    np.testing.assert_array_equal(found > 0, red < 200)
+    done = run(*wanted)
+    assert done.code == 2
+    assert "--out" in done.err
+
+
+def test_an_image_becomes_an_ome_tiff(run: Any, slide: Path, tmp_path: Path) -> None:
+    out = tmp_path / "slide.ome.tif"
+    done = run("export", slide, out, "--codec", "zstd")
+    assert (done.code, done.out) == (0, f"{out}\n"), done.err
+    np.testing.assert_array_equal(tifffile.imread(out), tifffile.imread(slide))
+    done = run("export", slide, out)
+    assert done.code == 1
+    assert str(out) in done.err
+
+
+def test_a_bench_says_how_fast_tiles_load(run: Any, slide: Path) -> None:
+    done = run("bench", slide, "--tile-size", "64", "--seconds", "0.2")
+    assert done.code == 0, done.err
+    assert "tiles/cpu-s" in done.out
+    assert run("bench", slide, "--tile-size", "4096").code == 2
 
 
 MODEL = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ from cyclopts import Parameter
 from ._console import progress, say
 from ._options import Flag, ResolutionOption, Tissues, parse_mpp
 
-__all__ = ["conformance", "demo", "info", "predict", "report"]
+__all__ = ["bench", "conformance", "demo", "export", "info", "predict", "report"]
 
 
 def info(
@@ -48,6 +49,7 @@ def predict(
     blend: Literal["crop", "linear", "gaussian", "none"] = "crop",
     skip_empty: Annotated[bool, Flag] = False,
     start_over: Annotated[bool, Flag] = False,
+    instances: Annotated[bool, Flag] = False,
     mpp: str | None = None,
     overwrite: Annotated[bool, Flag] = False,
 ) -> None:
@@ -84,6 +86,8 @@ def predict(
         Of one image, leave out tiles without tissue.
     start_over
         Of one image, do not go on with what a run that was killed left.
+    instances
+        Of one image: the model finds objects, and its labels are joined across tiles.
     mpp
         Micrometres per pixel of one image that states none.
     overwrite
@@ -91,21 +95,24 @@ def predict(
     """
     from microtome.cohort import CohortLayout
     from microtome.errors import InvalidInputError, NotFoundError
-    from microtome.prediction import load_model, predict_cohort
+    from microtome.prediction import load_model, predict_cohort, predict_instances
     from microtome.prediction import predict as do
     from microtome.sources import open_image
 
+    if instances and (out is None or blend != "crop"):
+        msg = "--instances is for one image, with --out, and labels are not blended: leave out --blend"
+        raise InvalidInputError(msg)
     with progress() as show:
         if out is not None:
             image = open_image(source, mpp=parse_mpp(mpp))
-            made = do(
+            work = predict_instances if instances else partial(do, blend=blend)
+            made = work(
                 load_model(model),
                 image,
                 out,
                 tile_size=tile_size,
                 overlap=overlap,
                 batch_size=batch_size,
-                blend=blend,
                 skip_empty=skip_empty,
                 resume=not start_over,
                 overwrite=overwrite,
@@ -154,6 +161,64 @@ def report(
 
     with progress() as show:
         written = do(cohort, output, progress=show)
+    say(str(written))
+
+
+def bench(path: Path, *, tile_size: int = 224, batch_size: int = 64, seconds: float = 8.0) -> None:
+    """Measure how fast tiles of your own images load, and say what would make it faster.
+
+    Parameters
+    ----------
+    path
+        A cohort, or an image in any format that can be read.
+    tile_size
+        Side of a tile in pixels.
+    batch_size
+        Tiles in a batch.
+    seconds
+        How long to measure.
+    """
+    from microtome.loading import bench as do
+
+    with progress() as show:
+        found = do(path, tile_size=tile_size, batch_size=batch_size, seconds=seconds, progress=show)
+    sys.stdout.write(f"{found}\n")
+
+
+def export(
+    image: Path,
+    output: Path,
+    *,
+    codec: Literal["deflate", "zstd", "lzw", "none"] = "deflate",
+    mpp: str | None = None,
+    overwrite: Annotated[bool, Flag] = False,
+) -> None:
+    """Write an image as a pyramidal OME-TIFF, which QuPath and Bio-Formats read.
+
+    Parameters
+    ----------
+    image
+        An image in any format that can be read.
+    output
+        The file, .ome.tif or .ome.tiff.
+    codec
+        How its tiles are compressed.
+    mpp
+        Micrometres per pixel of an image that states none.
+    overwrite
+        Replace a file that is there.
+    """
+    from microtome.export import write_ome_tiff
+    from microtome.sources import open_image
+
+    with progress() as show:
+        written = write_ome_tiff(
+            open_image(image, mpp=parse_mpp(mpp)),
+            output,
+            codec=codec,
+            overwrite=overwrite,
+            progress=show,
+        )
     say(str(written))
 
 

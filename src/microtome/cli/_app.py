@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from ._answering import conformance, demo, info, predict, report
+from ._answering import bench, conformance, demo, export, info, predict, report
 from ._cohort import cohort_app
 from ._console import EXIT_USAGE, run, set_verbosity
 from ._filling import ingest, mask, stats
@@ -31,7 +31,7 @@ app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False
 
 # In the order in which people need them; the last is for a program to call.
 for place, verb in enumerate(
-    (demo, info, ingest, panel, mask, tile, stats, predict, report, conformance)
+    (demo, info, ingest, panel, mask, tile, stats, predict, report, export, bench, conformance)
 ):
     app.command(verb, sort_key=place)
 app.command(cohort_app)
