@@ -39,6 +39,7 @@ FLOORS = {
     "normalization": 4,
     "augmentation": 4,
     "loading": 5,
+    "packing": 5,
     "prediction": 5,
     "interop": 6,
     "view": 7,
