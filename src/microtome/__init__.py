@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from .image import MultiscaleImage, SpatialRead
     from .interop import ImageTilesDataset, from_spatialdata, to_spatialdata
     from .jobs import process_pool
-    from .loading import RegionDataset, TileLoader
+    from .loading import RegionDataModule, RegionDataset, TileLoader, bench
     from .normalization import fit_normalization, load_normalization, save_normalization
     from .panels import ChannelState, Panel, align_channels, read_panel
     from .patching import (
@@ -157,7 +157,7 @@ _ROOMS = {
     "image": ("MultiscaleImage", "SpatialRead"),
     "interop": ("ImageTilesDataset", "from_spatialdata", "to_spatialdata"),
     "jobs": ("process_pool",),
-    "loading": ("RegionDataset", "TileLoader"),
+    "loading": ("RegionDataModule", "RegionDataset", "TileLoader", "bench"),
     "normalization": ("fit_normalization", "load_normalization", "save_normalization"),
     "panels": ("ChannelState", "Panel", "align_channels", "read_panel"),
     "patching": (
@@ -222,6 +222,7 @@ __all__ = [
     "Panel",
     "PatchSpecs",
     "RandomPatching",
+    "RegionDataModule",
     "RegionDataset",
     "Resolution",
     "ScaleTransform",
@@ -244,6 +245,7 @@ __all__ = [
     "add_cells",
     "add_metadata",
     "align_channels",
+    "bench",
     "best_mask_tiling_try_to_stop",
     "collate_regions",
     "create_cohort",
