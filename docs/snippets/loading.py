@@ -2,7 +2,7 @@
 import numpy as np
 
 import microtome as mt
-from microtome.loading import TileOrder
+from microtome.loading import BlockOrder, DrawnOrder, TileOrder
 from microtome.regions import Windows, region_batch
 
 pixels = np.arange(512 * 512, dtype=np.float32).reshape(1, 512, 512)
@@ -41,6 +41,52 @@ print(TileOrder(10, "random", seed=7).rows(0, 10).tolist())
 print(TileOrder(12, "blocked", seed=7, block=3, group=2).rows(0, 12).tolist())
 print(TileOrder(10**8, "random", seed=7).rows(10**8 - 2, 10**8).tolist())
 # --8<-- [end:order]
+
+# --8<-- [start:distance]
+tiles = 50 * 400 * 16  # 50 slides of 400 blocks of 16 tiles
+block = np.arange(tiles) // 16
+owner = block // 400
+for name, order in {
+    "uniform": TileOrder(tiles, "random", seed=1),
+    "blocked, mixed=256": BlockOrder(block, seed=1, mixed=256),
+    "blocked, mixed=1024": BlockOrder(block, seed=1, mixed=1024),
+    "sequential": TileOrder(tiles, "sequential"),
+}.items():
+    batches = owner[order.rows(0, tiles)].reshape(-1, 64)
+    same = np.mean([np.bincount(batch)[batch].mean() / 64 for batch in batches])
+    print(f"{name:20} {same:.3f} of a batch is of one tile's slide")
+# --8<-- [end:distance]
+
+# --8<-- [start:balance]
+kinds = np.asarray(["tumour"] * 6 + ["stroma"] * 48 + ["fat"] * 10)
+balanced = DrawnOrder.by(kinds, replacement=True, epoch_length=60, seed=7)
+print(balanced.shares)
+tempered = DrawnOrder.by(kinds, alpha=0.5, epoch_length=40, seed=7)
+print(tempered.shares)
+weighted = DrawnOrder.by(kinds, weights={"tumour": 1, "stroma": 3}, seed=7)
+print(weighted.shares)
+first = next(iter(mt.TileLoader(Grid(), batch_size=10, order=balanced)))
+print(kinds[[8 * (y // 64) + x // 64 for y, x in first.region_spec["coords"]]])
+# --8<-- [end:balance]
+
+# --8<-- [start:skip]
+class Damaged(Grid):
+    """Two tiles of it cannot be read."""
+
+    def read_batch(self, rows):
+        bad = [row for row in rows.tolist() if row in (5, 40)]
+        if bad:
+            raise mt.errors.FormatError(f"chunk of tile {bad[0]} is damaged")
+        return super().read_batch(rows)
+
+
+loader = mt.TileLoader(Damaged(), batch_size=10, seed=7, on_error="skip")
+print(sum(len(batch.data) for batch in loader), "tiles")
+for tile in loader.skipped:
+    print(tile)
+figures = loader.stats()
+print(figures.batches, figures.tiles, figures.skipped, figures.bytes)
+# --8<-- [end:skip]
 
 # --8<-- [start:resume]
 loader = mt.TileLoader(Grid(), batch_size=10, seed=7)
