@@ -15,6 +15,7 @@ from microtome.image import Channels
 from microtome.storage import Conversion, Pending, ReadBatch
 
 from ._boxes import Foreign, Source, reader_of
+from ._memory import batch_memory
 from ._stacks import Pixels, Stack, pixels_of, source_of
 from ._windows import Windows, limits
 
@@ -324,7 +325,7 @@ def _buffer(
     shape = (len(windows), counts.pop(), *windows.size)
     dtype: DTypeLike = dtypes.pop()
     if out is None:
-        return np.empty(shape, dtype)
+        return batch_memory(shape, dtype)
     if out.shape != shape or out.dtype != dtype or not out.flags.writeable:
         msg = (
             f"out must be {shape} {dtype}, got {out.shape} {out.dtype}"

@@ -232,11 +232,11 @@ def _change(target: int, count: int, steps: Any, first: Any, second: Any, channe
     for step in range(steps.size):
         kind, a, b = steps[step], first[step, channel], second[step, channel]
         if kind == CLIP:
-            # What is no number stays none, and of two zeros the bound is taken, as by NumPy.
+            # What is no number stays none.
             for i in range(count):
                 value = out[i]
-                value = a if value <= a else value  # noqa: FURB136 - max() makes a number of none
-                out[i] = b if value >= b else value  # noqa: FURB136 - as above
+                value = a if value < a else value  # noqa: FURB136 - max() makes a number of none
+                out[i] = b if value > b else value  # noqa: FURB136 - as above
         elif kind == SUBTRACT:
             for i in range(count):
                 out[i] = out[i] - a
