@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +107,18 @@ def _write(made: Any, out: Path, *, overwrite: bool) -> None:
             made.write_h5ad(temporary)
         return
     import anndata
+    import zarr
+    from anndata.io import write_elem
 
     draft = Draft(out, overwrite=overwrite)
-    # Zarr v3, as all that we write; releases before 0.12 know no other than v2, and have no setting.
-    third = hasattr(anndata.settings, "zarr_write_format")
+    # No shards, as the tables are small; releases before 0.12 have no setting for them.
+    wanted = {"auto_shard_zarr_v3": False}
+    known = {name: value for name, value in wanted.items() if hasattr(anndata.settings, name)}
     try:
-        with anndata.settings.override(zarr_write_format=3) if third else nullcontext():
-            made.write_zarr(draft.path)
+        # Zarr v3, as all that we write, and not consolidated, which v3 has no word for.
+        group = zarr.open_group(draft.path, mode="w", zarr_format=3)
+        with anndata.settings.override(**known):
+            write_elem(group, "/", made)
         draft.publish()
     finally:
         draft.discard()
