@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import microtome as mt
 from microtome.regions import ImageRegionData, Windows, read_regions, region_batch
+from microtome.storage import Conversion
 
 from .harness import Items, Read
 
@@ -23,6 +24,7 @@ __all__ = [
     "TileTask",
     "float_memmap",
     "float_microtome",
+    "float_regions",
     "float_tensorstore",
     "float_zarr",
     "raw_memmap",
@@ -164,10 +166,37 @@ class _Tiles:
         return len(self.windows)
 
     def read_batch(self, rows: NDArray[np.int64]) -> ImageRegionData[Any]:
-        """Read windows and convert them, as the datasets do."""
+        """Read windows as float32, as the datasets do."""
         windows = self.windows.take(rows)
-        pixels = read_regions([self.image], windows).astype(np.float32)
+        pixels = read_regions([self.image], windows, convert=Conversion.of())
         return region_batch([self.image], windows, pixels)
+
+
+def float_regions(task: TileTask, *, together: int = 1) -> Generator[Read]:
+    """Read with `read_regions`, which converts on the way, into a buffer that is used again.
+
+    Parameters
+    ----------
+    task
+        What is read.
+    together
+        How many batches are read with one call, as `TileLoader` does in blocked order.
+    """
+    with mt.MultiscaleImage.open(task.image) as image:
+        shape = (task.batch * together, image.nchannels, task.side, task.side)
+        buffer = np.ones(shape, np.float32)
+
+        def read(items: Items) -> Iterator[NDArray[Any]]:
+            for start in range(0, len(items), len(buffer)):
+                group = items[start : start + len(buffer)]
+                windows = Windows.of(0, group, task.side)
+                found = read_regions(
+                    [image], windows, out=buffer[: len(group)], convert=Conversion.of()
+                )
+                for first in range(0, len(group), task.batch):
+                    yield found[first : first + task.batch]
+
+        yield read
 
 
 def float_microtome(task: TileTask) -> Generator[Read]:

@@ -16,6 +16,15 @@ pixels = mt.read_regions(slides, windows, padding=0)
 print(pixels.shape, pixels.dtype)
 # --8<-- [end:read]
 
+# --8<-- [start:convert]
+from microtome.storage import Conversion
+
+scaled = Conversion.of([("clip", [0], [4000]), ("divide", [4000])])
+floats = mt.read_regions(slides, windows, convert=scaled)
+print(floats.dtype, floats.max())
+print(np.array_equal(floats, np.clip(pixels, 0, 4000).astype(np.float32) / np.float32(4000)))
+# --8<-- [end:convert]
+
 # --8<-- [start:valid]
 print(valid_windows(slides, windows)[1].tolist())
 print(int(pixels[1, 0, 3, 0]), int(pixels[1, 0, 4, 0]))
