@@ -20,6 +20,7 @@ from ._embed import embed_tiles
 from ._instances import stitch_instances
 from ._instances_predict import predict_instances
 from ._instances_write import InstanceStitcher
+from ._lightning import PredictionWriter
 from ._merge_labels import merge_labels
 from ._model import load_model
 from ._onnx import OnnxModel
@@ -36,6 +37,7 @@ __all__ = [
     "CellCrops",
     "InstanceStitcher",
     "OnnxModel",
+    "PredictionWriter",
     "StainDensityModel",
     "Stitcher",
     "TestTimeAugmentation",
