@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from microtome.image import MultiscaleImage
+from microtome.storage import is_versioned
+
 from ._read import read_regions
 from ._stacks import Pixels, Stack, pixels_of
 from ._windows import Windows
@@ -37,7 +40,10 @@ def pixels_fingerprint(image: Stack, level: int = 0) -> str:
     Equal for equal pixels; of files, as long as nobody touches them.
     """
     pixels = pixels_of(image, level)
-    digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype.str} {pixels.axes}".encode())
+    # A file may hold several images of one shape: names tell them apart.
+    name = image.name if isinstance(image, MultiscaleImage) else ""
+    facts = (pixels.shape, pixels.dtype.str, pixels.axes, pixels.channel_names, name)
+    digest = hashlib.sha256(repr(facts).encode())
     path = _place(pixels)
     if path is not None:
         digest.update(f"{pixels.source if path.is_file() else ''} level {level}".encode())
@@ -52,12 +58,12 @@ def pixels_fingerprint(image: Stack, level: int = 0) -> str:
 def _place(pixels: Pixels) -> Path | None:
     """Return the file or folder of the pixels, None where they lie elsewhere."""
     stated = getattr(pixels.array, "path", None)
+    source = None if "://" in pixels.source else Path(pixels.source)
+    if source is not None and source.is_dir() and is_versioned(source):
+        return None  # the same files hold the pixels of every snapshot
     if isinstance(stated, Path):
         return stated
-    if "://" in pixels.source:
-        return None
-    path = Path(pixels.source)
-    return path if path.exists() else None
+    return source if source is not None and source.exists() else None
 
 
 def _files(path: Path) -> Iterator[str]:
