@@ -24,7 +24,7 @@ numba: Any = import_module("numba")
 _cgutils: Any = import_module("numba.core.cgutils")
 _types: Any = import_module("numba.core.types")
 _extending: Any = import_module("numba.extending")
-_ir: Any = import_module("llvmlite.ir")
+_ir: Any = _cgutils.ir
 
 
 def compiled(function: Any, signature: Any = None) -> Any:
