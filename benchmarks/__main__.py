@@ -8,32 +8,40 @@ import tempfile
 from pathlib import Path
 
 from . import (
+    batches,
     cohort_tiles,
     collate,
+    image_tiles,
     label_stitching,
     patching,
     pyramids,
     sampling,
+    slides_in_place,
     spatial_reads,
     stats,
     tiles,
     tilings,
+    training,
 )
 from .machine import describe_machine, load
 from .options import Options
 from .report import write_results
 
 BENCHMARKS = {
+    "batches": batches.tables,
     "cohort_tiles": cohort_tiles.tables,
     "collate": collate.tables,
+    "image_tiles": image_tiles.tables,
     "label_stitching": label_stitching.tables,
     "patching": patching.tables,
     "pyramids": pyramids.tables,
     "sampling": sampling.tables,
+    "slides_in_place": slides_in_place.tables,
     "spatial_reads": spatial_reads.tables,
     "stats": stats.tables,
     "tiles": tiles.tables,
     "tilings": tilings.tables,
+    "training": training.tables,
 }
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from microtome.errors import FormatError, InvalidInputError, UnknownNameError
 from microtome.image import PixelArray
 from microtome.sources import open_image
-from microtome.storage import StorageOptions, open_array
+from microtome.storage import READ, Box, Pending, StorageOptions, open_array
 
 from ._elements import KINDS, Picture, Region, image_of_levels, unknown_element
 from ._instances import Instances, instances_of_geometries, instances_of_labels
@@ -73,7 +73,12 @@ class ObjectElements:
         arrays = cast("list[PixelArray]", stored)
         if any(array is None for array in stored):
             # Views of the levels one by one: where they lie is worked out in one place for all.
-            arrays = [open_image(level, axes=axes).level(0).array for level in levels]
+            arrays = [
+                _Computed(level.data)
+                if hasattr(level.data, "dask")
+                else open_image(level, axes=axes).level(0).array
+                for level in levels
+            ]
         spatial = tuple(axis for axis in "xyz" if axis in axes)
         return Picture(
             name,
@@ -115,6 +120,38 @@ class ObjectElements:
             msg = f"{self.where} has no table {name!r}, but {sorted(tables)}"
             raise UnknownNameError(msg)
         return tables[name]
+
+
+class _Computed:
+    """An array of dask as pixels, computed in the thread that asks for them.
+
+    Threads of dask's own are missing in a forked process, which would wait for them for ever.
+
+    Parameters
+    ----------
+    array
+        The array.
+    """
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self.shape: tuple[int, ...] = tuple(array.shape)
+        self.dtype = np.dtype(array.dtype).newbyteorder("=")
+        self.chunks: tuple[int, ...] = tuple(max(sizes) for sizes in array.chunks)
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Read a box."""
+        # A copy: what is computed may be a view of pixels that are not ours.
+        return np.array(self._part(box), self.dtype)
+
+    def read_into(self, box: Box, out: NDArray[Any]) -> Pending:
+        """Read a box into a buffer."""
+        out[...] = self._part(box)
+        return READ
+
+    def _part(self, box: Box) -> Any:
+        part = self._array[tuple(slice(start, stop) for start, stop in box)]
+        return part.compute(scheduler="synchronous")
 
 
 def _levels(element: Any) -> Sequence[Any]:
