@@ -87,6 +87,7 @@ PUBLIC_NAMES = [
     "mask",
     "open_image",
     "open_stacks",
+    "pack",
     "predict",
     "predict_cohort",
     "predict_instances",

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from .jobs import process_pool
     from .loading import RegionDataModule, RegionDataset, TileLoader, bench
     from .normalization import fit_normalization, load_normalization, save_normalization
+    from .packing import pack
     from .panels import ChannelState, Panel, align_channels, read_panel
     from .patching import (
         RandomPatching,
@@ -159,6 +160,7 @@ _ROOMS = {
     "jobs": ("process_pool",),
     "loading": ("RegionDataModule", "RegionDataset", "TileLoader", "bench"),
     "normalization": ("fit_normalization", "load_normalization", "save_normalization"),
+    "packing": ("pack",),
     "panels": ("ChannelState", "Panel", "align_channels", "read_panel"),
     "patching": (
         "RandomPatching",
@@ -264,6 +266,7 @@ __all__ = [
     "mask",
     "open_image",
     "open_stacks",
+    "pack",
     "predict",
     "predict_cohort",
     "predict_instances",

@@ -24,6 +24,7 @@ VERBS = [
     "report",
     "export",
     "bench",
+    "pack",
     "conformance",
     "demo",
 ]
@@ -213,6 +214,21 @@ def test_an_image_becomes_an_ome_tiff(run: Any, slide: Path, tmp_path: Path) -> 
     done = run("export", slide, out)
     assert done.code == 1
     assert str(out) in done.err
+
+
+def test_a_cohort_is_packed_for_its_tiles(run: Any, cohort: Path, tmp_path: Path) -> None:
+    assert run("mask", cohort).code == 0
+    assert run("tile", cohort, "--size", "64").code == 0
+    out = tmp_path / "packed"
+    done = run("pack", cohort, out, "--size", "64")
+    assert done.code == 0, done.err
+    assert done.out.startswith("he t: chunks 3 x 64 x 64, ")
+    place = "he/0_5mpp/images/t.ome.zarr"
+    np.testing.assert_array_equal(
+        MultiscaleImage.open(out / place).level(0)[...],
+        MultiscaleImage.open(cohort / place).level(0)[...],
+    )
+    assert run("pack", cohort, out, "--size", "64").code == 1
 
 
 def test_a_bench_says_how_fast_tiles_load(run: Any, slide: Path) -> None:

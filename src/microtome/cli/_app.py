@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from ._answering import bench, conformance, demo, export, info, predict, report
 from ._cohort import cohort_app
 from ._console import EXIT_USAGE, run, set_verbosity
-from ._filling import ingest, mask, stats
+from ._filling import ingest, mask, pack, stats
 from ._panel import panel
 from ._tiling import tile
 
@@ -31,7 +31,21 @@ app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False
 
 # In the order in which people need them; the last is for a program to call.
 for place, verb in enumerate(
-    (demo, info, ingest, panel, mask, tile, stats, predict, report, export, bench, conformance)
+    (
+        demo,
+        info,
+        ingest,
+        panel,
+        mask,
+        tile,
+        stats,
+        pack,
+        predict,
+        report,
+        export,
+        bench,
+        conformance,
+    )
 ):
     app.command(verb, sort_key=place)
 app.command(cohort_app)
