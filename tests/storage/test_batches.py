@@ -297,3 +297,28 @@ def test_compiled_code_is_fetched_when_enough_was_read(array, noise, monkeypatch
     _batches._COMPILER._begun.join()
     assert _batches._COMPILER._found is not None
     np.testing.assert_array_equal(read(array, lows, (3, 50, 50)), cut(noise, lows, 50))
+
+
+def test_what_is_not_in_memory_is_announced_in_few_pieces(array, noise, engine, monkeypatch):
+    monkeypatch.setattr(_batches, "_waits", lambda: 0)
+    monkeypatch.setattr(_batches, "_DISK", _batches._Disk())
+    told = []
+    own = _batches.Shard.announce
+
+    def announce(self, offsets, lengths):
+        told.append((offsets.min(), (offsets + lengths).max(), self.stamp[1]))
+        own(self, offsets, lengths)
+
+    monkeypatch.setattr(_batches.Shard, "announce", announce)
+    lows = corners(7, 6, 50)
+    for _ in range(2 * _batches._ANNOUNCED):
+        np.testing.assert_array_equal(read(array, lows, (3, 50, 50)), cut(noise, lows, 50))
+    assert told
+    assert all(0 <= first < last <= size for first, last, size in told)
+    # Nothing had to be waited for, so that it ended.
+    told.clear()
+    read(array, lows, (3, 50, 50))
+    assert not told
+    monkeypatch.setattr(_batches._DISK, "_waited", -1)
+    read(array, lows, (3, 50, 50))
+    assert told

@@ -26,6 +26,11 @@ from ._conversion import Conversion
 from ._plans import ChunkPlan, plan_chunks, shard_place
 from ._shard_files import Shard
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 __all__ = ["BoxBatch", "read_batch"]
 
 _log = logging.getLogger(__name__)
@@ -34,6 +39,8 @@ _log = logging.getLogger(__name__)
 _WORTH = 1 << 26
 # Bytes of pixels from which on the work is shared between threads.
 _SHARED = 1 << 23
+# Batches that are announced to the system, one after the other.
+_ANNOUNCED = 16
 _MOST_AXES = 5
 _MOST_THREADS = 8
 """More of them than memory has channels wait for each other."""
@@ -191,6 +198,8 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 -
         return True
     try:
         chunks = _Chunks.of(reader, plan)
+        if _DISK.is_asked():
+            chunks.announce()
         call = _COMPILER.after(reader.chunk_bytes * len(plan.local))
         if call is None:
             # To convert piece by piece would cost it more than to do it for the batch.
@@ -245,6 +254,41 @@ class _Chunks:
             if shard is not None:
                 bases[number] = shard.bytes.ctypes.data
         return np.where(self.offset < 0, 0, bases[self.shard] + self.offset)
+
+    def announce(self) -> None:
+        """Have the system begin to read all of them."""
+        for number, shard in enumerate(self.shards):
+            if shard is not None and len(shard.bytes):
+                mine = (self.shard == number) & (self.offset >= 0)
+                shard.announce(self.offset[mine], self.length[mine])
+
+
+class _Disk:
+    """Whether what is read lies in memory already, as the system counts it.
+
+    To announce a batch costs a fiftieth of reading it, and nothing is gained where its files are in
+    memory: so the first batches are announced, and some more after one that had to wait.
+    """
+
+    def __init__(self) -> None:
+        self._left = _ANNOUNCED
+        self._waited = _waits()
+
+    def is_asked(self) -> bool:
+        """Whether this batch is announced."""
+        waited, before, self._waited = _waits(), self._waited, _waits()
+        if waited > before:
+            self._left = _ANNOUNCED
+        self._left -= self._left > 0
+        return self._left > 0
+
+
+def _waits() -> int:
+    """How often this process waited for a page of a file."""
+    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+
+
+_DISK = _Disk()
 
 
 def _read_here(reader: ChunkReader, plan: ChunkPlan, batch: BoxBatch, chunks: _Chunks) -> bool:

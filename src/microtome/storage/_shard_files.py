@@ -26,6 +26,7 @@ MISSING = 2**64 - 1
 # Files that are open at once, in all: a process may open a thousand, and has other use for them.
 _MOST_OPEN = 256
 _CRC_BYTES = 4
+_CLOSE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,12 @@ class Shard:
         If it is no such shard: too short, a wrong checksum, chunks that lie outside of it.
     """
 
-    __slots__ = ("_file", "_mapped", "entries", "stamp")
+    __slots__ = ("_file", "_mapped", "_memory", "entries", "stamp")
 
     def __init__(self, path: str, index: ShardIndex) -> None:
         self._file = -1
         self._mapped: NDArray[np.uint8] | None = None
+        self._memory: mmap.mmap | None = None
         self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         status = os.fstat(self._file)
         self.stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
@@ -88,9 +90,25 @@ class Shard:
         What is read of it was compared with the size of the file, and files are replaced, not cut.
         """
         if self._mapped is None:
-            mapped = mmap.mmap(self._file, self.stamp[1], access=mmap.ACCESS_READ)
-            self._mapped = np.frombuffer(mapped, np.uint8)
+            self._memory = mmap.mmap(self._file, self.stamp[1], access=mmap.ACCESS_READ)
+            if hasattr(mmap, "MADV_RANDOM"):
+                # Of a file that is not in memory, the system would read many times what is wanted.
+                self._memory.madvise(mmap.MADV_RANDOM)
+            self._mapped = np.frombuffer(self._memory, np.uint8)
         return self._mapped
+
+    def announce(self, offsets: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        """Have the system begin to read parts of the file, all at once, that are wanted next."""
+        if self._memory is None or not hasattr(mmap, "MADV_WILLNEED") or not len(offsets):
+            return
+        order = np.argsort(offsets)
+        first, last = offsets[order], (offsets + lengths)[order]
+        # One call for what lies close together.
+        ends = np.flatnonzero(first[1:] > last[:-1] + _CLOSE)
+        starts = first[np.append(0, ends + 1)] // mmap.PAGESIZE * mmap.PAGESIZE
+        stops = np.maximum.accumulate(last)[np.append(ends, len(last) - 1)]
+        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+            self._memory.madvise(mmap.MADV_WILLNEED, start, stop - start)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill a buffer with bytes of the file; ValueError where it ends before."""
