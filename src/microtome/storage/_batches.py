@@ -185,6 +185,8 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 -
         return False
     if batch.conversion is not None and reader.dtype.name not in _KINDS:
         return False
+    if not reader.is_mappable:
+        return False
     plan = plan_chunks(
         batch.low,
         batch.high,

@@ -23,6 +23,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from ._mounts import is_mappable
 from ._shard_files import SHARDS, Shard, ShardIndex, chunk_grid
 
 __all__ = ["ChunkReader"]
@@ -99,6 +100,7 @@ class ChunkReader:
         fill: float,
     ) -> None:
         self.prefix = f"{path}/c/"
+        self.is_mappable = is_mappable(path)
         self.shape = shape
         self.chunk = chunk
         self.shard = shard
