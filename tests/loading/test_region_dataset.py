@@ -138,6 +138,35 @@ def add_noise(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return patch + rng.normal(size=patch.shape).astype(np.float32)
 
 
+class OfOnesOwn:
+    """A normalization that does not say what it does in steps: it is done after reading."""
+
+    def __init__(self, inner: MeanStdNormalization) -> None:
+        self.kind, self.target, self.inner = inner.kind, None, inner
+
+    def normalize(self, batch: Any, out: Any = None) -> Any:
+        return self.inner.normalize(batch, out)
+
+    def denormalize(self, batch: Any) -> Any:
+        return self.inner.denormalize(batch)
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.inner.to_dict()
+
+
+@pytest.mark.parametrize("mean", [100.0, 100.123456789, 65535.7])
+def test_normalizing_while_reading_gives_the_bits_of_doing_it_after(mean: float) -> None:
+    normalization = MeanStdNormalization([mean] * 3, [0.3, 20.0, 30.0])
+    given = {"augmentations": EVERY, "seed": 2, "padding": -3.5}
+    windows = Windows.of([0, 0, 1, 1], [[-4, -3], [50, 62], [10, 85], [7, 9]], (16, 16))
+    patching = FixedPatching(windows.take(np.arange(40) % 4))
+    one = a_dataset(patching, normalization=normalization, **given)
+    own: Any = OfOnesOwn(normalization)
+    other = a_dataset(patching, normalization=own, **given)
+    first, second = (dataset.read_batch(np.arange(40)) for dataset in (one, other))
+    assert first.data.tobytes() == second.data.tobytes()  # type: ignore[union-attr]
+
+
 def test_steps_are_done_in_their_order() -> None:
     steps = (CustomAugmentation("noise", add_noise), DihedralAugmentation())
     dataset = a_dataset(augmentations=steps)

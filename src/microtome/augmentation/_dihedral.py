@@ -71,6 +71,8 @@ class DihedralAugmentation:
 
     def apply(self, pixels: NDArray[Any], record: int) -> NDArray[Any]:
         """Return a view of a patch, turned; see `Augmentation.apply`."""
+        if not record:
+            return pixels
         flipped = pixels[..., ::-1] if record >= 4 else pixels
         return np.rot90(flipped, record % 4, axes=(-2, -1))
 

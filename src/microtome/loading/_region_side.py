@@ -66,6 +66,9 @@ class RegionSide:
         if normalization is not None:
             # Refused here, not by the first batch.
             normalization.normalize(np.zeros((1, self.count, 1, 1), self.dtype))
+        # One of a user's own need not say it in steps; it is then done after reading.
+        convert = getattr(normalization, "conversion", None)
+        self._conversion = None if convert is None else convert(self.count, self.dtype)
         # Float32 is what a model is given; labels stay what they are.
         self._made = self.dtype if normalization is None else np.dtype(np.float32)
         self._padding: Padding = padding
@@ -101,15 +104,11 @@ class RegionSide:
         records
             What is done to each, by the names of augmentations.
         """
-        raw = self._read(windows)
-        valid = self._reaching_out(windows)
-        made = np.empty(raw.shape, self._made)
-        for row, record in enumerate(records):
-            inside = valid.get(row)
-            if inside is None:
-                self._finish(raw[row], made[row], record)
-            else:
-                self._finish_padded(raw[row], made[row], record, inside)
+        made = (
+            self._made_after(windows, records)
+            if self._conversion is None
+            else self._made_while_reading(windows, records)
+        )
         kept = {a.name for a in (*self._turning, *self._changing)}
         metadata = [
             {
@@ -126,6 +125,41 @@ class RegionSide:
             specs=columns,
             metadata=metadata,
         )
+
+    def _made_while_reading(
+        self, windows: Windows, records: Sequence[Mapping[str, Any]]
+    ) -> NDArray[Any]:
+        """Normalize pixels as they are decoded, then turn and change them where they are."""
+        made = read_regions(
+            self.images,
+            windows,
+            channels=self.channels,
+            padding=self._padding,
+            convert=self._conversion,
+        )
+        for patch, record in zip(made, records, strict=True):
+            for step in self._turning:
+                # Channel by channel: what is set aside of a plane stays in the processor's cache.
+                for number in range(len(patch)):
+                    plane = patch[number : number + 1]
+                    turned = step.apply(plane, record[step.name])
+                    if turned is not plane:
+                        plane[...] = turned.copy()
+            self._change(patch, record)
+        return made
+
+    def _made_after(self, windows: Windows, records: Sequence[Mapping[str, Any]]) -> NDArray[Any]:
+        """Read pixels as they are stored, then turn, normalize and change them."""
+        raw = self._read(windows)
+        valid = self._reaching_out(windows)
+        made = np.empty(raw.shape, self._made)
+        for row, record in enumerate(records):
+            inside = valid.get(row)
+            if inside is None:
+                self._finish(raw[row], made[row], record)
+            else:
+                self._finish_padded(raw[row], made[row], record, inside)
+        return made
 
     def _read(self, windows: Windows) -> NDArray[Any]:
         """Read pixels into this thread's buffer."""

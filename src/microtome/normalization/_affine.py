@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
+from microtome.storage import Conversion
 
-__all__ = ["float_batch", "shifted_and_scaled", "taken_back"]
+__all__ = ["conversion_of", "float_batch", "shifted_and_scaled", "taken_back"]
 
 # What is smaller than this changes no float32 near 1, and near 0 less than a count of photons does.
 _NOTHING = 2.0**-30
@@ -63,9 +64,7 @@ def shifted_and_scaled(
     """
     made = float_batch(batch, out)
     shifts, scales = (_of_channels(values, batch.shape[1]) for values in (shift, scale))
-    high = shifts.astype(np.float32)
-    factor = (1.0 / scales).astype(np.float32)
-    rest = ((shifts - high) / scales).astype(np.float32)
+    high, factor, rest = _in_parts(shifts, scales)
     # A number that float32 does not hold loses its last digits before anything is subtracted.
     held = np.can_cast(batch.dtype, np.float32)
     for pixels, target in zip(batch, made, strict=True):
@@ -74,11 +73,48 @@ def shifted_and_scaled(
             if held:
                 np.subtract(plane, high[channel], out=done, dtype=np.float32)
                 np.multiply(done, factor[channel], out=done)
-                if abs(rest[channel]) > _NOTHING:
+                if rest[channel]:
                     np.subtract(done, rest[channel], out=done)
             else:
                 done[...] = (plane.astype(np.float64) - shifts[channel]) / scales[channel]
     return made
+
+
+def conversion_of(
+    shift: NDArray[np.float64], scale: NDArray[np.float64], channels: int, dtype: np.dtype[Any]
+) -> Conversion | None:
+    """Return the same as steps that pixels are taken through while they are read.
+
+    Parameters
+    ----------
+    shift, scale
+        As of `shifted_and_scaled`, to the last bit.
+    channels
+        Number of channels that are read.
+    dtype
+        Of the stored pixels; None is returned for one that float32 does not hold.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are neither one nor so many statistics.
+    """
+    shifts, scales = (_of_channels(values, channels) for values in (shift, scale))
+    if not np.can_cast(dtype, np.float32):
+        return None
+    high, factor, rest = _in_parts(shifts, scales)
+    steps: list[tuple[Any, ...]] = [("subtract", high), ("multiply", factor)]
+    return Conversion.of([*steps, ("subtract", rest)] if rest.any() else steps)
+
+
+def _in_parts(
+    shifts: NDArray[np.float64], scales: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return what is taken off first, the factor, and what is taken off after that."""
+    high = shifts.astype(np.float32)
+    rest = ((shifts - high) / scales).astype(np.float32)
+    rest[np.abs(rest) <= _NOTHING] = 0
+    return high, (1.0 / scales).astype(np.float32), rest
 
 
 def taken_back(batch: Any, shift: NDArray[np.float64], scale: NDArray[np.float64]) -> Any:

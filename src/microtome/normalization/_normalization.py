@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
+from microtome.storage import Conversion
 
-from ._affine import float_batch, shifted_and_scaled, taken_back
+from ._affine import conversion_of, float_batch, shifted_and_scaled, taken_back
 
 __all__ = [
     "MeanStdNormalization",
@@ -132,6 +133,23 @@ class _Affine:
         if self.target is not None:
             return self.target.denormalize(batch)
         return taken_back(batch, *self._shift_and_scale())
+
+    def conversion(self, channels: int, dtype: np.dtype[Any]) -> Conversion | None:
+        """Return what `normalize` does as steps for `read_regions(..., convert=)`, to the last bit.
+
+        Parameters
+        ----------
+        channels
+            Number of channels that are read.
+        dtype
+            Of the stored pixels; None is returned for one that float32 does not hold.
+
+        Raises
+        ------
+        InvalidInputError
+            If they are other channels.
+        """
+        return conversion_of(*self._shift_and_scale(), channels, dtype)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as numbers, strings, lists and dictionaries."""
@@ -300,6 +318,11 @@ class NoNormalization:
     def denormalize(self, batch: Any) -> Any:
         """Return the answer as it is, or taken back by the target's normalization."""
         return batch if self.target is None else self.target.denormalize(batch)
+
+    def conversion(self, channels: int, dtype: np.dtype[Any]) -> Conversion | None:
+        """Return what `normalize` does, nothing, for `read_regions(..., convert=)`."""
+        del channels
+        return Conversion.of() if np.can_cast(dtype, np.float32) else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as numbers, strings, lists and dictionaries."""
