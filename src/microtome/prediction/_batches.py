@@ -238,6 +238,9 @@ class TileReading:
             windows = self._windows(sample, low[None], shape[2:])
             return read_regions([self.image], windows, channels=self.channels, out=out)[0]
 
+        if len(spans) == 1:  # nothing is read ahead
+            yield spans[0], corners[0][0], read(0)
+            return
         with ThreadPoolExecutor(1, thread_name_prefix="microtome-read") as reader:
             ahead = reader.submit(read, 0)
             for block, span in enumerate(spans):

@@ -22,7 +22,7 @@ Unit = tuple[int, ...]
 
 # Of pieces that wait for a later unit; what is more waits on disk. Of a slide of 100,000 pixels a
 # strip that waits for the next row of shards can be more than all the rest.
-_WAITING_BYTES = 128 << 20
+_WAITING_BYTES = 64 << 20
 
 
 @dataclass(slots=True)
@@ -130,7 +130,7 @@ class Mosaic:
 
     def reuse(self, buffer: NDArray[Any]) -> None:
         """Take back the pixels of a unit that has been written; any thread may call it."""
-        if len(self._spare) < 2:
+        if not self._spare:
             self._spare.append(buffer)
 
     def box(self, key: Unit) -> Box:
