@@ -261,8 +261,11 @@ class TileLoader:
         self._standing = order, step
 
     def _read(self, order: Order, steps: range) -> list[ReadBatch | Exception]:
-        rows = [order.rows(*self._plan.span(step)) for step in steps]
-        return self._reader.read(order, steps, rows)
+        spans = [self._plan.span(step) for step in steps]
+        # The order is asked once: a call costs as much for a thousand positions as for ten.
+        first = spans[0][0]
+        found = order.rows(first, spans[-1][1])
+        return self._reader.read(order, steps, [found[a - first : b - first] for a, b in spans])
 
 
 def _processors() -> int:
