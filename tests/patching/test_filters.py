@@ -364,6 +364,42 @@ def test_statistics_are_kept_on_disk_until_something_changes(tmp_path: Path) -> 
     assert measured(image=stack(pixels[0] * 2, "YX"))[0] > 0
 
 
+def test_images_are_one_job_and_kept_one_by_one(tmp_path: Path) -> None:
+    whole = [tissue_like((1, 60 + i, 80), i)[0] for i in range(6)]
+    images = [stack(pixels, "YX") for pixels in whole]
+    patching = StratifiedPatching([data_shape_of(image) for image in images], (16, 16))
+    together = threading.Barrier(3, timeout=30)
+
+    @dataclass(frozen=True)
+    class Waiting(Range):
+        def measure(self, pixels, shares):
+            # Three images are measured at once, or none.
+            if self.calls.__dict__.setdefault("met", False) is False:
+                together.wait()
+                self.calls.met = True
+            return super().measure(pixels, shares)
+
+    with ThreadPoolExecutor(3) as pool:
+        found = filter_map(images, patching, Waiting(20), executor=pool, cache=tmp_path)
+    expected = [
+        np.ptp(whole[i][tuple(slice(a, b) for a, b in zip(start, stop, strict=True))].astype(float))
+        for i, start, stop in zip(found.image, found.start, found.stop, strict=True)
+    ]
+    assert np.array_equal(found.values[:, 0], expected)
+    assert len(list(tmp_path.iterdir())) == 6
+    # An image more is measured alone.
+    more = [*images, stack(whole[0] + 1, "YX")]
+    longer = StratifiedPatching([data_shape_of(image) for image in more], (16, 16))
+    Waiting.calls.count = 0
+    Waiting.calls.met = True
+    again = filter_map(more, longer, Waiting(20), cache=tmp_path)
+    mine = again.image == 6
+    sizes = np.unique(again.stop[mine] - again.start[mine], axis=0)
+    assert Waiting.calls.count == len(sizes)  # a measurement a size of cell
+    assert np.array_equal(again.values[: len(found)], found.values)
+    assert len(list(tmp_path.iterdir())) == 7
+
+
 def test_thresholds_that_only_decide_need_no_new_look(tmp_path: Path) -> None:
     image = stack(tissue_like((1, 100, 100), 9)[0], "YX")
     patching = StratifiedPatching([data_shape_of(image)], (20, 20))

@@ -7,9 +7,6 @@ import json
 import logging
 import os
 import zipfile
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +17,7 @@ from microtome.storage import replace_file
 
 from ._measuring import Measurement, Places
 
-__all__ = ["Kept", "kept_statistics"]
+__all__ = ["KeptStatistics"]
 
 _log = logging.getLogger(__name__)
 
@@ -28,18 +25,8 @@ _log = logging.getLogger(__name__)
 _VERSION = 1
 
 
-@dataclass(slots=True)
-class Kept:
-    """Statistics of places, (n, statistics); None where they are still to be measured."""
-
-    values: NDArray[np.float64] | None = None
-
-
-@contextmanager
-def kept_statistics(
-    cache: str | os.PathLike[str] | None, places: Places, about: Measurement
-) -> Generator[Kept]:
-    """Give what is kept; what the block puts there is kept when it ends without an error.
+class KeptStatistics:
+    """Statistics of an image's places, as they are kept on disk.
 
     Parameters
     ----------
@@ -47,18 +34,30 @@ def kept_statistics(
         The folder, or None to keep nothing.
     places, about
         What is measured.
+
+    Attributes
+    ----------
+    values
+        What is kept, (n, statistics); None where it is still to be measured.
     """
-    if cache is None:
-        yield Kept()
-        return
-    key = _key(places, about)
-    file = Path(cache) / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
-    found = Kept(_read(file, key, (len(places), len(about.patch_filter.names))))
-    known = found.values is not None
-    yield found
-    if not known and found.values is not None:
-        with replace_file(file) as path, path.open("wb") as out:
-            np.savez(out, key=np.frombuffer(key.encode(), np.uint8), values=found.values)
+
+    def __init__(
+        self, cache: str | os.PathLike[str] | None, places: Places, about: Measurement
+    ) -> None:
+        self.values: NDArray[np.float64] | None = None
+        self._file: Path | None = None
+        if cache is not None:
+            self._key = _key(places, about)
+            name = hashlib.sha256(self._key.encode()).hexdigest()[:32]
+            self._file = Path(cache) / f"{name}.npz"
+            shape = len(places), len(about.patch_filter.names)
+            self.values = _read(self._file, self._key, shape)
+
+    def keep(self, values: NDArray[np.float64]) -> None:
+        """Keep what was measured, in one step."""
+        if self._file is not None:
+            with replace_file(self._file) as path, path.open("wb") as out:
+                np.savez(out, key=np.frombuffer(self._key.encode(), np.uint8), values=values)
 
 
 def _key(places: Places, about: Measurement) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +16,10 @@ from microtome.errors import InvalidInputError, UnknownNameError
 from microtome.jobs import run_each
 from microtome.regions import Stack, data_shape_of
 
-from ._filter_cache import kept_statistics
+from ._filter_cache import KeptStatistics
 from ._filters import PatchFilter
 from ._measuring import (
+    Block,
     Measurement,
     Places,
     blocks_of,
@@ -188,7 +191,7 @@ def filter_map(
     mpp
         Instead of `level`: the coarsest whose pixels are not larger, in micrometres.
     executor
-        Where blocks are measured; here by default. One of processes needs images that travel:
+        Where blocks of all images are measured; here by default. One of processes needs images that travel:
         OME-Zarr and arrays do, files of other formats are for threads.
     cache
         Folder in which statistics are kept, made if need be. They are found again for the same
@@ -208,14 +211,15 @@ def filter_map(
     NoResolutionError
         If `mpp` is given and an image states none.
     """
-    given = list(images) if isinstance(images, list | tuple) else [images]
+    many = images if isinstance(images, list | tuple) else [images]
+    given = cast("list[Stack]", list(many))
     image, sample, start, stop, of = _boxes(patching)
     _verify_images(image, len(given))
     masks = _masks(patch_filter, len(given))
     values = np.full((len(image), len(patch_filter.names)), np.nan)
     levels: dict[int, int] = {}
-    for number in np.unique(image).tolist():
-        rows = np.flatnonzero(image == number)
+    parts: list[_Part] = []
+    for number, rows in _by_image(image):
         places = Places(sample[rows], start[rows], stop[rows])
         stack = given[number] if masks is None else masks[number]
         # A flat mask of a volume is that of every plane.
@@ -226,23 +230,44 @@ def filter_map(
         levels[number] = coarse_level(stack, patch, first, level, mpp)
         factor = factor_between(given[number], of, stack, levels[number], rank)
         about = Measurement(stack, levels[number], factor, patch_filter)
-        with kept_statistics(cache, places, about) as kept:
-            if kept.values is None:
-                kept.values = _measured(places, about, executor)
-        values[rows] = kept.values
+        kept = KeptStatistics(cache, places, about)
+        if kept.values is None:
+            parts.append(_Part(rows, kept, list(blocks_of(places, about))))
+        else:
+            values[rows] = kept.values
+    _measure(parts, values, executor)
     keeps = patch_filter.keeps(values, start.shape[1])
     return FilterMap(
         patching, patch_filter, image, sample, start, stop, values, keeps, levels, _grids(patching)
     )
 
 
-def _measured(places: Places, about: Measurement, executor: Executor | None) -> NDArray[np.float64]:
-    values = np.full((len(places), len(about.patch_filter.names)), np.nan)
-    found = list(blocks_of(places, about))
-    blocks = [block for _, block in found]
-    for (rows, _), part in zip(found, run_each(measured, blocks, executor), strict=True):
-        values[rows] = part
-    return values
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What is to be measured of an image: which places, and block by block which of these."""
+
+    rows: NDArray[np.int64]
+    kept: KeptStatistics
+    blocks: list[tuple[NDArray[np.int64], Block]]
+
+
+def _measure(
+    parts: Sequence[_Part], values: NDArray[np.float64], executor: Executor | None
+) -> None:
+    """Measure the blocks of all images as one job, and keep each image when it is done."""
+    blocks = [block for part in parts for _, block in part.blocks]
+    with closing(run_each(measured, blocks, executor)) as answers:
+        for part in parts:
+            for rows, _ in part.blocks:
+                values[part.rows[rows]] = next(answers)
+            part.kept.keep(values[part.rows])
+
+
+def _by_image(image: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield each image and its places, in their order."""
+    order = np.argsort(image, kind="stable")
+    numbers, first = np.unique(image[order], return_index=True)
+    yield from zip(numbers.tolist(), np.split(order, first[1:]), strict=True)
 
 
 def _boxes(patching: Patching) -> tuple[*tuple[NDArray[np.int64], ...], int]:
