@@ -194,33 +194,27 @@ def _copy_pairs(
 
 
 @compiled
-def _to_float(source: int, kind: int, count: int, target: int) -> None:  # noqa: C901, PLR0912 - a branch a type
-    """Turn pixels, numbered as in `KINDS`, into float32."""
+def _cast(pixels: Any, out: Any) -> None:
+    for i in range(out.size):
+        out[i] = np.float32(pixels[i])
+
+
+@compiled
+def _to_float(source: int, kind: int, count: int, target: int) -> None:
+    """Turn pixels, numbered as in `_batches`, into float32."""
     out = numba.carray(pointer(target), count, np.float32)
     if kind == 0:
-        u1 = numba.carray(pointer(source), count, np.uint8)
-        for i in range(count):
-            out[i] = np.float32(u1[i])
+        _cast(numba.carray(pointer(source), count, np.uint8), out)
     elif kind == 1:
-        u2 = numba.carray(pointer(source), count, np.uint16)
-        for i in range(count):
-            out[i] = np.float32(u2[i])
+        _cast(numba.carray(pointer(source), count, np.uint16), out)
     elif kind == 2:
-        i1 = numba.carray(pointer(source), count, np.int8)
-        for i in range(count):
-            out[i] = np.float32(i1[i])
+        _cast(numba.carray(pointer(source), count, np.int8), out)
     elif kind == 3:
-        i2 = numba.carray(pointer(source), count, np.int16)
-        for i in range(count):
-            out[i] = np.float32(i2[i])
+        _cast(numba.carray(pointer(source), count, np.int16), out)
     elif kind == 4:
-        i4 = numba.carray(pointer(source), count, np.int32)
-        for i in range(count):
-            out[i] = np.float32(i4[i])
+        _cast(numba.carray(pointer(source), count, np.int32), out)
     elif kind == 5:
-        u4 = numba.carray(pointer(source), count, np.uint32)
-        for i in range(count):
-            out[i] = np.float32(u4[i])
+        _cast(numba.carray(pointer(source), count, np.uint32), out)
     else:
         copy(target, source, count * 4)
 
@@ -286,7 +280,7 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
         Of a chunk in pixels, and of the buffer in bytes, five of each.
     facts
         Bytes of a pixel; how chunks are compressed; the axis that channels are counted along, 5
-        for none; number of the pixels' type in `KINDS`, -1 where they stay what they are; ZSTD's
+        for none; number of the pixels' type in `_batches`, -1 where they stay what they are; ZSTD's
         context.
     fill
         Bytes of a pixel that was never written.
