@@ -8,10 +8,10 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from microtome.errors import InvalidInputError, OutOfRangeError
+from microtome.errors import InvalidInputError
 from microtome.sampling import KEYS
 
-from ._order import shuffled
+from ._order import positions, shuffled
 
 __all__ = ["BlockOrder"]
 
@@ -160,10 +160,7 @@ class BlockOrder:
         OutOfRangeError
             If the interval does not lie inside the epoch.
         """
-        if not 0 <= start <= stop <= self.count:
-            msg = f"positions [{start}, {stop}) are not among the {self.count} of an epoch"
-            raise OutOfRangeError(msg)
-        position = np.arange(start, stop, dtype=np.int64)
+        position = positions(start, stop, self.count)
         # Blocks are mixed with those that begin in the same stretch of `mixed` positions.
         begins = self._edges[:-1]
         block = np.searchsorted(self._edges, position, "right") - 1

@@ -10,8 +10,10 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from microtome.errors import InvalidInputError, OutOfRangeError, UnknownNameError
+from microtome.errors import InvalidInputError, UnknownNameError
 from microtome.sampling import CohortSampler, RowGroups, SamplingRule, drawn
+
+from ._order import positions
 
 __all__ = ["DrawnOrder", "WeightedOrder"]
 
@@ -271,12 +273,10 @@ class WeightedOrder:
         OutOfRangeError
             If the interval does not lie inside the epoch.
         """
-        if not 0 <= start <= stop <= self.count:
-            msg = f"positions [{start}, {stop}) are not among the {self.count} of an epoch"
-            raise OutOfRangeError(msg)
+        position = positions(start, stop, self.count)
         sequence = np.random.SeedSequence(self.seed, spawn_key=(self.epoch,))
         keys = sequence.generate_state(2, np.uint64).astype(np.uint64, copy=False)
-        chance = drawn(np.arange(start, stop, dtype=np.int64), keys)
+        chance = drawn(position, keys)
         # The upper 53 bits are what a double holds: a number in [0, 1).
         share = (chance >> np.uint64(11)).astype(np.float64) * 2.0**-53
         edges = self._edges

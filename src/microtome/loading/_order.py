@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from microtome.errors import InvalidInputError, OutOfRangeError
 from microtome.sampling import KEYS, permute
 
-__all__ = ["Order", "OrderKind", "TileOrder", "shuffled"]
+__all__ = ["Order", "OrderKind", "TileOrder", "positions", "shuffled"]
 
 OrderKind = Literal["sequential", "random", "blocked"]
 """`sequential`: as the table says. `random`: every order of all rows equally likely. `blocked`:
@@ -164,10 +164,7 @@ class TileOrder:
         OutOfRangeError
             If the interval does not lie inside the epoch.
         """
-        if not 0 <= start <= stop <= self.count:
-            msg = f"positions [{start}, {stop}) are not among the {self.count} of an epoch"
-            raise OutOfRangeError(msg)
-        position = np.arange(start, stop, dtype=np.int64)
+        position = positions(start, stop, self.count)
         if self.kind == "sequential":
             return position
         if self.kind == "random":
@@ -204,6 +201,20 @@ class TileOrder:
         )
         rows = which * self.block + rest % self.block
         return np.where(inside, full * self.block + mixed - low, rows)
+
+
+def positions(start: int, stop: int, count: int) -> NDArray[np.int64]:
+    """Return ``start ... stop - 1``, if they are positions of an epoch of `count`.
+
+    Raises
+    ------
+    OutOfRangeError
+        If they are not.
+    """
+    if not 0 <= start <= stop <= count:
+        msg = f"positions [{start}, {stop}) are not among the {count} of an epoch"
+        raise OutOfRangeError(msg)
+    return np.arange(start, stop, dtype=np.int64)
 
 
 def shuffled(
