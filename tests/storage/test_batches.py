@@ -322,3 +322,11 @@ def test_what_is_not_in_memory_is_announced_in_few_pieces(array, noise, engine, 
     monkeypatch.setattr(_batches._DISK, "_waited", -1)
     read(array, lows, (3, 50, 50))
     assert told
+
+
+def test_chunks_that_are_very_large_are_left_to_the_engine(array, noise, engine, monkeypatch):
+    lows = corners(8, 2, 30)
+    monkeypatch.setattr(_batches, "_LARGEST_CHUNK", 2 * 40 * 40)
+    np.testing.assert_array_equal(read(array, lows, (3, 30, 30)), cut(noise, lows, 30))
+    monkeypatch.setattr(_batches, "_LARGEST_CHUNK", 2 * 40 * 40 - 1)
+    assert read(array, lows, (3, 30, 30)) is None

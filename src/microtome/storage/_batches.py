@@ -39,6 +39,8 @@ _log = logging.getLogger(__name__)
 _WORTH = 1 << 26
 # Bytes of pixels from which on the work is shared between threads.
 _SHARED = 1 << 23
+# Each thread keeps memory for one chunk; of larger ones the engine has as many as it decodes.
+_LARGEST_CHUNK = 1 << 26
 # Batches that are announced to the system, one after the other.
 _ANNOUNCED = 16
 _MOST_AXES = 5
@@ -185,7 +187,7 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 -
         return False
     if batch.conversion is not None and reader.dtype.name not in _KINDS:
         return False
-    if not reader.is_mappable:
+    if not reader.is_mappable or reader.chunk_bytes > _LARGEST_CHUNK:
         return False
     plan = plan_chunks(
         batch.low,
