@@ -76,6 +76,22 @@ class DihedralAugmentation:
         flipped = pixels[..., ::-1] if record >= 4 else pixels
         return np.rot90(flipped, record % 4, axes=(-2, -1))
 
+    def apply_in_place(self, pixels: NDArray[Any], record: int) -> None:
+        """Turn a patch where it is; one that is not square by halves only.
+
+        Parameters
+        ----------
+        pixels
+            C(Z)YX.
+        record
+            From `draw`.
+        """
+        if not record:
+            return
+        # Channel by channel: what is set aside of one stays in the processor's cache.
+        for each in pixels:
+            each[...] = self.apply(each, record).copy()
+
     def undo(self, pixels: Any, record: int) -> Any:
         """Turn back pixels of any size; see `Augmentation.undo`."""
         torch = cast("Any", sys.modules.get("torch"))  # a tensor is there only where torch is

@@ -17,6 +17,7 @@ from microtome.normalization import (
     Normalization,
     fit_normalization,
     normalization_from_dict,
+    plain_channels,
 )
 from microtome.regions import ImageRegionData
 
@@ -199,8 +200,8 @@ class RegionDataModule:
             "patch_size": list(dataset.patching.patch_size),
             "patching": type(dataset.patching).__name__,
             "level": dataset.level,
-            "channels": _plain(dataset.channels),
-            "target_channels": _plain(dataset.target_channels),
+            "channels": plain_channels(dataset.channels),
+            "target_channels": plain_channels(dataset.target_channels),
             "augmentations": [repr(each) for each in dataset.augmentations],
             "dataset_seed": dataset.seed,
             "batch_size": self._batch_size,
@@ -307,11 +308,3 @@ def _normalization_of(state: Mapping[str, Any], where: str) -> Normalization | N
         raise InvalidInputError(msg)
     made = state.get("normalization")
     return None if made is None else normalization_from_dict(made)
-
-
-def _plain(channels: Any) -> Any:
-    if channels is None or isinstance(channels, str | int):
-        return channels
-    if isinstance(channels, slice):
-        return [channels.start, channels.stop, channels.step]
-    return [item if isinstance(item, str) else int(item) for item in channels]

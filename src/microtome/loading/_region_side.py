@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.augmentation import Augmentation
+from microtome.augmentation import Augmentation, DihedralAugmentation
 from microtome.errors import InvalidInputError
 from microtome.image import Channels
 from microtome.normalization import NoNormalization, Normalization, verify_alike
@@ -139,12 +139,10 @@ class RegionSide:
         )
         for patch, record in zip(made, records, strict=True):
             for step in self._turning:
-                # Channel by channel: what is set aside of a plane stays in the processor's cache.
-                for number in range(len(patch)):
-                    plane = patch[number : number + 1]
-                    turned = step.apply(plane, record[step.name])
-                    if turned is not plane:
-                        plane[...] = turned.copy()
+                if isinstance(step, DihedralAugmentation):
+                    step.apply_in_place(patch, record[step.name])
+                else:
+                    patch[...] = step.apply(patch, record[step.name]).copy()
             self._change(patch, record)
         return made
 

@@ -6,7 +6,7 @@ says what it was fitted on.
 """
 
 from ._blocks import verify_alike
-from ._fit import Kind, fit_normalization
+from ._fit import Kind, fit_normalization, plain_channels
 from ._normalization import (
     MeanStdNormalization,
     MinMaxNormalization,
@@ -27,6 +27,7 @@ __all__ = [
     "fit_normalization",
     "load_normalization",
     "normalization_from_dict",
+    "plain_channels",
     "save_normalization",
     "verify_alike",
 ]

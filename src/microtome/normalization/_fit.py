@@ -25,7 +25,7 @@ from ._normalization import (
 )
 from ._statistics import Statistics, count_statistics
 
-__all__ = ["Kind", "fit_normalization"]
+__all__ = ["Kind", "fit_normalization", "plain_channels"]
 
 Kind = Literal["mean_std", "quantile", "min_max", "none"]
 """`mean_std`: to mean 0 and standard deviation 1. `quantile`: two quantiles to 0 and 1. `min_max`:
@@ -162,7 +162,7 @@ class _Wanted:
         fitted_on = {
             "images": [i.uri if isinstance(i, MultiscaleImage) else str(i.source) for i in images],
             "level": self._level,
-            "channels": _told(channels),
+            "channels": plain_channels(channels),
             "per_channel": self._per_channel,
             "masked": masks is not None,
             "dtype": str(dtype),
@@ -184,8 +184,19 @@ class _Wanted:
         )
 
 
-def _told(channels: Channels | None) -> Any:
-    """Return channels as JSON can hold them."""
+def plain_channels(channels: Channels | None) -> Any:
+    """Return channels as JSON can hold them.
+
+    Parameters
+    ----------
+    channels
+        Channels by number or name; None for all.
+
+    Examples
+    --------
+    >>> plain_channels(slice(0, 4, 2))
+    [0, 4, 2]
+    """
     if channels is None or isinstance(channels, str):
         return channels
     if isinstance(channels, slice):
