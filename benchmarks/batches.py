@@ -31,10 +31,11 @@ __all__ = ["tables"]
 
 SIZE, BATCH = 8192, 64
 BASE = "numpy.memmap"
-# Of the blocked order: batches that are mixed, out of so many blocks of such a side.
-GROUP, BLOCKS, BLOCK = 16, 4, 1024
+# Of the blocked order: batches that are mixed, out of so many blocks of such a side: 2,000 cells in a
+# square of 1024 px, as tissue has them.
+GROUP, BLOCKS, BLOCK = 32, 1, 1024
 
-CROPS = f"64 px crops as float32 batches of 64, {GROUP} batches mixed from {BLOCKS} blocks of {BLOCK} px"
+CROPS = f"64 px crops as float32 batches of 64, {GROUP} batches mixed, blocks of {BLOCK} px"
 
 _Setup = Callable[[], Generator[Read]]
 
