@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -111,3 +112,47 @@ def test_without_openslide_the_extra_is_named(
     (tmp_path / "a.mrxs").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(DependencyError, match=r"install microtome\[wsi\]"):
         open_image(tmp_path / "a.mrxs")
+
+
+def aperio_j2k(path: Path, tiles: Any, compression: str) -> Path:
+    text = "Aperio Image Library v11\r\n384x256 (128x128) J2K|AppMag = 20|MPP = 0.5"
+    tifffile.imwrite(
+        path, tiles, shape=(256, 384, 3), dtype=np.uint8, photometric="rgb", tile=(128, 128),
+        compression=compression, metadata=None, description=text,
+    )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize("compression", ["APERIO_JP2000_RGB", "APERIO_JP2000_YCBC"])
+def test_aperio_in_jpeg_2000(tmp_path: Path, pixels_equal: Any, compression: str) -> None:
+    # In the older of the two, 33003, the codestream holds luma and colour differences unsaid.
+    turned = compression.endswith("RGB")
+    tiles = [
+        imagecodecs.jpeg2k_encode(
+            RNG.integers(0, 255, (128, 128, 3), dtype=np.uint8),
+            codecformat="j2k", mct=turned, reversible=True, level=0,
+        )
+        for _ in range(6)
+    ]  # fmt: skip
+    path = aperio_j2k(tmp_path / "a.svs", iter(tiles), compression)
+    theirs = open_image(path, format="OpenSlide")
+    assert theirs.metadata["acquisition"]["openslide.vendor"] == "aperio"
+    pixels_equal(open_image(path), theirs.level(0)[...])
+
+
+def test_colours_survive_the_way_through_luma(tmp_path: Path) -> None:
+    # By the definition of JFIF, to its rounding.
+    rgb = RNG.integers(0, 255, (256, 384, 3)).astype(float)
+    rows = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+    ycc = (rgb @ np.transpose(rows) + [0, 128, 128]).round().clip(0, 255).astype(np.uint8)
+    tiles = [
+        imagecodecs.jpeg2k_encode(
+            np.ascontiguousarray(ycc[y : y + 128, x : x + 128]),
+            codecformat="j2k", mct=False, reversible=True, level=0,
+        )
+        for y in (0, 128)
+        for x in (0, 128, 256)
+    ]  # fmt: skip
+    path = aperio_j2k(tmp_path / "a.svs", iter(tiles), "APERIO_JP2000_YCBC")
+    found = open_image(path).level(0)[...].astype(float)
+    assert np.abs(found - np.moveaxis(rgb, -1, 0)).max() <= 2

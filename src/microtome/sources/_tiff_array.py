@@ -25,6 +25,7 @@ from ._segments import SEGMENTS, new_owner
 from ._shared_file import SharedFile
 from ._tiff_pages import Plane, planes_of
 from ._tiff_plain import PlainRows
+from ._ycc import APERIO_YCC, holds_ycc, rgb_of_ycc
 
 __all__ = ["TiffArray"]
 
@@ -113,6 +114,7 @@ class TiffArray:
             else (min(index(key.rowsperstrip) or height, height), width)
         )
         self._plain = PlainRows.of(key)
+        self._ycc = key.compression == APERIO_YCC and self._dtype == np.uint8
         self._planes = planes_of(path, series, math.prod(size for _, size, _ in leads))
         files = {plane.file for plane in self._planes}
         self._files = {file: SharedFile(file) for file in files}
@@ -252,7 +254,8 @@ class TiffArray:
         if decoded is None:
             return None
         pixels = np.asarray(decoded)
-        return pixels.reshape(pixels.shape[-3:])
+        pixels = pixels.reshape(pixels.shape[-3:])
+        return rgb_of_ycc(pixels) if self._ycc and holds_ycc(data) else pixels
 
     def _counts(self) -> tuple[int, int]:
         """Return how many segments lie side by side, and how many make up a plane."""
