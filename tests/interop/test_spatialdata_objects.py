@@ -18,10 +18,11 @@ with warnings.catch_warnings():
     spatialdata = pytest.importorskip(
         "spatialdata", reason="needs a spatialdata that can be imported", exc_type=ImportError
     )
+    anndata = pytest.importorskip("anndata")
     pd = pytest.importorskip("pandas")
     from spatialdata.dataloader import ImageTilesDataset as Peer
     from spatialdata.datasets import blobs
-    from spatialdata.models import ShapesModel
+    from spatialdata.models import ShapesModel, TableModel
     from spatialdata.transformations import Affine, get_transformation, set_transformation
 
 # Its own calls of what it is built on, not ours.
@@ -132,3 +133,69 @@ def test_cells_of_a_mibi_field(tmp_path):
     assert ours.dataset_index["instance_id"].tolist() == values.tolist()
     for index in range(0, 272, 17):
         np.testing.assert_array_equal(ours[index]["mibi"].values, peer[index]["mibi"].values)
+
+
+@pytest.fixture(scope="module")
+def field():
+    """A field of MIBI with its cells as circles and polygons, and a table of the latter."""
+    if not MIBI.is_dir():
+        pytest.skip("needs the real images of shared/data")
+    import geopandas
+    import shapely
+
+    (path,) = MIBI.glob("fov8_RowNumber*.tiff")
+    image = mt.open_image(path)
+    mask = np.asarray(mt.open_image(MIBI / "fov8_whole_cell_mask.tiff").level(0)[...])
+    mask = mask.reshape(1024, 1024)
+    sdata = to_spatialdata({"mibi": image})
+    values = np.unique(mask)[1:]
+    hulls = []
+    for label, (rows, columns) in zip(values, ndimage.find_objects(mask), strict=True):
+        y, x = np.nonzero(mask[rows, columns] == label)
+        corners = np.stack([x + columns.start, y + rows.start], axis=1).astype(float)
+        around = corners[:, None] + np.array([[0, 0], [1, 1], [0, 1], [1, 0]])
+        hulls.append(shapely.MultiPoint(around.reshape(-1, 2)).convex_hull)
+    place = get_transformation(sdata["mibi"], "global")
+    frame = geopandas.GeoDataFrame(geometry=hulls, index=values)
+    sdata["polygons"] = ShapesModel.parse(frame, transformations={"global": place})
+    centres = np.array([[hull.centroid.x, hull.centroid.y] for hull in hulls])
+    radii = np.sqrt([hull.area / np.pi for hull in hulls])
+    sdata["circles"] = ShapesModel.parse(
+        centres, geometry=0, radius=radii, index=values, transformations={"global": place}
+    )
+    for region in ("polygons", "circles"):
+        table = anndata.AnnData(values[::-1, None] * np.float32([1, 2]))
+        table.obs["region"] = pd.Categorical([region] * len(values))
+        table.obs["cell_id"] = values[::-1].astype(np.int64)
+        table.obs["area"] = radii[::-1]
+        sdata[f"table_{region}"] = TableModel.parse(
+            table, region=region, region_key="region", instance_key="cell_id"
+        )
+    return sdata
+
+
+@pytest.mark.parametrize("names", [None, ["area", "cell_id"], ["0", "1"]], ids=["none", "obs", "X"])
+@pytest.mark.parametrize("side", [12, 15.7])
+@pytest.mark.parametrize("region", ["polygons", "circles"])
+def test_tiles_of_real_cells_are_those_of_spatialdata(field, region, side, names):
+    options = {
+        "tile_dim_in_units": side,
+        "table_name": f"table_{region}",
+        "return_annotations": names,
+    }
+    arguments = {region: "mibi"}, {region: "global"}
+    ours = ImageTilesDataset(field, *arguments, **options)
+    peer = Peer(field, *arguments, **options)
+    assert len(ours) == len(peer) == 272
+    columns = ["x", "y", "extent", "minx", "miny", "maxx", "maxy"]
+    np.testing.assert_allclose(ours.tiles_coords[columns], peer.tiles_coords[columns])
+    assert ours.dataset_index["instance_id"].tolist() == peer.dataset_index["instance_id"].tolist()
+    for index in range(0, 272, 23):
+        mine, theirs = ours[index], peer[index]
+        if names is None:
+            np.testing.assert_array_equal(mine["mibi"].values, theirs["mibi"].values)
+            name = f"table_{region}"
+            assert mine[name].obs["cell_id"].tolist() == theirs[name].obs["cell_id"].tolist()
+            continue
+        np.testing.assert_array_equal(mine[0].values, theirs[0].values)
+        np.testing.assert_array_equal(mine[1], np.asarray(theirs[1]))
