@@ -6,80 +6,18 @@ None of these is imported here: an object is known by the module that its class 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 from microtome.image import PixelArray
-from microtome.storage import READ, Box, Pending
+from microtome.storage import Box
 
-__all__ = ["LazyArray", "is_from", "is_lazy", "lazy_array"]
+from ._fetched import FetchedArray
 
-
-class LazyArray:
-    """An array of another library as a `PixelArray`; a read asks it for no more than its box.
-
-    Reads from several threads go to the library at once, which all three allow.
-
-    Parameters
-    ----------
-    source
-        Sliced like a numpy array.
-    order
-        For each of our axes, which one of the source's it is.
-    chunks
-        Smallest part that the source makes, in the order of its own axes.
-    fetch
-        Makes numpy's of a slice of it.
-    """
-
-    def __init__(
-        self,
-        source: Any,
-        order: Sequence[int],
-        chunks: Sequence[int],
-        fetch: Callable[[Any], Any],
-    ) -> None:
-        self._source = source
-        self._order = tuple(order)
-        self._shape = tuple(int(source.shape[i]) for i in order)
-        self._chunks = tuple(int(chunks[i]) for i in order)
-        self._dtype = np.dtype(source.dtype).newbyteorder("=")
-        self._fetch = fetch
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape in pixels."""
-        return self._shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of a pixel, in the machine's byte order."""
-        return self._dtype
-
-    @property
-    def chunks(self) -> tuple[int, ...]:
-        """Smallest part that the source makes; of uneven ones, the largest."""
-        return self._chunks
-
-    def read(self, box: Box) -> NDArray[Any]:
-        """Read a box."""
-        # A copy: what the source returned may be a view of its own pixels.
-        return np.array(self._part(box), self._dtype)
-
-    def read_into(self, box: Box, out: NDArray[Any]) -> Pending:
-        """Read a box into a buffer."""
-        out[...] = self._part(box)
-        return READ
-
-    def _part(self, box: Box) -> NDArray[Any]:
-        key: list[slice] = [slice(None)] * len(box)
-        for place, (start, stop) in zip(self._order, box, strict=True):
-            key[place] = slice(start, stop)
-        found = np.asarray(self._fetch(self._source[tuple(key)]))
-        return found.transpose(self._order)
+__all__ = ["is_from", "is_lazy", "lazy_array"]
 
 
 def is_from(value: object, package: str, name: str) -> bool:
@@ -123,11 +61,49 @@ def lazy_array(array: Any, order: Sequence[int]) -> PixelArray:
     if is_from(array, "xarray", "DataArray"):
         if not is_from(array.variable.data if array.chunks else None, "dask", "Array"):
             # The variable, not the array: slicing the coordinates along would cost most of a read.
-            return LazyArray(array.variable, order, array.shape, _loaded)
+            return _view(array.variable, order, array.shape, _loaded)
         array = array.data
     if is_from(array, "dask", "Array"):
-        return LazyArray(array, order, [max(sizes) for sizes in array.chunks], _computed)
-    return LazyArray(array, order, array.chunks, np.asarray)
+        return _view(array, order, [max(sizes) for sizes in array.chunks], _computed)
+    return _view(array, order, array.chunks, np.asarray)
+
+
+def _view(
+    source: Any, order: Sequence[int], chunks: Sequence[int], fetch: Callable[[Any], Any]
+) -> PixelArray:
+    """View what is sliced like a numpy array; a read asks it for no more than its box.
+
+    Reads from several threads go to the library at once, which all three allow.
+
+    Parameters
+    ----------
+    source
+        The array.
+    order
+        For each of our axes, which one of the source's it is.
+    chunks
+        Smallest part that the source makes, in the order of its own axes; of uneven ones, the
+        largest.
+    fetch
+        Makes numpy's of a slice of it.
+    """
+    shape = [int(source.shape[i]) for i in order]
+    sizes = [int(chunks[i]) for i in order]
+    return FetchedArray(shape, source.dtype, sizes, _Slices(source, tuple(order), fetch))
+
+
+class _Slices(NamedTuple):
+    """Boxes of a source; travels to another process where the source does."""
+
+    source: Any
+    order: tuple[int, ...]
+    fetch: Callable[[Any], Any]
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        key: list[slice] = [slice(None)] * len(box)
+        for place, (start, stop) in zip(self.order, box, strict=True):
+            key[place] = slice(start, stop)
+        return np.asarray(self.fetch(self.source[tuple(key)])).transpose(self.order)
 
 
 def _computed(part: Any) -> Any:
