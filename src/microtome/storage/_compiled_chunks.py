@@ -30,6 +30,8 @@ numba: Any = import_module("numba")
 _types: Any = import_module("numba.core.types")
 
 RAW, BLOSC, ZSTD = 0, 1, 2
+# Float32 among the types, which stays what it is.
+FLOAT = 6
 CLIP, SUBTRACT, DIVIDE, MULTIPLY, ADD = 0, 1, 2, 3, 4
 
 _HEADER = 16
@@ -213,10 +215,8 @@ def _to_float(source: int, kind: int, count: int, target: int) -> None:
         _cast(numba.carray(pointer(source), count, np.int16), out)
     elif kind == 4:
         _cast(numba.carray(pointer(source), count, np.int32), out)
-    elif kind == 5:
-        _cast(numba.carray(pointer(source), count, np.uint32), out)
     else:
-        copy(target, source, count * 4)
+        _cast(numba.carray(pointer(source), count, np.uint32), out)
 
 
 @compiled
@@ -350,7 +350,7 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
                             pixel += (start[k, 2] + i2) * s2 + (start[k, 3] + i3) * s3 + start[k, 4]
                             goes = target[k] + i0 * strides[0] + i1 * strides[1]
                             goes += i2 * strides[2] + i3 * strides[3]
-                            out = goes if kind < 0 else row
+                            out = goes if kind < 0 or kind == FLOAT else row
                             if pairs:
                                 pass
                             elif not at:
@@ -358,6 +358,8 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
                                     copy(out + i * item, fill.ctypes.data, item)
                             elif not apart:
                                 copy(out, base + pixel * item, width * item)
+                            elif block == whole:
+                                _copy_pixels(base + pixel, apart, whole, item, width, out)
                             else:
                                 done = np.int64(0)
                                 while done < width:
@@ -372,7 +374,7 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
                                     )  # fmt: skip
                                     done += count
                             if kind >= 0:
-                                if not pairs:
+                                if not pairs and kind != FLOAT:
                                     _to_float(row, kind, width, goes)
                                 if steps.size:
                                     mine = channel[k]
