@@ -27,7 +27,7 @@ from ._output import checked_maps, place_of
 
 __all__ = ["Canvas", "Made", "Target", "scaled_shape"]
 
-# Units that are being written while tiles come: one is encoded while the next fills up.
+# Units that are written while tiles come: one is encoded while the next fills up.
 _WRITES = 1
 
 
@@ -331,7 +331,7 @@ class Canvas:
 
     def _write(self, unit: Unit, box: Box, pixels: NDArray[Any]) -> None:
         begun = self._started()
-        begun.settle(_WRITES)
+        begun.settle(_WRITES - 1)
         begun.writes.append(begun.writer.submit(begun.write, unit, box, pixels))
 
     def _started(self) -> _Begun:
