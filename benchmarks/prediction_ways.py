@@ -107,7 +107,7 @@ def careamics(image: Path, work: Path, tiles: int) -> int:
         data_type="zarr",
         axes="CYX",
         batch_size=BATCH,
-        seed=0,
+        seed=1,
         n_val_patches=0,
         normalization={"name": "none"},
         num_workers=0,
