@@ -3,9 +3,28 @@
 `ImageTilesDataset` gives tiles around the regions of a SpatialData object. Its annotations are
 named by their place in the table: a column of ``obs``, a variable of ``X``, ``"layers/LAYER/NAME"``
 or ``"obsm/KEY"``. `to_spatialdata` and `from_spatialdata` take images there and back.
+
+`write_qupath` and `read_qupath` are QuPath's GeoJSON; `tile_objects`, `cell_objects` and
+`area_objects` make what is written, `tiles_of_objects` a table of tiles of what was read.
 """
 
+from ._qupath import Color, Polygons, QuPathKind, QuPathObject, read_qupath, write_qupath
+from ._qupath_tables import area_objects, cell_objects, tile_objects, tiles_of_objects
 from ._tiles_dataset import ImageTilesDataset
 from ._to_spatialdata import from_spatialdata, to_spatialdata
 
-__all__ = ["ImageTilesDataset", "from_spatialdata", "to_spatialdata"]
+__all__ = [
+    "Color",
+    "ImageTilesDataset",
+    "Polygons",
+    "QuPathKind",
+    "QuPathObject",
+    "area_objects",
+    "cell_objects",
+    "from_spatialdata",
+    "read_qupath",
+    "tile_objects",
+    "tiles_of_objects",
+    "to_spatialdata",
+    "write_qupath",
+]

@@ -11,6 +11,7 @@ from ._areas import Area, AreaSet, read_areas
 from ._centred import EdgePolicy, get_cell_tiles
 from ._cover import best_mask_tiling_try_to_stop, get_grid_tile
 from ._fewest import get_fewest_tiles
+from ._geojson import class_of_feature, object_type, polygon_rings, read_features
 from ._mask import MaskBands, open_mask
 from ._mask_tiling import MaskTiling, MaskTilingMethod
 from ._plan import PlannedTiles, TilePlan, plan_tiles
@@ -35,13 +36,17 @@ __all__ = [
     "TileTable",
     "best_mask_tiling_try_to_stop",
     "chunks_touched",
+    "class_of_feature",
     "get_cell_tiles",
     "get_fewest_tiles",
     "get_grid_tile",
     "get_strip_tiles",
+    "object_type",
     "open_mask",
     "plan_tiles",
+    "polygon_rings",
     "read_areas",
+    "read_features",
     "tile_stats_table",
     "write_tile_stats",
 ]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.errors import DependencyError, FormatError, InvalidInputError, UnknownNameError
+from microtome.errors import InvalidInputError, UnknownNameError
 
-if TYPE_CHECKING:
-    from shapely import MultiPolygon
+from ._geojson import class_of_feature, multipolygon, object_type, polygon_rings, read_features
 
 __all__ = ["Area", "AreaSet", "read_areas"]
 
@@ -119,7 +117,7 @@ class AreaSet:
 
         inside = np.zeros(len(points), np.bool_)
         for area in self.areas:
-            whole = _geometry(area.rings)
+            whole = multipolygon(area.rings)
             shapely.prepare(whole)
             inside |= shapely.contains_xy(whole, points[:, 1], points[:, 0])
         return inside
@@ -213,21 +211,15 @@ def read_areas(
         If shapely is not installed.
     """
     place = Path(path)
-    try:
-        content = json.loads(place.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        msg = f"{place} is not GeoJSON: {error}"
-        raise FormatError(msg) from error
     found: list[Area] = []
-    for number, feature in enumerate(_features(content, place)):
-        properties = feature.get("properties") or {}
-        kind = properties.get("objectType", properties.get("object_type", "annotation"))
+    for number, feature in enumerate(read_features(place)):
+        kind = object_type(feature)
         if kind not in {"annotation", "tile", None}:
             _log.info("%s: feature %d is a %s, no annotation", place, number, kind)
             continue
-        name = _class_of(properties)
+        name = class_of_feature(feature)
         if classes is None or name in classes:
-            rings = _rings(feature.get("geometry"), f"{place}: feature {number}")
+            rings = polygon_rings(feature.get("geometry"), f"{place}: feature {number}")
             found.append(Area(name, rings))
         else:
             # What was not asked for need not be valid.
@@ -240,88 +232,3 @@ def read_areas(
         return areas
     there = [name for name in classes if name in areas.names] if missing_ok else classes
     return areas.of_classes(there)
-
-
-def _features(content: Any, place: Path) -> list[dict[str, Any]]:
-    features = content
-    if isinstance(content, dict):
-        document = cast("dict[str, Any]", content)
-        features = [document]
-        if document.get("type") == "FeatureCollection":
-            features = document.get("features")
-    if not isinstance(features, list):
-        msg = f"{place} is not GeoJSON: it holds neither features nor a list of them"
-        raise FormatError(msg)
-    checked: list[dict[str, Any]] = []
-    for number, feature in enumerate(cast("list[Any]", features)):
-        kind = feature.get("type") if isinstance(feature, dict) else feature
-        properties = feature.get("properties") if isinstance(feature, dict) else None
-        if kind != "Feature" or not isinstance(properties, dict | None):
-            msg = f"{place}: feature {number} is no GeoJSON Feature, got type {kind!r}"
-            raise FormatError(msg)
-        checked.append(cast("dict[str, Any]", feature))
-    return checked
-
-
-def _class_of(properties: dict[str, Any]) -> str | None:
-    given = properties.get("classification")
-    if isinstance(given, dict):
-        stated = cast("dict[str, Any]", given)
-        names = stated.get("names")
-        given = stated.get("name") or (": ".join(map(str, names)) if names else None)
-    return given if isinstance(given, str) else None
-
-
-def _rings(geometry: Any, place: str) -> tuple[tuple[NDArray[np.float64], ...], ...]:
-    kind: Any = geometry.get("type") if isinstance(geometry, dict) else None
-    if kind not in {"Polygon", "MultiPolygon"}:
-        msg = f"{place} is a {kind or 'feature without geometry'}; an area is a Polygon or MultiPolygon"
-        raise FormatError(msg)
-    given: Any = geometry.get("coordinates")
-    try:
-        parts = tuple(
-            tuple(_ring(ring) for ring in part)
-            for part in ([given] if kind == "Polygon" else given)
-        )
-    except (TypeError, ValueError, IndexError) as error:
-        msg = f"{place} has no usable coordinates: {error}"
-        raise FormatError(msg) from error
-    if not parts or not all(parts):
-        msg = f"{place} has no outline"
-        raise FormatError(msg)
-    _verify(parts, place)
-    return parts
-
-
-def _ring(given: Any) -> NDArray[np.float64]:
-    corners = np.asarray(given, np.float64)
-    if corners.ndim != 2 or corners.shape[0] < 4 or corners.shape[1] not in {2, 3}:
-        msg = f"a ring has at least four corners (x, y), got an array of shape {corners.shape}"
-        raise ValueError(msg)
-    if not np.isfinite(corners).all():
-        msg = "a corner is not finite"
-        raise ValueError(msg)
-    corners = np.ascontiguousarray(corners[:, :2])
-    if (corners[0] != corners[-1]).any():
-        msg = "a ring does not end where it begins"
-        raise ValueError(msg)
-    return corners
-
-
-def _verify(parts: tuple[tuple[NDArray[np.float64], ...], ...], place: str) -> None:
-    try:
-        import shapely
-    except ImportError as error:
-        msg = "annotations need shapely, which is not installed: pip install 'microtome[geometry]'"
-        raise DependencyError(msg) from error
-    whole = _geometry(parts)
-    if not whole.is_valid:
-        reason = shapely.is_valid_reason(whole)
-        msg = f"{place} is no valid polygon: {reason}; mend it in the program that drew it"
-        raise FormatError(msg)
-
-
-def _geometry(parts: tuple[tuple[NDArray[np.float64], ...], ...]) -> MultiPolygon:
-    from shapely import MultiPolygon
-
-    return MultiPolygon([(part[0], list(part[1:])) for part in parts])
