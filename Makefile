@@ -72,8 +72,8 @@ SPATIALDATA := .venv-spatialdata/bin/python
 SPATIALDATA_INSTALL := $(SPATIALDATA) -m pip --disable-pip-version-check --quiet install \
 	--constraint constraints-spatialdata.txt
 spatialdata: .venv-spatialdata/.installed
-	$(SPATIALDATA) -m pytest -m interop tests/interop/test_spatialdata_tiles.py \
-		tests/interop/test_spatialdata_objects.py $(TEST_ARGS)
+	$(SPATIALDATA) -m pytest -m interop tests/interop/test_spatialdata_*.py \
+		tests/sources/test_zarr_stores.py $(TEST_ARGS)
 
 .venv-spatialdata/.installed: constraints-spatialdata.txt pyproject.toml
 	$(PYTHON) -m venv --clear .venv-spatialdata

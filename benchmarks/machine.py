@@ -23,6 +23,12 @@ _PACKAGES = (
     "ngio",
     "ome-zarr",
     "tiledbsoma",
+    "careamics",
+    "spatialdata",
+    "imagecodecs",
+    "numba",
+    "openslide-bin",
+    "tifffile",
 )
 
 

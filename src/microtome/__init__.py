@@ -70,7 +70,16 @@ if TYPE_CHECKING:
     from .image import MultiscaleImage, SpatialRead
     from .interop import ImageTilesDataset, from_spatialdata, to_spatialdata
     from .jobs import process_pool
-    from .loading import RegionDataModule, RegionDataset, TileLoader, bench
+    from .loading import (
+        BlockOrder,
+        DrawnOrder,
+        PanelCollate,
+        RegionDataModule,
+        RegionDataset,
+        TileLoader,
+        WeightedOrder,
+        bench,
+    )
     from .normalization import fit_normalization, load_normalization, save_normalization
     from .packing import pack
     from .panels import ChannelState, Panel, align_channels, read_panel
@@ -82,7 +91,17 @@ if TYPE_CHECKING:
         WholePatching,
         validation_split,
     )
-    from .prediction import embed_tiles, predict, predict_cohort, predict_instances
+    from .prediction import (
+        CellCrops,
+        PredictionWriter,
+        embed_tiles,
+        merge_labels,
+        pool_labels,
+        predict,
+        predict_cohort,
+        predict_instances,
+        vectors_to_anndata,
+    )
     from .regions import (
         ImageRegionData,
         PatchSpecs,
@@ -91,8 +110,9 @@ if TYPE_CHECKING:
         decollate_regions,
         read_regions,
         region_bounds,
+        region_transform,
     )
-    from .sources import open_image, open_stacks
+    from .sources import image_names, open_image, open_stacks
     from .storage import StorageOptions
     from .tiling import (
         TileTable,
@@ -158,7 +178,16 @@ _ROOMS = {
     "image": ("MultiscaleImage", "SpatialRead"),
     "interop": ("ImageTilesDataset", "from_spatialdata", "to_spatialdata"),
     "jobs": ("process_pool",),
-    "loading": ("RegionDataModule", "RegionDataset", "TileLoader", "bench"),
+    "loading": (
+        "BlockOrder",
+        "DrawnOrder",
+        "PanelCollate",
+        "RegionDataModule",
+        "RegionDataset",
+        "TileLoader",
+        "WeightedOrder",
+        "bench",
+    ),
     "normalization": ("fit_normalization", "load_normalization", "save_normalization"),
     "packing": ("pack",),
     "panels": ("ChannelState", "Panel", "align_channels", "read_panel"),
@@ -170,7 +199,17 @@ _ROOMS = {
         "WholePatching",
         "validation_split",
     ),
-    "prediction": ("embed_tiles", "predict", "predict_cohort", "predict_instances"),
+    "prediction": (
+        "CellCrops",
+        "PredictionWriter",
+        "embed_tiles",
+        "merge_labels",
+        "pool_labels",
+        "predict",
+        "predict_cohort",
+        "predict_instances",
+        "vectors_to_anndata",
+    ),
     "regions": (
         "ImageRegionData",
         "PatchSpecs",
@@ -179,8 +218,9 @@ _ROOMS = {
         "decollate_regions",
         "read_regions",
         "region_bounds",
+        "region_transform",
     ),
-    "sources": ("open_image", "open_stacks"),
+    "sources": ("image_names", "open_image", "open_stacks"),
     "storage": ("StorageOptions",),
     "tiling": (
         "TileTable",
@@ -199,13 +239,16 @@ __all__ = [
     "AffineTransform",
     "Axis",
     "BaseImagingDataset",
+    "BlockOrder",
     "CODEXModality",
+    "CellCrops",
     "CellMask",
     "ChannelState",
     "ComposedImagingDataset",
     "ComposedTissue",
     "CoordinateSpace",
     "CycIFModality",
+    "DrawnOrder",
     "HEImagingDataset",
     "HEModality",
     "HETissue",
@@ -222,7 +265,9 @@ __all__ = [
     "MultiplexTissue",
     "MultiscaleImage",
     "Panel",
+    "PanelCollate",
     "PatchSpecs",
+    "PredictionWriter",
     "RandomPatching",
     "RegionDataModule",
     "RegionDataset",
@@ -242,6 +287,7 @@ __all__ = [
     "TissueMask",
     "TranslationTransform",
     "UniformScaleTransform",
+    "WeightedOrder",
     "WholePatching",
     "add_cell_masks",
     "add_cells",
@@ -259,14 +305,17 @@ __all__ = [
     "get_fewest_tiles",
     "get_grid_tile",
     "get_strip_tiles",
+    "image_names",
     "info",
     "ingest",
     "ingest_manifest",
     "load_normalization",
     "mask",
+    "merge_labels",
     "open_image",
     "open_stacks",
     "pack",
+    "pool_labels",
     "predict",
     "predict_cohort",
     "predict_instances",
@@ -275,6 +324,7 @@ __all__ = [
     "read_panel",
     "read_regions",
     "region_bounds",
+    "region_transform",
     "report",
     "save_normalization",
     "set_alignment",
@@ -284,6 +334,7 @@ __all__ = [
     "update_panel",
     "validate",
     "validation_split",
+    "vectors_to_anndata",
     "write_ome_tiff",
 ]
 
