@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +21,7 @@ from microtome.patching import RandomPatching
 from microtome.storage import Layout
 
 from .harness import Benchmark, Items, Read, Table
+from .machine import cpu_seconds
 from .options import Options
 
 __all__ = ["tables"]
@@ -27,12 +29,15 @@ __all__ = ["tables"]
 CHANNELS, SIDE, PATCH, BATCH = 5, 8192, 224, 32
 _MEANS, _STDS = [300.0] * CHANNELS, [200.0] * CHANNELS
 BLOCKED, RANDOM = "microtome, order blocked", "microtome, order random"
+# Processor time in a tenth of a second of a process tree that rests.
+_QUIET = 0.02
 _NOTE = (
     "Both read the same store. Each draws patches of its own, so what is compared are their number, "
     "size and type. Mean and deviation are given, turns and mirror images are on. microtome's loader "
     "reads ahead with threads, CAREamics' processes with torch's DataLoader. Not measured is what comes "
     "once: workers that start, and microtome's first epoch, in which it loads compiled code and touches "
-    "the memory of batches for the first time, at twice the time of those that follow."
+    "the memory of batches for the first time, at twice the time of those that follow. After each "
+    "round its loader is waited for until it rests, which wall time includes."
 )
 
 
@@ -108,6 +113,11 @@ def _reading(epochs: Callable[[], Iterator[Any]]) -> Generator[Read]:
             left -= count
             # Of pixels that nobody else draws, what can be equal: how many, and of what.
             yield np.tile([*data.shape[1:], data.element_size()], (count, 1))
+        # What was read ahead is this one's work, not that of who comes next.
+        before = -1.0
+        while (used := cpu_seconds()) - before > _QUIET:
+            before = used
+            time.sleep(0.1)
 
     yield read
     batches.close()
