@@ -27,6 +27,7 @@ PUBLIC_NAMES = [
     "ChannelState",
     "ComposedImagingDataset",
     "ComposedTissue",
+    "Conversion",
     "CoordinateSpace",
     "CycIFModality",
     "DrawnOrder",

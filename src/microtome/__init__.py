@@ -113,7 +113,7 @@ if TYPE_CHECKING:
         region_transform,
     )
     from .sources import image_names, open_image, open_stacks
-    from .storage import StorageOptions
+    from .storage import Conversion, StorageOptions
     from .tiling import (
         TileTable,
         best_mask_tiling_try_to_stop,
@@ -221,7 +221,7 @@ _ROOMS = {
         "region_transform",
     ),
     "sources": ("image_names", "open_image", "open_stacks"),
-    "storage": ("StorageOptions",),
+    "storage": ("Conversion", "StorageOptions"),
     "tiling": (
         "TileTable",
         "best_mask_tiling_try_to_stop",
@@ -246,6 +246,7 @@ __all__ = [
     "ChannelState",
     "ComposedImagingDataset",
     "ComposedTissue",
+    "Conversion",
     "CoordinateSpace",
     "CycIFModality",
     "DrawnOrder",
