@@ -21,7 +21,7 @@ __all__ = ["tables"]
 CHANNELS, SIDE = 5, 8192
 BASE = "microtome, crop"
 _ROUNDS = 3  # at most
-_PEER_TILES = 24
+_PEER_TILES = 16
 
 _HOW = (
     "Processor time is user and system time of the process with all its threads; it counts, since "

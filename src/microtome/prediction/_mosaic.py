@@ -22,7 +22,7 @@ Unit = tuple[int, ...]
 
 # Of pieces that wait for a later unit; what is more waits on disk. Of a slide of 100,000 pixels a
 # strip that waits for the next row of shards can be more than all the rest.
-_WAITING_BYTES = 64 << 20
+_WAITING_BYTES = 32 << 20
 
 
 @dataclass(slots=True)

@@ -61,7 +61,7 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     Memory does not depend on the size of the image. It holds at most two blocks of the input
     ((2048 + tile)^2 pixels each, smaller blocks where 2048^2 pixels exceed 32 MiB), a batch in and
     out, a few shards of the output (all channels of 2048^2 pixels, 1024^2 above eight channels), and
-    one of each coarser level, and 64 MiB of the strip of tiles that waits for the next row of shards,
+    one of each coarser level, and 32 MiB of the strip of tiles that waits for the next row of shards,
     the rest of which waits in a file: predicting the strip again instead would run the model 1.5
     times on average.
 
