@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError, UnknownNameError
 from microtome.image import Level, MultiscaleImage, PixelArray
+from microtome.storage import StorageOptions
 
-from ._instances import Instances
+from ._instances import Instances, instances_of_labels
 
 __all__ = [
     "KINDS",
@@ -22,6 +24,7 @@ __all__ = [
     "flat_matrix",
     "image_of_levels",
     "unknown_element",
+    "unknown_table",
 ]
 
 KINDS = ("images", "labels", "shapes", "points")
@@ -69,29 +72,58 @@ class Region:
     to_systems: Matrices
 
 
-class Elements(Protocol):
-    """The elements of a SpatialData object by name."""
+class Elements(ABC):
+    """The elements of a SpatialData object by name.
+
+    Parameters
+    ----------
+    options
+        What is kept in memory of the stores that its images lie in.
+    """
+
+    def __init__(self, options: StorageOptions | None) -> None:
+        self._options = options
 
     @property
+    @abstractmethod
     def where(self) -> str:
         """What to call the object in messages."""
-        ...
 
+    @abstractmethod
     def kind(self, name: str) -> str:
         """Return which of `KINDS` an element is of; an `UnknownNameError` if there is none."""
-        ...
 
     def picture(self, name: str) -> Picture:
         """Return an image or labels."""
-        ...
+        return self._picture(name, self._options)
 
     def region(self, name: str) -> Region:
         """Return labels, shapes or points as a region."""
-        ...
+        kind = self.kind(name)
+        if kind == "labels":
+            # Each chunk is looked at once: nothing of it is kept.
+            picture = self._picture(name, None)
+            return Region(instances_of_labels(picture.image), picture.to_systems)
+        if kind == "images":
+            msg = f"{name!r} is an image; regions are labels, shapes or points"
+            raise InvalidInputError(msg)
+        return self._places(kind, name)
 
+    @abstractmethod
     def table(self, name: str) -> Any:
         """Return a table, an AnnData; an `UnknownNameError` if there is none."""
-        ...
+
+    @abstractmethod
+    def _picture(self, name: str, options: StorageOptions | None) -> Picture: ...
+
+    @abstractmethod
+    def _places(self, kind: str, name: str) -> Region:
+        """Return shapes or points as a region."""
+
+
+def unknown_table(where: str, name: object, known: Iterable[str]) -> UnknownNameError:
+    """Return the error for a table that is not there."""
+    return UnknownNameError(f"{where} has no table {name!r}, but {sorted(known)}")
 
 
 def unknown_element(where: str, name: object, known: Sequence[str]) -> UnknownNameError:

@@ -9,20 +9,28 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.errors import FormatError, InvalidInputError, UnknownNameError
+from microtome.errors import FormatError
 from microtome.image import PixelArray
 from microtome.sources import open_image
 from microtome.storage import READ, Box, Pending, StorageOptions, open_array
 
-from ._elements import KINDS, Picture, Region, image_of_levels, unknown_element
-from ._instances import Instances, instances_of_geometries, instances_of_labels
+from ._elements import (
+    KINDS,
+    Elements,
+    Picture,
+    Region,
+    image_of_levels,
+    unknown_element,
+    unknown_table,
+)
+from ._instances import Instances, instances_of_geometries
 
 __all__ = ["ObjectElements"]
 
 _TRANSFORMS = "transform"
 
 
-class ObjectElements:
+class ObjectElements(Elements):
     """The elements of a SpatialData object.
 
     Pixels that it has not read yet are read from its store by our own engine, without dask.
@@ -37,7 +45,7 @@ class ObjectElements:
 
     def __init__(self, sdata: Any, options: StorageOptions | None = None) -> None:
         self._sdata = sdata
-        self._options = options
+        super().__init__(options)
 
     @property
     def where(self) -> str:
@@ -53,10 +61,6 @@ class ObjectElements:
                 return kind
             known += group
         raise unknown_element(self.where, name, known)
-
-    def picture(self, name: str) -> Picture:
-        """Return an image or labels."""
-        return self._picture(name, self._options)
 
     def _picture(self, name: str, options: StorageOptions | None) -> Picture:
         element = getattr(self._sdata, self.kind(name))[name]
@@ -93,16 +97,7 @@ class ObjectElements:
             channels,
         )
 
-    def region(self, name: str) -> Region:
-        """Return labels, shapes or points as a region."""
-        kind = self.kind(name)
-        if kind == "labels":
-            # Each chunk is looked at once: nothing of it is kept.
-            picture = self._picture(name, None)
-            return Region(instances_of_labels(picture.image), picture.to_systems)
-        if kind == "images":
-            msg = f"{name!r} is an image; regions are labels, shapes or points"
-            raise InvalidInputError(msg)
+    def _places(self, kind: str, name: str) -> Region:
         element = getattr(self._sdata, kind)[name]
         matrices = _matrices(element.attrs, ("x", "y"), name)
         if kind == "points":
@@ -117,8 +112,7 @@ class ObjectElements:
         """Return a table."""
         tables = self._sdata.tables
         if name not in tables:
-            msg = f"{self.where} has no table {name!r}, but {sorted(tables)}"
-            raise UnknownNameError(msg)
+            raise unknown_table(self.where, name, tables)
         return tables[name]
 
 

@@ -15,15 +15,21 @@ from numpy.typing import NDArray
 from microtome.errors import (
     DependencyError,
     FormatError,
-    InvalidInputError,
     NotFoundError,
-    UnknownNameError,
 )
 from microtome.storage import StorageOptions, is_group, open_array, read_group
 
 from ._dialect import matrices_of
-from ._elements import KINDS, Picture, Region, image_of_levels, unknown_element
-from ._instances import Instances, imported_shapely, instances_of_geometries, instances_of_labels
+from ._elements import (
+    KINDS,
+    Elements,
+    Picture,
+    Region,
+    image_of_levels,
+    unknown_element,
+    unknown_table,
+)
+from ._instances import Instances, imported_shapely, instances_of_geometries
 
 __all__ = ["StoreElements"]
 
@@ -31,7 +37,7 @@ __all__ = ["StoreElements"]
 _WKB_POINT = {21: 2, 29: 3}
 
 
-class StoreElements:
+class StoreElements(Elements):
     """The elements of a SpatialData store.
 
     Parameters
@@ -51,7 +57,7 @@ class StoreElements:
 
     def __init__(self, path: Path, options: StorageOptions | None = None) -> None:
         self._path = path
-        self._options = options
+        super().__init__(options)
         if not path.exists():
             msg = f"{path} does not exist"
             raise NotFoundError(msg)
@@ -73,10 +79,6 @@ class StoreElements:
             if name in names:
                 return kind
         raise unknown_element(self.where, name, [n for names in known.values() for n in names])
-
-    def picture(self, name: str) -> Picture:
-        """Return an image or labels."""
-        return self._picture(name, self._options)
 
     def _picture(self, name: str, options: StorageOptions | None) -> Picture:
         place = self._path / self.kind(name) / name
@@ -118,16 +120,7 @@ class StoreElements:
             channels,
         )
 
-    def region(self, name: str) -> Region:
-        """Return labels, shapes or points as a region."""
-        kind = self.kind(name)
-        if kind == "labels":
-            # Each chunk is looked at once: nothing of it is kept.
-            picture = self._picture(name, None)
-            return Region(instances_of_labels(picture.image), picture.to_systems)
-        if kind == "images":
-            msg = f"{name!r} is an image; regions are labels, shapes or points"
-            raise InvalidInputError(msg)
+    def _places(self, kind: str, name: str) -> Region:
         place = self._path / kind / name
         transforms = read_group(place).get("coordinateTransformations")
         matrices = matrices_of(transforms, ("x", "y"), where=str(place))
@@ -138,8 +131,7 @@ class StoreElements:
         """Return a table, read with anndata."""
         known = self._names("tables")
         if name not in known:
-            msg = f"{self.where} has no table {name!r}, but {sorted(known)}"
-            raise UnknownNameError(msg)
+            raise unknown_table(self.where, name, known)
         try:
             from anndata.io import read_zarr
         except ImportError as error:

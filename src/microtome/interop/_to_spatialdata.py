@@ -19,6 +19,7 @@ from microtome.sources import open_image
 from ._elements import flat_matrix
 from ._items import imported_spatialdata
 from ._object import ObjectElements
+from ._pairing import verify_system
 
 __all__ = ["from_spatialdata", "to_spatialdata"]
 
@@ -100,11 +101,7 @@ def from_spatialdata(sdata: Any, name: str, *, system: str | None = None) -> Mul
     image = picture.image
     if system is None:
         return image
-    if system not in picture.to_systems:
-        msg = (
-            f"{name!r} is not in coordinate system {system!r}, but in {sorted(picture.to_systems)}"
-        )
-        raise InvalidInputError(msg)
+    verify_system(system, picture.to_systems, name)
     full = picture.to_systems[system]
     flat_matrix(full, f"the transform of {name!r} to {system!r}")
     factors = np.diag(full)[:-1]
