@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.metadata import version
 
+    from .augmentation import ChannelDropout, DihedralAugmentation, IntensityJitter
     from .cohort import (
         BaseImagingDataset,
         CellMask,
@@ -128,6 +129,7 @@ if TYPE_CHECKING:
     __version__ = version("microtome")
 
 _ROOMS = {
+    "augmentation": ("ChannelDropout", "DihedralAugmentation", "IntensityJitter"),
     "cohort": (
         "BaseImagingDataset",
         "CODEXModality",
@@ -243,12 +245,14 @@ __all__ = [
     "CODEXModality",
     "CellCrops",
     "CellMask",
+    "ChannelDropout",
     "ChannelState",
     "ComposedImagingDataset",
     "ComposedTissue",
     "Conversion",
     "CoordinateSpace",
     "CycIFModality",
+    "DihedralAugmentation",
     "DrawnOrder",
     "HEImagingDataset",
     "HEModality",
@@ -259,6 +263,7 @@ __all__ = [
     "IdentityTransform",
     "ImageRegionData",
     "ImageTilesDataset",
+    "IntensityJitter",
     "MIBIModality",
     "MicrotomeError",
     "Mpp",
