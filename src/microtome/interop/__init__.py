@@ -6,8 +6,15 @@ or ``"obsm/KEY"``. `to_spatialdata` and `from_spatialdata` take images there and
 
 `write_qupath` and `read_qupath` are QuPath's GeoJSON; `tile_objects`, `cell_objects` and
 `area_objects` make what is written, `tiles_of_objects` a table of tiles of what was read.
+`write_trident_coordinates`, `write_clam_coordinates` and `read_h5_coordinates` are where patches
+lie for TRIDENT and CLAM.
 """
 
+from ._coordinates_h5 import (
+    read_h5_coordinates,
+    write_clam_coordinates,
+    write_trident_coordinates,
+)
 from ._qupath import Color, Polygons, QuPathKind, QuPathObject, read_qupath, write_qupath
 from ._qupath_tables import area_objects, cell_objects, tile_objects, tiles_of_objects
 from ._tiles_dataset import ImageTilesDataset
@@ -22,9 +29,12 @@ __all__ = [
     "area_objects",
     "cell_objects",
     "from_spatialdata",
+    "read_h5_coordinates",
     "read_qupath",
     "tile_objects",
     "tiles_of_objects",
     "to_spatialdata",
+    "write_clam_coordinates",
     "write_qupath",
+    "write_trident_coordinates",
 ]

@@ -155,14 +155,7 @@ def write_qupath(
     StorageError
         If the disk refuses.
     """
-    target = Path(path)
-    if target.suffix.lower() not in {".geojson", ".json"}:
-        msg = f"{path} would not be taken for GeoJSON; call it {target.stem}.geojson"
-        raise InvalidInputError(msg)
-    if target.exists() and not (overwrite and target.is_file()):
-        hint = " or allow overwriting" if target.is_file() else ""
-        msg = f"{target} exists already; choose another place{hint}"
-        raise ExistsError(msg)
+    target = free_file(path, (".geojson", ".json"), "GeoJSON", overwrite=overwrite)
     with replace_file(target) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, each in enumerate(objects):
@@ -225,6 +218,29 @@ def read_qupath(
             )
         )
     return tuple(found)
+
+
+def free_file(
+    path: str | os.PathLike[str], suffixes: Sequence[str], what: str, *, overwrite: bool
+) -> Path:
+    """Return the path of a file to write.
+
+    Raises
+    ------
+    ExistsError
+        If there is something, unless it is a file and `overwrite` is true.
+    InvalidInputError
+        If it has another ending than one of `suffixes`.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in suffixes:
+        msg = f"{path} would not be taken for {what}; call it {target.stem}{suffixes[0]}"
+        raise InvalidInputError(msg)
+    if target.exists() and not (overwrite and target.is_file()):
+        hint = " or allow overwriting" if target.is_file() else ""
+        msg = f"{target} exists already; choose another place{hint}"
+        raise ExistsError(msg)
+    return target
 
 
 def object_id(*words: object) -> str:

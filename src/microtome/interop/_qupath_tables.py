@@ -17,7 +17,14 @@ from microtome.tiling import AreaSet, TileTable
 
 from ._qupath import Color, QuPathObject, object_id
 
-__all__ = ["area_objects", "cell_objects", "tile_objects", "tiles_of_objects"]
+__all__ = [
+    "area_objects",
+    "cell_objects",
+    "checked_scale",
+    "tile_objects",
+    "tiles_of_objects",
+    "tiles_of_one",
+]
 
 _CLASS = "class"
 
@@ -56,17 +63,8 @@ def tile_objects(
     InvalidInputError
         If the table has several tissues and nobody says which, or a scale is not positive.
     """
-    if tissue_id is None:
-        if len(tiles.tissue_ids) > 1:
-            msg = (
-                f"a file of QuPath is of one picture, the table has {len(tiles.tissue_ids)} tissues "
-                f"({', '.join(tiles.tissue_ids[:3])}, ...); pass tissue_id"
-            )
-            raise InvalidInputError(msg)
-        chosen = tiles
-    else:
-        chosen = tiles.for_tissue(tissue_id)
-    factor = _scale(scale)
+    chosen = tiles_of_one(tiles, tissue_id)
+    factor = checked_scale(scale)
     columns = _Columns.of(chosen.table, ("tissue_id", "row", "col"), classes)
     return _tiles(chosen, columns, factor, colors or {})
 
@@ -89,6 +87,27 @@ def _tiles(
             measurements=columns.numbers_of(number),
             id=object_id("tile", tissue, tiles.strategy, width, height, rows.tile_id[number]),
         )
+
+
+def tiles_of_one(tiles: TileTable, tissue_id: str | None) -> TileTable:
+    """Return the tiles of one tissue, for a file that is of one picture.
+
+    Raises
+    ------
+    UnknownNameError
+        If the tissue has no tiles.
+    InvalidInputError
+        If the table has several tissues and nobody says which.
+    """
+    if tissue_id is not None:
+        return tiles.for_tissue(tissue_id)
+    if len(tiles.tissue_ids) > 1:
+        msg = (
+            f"the file is of one picture, the table has {len(tiles.tissue_ids)} tissues "
+            f"({', '.join(tiles.tissue_ids[:3])}, ...); pass tissue_id"
+        )
+        raise InvalidInputError(msg)
+    return tiles
 
 
 def tiles_of_objects(
@@ -122,7 +141,7 @@ def tiles_of_objects(
     InvalidInputError
         If there is none, one is no rectangle on whole pixels, or they differ in size.
     """
-    factor = _scale(scale)
+    factor = checked_scale(scale)
     given = list(objects)
     if not given:
         msg = "no tiles to make a table of"
@@ -214,7 +233,7 @@ def cell_objects(
     InvalidInputError
         If the labels are none, ids are no whole numbers or occur twice, or a scale is not positive.
     """
-    factor = _scale(scale)
+    factor = checked_scale(scale)
     image = open_image(labels)
     known = pa.table({"cell_id": pa.array([], pa.int64())}) if cells is None else cells
     if "cell_id" not in known.column_names:
@@ -270,7 +289,7 @@ def area_objects(
     InvalidInputError
         If a scale is not positive.
     """
-    factor = _scale(scale)
+    factor = checked_scale(scale)
     return (
         QuPathObject(
             "annotation",
@@ -331,8 +350,14 @@ def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
 
 
-def _scale(given: float | Sequence[float]) -> NDArray[np.float64]:
-    """Return (x, y)."""
+def checked_scale(given: float | Sequence[float]) -> NDArray[np.float64]:
+    """Return how much coarser pixels are, (x, y).
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not one positive number or two (y, x).
+    """
     factor = np.asarray(given, np.float64)
     if factor.shape not in {(), (2,)} or not (np.isfinite(factor) & (factor > 0)).all():
         msg = f"scale must be one positive number or two (y, x), got {given!r}"

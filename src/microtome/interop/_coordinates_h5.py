@@ -1,0 +1,319 @@
+"""Where patches lie, in the HDF5 files of TRIDENT and CLAM.
+
+Both keep a dataset `coords`, (n, 2) of (x, y) in pixels of the slide's finest level, and say in its
+attributes how large a patch is: TRIDENT by two magnifications (`level0_magnification` and
+`target_magnification`, `patch_size` pixels of the latter), CLAM by a level of the slide
+(`patch_level`, `downsample`, `patch_size` pixels of that level).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.errors import (
+    DependencyError,
+    FormatError,
+    InvalidInputError,
+    NotFoundError,
+)
+from microtome.image import MultiscaleImage
+from microtome.sources import open_image
+from microtome.storage import replace_file
+from microtome.tiling import TileTable
+
+from ._coordinates_stated import StatedPatches
+from ._qupath import free_file
+from ._qupath_tables import checked_scale, tiles_of_one
+
+__all__ = ["read_h5_coordinates", "write_clam_coordinates", "write_trident_coordinates"]
+
+
+def write_trident_coordinates(
+    tiles: TileTable,
+    path: str | os.PathLike[str],
+    *,
+    magnification: float,
+    slide: Any,
+    tissue_id: str | None = None,
+    scale: float = 1.0,
+    overlap: int = 0,
+    overwrite: bool = False,
+) -> Path:
+    """Write tiles as the coordinates from which TRIDENT extracts features.
+
+    Parameters
+    ----------
+    tiles
+        The table; tiles are square.
+    path
+        The file; TRIDENT looks for ``patches/<slide>_patches.h5``.
+    magnification
+        Magnification of the slide's finest level, as TRIDENT takes it to be: that of the tiles is it
+        by `scale`. It says how many pixels are read, nothing about their size in micrometres.
+    slide
+        The slide, for its size and name: whatever `microtome.open_image` takes.
+    tissue_id
+        The tissue of the slide; may be left out where the table has one alone.
+    scale
+        Pixels of the slide's finest level in a pixel of the table. With a slide at 0.25 and tiles at
+        1 micrometre per pixel it is 4. Places are rounded to the slide's pixels.
+    overlap
+        Pixels of the table that neighbours share, as a statement alone.
+    overwrite
+        Whether a file that is there is replaced.
+
+    Returns
+    -------
+    The path of the file.
+
+    Raises
+    ------
+    ExistsError
+        If there is something at `path`, unless it is a file and `overwrite` is true.
+    UnknownNameError
+        If the tissue has no tiles.
+    InvalidInputError
+        If tiles are not square, the table has several tissues and nobody says which, tiles of it
+        fall on the same pixels of the slide, or a number is not positive.
+    DependencyError
+        If h5py is not installed.
+    StorageError
+        If the disk refuses.
+    """
+    chosen = tiles_of_one(tiles, tissue_id)
+    factor = checked_scale(scale)
+    if not np.isfinite(magnification) or magnification <= 0 or overlap < 0:
+        msg = f"magnification must be positive and overlap not negative, got {magnification} and {overlap}"
+        raise InvalidInputError(msg)
+    image = open_image(slide)
+    side = _side(chosen)
+    height, width = _plane(image, 0)
+    attributes = {
+        "patch_size": side,
+        "patch_size_level0": round(side * factor[0]),
+        "level0_magnification": _plain(magnification),
+        "target_magnification": _plain(magnification / factor[0]),
+        "overlap": overlap,
+        "name": image.name,
+        "savetodir": str(Path(path).parent.parent),
+        "level0_width": width,
+        "level0_height": height,
+    }
+    return _write(path, _places(chosen, factor), attributes, overwrite=overwrite)
+
+
+def write_clam_coordinates(
+    tiles: TileTable,
+    path: str | os.PathLike[str],
+    *,
+    slide: Any,
+    level: int = 0,
+    tissue_id: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write tiles as the coordinates that CLAM reads patches by.
+
+    Parameters
+    ----------
+    tiles
+        The table, in pixels of a level of the slide; tiles are square.
+    path
+        The file; CLAM looks for ``patches/<slide>.h5``.
+    slide
+        The slide: whatever `microtome.open_image` takes. CLAM reads it through OpenSlide, whose
+        levels these must be.
+    level
+        Index of the level that the tiles lie on.
+    tissue_id
+        The tissue of the slide; may be left out where the table has one alone.
+    overwrite
+        Whether a file that is there is replaced.
+
+    Returns
+    -------
+    The path of the file.
+
+    Raises
+    ------
+    ExistsError
+        If there is something at `path`, unless it is a file and `overwrite` is true.
+    UnknownNameError
+        If the tissue has no tiles.
+    OutOfRangeError
+        If the slide has no such level.
+    InvalidInputError
+        If tiles are not square, or the table has several tissues and nobody says which.
+    DependencyError
+        If h5py is not installed.
+    StorageError
+        If the disk refuses.
+    """
+    chosen = tiles_of_one(tiles, tissue_id)
+    image = open_image(slide)
+    size = np.array(_plane(image, level)[::-1])
+    factor = np.array(_plane(image, 0)[::-1]) / size
+    attributes = {
+        "patch_size": _side(chosen),
+        "patch_level": level % image.level_count,
+        "downsample": factor,
+        "downsampled_level_dim": size,
+        "level_dim": size,
+        "name": image.name,
+        "save_path": str(Path(path).parent),
+    }
+    return _write(path, _places(chosen, factor), attributes, overwrite=overwrite)
+
+
+def read_h5_coordinates(
+    path: str | os.PathLike[str],
+    *,
+    tissue_id: str | None = None,
+    scale: float | Sequence[float] | None = None,
+    resolution: str | None = None,
+) -> TileTable:
+    """Read the coordinates of TRIDENT or CLAM as a table of tiles.
+
+    Parameters
+    ----------
+    path
+        The file: coordinates, or features with them.
+    tissue_id
+        What the tissue is called; by default the slide's name in the file, else the file's.
+    scale
+        Pixels of the slide's finest level in a pixel of the table: one number or (y, x). By default
+        as the file states it, so that a tile has as many pixels as a patch. A place that lies
+        between two pixels of the table goes to the nearer; with 1 places are those of the file.
+    resolution
+        As of `TileTable`.
+
+    Returns
+    -------
+    The table, in the order of the file; its strategy is ``"trident"`` or ``"clam"``.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    FormatError
+        If it is no HDF5, or holds no coordinates of either.
+    InvalidInputError
+        If a patch is no whole number of pixels at that scale, or the file does not state its own.
+    DependencyError
+        If h5py is not installed.
+    """
+    place = Path(path)
+    coordinates, attributes = _read(place)
+    stated = StatedPatches.of(attributes, place)
+    if scale is not None:
+        factor = checked_scale(scale)
+    elif stated.factor is not None:
+        factor = stated.factor
+    else:
+        msg = f"{place} does not state how much coarser level {stated.level} is; pass scale"
+        raise InvalidInputError(msg)
+    width, height = stated.size(factor)
+    cols, rows = np.rint(coordinates / factor).astype(np.int64).T
+    name = tissue_id or _text(attributes.get("name")) or place.stem.removesuffix("_patches")
+    return TileTable.from_columns(
+        {"tissue_id": name, "row": rows, "col": cols},
+        tile_size=(height, width),
+        strategy=stated.program,
+        resolution=resolution,
+    )
+
+
+def _places(tiles: TileTable, factor: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return (x, y) on the finest level."""
+    rows = tiles.rows()
+    pixels = np.stack([rows.col, rows.row], axis=1)
+    places = np.rint(pixels * factor).astype(np.int64)
+    if (np.rint(places / factor) != pixels).any():
+        msg = (
+            f"at scale {factor[::-1].tolist()} (y, x) several pixels of the table are one pixel of "
+            "the slide, and places would not be the same again"
+        )
+        raise InvalidInputError(msg)
+    return places
+
+
+def _write(
+    path: str | os.PathLike[str],
+    places: NDArray[np.int64],
+    attributes: Mapping[str, Any],
+    *,
+    overwrite: bool,
+) -> Path:
+    h5py = _h5py()
+    target = free_file(path, (".h5", ".hdf5"), "coordinates", overwrite=overwrite)
+    with replace_file(target) as temporary, h5py.File(temporary, "w") as file:
+        chunk = (min(max(len(places), 1), 4096), 2)
+        made = file.create_dataset("coords", data=places, maxshape=(None, 2), chunks=chunk)
+        made.attrs.update(attributes)
+    return target
+
+
+def _read(path: Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    h5py = _h5py()
+    if not path.is_file():
+        msg = f"there is no file {path}"
+        raise NotFoundError(msg)
+    try:
+        with h5py.File(path, "r") as file:
+            found = file.get("coords")
+            if not isinstance(found, h5py.Dataset):
+                msg = f"{path} has no dataset coords; it has {', '.join(file) or 'none'}"
+                raise FormatError(msg)
+            coordinates, attributes = np.asarray(found[()]), dict(found.attrs)
+    except (OSError, RuntimeError) as error:
+        msg = f"{path} is damaged or no HDF5: {error}"
+        raise FormatError(msg) from error
+    # A batch of one slide, as files of features have it.
+    if coordinates.ndim == 3 and coordinates.shape[0] == 1:
+        coordinates = coordinates[0]
+    kind = coordinates.dtype.kind
+    if coordinates.ndim != 2 or coordinates.shape[1] != 2 or kind not in "iuf":
+        msg = f"{path}: coords must be (n, 2) numbers (x, y), got {coordinates.shape} {coordinates.dtype}"
+        raise FormatError(msg)
+    if kind == "f" and not (coordinates == np.rint(coordinates)).all():
+        msg = f"{path}: coords must be whole pixels of the finest level"
+        raise FormatError(msg)
+    return coordinates.astype(np.float64), attributes
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        msg = "HDF5 files need h5py, which is not installed: pip install 'microtome[anndata]'"
+        raise DependencyError(msg) from error
+    return h5py
+
+
+def _plane(image: MultiscaleImage, level: int) -> tuple[int, int]:
+    chosen = image.level(level)
+    sizes = dict(zip(chosen.axes, chosen.shape, strict=True))
+    return sizes["y"], sizes["x"]
+
+
+def _side(tiles: TileTable) -> int:
+    height, width = tiles.tile_size
+    if height != width:
+        msg = f"patches are square, the tiles of the table are {height}x{width}"
+        raise InvalidInputError(msg)
+    return height
+
+
+def _plain(number: float) -> float:
+    return int(number) if float(number).is_integer() else float(number)
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return value if isinstance(value, str) and value != "None" else None
