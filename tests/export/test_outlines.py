@@ -138,6 +138,20 @@ def test_labels_on_disk_and_levels(tmp_path):
     np.testing.assert_array_equal(fine[7][0][0], [[16, 8], [48, 8], [48, 32], [16, 32], [16, 8]])
 
 
+def test_real_cells_are_outlined(shared_data):
+    image = open_image(shared_data / "mibi" / "fov8_whole_cell_mask.tiff", mpp=0.5)
+    pixels = np.asarray(image.level(0)[...]).squeeze()
+    areas = np.bincount(pixels.ravel())
+    found = list(label_outlines(image, strip=100))
+    assert len(found) == np.count_nonzero(areas[1:]) > 200
+    for label, polygons in found:
+        shape = as_shape(polygons)
+        assert shape.is_valid
+        assert shape.area == areas[label]
+    whole = shapely.union_all([as_shape(polygons) for _, polygons in found])
+    assert whole.area == np.count_nonzero(pixels)
+
+
 def test_no_object_no_outline():
     assert outlines(np.zeros((5, 5), np.uint8)) == []
     assert len(list(label_outlines(opened(np.ones((1, 5, 5), np.uint8), "cyx")))) == 1

@@ -1,0 +1,80 @@
+# --8<-- [start:setup]
+import numpy as np
+import pyarrow as pa
+
+import microtome as mt
+from microtome.interop import (
+    cell_objects,
+    read_h5_coordinates,
+    read_qupath,
+    tile_objects,
+    tiles_of_objects,
+    write_clam_coordinates,
+    write_qupath,
+    write_trident_coordinates,
+)
+
+# A slide at 0.25 um/px, and tiles that were chosen at 1 um/px.
+slide = mt.open_image(np.zeros((4096, 4096), np.uint8), axes="yx", mpp=0.25)
+tiles = mt.TileTable.from_columns(
+    {
+        "tissue_id": "t1",
+        "row": [0, 0, 224],
+        "col": [0, 224, 112],
+        "tissue_frac": [0.5, 1.0, 0.75],
+        "grade": ["low", "high", "high"],
+    },
+    tile_size=224,
+    strategy="grid",
+)
+# --8<-- [end:setup]
+
+# --8<-- [start:tiles]
+drawn = tile_objects(tiles, scale=4, classes="grade", colors={"high": (200, 0, 0)})
+write_qupath(drawn, "tiles.geojson")
+first, second, third = read_qupath("tiles.geojson")
+print(second.kind, second.classification, second.color, dict(second.measurements))
+print(second.polygons[0][0].tolist())
+# --8<-- [end:tiles]
+
+# --8<-- [start:back]
+back = tiles_of_objects(
+    read_qupath("tiles.geojson", kinds=["tile"]), tissue_id="t1", scale=4
+)
+print(back)
+print(back.column("row"), back.column("class"))
+# --8<-- [end:back]
+
+# --8<-- [start:cells]
+labels = np.zeros((1024, 1024), np.uint32)
+labels[100:120, 100:130] = 1
+labels[105:110, 105:110] = 0  # a hole
+labels[300:310, 40:60] = 2
+cells = pa.table(
+    {"cell_id": [1, 2], "CD3": [0.5, 7.25], "type": ["other", "T cell"]}
+)
+
+outlined = cell_objects(
+    mt.open_image(labels, axes="yx", mpp=1.0), cells=cells, scale=4, classes="type"
+)
+write_qupath(outlined, "cells.geojson")
+for cell in read_qupath("cells.geojson"):
+    rings = [len(ring) - 1 for ring in cell.polygons[0]]
+    print(
+        cell.name, cell.classification, cell.measurements["CD3"], "corners:", rings
+    )
+# --8<-- [end:cells]
+
+# --8<-- [start:trident]
+write_trident_coordinates(
+    tiles, "patches/t1_patches.h5", magnification=40, slide=slide, scale=4
+)
+print(read_h5_coordinates("patches/t1_patches.h5", tissue_id="t1"))
+finest = read_h5_coordinates("patches/t1_patches.h5", tissue_id="t1", scale=1)
+print(finest.tile_size, finest.column("col"))
+# --8<-- [end:trident]
+
+# --8<-- [start:clam]
+write_clam_coordinates(finest, "patches/t1.h5", slide=slide, level=0)
+print(read_h5_coordinates("patches/t1.h5").strategy)
+# --8<-- [end:clam]
