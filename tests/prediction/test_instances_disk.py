@@ -404,7 +404,7 @@ def test_a_run_that_was_killed_while_tidying_up_has_come_to_its_end(stored, tmp_
 
     def killed(self, *, keep):
         self.spool.close()
-        self._release()
+        self._claim.release()
 
     monkeypatch.setattr(InstanceWorkplace, "close", killed)
     made = segment(image, tmp_path / "o")

@@ -197,7 +197,7 @@ def test_a_run_that_died_while_tidying_up_is_finished(stored, tmp_path, monkeypa
 
     def died(self, *, keep):
         self._log.close()
-        self._release()
+        self._claim.release()
 
     monkeypatch.setattr(Workplace, "close", died)
     predict(model, image, tmp_path / "p", tile_size=64, overlap=8)

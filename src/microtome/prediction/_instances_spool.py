@@ -6,7 +6,6 @@ of a file whose writer was killed all is read but the record that it was writing
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import struct
@@ -20,13 +19,12 @@ from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from microtome.errors import BusyError, ExistsError
 from microtome.storage import storage_errors
 
 from ._merge import label_type
+from ._resuming import Claim, verify_settings
 
 __all__ = ["InstanceWorkplace", "Spool"]
 
@@ -168,32 +166,26 @@ class InstanceWorkplace:
         self.path = out.parent / f".{out.name}.instances"
         self.run = uuid.uuid4().hex[:12]
         self.found: list[NDArray[np.int64]] = []
-        with storage_errors(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.path.with_name(f"{self.path.name}.lock"), thread_local=False)
-            try:
-                self._lock.acquire(timeout=0)
-            except Timeout as error:
-                msg = f"another process is predicting {out}; wait for it, or choose another place"
-                raise BusyError(msg) from error
-            try:
+        self._claim = Claim(out, self.path)
+        try:
+            with storage_errors(out):
                 self.spool = self._opened(json.loads(json.dumps(settings)), resume=resume)
-            except BaseException:
-                self._release()
-                raise
+        except BaseException:
+            self._claim.release()
+            raise
 
     def close(self, *, keep: bool) -> None:
         """Leave the file to the next run, or remove it."""
         self.spool.close()
         if not (keep and len(self.spool)):
             self.path.unlink(missing_ok=True)
-        self._release()
+        self._claim.release()
 
     def _opened(self, settings: dict[str, Any], *, resume: bool) -> Spool:
         left = _first_line(self.path) if resume else None
         if left is not None:
             document, start = left
-            _verify_same(self.path, document["settings"], settings)
+            verify_settings(self.path, document["settings"], settings)
             self.run = document["run"]
             spool = Spool(self.path.open("r+b"), self.path)
             self.found = spool.recover(start)
@@ -203,12 +195,6 @@ class InstanceWorkplace:
         file.write(json.dumps(document).encode() + b"\n")
         file.flush()
         return Spool(file, self.path)
-
-    def _release(self) -> None:
-        # Removed while it is held: who waits for it sees that the file is gone, and makes another.
-        with contextlib.suppress(OSError):
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()
 
 
 def _first_line(path: Path) -> tuple[dict[str, Any], int] | None:
@@ -222,14 +208,3 @@ def _first_line(path: Path) -> tuple[dict[str, Any], int] | None:
     if not line.endswith(b"\n") or document.get("version") != _VERSION:
         return None
     return document, len(line)
-
-
-def _verify_same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    other = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
-    if other:
-        told = "; ".join(f"{k}: {found.get(k)!r} then, {wanted.get(k)!r} now" for k in other)
-        msg = (
-            f"a run with other settings was left at {path} ({told}); go on with the same "
-            "settings, or start over with resume=False"
-        )
-        raise ExistsError(msg)

@@ -20,10 +20,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from microtome.errors import BusyError, ExistsError
 from microtome.image import GrowingLevels, Level, blocks_of, halved_box, pyramid_shapes
 from microtome.storage import (
     Box,
@@ -36,6 +34,7 @@ from microtome.storage import (
 
 from ._canvas import Made
 from ._mosaic import Unit
+from ._resuming import Claim, verify_settings
 from ._space import ArrayTarget
 
 __all__ = ["Workplace"]
@@ -74,19 +73,13 @@ class Workplace:
         self.done: set[Unit] = set()
         self.has_levels = False
         self._log: Any = None
-        with storage_errors(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.path.with_name(f"{self.path.name}.lock"), thread_local=False)
-            try:
-                self._lock.acquire(timeout=0)
-            except Timeout as error:
-                msg = f"another process is predicting {out}; wait for it, or choose another place"
-                raise BusyError(msg) from error
-            try:
+        self._claim = Claim(out, self.path)
+        try:
+            with storage_errors(out):
                 self._take_up(resume=resume)
-            except BaseException:
-                self._release()
-                raise
+        except BaseException:
+            self._claim.release()
+            raise
 
     def begin(self, made: Made, *, axes: str, shape: tuple[int, ...]) -> ResumedTarget:
         """Return where shards go: where a run left off, or new arrays."""
@@ -144,7 +137,7 @@ class Workplace:
             self._log = None
         if not (keep and self.done):
             self._clear()
-        self._release()
+        self._claim.release()
 
     def _take_up(self, *, resume: bool) -> None:
         document = _read_json(self.path / "journal.json")
@@ -152,20 +145,7 @@ class Workplace:
             self._clear()
             return
         found = cast("dict[str, Any]", document.get("settings", {}))
-        if found != self._settings:
-            other = sorted(
-                key
-                for key in found.keys() | self._settings.keys()
-                if found.get(key) != self._settings.get(key)
-            )
-            told = "; ".join(
-                f"{key}: {found.get(key)!r} then, {self._settings.get(key)!r} now" for key in other
-            )
-            msg = (
-                f"a run with other settings was left at {self.path} ({told}); go on with the same "
-                "settings, or start over with resume=False"
-            )
-            raise ExistsError(msg)
+        verify_settings(self.path, found, self._settings)
         made = document["made"]
         self.run = document["run"]
         self.made = Made(
@@ -196,12 +176,6 @@ class Workplace:
             # Without its journal, what is half removed is nothing that a run goes on with.
             (self.path / "journal.json").unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
-
-    def _release(self) -> None:
-        # Removed while it is held: who waits for it sees that the file is gone, and makes another.
-        with contextlib.suppress(OSError):
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()
 
 
 class ResumedTarget(ArrayTarget):
