@@ -7,7 +7,7 @@ or ``"obsm/KEY"``. `to_spatialdata` and `from_spatialdata` take images there and
 `write_qupath` and `read_qupath` are QuPath's GeoJSON; `tile_objects`, `cell_objects` and
 `area_objects` make what is written, `tiles_of_objects` a table of tiles of what was read.
 `write_trident_coordinates`, `write_clam_coordinates` and `read_h5_coordinates` are where patches
-lie for TRIDENT and CLAM.
+lie for TRIDENT and CLAM. `write_webdataset` writes tiles in tar files.
 """
 
 from ._coordinates_h5 import (
@@ -19,6 +19,7 @@ from ._qupath import Color, Polygons, QuPathKind, QuPathObject, read_qupath, wri
 from ._qupath_tables import area_objects, cell_objects, tile_objects, tiles_of_objects
 from ._tiles_dataset import ImageTilesDataset
 from ._to_spatialdata import from_spatialdata, to_spatialdata
+from ._webdataset import write_webdataset
 
 __all__ = [
     "Color",
@@ -37,4 +38,5 @@ __all__ = [
     "write_clam_coordinates",
     "write_qupath",
     "write_trident_coordinates",
+    "write_webdataset",
 ]
