@@ -3,7 +3,14 @@
 `label_outlines` turns labels into polygons along the edges of pixels.
 """
 
-from ._ome_tiff import TiffCodec, write_ome_tiff
+from ._ome_tiff import TiffCodec, free_tiff_place, verify_tiff_type, write_ome_tiff
 from ._outlines import Ring, label_outlines
 
-__all__ = ["Ring", "TiffCodec", "label_outlines", "write_ome_tiff"]
+__all__ = [
+    "Ring",
+    "TiffCodec",
+    "free_tiff_place",
+    "label_outlines",
+    "verify_tiff_type",
+    "write_ome_tiff",
+]

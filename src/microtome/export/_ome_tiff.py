@@ -31,7 +31,7 @@ from microtome.image import (
 from microtome.progress import Progress, silent
 from microtome.storage import replace_file
 
-__all__ = ["TiffCodec", "write_ome_tiff"]
+__all__ = ["TiffCodec", "free_tiff_place", "verify_tiff_type", "write_ome_tiff"]
 
 TiffCodec = Literal["deflate", "zstd", "lzw", "none"]
 """How tiles are compressed, always without loss. Every reader knows `deflate` and `lzw`; `zstd` is
@@ -274,19 +274,57 @@ def _checked(
     image: MultiscaleImage, path: Path, codec: str, tile_size: int, *, overwrite: bool
 ) -> Path:
     """Refuse what cannot be written before the first pixel is read."""
-    if not path.name.lower().endswith((".ome.tif", ".ome.tiff")):
-        msg = (
-            f"{path} would not be taken for an OME-TIFF; call it {path.name.split('.')[0]}.ome.tif"
-        )
-        raise InvalidInputError(msg)
     if codec not in _CODECS:
         msg = f"codec must be one of {sorted(_CODECS)}, got {codec!r}"
         raise InvalidInputError(msg)
     if tile_size < 16 or tile_size % 16:
         msg = f"tile_size must be a multiple of 16, got {tile_size}"
         raise InvalidInputError(msg)
-    if image.dtype.name not in _TYPES:
-        msg = f"OME-TIFF has no name for {image.dtype}, the type of {image.uri}; it has {sorted(_TYPES)}"
+    verify_tiff_type(image.dtype, image.uri)
+    return free_tiff_place(path, overwrite=overwrite)
+
+
+def verify_tiff_type(dtype: np.dtype[Any], uri: str) -> None:
+    """Refuse pixels of a type that OME has no name for.
+
+    Parameters
+    ----------
+    dtype
+        The type.
+    uri
+        What is of this type, for the message.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none of OME's.
+    """
+    if dtype.name not in _TYPES:
+        msg = f"OME-TIFF has no name for {dtype}, the type of {uri}; it has {sorted(_TYPES)}"
+        raise InvalidInputError(msg)
+
+
+def free_tiff_place(path: Path, *, overwrite: bool) -> Path:
+    """Return the path of a new OME-TIFF, its directory made.
+
+    Parameters
+    ----------
+    path
+        The file.
+    overwrite
+        Whether a file that is there is replaced.
+
+    Raises
+    ------
+    ExistsError
+        If there is something at `path`, unless it is a file and `overwrite` is true.
+    InvalidInputError
+        If the name is no OME-TIFF's.
+    """
+    if not path.name.lower().endswith((".ome.tif", ".ome.tiff")):
+        msg = (
+            f"{path} would not be taken for an OME-TIFF; call it {path.name.split('.')[0]}.ome.tif"
+        )
         raise InvalidInputError(msg)
     if path.exists() and not (overwrite and path.is_file()):
         hint = " or allow overwriting" if path.is_file() else ""

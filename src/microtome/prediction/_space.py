@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from microtome.coordinates import Mpp
 from microtome.errors import ExistsError, InvalidInputError
 from microtome.image import Level, MultiscaleImage, begin_image
-from microtome.storage import Box, Layout, StoredArray
-from microtome.storage._shard_writer import ShardWriter
+from microtome.storage import Box, Layout, ShardWriter, StoredArray
 
 from ._batches import planned_level, spatial_shape
 from ._canvas import Made

@@ -10,6 +10,7 @@ from ._layout import CODECS, Codec, Layout, default_layout, image_layout, label_
 from ._opening import begin_store, open_store
 from ._publish import Draft
 from ._remote import Place, StorageOptions, place_of
+from ._shard_writer import ShardWriter
 from ._store import ImageStore, WritableArray
 from ._transfers import READ
 from ._versions import Snapshot, VersionedStore, is_versioned
@@ -30,6 +31,7 @@ __all__ = [
     "Pending",
     "Place",
     "ReadBatch",
+    "ShardWriter",
     "Snapshot",
     "StorageOptions",
     "StoredArray",
