@@ -7,9 +7,11 @@ or ``"obsm/KEY"``. `to_spatialdata` and `from_spatialdata` take images there and
 `write_qupath` and `read_qupath` are QuPath's GeoJSON; `tile_objects`, `cell_objects` and
 `area_objects` make what is written, `tiles_of_objects` a table of tiles of what was read.
 `write_trident_coordinates`, `write_clam_coordinates` and `read_h5_coordinates` are where patches
-lie for TRIDENT and CLAM. `write_webdataset` writes tiles in tar files.
+lie for TRIDENT and CLAM. `write_webdataset` writes tiles in tar files,
+`write_coco` as pictures with their objects.
 """
 
+from ._coco import write_coco
 from ._coordinates_h5 import (
     read_h5_coordinates,
     write_clam_coordinates,
@@ -36,6 +38,7 @@ __all__ = [
     "tiles_of_objects",
     "to_spatialdata",
     "write_clam_coordinates",
+    "write_coco",
     "write_qupath",
     "write_trident_coordinates",
     "write_webdataset",

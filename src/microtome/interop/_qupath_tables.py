@@ -18,6 +18,7 @@ from microtome.tiling import AreaSet, TileTable
 from ._qupath import Color, QuPathObject, object_id
 
 __all__ = [
+    "CellRows",
     "area_objects",
     "cell_objects",
     "checked_scale",
@@ -236,19 +237,8 @@ def cell_objects(
     factor = checked_scale(scale)
     image = open_image(labels)
     known = pa.table({"cell_id": pa.array([], pa.int64())}) if cells is None else cells
-    if "cell_id" not in known.column_names:
-        msg = f"cells have a column 'cell_id', the label; got {', '.join(known.column_names)}"
-        raise UnknownNameError(msg)
-    ids = known["cell_id"].to_numpy()
-    order = np.argsort(ids, kind="stable")
-    if ids.dtype.kind not in "iu" or (np.diff(ids[order]) == 0).any():
-        msg = (
-            f"cell_id must be whole numbers that occur once, got {len(ids)} of type {ids.dtype}; "
-            "are the cells of one tissue?"
-        )
-        raise InvalidInputError(msg)
+    rows = CellRows.of(known)
     columns = _Columns.of(known, ("tissue_id",), classes)
-    rows = _Rows(ids[order], order)
 
     def objects() -> Iterator[QuPathObject]:
         for label, polygons in label_outlines(image):
@@ -302,13 +292,38 @@ def area_objects(
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
-    """Rows of a table by id."""
+class CellRows:
+    """Rows of a table of cells by label."""
 
     ids: NDArray[Any]
     rows: NDArray[np.int64]
 
+    @classmethod
+    def of(cls, cells: pa.Table) -> Self:
+        """Look at the column `cell_id`.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is none.
+        InvalidInputError
+            If ids are no whole numbers or occur twice.
+        """
+        if "cell_id" not in cells.column_names:
+            msg = f"cells have a column 'cell_id', the label; got {', '.join(cells.column_names)}"
+            raise UnknownNameError(msg)
+        ids = cells["cell_id"].to_numpy()
+        order = np.argsort(ids, kind="stable")
+        if ids.dtype.kind not in "iu" or (np.diff(ids[order]) == 0).any():
+            msg = (
+                f"cell_id must be whole numbers that occur once, got {len(ids)} of type {ids.dtype}; "
+                "are the cells of one tissue?"
+            )
+            raise InvalidInputError(msg)
+        return cls(ids[order], order)
+
     def find(self, one: int) -> int | None:
+        """Return the row of a label; None if it has none."""
         place = int(np.searchsorted(self.ids, one))
         found = place < len(self.ids) and self.ids[place] == one
         return int(self.rows[place]) if found else None
