@@ -59,6 +59,8 @@ class Job:
     allow_nan: bool
     metadata: Mapping[str, Any] | None
     keep_finished: bool = False
+    # Refuses a type that the result cannot be written with, when the model has answered first.
+    verify_type: Callable[[np.dtype[Any]], None] | None = None
 
     def run(
         self, image: MultiscaleImage, out: Path, mask: Any, progress: Progress
@@ -185,6 +187,8 @@ class _Run:
             raise
 
     def _begin(self, place: Workplace, made: Made) -> ResumedTarget:
+        if self._job.verify_type is not None:
+            self._job.verify_type(made.dtype)
         checked_fill(self._job.fill, made, adding=self._job.blend in _MEANS)
         checked_names(self._names, made.channels)
         return place.begin(

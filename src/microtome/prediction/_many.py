@@ -16,6 +16,7 @@ from microtome.progress import Progress, silent
 from microtome.sources import open_image
 
 from ._job import Job
+from ._tiff import is_tiff
 
 __all__ = ["named_images", "predict_each"]
 
@@ -73,6 +74,9 @@ def predict_each(
     progress: Progress,
 ) -> dict[str, MultiscaleImage]:
     """Predict each image into a directory; see `predict`."""
+    if is_tiff(out):
+        msg = f"several images are predicted into a directory of OME-Zarr images, got out={str(out)!r}; give a directory, or one image"
+        raise InvalidInputError(msg)
     named = named_images(images)
     # An image is a mapping, too: of its levels.
     by_name = isinstance(mask, Mapping) and not isinstance(mask, MultiscaleImage)

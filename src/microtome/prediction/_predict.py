@@ -17,6 +17,7 @@ from ._blend import Blend, checked_blend
 from ._job import Job
 from ._many import predict_each
 from ._model import Preprocess
+from ._tiff import is_tiff, predict_tiff
 
 __all__ = ["predict"]
 
@@ -76,9 +77,11 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         tiles of an image with planes have three sizes. Or several images, a list or a mapping by
         name.
     out
-        Directory of the new OME-Zarr image, over c, y, x and the image's t and z. Its dtype is the one that the model
-        returns (booleans as uint8, bfloat16 as float32), so that a model that returns its
-        input gives back the level, byte for byte. Of several images, the directory of their
+        Directory of the new OME-Zarr image, over c, y, x and the image's t and z. Its dtype is the
+        one that the model returns (booleans as uint8, bfloat16 as float32), so that a model that
+        returns its input gives back the level, byte for byte. A name that ends in ``.ome.tif`` or
+        ``.ome.tiff``: one OME-TIFF instead, by way of a hidden OME-Zarr beside it; it has no place
+        for attributes, nor for where the image lies. Of several images, the directory of their
         predictions, ``<name>.ome.zarr``: those that are there, of the same images with the same
         settings, are kept.
     tile_size
@@ -130,7 +133,8 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         Further attributes of the image. Source, level, tiles, model and version are added under
         ``["microtome"]["prediction"]``.
     progress
-        Called with the tiles done and to do, then with the blocks of the pyramid.
+        Called with the tiles done and to do, then with the blocks of the pyramid, then, of an
+        OME-TIFF, with its strips.
 
     Returns
     -------
@@ -145,6 +149,8 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     InvalidInputError
         If the overlap is not below the tile size, the image has other axes, no channel is left,
         or the model returns another shape, changing channels or NaN; the message names the tile.
+        If an OME-TIFF is called otherwise or asked for of several images or with metadata, or the
+        model returns a type that OME has no name for.
     NoResolutionError
         If the image does not state its pixel size.
     UnknownNameError, OutOfRangeError
@@ -178,4 +184,5 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         return predict_each(
             job, several, Path(out), mask=mask, executor=executor, progress=progress
         )
-    return job.run(open_image(images), Path(out), mask, progress)
+    run = predict_tiff if is_tiff(Path(out)) else Job.run
+    return run(job, open_image(images), Path(out), mask, progress)
