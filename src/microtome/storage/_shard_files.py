@@ -27,6 +27,7 @@ MISSING = 2**64 - 1
 _MOST_OPEN = 256
 _CRC_BYTES = 4
 _CLOSE = 1 << 16
+_MAPPING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,16 @@ class Shard:
         What is read of it was compared with the size of the file, and files are replaced, not cut.
         """
         if self._mapped is None:
-            self._memory = mmap.mmap(self._file, self.stamp[1], access=mmap.ACCESS_READ)
-            if hasattr(mmap, "MADV_RANDOM"):
-                # Of a file that is not in memory, the system would read many times what is wanted.
-                self._memory.madvise(mmap.MADV_RANDOM)
-            self._mapped = np.frombuffer(self._memory, np.uint8)
+            # One thread at a time: a second mapping in the place of the first would end it under
+            # whoever reads there, by an address that keeps nothing.
+            with _MAPPING:
+                if self._mapped is None:
+                    self._memory = mmap.mmap(self._file, self.stamp[1], access=mmap.ACCESS_READ)
+                    if hasattr(mmap, "MADV_RANDOM"):
+                        # Of a file that is not in memory, the system would read many times what is
+                        # wanted.
+                        self._memory.madvise(mmap.MADV_RANDOM)
+                    self._mapped = np.frombuffer(self._memory, np.uint8)
         return self._mapped
 
     def announce(self, offsets: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
