@@ -78,7 +78,8 @@ def _decode_blosc(  # noqa: C901, PLR0911, PLR0912, PLR0913, PLR0917 - each thin
     """
     told[0], told[1], told[2] = scratch, size // item, 0
     direct = told[4]
-    if length < _HEADER:
+    # Decoders count in 32 bits with a sign; of more, their formats have none.
+    if length < _HEADER or length > 0x7FFFFFFF:
         return False
     data = numba.carray(pointer(at), length, np.uint8)
     flags, typesize, block = np.int64(data[2]), np.int64(data[3]), _number(data, 8)
