@@ -6,11 +6,11 @@ a loop that has the same plan and gives the same bytes.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -25,6 +25,7 @@ from ._chunks import ChunkReader
 from ._conversion import Conversion
 from ._plans import ChunkPlan, plan_chunks, shard_place
 from ._shard_files import Shard
+from ._thread_memory import MEMORY
 
 try:
     import resource
@@ -85,36 +86,6 @@ class _Compiled(NamedTuple):
     calls: NDArray[np.int64]
 
 
-class _Memory(threading.local):
-    """What each thread uses again: a chunk, a row of one, and the state of ZSTD."""
-
-    def __init__(self) -> None:
-        self.scratch = np.empty(0, np.uint8)
-        self._context: _Context | None = None
-
-    def chunk(self, size: int) -> NDArray[np.uint8]:
-        if len(self.scratch) < size:
-            self.scratch = np.empty(size, np.uint8)
-        return self.scratch
-
-    def context(self, calls: NDArray[np.int64]) -> int:
-        if self._context is None:
-            self._context = _Context(int(calls[3]), int(calls[4]))
-        return self._context.address
-
-
-class _Context:
-    """The state of ZSTD, which is given back with its thread."""
-
-    def __init__(self, create: int, free: int) -> None:
-        self.address = int(ctypes.CFUNCTYPE(ctypes.c_void_p)(create)() or 0)
-        self._free = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p)(free)
-
-    def __del__(self) -> None:
-        self._free(self.address)
-
-
-_MEMORY = _Memory()
 _NOTHING = Conversion.of()
 # Types that the compiled call makes float32 of, as it numbers them.
 _KINDS = {
@@ -158,17 +129,18 @@ class _Compiler:
             return self._begun
 
     def _work(self) -> None:
-        if find_spec("numba") is None:
-            return
         try:
+            if find_spec("numba") is None:
+                return
             calls: Any = import_module("microtome.storage._compiled_calls")
-            chunks: Any = import_module("microtome.storage._compiled_chunks")
             found = calls.libraries()
+            if found is None:
+                return
+            chunks: Any = import_module("microtome.storage._compiled_chunks")
         except Exception as error:  # noqa: BLE001 - whatever Numba cannot do here is done without
             _log.warning("reads go on without compiled code, which Numba could not make: %s", error)
             return
-        if found is not None:
-            self._found = _Compiled(chunks.read_chunks, np.asarray(found, np.int64))
+        self._found = _Compiled(chunks.read_chunks, np.asarray(found, np.int64))
 
 
 _COMPILER = _Compiler()
@@ -208,10 +180,10 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 -
         if call is None:
             # To convert piece by piece would cost it more than to do it for the batch.
             return batch.conversion is None and _read_here(reader, plan, batch, chunks)
+        return _read_compiled(call, reader, plan, batch, chunks)
     except (OSError, ValueError, RuntimeError):
-        # RuntimeError is what decoders raise.
+        # RuntimeError is what decoders raise, and where there can be no more threads.
         return False
-    return _read_compiled(call, reader, plan, batch, chunks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -300,7 +272,7 @@ def _read_here(reader: ChunkReader, plan: ChunkPlan, batch: BoxBatch, chunks: _C
     if not batch.out.flags.c_contiguous:
         return False
     flat = batch.out.reshape(-1).view(np.uint8)
-    scratch = _MEMORY.chunk(reader.chunk_bytes)[: reader.chunk_bytes]
+    scratch = MEMORY.chunk(reader.chunk_bytes)[: reader.chunk_bytes]
     pixels = scratch.view(reader.dtype).reshape(reader.chunk)
     first, starts, sizes = plan.first.tolist(), plan.start.tolist(), plan.size.tolist()
     targets, dtype = plan.target.tolist(), batch.out.dtype
@@ -332,7 +304,6 @@ def _read_compiled(
     sides = np.asarray((1,) * lead + reader.chunk, np.int64)
     strides = np.asarray((0,) * lead + batch.strides, np.int64)
     source = chunks.addresses()
-    target = plan.target + batch.out.ctypes.data
     packed = {None: 0, "blosc": 1, "zstd": 2}[reader.compression]
     fill = np.full(1, reader.fill, reader.dtype).view(np.uint8)
     conversion, kind, along = batch.conversion, -1, _MOST_AXES
@@ -352,9 +323,11 @@ def _read_compiled(
 
     def work(part: tuple[int, int]) -> int:
         # ZSTD's context is the last of the facts, of the thread that does the work.
-        context = _MEMORY.context(call.calls)
+        context = MEMORY.context(call.calls)
         facts = np.asarray([itemsize, packed, along, kind, context], np.int64)
-        scratch = _MEMORY.chunk(reader.chunk_bytes + reader.chunk[-1] * itemsize)
+        scratch = MEMORY.chunk(reader.chunk_bytes + reader.chunk[-1] * itemsize)
+        # Here, so that whoever does the work holds on to what it goes to.
+        target = plan.target + batch.out.ctypes.data
         return call.kernel(
             np.asarray(part, np.int64), source, chunks.length, plan.first, start, size, target,
             channel, sides, strides, facts, fill, scratch, call.calls,
@@ -362,8 +335,21 @@ def _read_compiled(
         )  # fmt: skip
 
     parts = _parts(plan, reader.chunk_bytes)
-    found = [work(parts[0])] if len(parts) == 1 else list(_threads().map(work, parts))
+    found = [work(parts[0])] if len(parts) == 1 else _shared(work, parts)
     return all(damaged < 0 for damaged in found)
+
+
+def _shared(work: Callable[[tuple[int, int]], int], parts: list[tuple[int, int]]) -> list[int]:
+    """Do work on several threads; none is at it any more when this ends, or is interrupted."""
+    begun: list[Future[int]] = []
+    try:
+        for part in parts:
+            begun.append(_threads().submit(work, part))  # noqa: PERF401 - of an error, those before
+        return [one.result() for one in begun]
+    finally:
+        for one in begun:
+            one.cancel()
+        wait(begun)
 
 
 def _parts(plan: ChunkPlan, chunk_bytes: int) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ Addresses are arguments and no constants, so that what was compiled can be kept 
 from __future__ import annotations
 
 import ctypes
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -40,8 +41,11 @@ def compiled(function: Any, signature: Any = None) -> Any:
 def libraries() -> list[int] | None:
     """Return the addresses of what decodes: LZ4, the same in part, ZSTD, its context's two, Blosc.
 
-    None where imagecodecs was built without libraries of its own.
+    None where imagecodecs was built without libraries of its own, where Numba is told to compile
+    nothing, and where bytes have another order than in files.
     """
+    if numba.config.DISABLE_JIT or sys.byteorder != "little":
+        return None
     names = {
         "_lz4": ("LZ4_decompress_safe", "LZ4_decompress_safe_partial"),
         "_zstd": ("ZSTD_decompressDCtx", "ZSTD_createDCtx", "ZSTD_freeDCtx"),
