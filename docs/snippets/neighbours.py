@@ -10,8 +10,10 @@ from microtome.interop import (
     tile_objects,
     tiles_of_objects,
     write_clam_coordinates,
+    write_coco,
     write_qupath,
     write_trident_coordinates,
+    write_webdataset,
 )
 
 # A slide at 0.25 um/px, and tiles that were chosen at 1 um/px.
@@ -78,3 +80,30 @@ print(finest.tile_size, finest.column("col"))
 write_clam_coordinates(finest, "patches/t1.h5", slide=slide, level=0)
 print(read_h5_coordinates("patches/t1.h5").strategy)
 # --8<-- [end:clam]
+
+# --8<-- [start:webdataset]
+import tarfile
+
+from microtome.prediction import CellCrops
+
+stain = mt.open_image(np.ones((3, 1024, 1024), np.uint8), axes="cyx", mpp=1.0)
+crops = CellCrops(stain, [[110, 115], [305, 50], [500, 500]], [1, 2, 3], size=32)
+shards = write_webdataset(crops, "shards", rows=[2, 0, 1], shard_size=2)
+print([path.name for path in shards])
+with tarfile.open(shards[1]) as archive:
+    print(archive.getnames())
+# --8<-- [end:webdataset]
+
+# --8<-- [start:coco]
+import json
+
+at_1um = mt.TileTable.from_columns(
+    {"tissue_id": "t1", "row": [90, 290], "col": [90, 0]},
+    tile_size=64,
+    strategy="mine",
+)
+masks = mt.open_image(labels, axes="yx", mpp=1.0)
+about = write_coco(stain, masks, at_1um, "coco", cells=cells, classes="type")
+for found in json.loads(about.read_text())["annotations"]:
+    print(found["image_id"], found["category_id"], found["bbox"], found["area"])
+# --8<-- [end:coco]
