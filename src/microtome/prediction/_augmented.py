@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 
-from ._model import model_name, running
+from ._model import copy_on, model_name, running
 from ._output import as_array
 
 __all__ = ["TestTimeAugmentation"]
@@ -59,6 +59,10 @@ class TestTimeAugmentation:
     def microtome_name(self) -> str:
         """What an image says that it was predicted with."""
         return f"TestTimeAugmentation({model_name(self.model)}, states={self.states})"
+
+    def microtome_on(self, device: Any) -> TestTimeAugmentation:
+        """Return one whose model is a copy on a device: what `predict` asks for with `devices`."""
+        return TestTimeAugmentation(copy_on(self.model, device), self.states)
 
     def __call__(self, batch: Any) -> NDArray[Any]:
         """Return the mean answer.

@@ -24,9 +24,10 @@ from microtome.tiling import TilePlan, plan_tiles
 from ._batches import TileReading, level_index, planned_level, sample_count, spatial_shape
 from ._blend import Blend
 from ._canvas import Canvas, Made
+from ._devices import in_turn, running_on
 from ._fingerprint import array_fingerprint, model_fingerprint, source_fingerprint
-from ._model import Preprocess, model_name, running
-from ._output import checked_maps, place_of
+from ._model import Preprocess, model_name
+from ._output import as_array, checked_maps, place_of
 from ._record import record_of, with_record
 from ._space import OutputSpace, checked_fill, checked_names, free_place
 from ._tissue import masks_of, tiles_with_tissue
@@ -58,6 +59,7 @@ class Job:
     overwrite: bool
     allow_nan: bool
     metadata: Mapping[str, Any] | None
+    devices: Sequence[Any] | None = None
     keep_finished: bool = False
     # Refuses a type that the result cannot be written with, when the model has answered first.
     verify_type: Callable[[np.dtype[Any]], None] | None = None
@@ -106,7 +108,7 @@ class _Run:
     def result(self) -> MultiscaleImage:
         """Do what is missing, and open the result."""
         job = self._job
-        with running(job.model, job.preprocess) as run:
+        with running_on(job.model, job.preprocess, job.devices) as runs:
             settings = self._settings()
             self._digest = f"{zlib.crc32(json.dumps(settings).encode()):08x}"
             place = Workplace(self._out, settings, resume=job.resume)
@@ -116,7 +118,7 @@ class _Run:
                     keep = False
                     return MultiscaleImage.open(self._out)
                 free_place(self._out, self._image, overwrite=job.overwrite)
-                self._predict(run, place)
+                self._predict(runs, place)
                 self._publish(place)
                 keep = False
             except InvalidInputError:
@@ -127,14 +129,14 @@ class _Run:
                 place.close(keep=keep)
         return MultiscaleImage.open(self._out)
 
-    def _predict(self, run: Callable[[Any], Any], place: Workplace) -> None:
+    def _predict(self, runs: Sequence[Callable[[Any], Any]], place: Workplace) -> None:
         if place.made is not None:
             self._align(place.made.scale)
-        if not self._attempt(run, place):
+        if not self._attempt(runs, place):
             # The model makes one pixel of several, which no tile may begin inside.
-            self._attempt(run, place)
+            self._attempt(runs, place)
 
-    def _attempt(self, run: Callable[[Any], Any], place: Workplace) -> bool:
+    def _attempt(self, runs: Sequence[Callable[[Any], Any]], place: Workplace) -> bool:
         """Run the tiles; False where they have to be planned again for the model's scale."""
         job, plan = self._job, self._plan
         kept = self._kept()
@@ -159,14 +161,17 @@ class _Run:
                 canvas.start(place.made)
                 needed = canvas.needed()
                 before = total - int(needed.sum())
-            with closing(reading.batches(kept, needed)) as batches:
-                for batch in batches:
-                    answered = self._answered(run, batch)
+            functions = [self._answering(run, copied=len(runs) > 1) for run in runs]
+            with (
+                closing(reading.batches(kept, needed)) as batches,
+                closing(in_turn(functions, batches)) as all_answered,
+            ):
+                for answered in all_answered:
                     if canvas.made is None and self._align(checked_maps(answered)[1]):
                         return False
                     canvas.add(answered)
                     self._progress("predict", min(before + canvas.tiles_done, total), total)
-                    del batch, answered  # before the next one is read
+                    del answered  # before the next one is read
             if canvas.made is None:
                 msg = f"no tile of {self._image.uri} has tissue: there is nothing to predict"
                 raise InvalidInputError(msg)
@@ -175,16 +180,22 @@ class _Run:
             canvas.close()
         return True
 
-    def _answered(
-        self, run: Callable[[Any], Any], batch: ImageRegionData[Any]
-    ) -> ImageRegionData[Any]:
+    def _answering(
+        self, run: Callable[[Any], Any], *, copied: bool
+    ) -> Callable[[ImageRegionData[Any]], ImageRegionData[Any]]:
+        """Return what a device does: of several, each also brings home what it has made."""
         post = self._job.postprocess
-        try:
-            data = run(batch.data)
-            return batch._replace(data=data if post is None else post(data))
-        except Exception as error:
-            error.add_note(f"while predicting a batch from {place_of(batch, 0)}")
-            raise
+
+        def answered(batch: ImageRegionData[Any]) -> ImageRegionData[Any]:
+            try:
+                data = run(batch.data)
+                data = data if post is None else post(data)
+                return batch._replace(data=as_array(data) if copied else data)
+            except Exception as error:
+                error.add_note(f"while predicting a batch from {place_of(batch, 0)}")
+                raise
+
+        return answered
 
     def _begin(self, place: Workplace, made: Made) -> ResumedTarget:
         if self._job.verify_type is not None:

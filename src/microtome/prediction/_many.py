@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, cast
 
 from microtome.errors import ExistsError, InvalidInputError
@@ -15,6 +16,7 @@ from microtome.jobs import run_each
 from microtome.progress import Progress, silent
 from microtome.sources import open_image
 
+from ._devices import copies_of
 from ._job import Job
 from ._tiff import is_tiff
 
@@ -91,14 +93,33 @@ def predict_each(
     tasks: list[_Task] = []
     for name, image in named.items():
         own = cast("Mapping[str, Any]", mask).get(name) if by_name else mask
-        # The callback stays where it is: another process cannot call it.
-        told = progress if executor is None else silent
+        # The callback stays where it is: another process cannot call it, nor may several threads.
+        told = progress if executor is None and job.devices is None else silent
         tasks.append(
             _Task(replace(job, keep_finished=True), image, out / f"{name}{_SUFFIX}", own, told)
         )
-    for done, _ in enumerate(run_each(_predicted, tasks, executor), 1):
+    each = _on_devices(job, tasks) if job.devices else run_each(_predicted, tasks, executor)
+    for done, _ in enumerate(each, 1):
         progress("images", done, len(tasks))
     return {name: MultiscaleImage.open(task.out) for name, task in zip(named, tasks, strict=True)}
+
+
+def _on_devices(job: Job, tasks: Sequence[_Task]) -> Generator[str]:
+    """Predict images by a thread a device, each by the copy of the model that is free first."""
+    free: SimpleQueue[Any] = SimpleQueue()
+    devices = job.devices or ()
+    for model in copies_of(job.model, devices):
+        free.put(model)
+
+    def predicted(task: _Task) -> str:
+        model = free.get()
+        try:
+            return _predicted(replace(task, job=replace(task.job, model=model, devices=None)))
+        finally:
+            free.put(model)
+
+    with ThreadPoolExecutor(len(devices), thread_name_prefix="microtome-device") as threads:
+        yield from run_each(predicted, tasks, threads)
 
 
 def _predicted(task: _Task) -> str:

@@ -11,7 +11,14 @@ from typing import Any
 
 from microtome.errors import DependencyError, InvalidInputError, NotFoundError, UnknownNameError
 
-__all__ = ["Preprocess", "load_model", "model_name", "running", "stain_density_model"]
+__all__ = [
+    "Preprocess",
+    "copy_on",
+    "load_model",
+    "model_name",
+    "running",
+    "stain_density_model",
+]
 
 Preprocess = Callable[[Any], Any]
 """From a batch as stored, (B, C, Y, X), to what the model sees."""
@@ -56,6 +63,30 @@ def running(
         yield function
     else:
         yield lambda batch: function(preprocess(batch))
+
+
+def copy_on(model: Any, device: Any) -> Any:
+    """Return a copy of a model whose parameters are on a device.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no torch module, or torch refuses the device.
+    """
+    # Ours, that run another model, copy that one.
+    own = getattr(model, "microtome_on", None)
+    if callable(own):
+        return own(device)
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(model, torch.nn.Module):
+        msg = (
+            f"devices are for torch modules, which can be copied to them; got {model!r}: spread "
+            "several images with executor= instead"
+        )
+        raise InvalidInputError(msg)
+    from ._torch import module_on
+
+    return module_on(model, device)
 
 
 def model_name(model: Any) -> str:

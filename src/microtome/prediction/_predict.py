@@ -14,6 +14,7 @@ from microtome.progress import Progress, silent
 from microtome.sources import open_image
 
 from ._blend import Blend, checked_blend
+from ._devices import checked_devices
 from ._job import Job
 from ._many import predict_each
 from ._model import Preprocess
@@ -40,6 +41,7 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     mask: Any = None,
     skip_empty: bool = False,
     fill: float = 0,
+    devices: Sequence[Any] | None = None,
     executor: Executor | None = None,
     resume: bool = True,
     overwrite: bool = False,
@@ -120,6 +122,12 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         Whether tissue is looked for (`microtome.segmentation.detect_tissue`) where there is no mask.
     fill
         Value of the pixels that only tiles without tissue cover.
+    devices
+        Torch devices that copies of a torch module, or of a `TestTimeAugmentation` of one, go to,
+        for example ``["cuda:0", "cuda:1"]``: batches of one image take turns, with two a device in
+        memory, and of several images each device predicts one at a time. The result is the one of
+        a single device. Functions of yours are called from several threads at once. None leaves
+        the model where it is.
     executor
         Where several images are predicted: any `concurrent.futures.Executor`; here, one after the
         other, by default. Model and images must be picklable for one of processes.
@@ -149,7 +157,8 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     InvalidInputError
         If the overlap is not below the tile size, the image has other axes, no channel is left,
         or the model returns another shape, changing channels or NaN; the message names the tile.
-        If an OME-TIFF is called otherwise or asked for of several images or with metadata, or the
+        If there are both devices and an executor, the model is no torch module or torch refuses a
+        device. If an OME-TIFF is called otherwise or asked for of several images or with metadata, or the
         model returns a type that OME has no name for.
     NoResolutionError
         If the image does not state its pixel size.
@@ -177,7 +186,11 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         overwrite=overwrite,
         allow_nan=allow_nan,
         metadata=metadata,
+        devices=checked_devices(devices),
     )
+    if devices is not None and executor is not None:
+        msg = f"devices={devices!r} are of this process, executor= is for others; give one of them"
+        raise InvalidInputError(msg)
     # An image is a mapping, too: of its levels.
     if isinstance(images, Mapping | list | tuple) and not isinstance(images, MultiscaleImage):
         several = cast("Mapping[str, Any] | Sequence[Any]", images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["running_module", "tensor_to_numpy"]
+from microtome.errors import InvalidInputError
+
+__all__ = ["module_on", "running_module", "tensor_to_numpy"]
 
 
 def tensor_to_numpy(tensor: torch.Tensor) -> NDArray[Any]:
@@ -51,6 +54,16 @@ def running_module(
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+def module_on(module: torch.nn.Module, device: Any) -> torch.nn.Module:
+    """Return a copy of a module on a device; see `copy_on`."""
+    try:
+        return copy.deepcopy(module).to(torch.device(device))
+    # A build without CUDA says AssertionError, a number too high RuntimeError, no name TypeError.
+    except (AssertionError, RuntimeError, TypeError) as error:
+        msg = f"{type(module).__name__} cannot be copied to the device {device!r}: {error}"
+        raise InvalidInputError(msg) from error
 
 
 def _plain(batch: Any, raw: bool) -> NDArray[Any]:  # noqa: FBT001 - ours
