@@ -85,7 +85,9 @@ def read_regions(
     batch = _buffer(images, windows, found, picks, out, floats=convert is not None)
     fill = _fill_value(padding, batch.dtype)
     low = np.maximum(windows.start, 0)
-    high = np.minimum(windows.start + windows.size, sizes)
+    # Not start + size, which may be more than 64 bits hold.
+    size = np.asarray(windows.size, np.int64)
+    high = np.minimum(windows.start, sizes - size) + size
     whole = (high - low == windows.size).all(axis=1)
     sources = {i: reader_of(images[i], found[i], c, len(windows.size)) for i, c in picks.items()}
     box = _Boxes(low, high, whole, fill, wanted=whole | (not isinstance(padding, str)))
@@ -272,12 +274,14 @@ def _mirror(
     """
     places: list[NDArray[np.intp]] = []
     for first, length, count in zip(start.tolist(), size.tolist(), window.shape[1:], strict=True):
-        at = np.arange(first, first + count)
+        # Counted from near the level: places far away may be more than 64 bits hold.
         if padding == "edge" or length == 1:  # one pixel has no mirror image but itself
+            at = np.arange(count) + min(max(first, -count), length)
             places.append(np.clip(at, 0, length - 1))
         else:
-            at %= 2 * (length - 1)
-            places.append(np.minimum(at, 2 * (length - 1) - at))
+            period = 2 * (length - 1)
+            at = (np.arange(count) + first % period) % period
+            places.append(np.minimum(at, period - at))
     low = [int(at.min()) for at in places]
     high = [int(at.max()) + 1 for at in places]
     shape = [last - first for first, last in zip(low, high, strict=True)]
