@@ -179,3 +179,28 @@ def test_a_conversion_for_other_channels_is_refused(tmp_path):
 def test_steps_that_are_none_are_refused(steps):
     with pytest.raises(InvalidInputError, match="steps"):
         Conversion.of(steps)
+
+
+@pytest.mark.parametrize("way", ["compiled", "plain"])
+@pytest.mark.parametrize("kept", ["doubles", "columns", "read-only"])
+def test_numbers_kept_in_any_way_do_the_same(tmp_path, loaded, way, kept):
+    pixels = np.arange(2 * 30 * 30, dtype=np.uint16).reshape(2, 30, 30)
+    usual = Conversion.of([("subtract", [0.1, 7.3]), ("divide", [1.7, 0.3])])
+    numbers = {
+        "doubles": np.asarray([[0.1, 7.3], [1.7, 0.3]]),
+        "columns": np.asarray([[0.1, 1.7], [7.3, 0.3]], np.float32).T,
+        "read-only": np.broadcast_to(usual.first, (2, 2)),
+    }[kept]
+    given = Conversion(usual.kinds, numbers, numbers)
+    with (
+        image_of(tmp_path / "i.ome.zarr", pixels, None) as image,
+        pytest.MonkeyPatch.context() as p,
+    ):
+        use(p, way, loaded)
+        found = read_regions([image], Windows.of(0, [(3, 4)], 20), convert=given)
+    assert found.tobytes() == by_numpy(pixels, usual)[:, 3:23, 4:24].tobytes()
+
+
+def test_numbers_beyond_float32_are_refused():
+    with pytest.raises(InvalidInputError, match="need finite numbers"):
+        Conversion(("add",), np.full((1, 2), 1e300), np.zeros((1, 2)))

@@ -54,6 +54,11 @@ class Conversion:
     second: NDArray[np.float32]
 
     def __post_init__(self) -> None:
+        # Compiled code takes nothing else, and NumPy would count in another precision.
+        for name in ("first", "second"):
+            with np.errstate(over="ignore"):  # refused below
+                numbers = np.require(getattr(self, name), np.float32, ["C", "W"])
+            object.__setattr__(self, name, numbers)
         wrong = [kind for kind in self.kinds if kind not in STEP_KINDS]
         shape = self.first.shape
         if wrong or len(shape) != 2 or shape != self.second.shape or shape[0] != len(self.kinds):
