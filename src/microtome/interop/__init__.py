@@ -2,13 +2,15 @@
 
 `ImageTilesDataset` gives tiles around the regions of a SpatialData object. Its annotations are
 named by their place in the table: a column of ``obs``, a variable of ``X``, ``"layers/LAYER/NAME"``
-or ``"obsm/KEY"``. `to_spatialdata` and `from_spatialdata` take images there and back.
+or ``"obsm/KEY"``. `to_spatialdata` takes images, labels, tiles and cells there; `from_spatialdata`,
+`tiles_from_spatialdata` and `cells_from_spatialdata` bring them back.
 
 `write_qupath` and `read_qupath` are QuPath's GeoJSON; `tile_objects`, `cell_objects` and
 `area_objects` make what is written, `tiles_of_objects` a table of tiles of what was read.
 `write_trident_coordinates`, `write_clam_coordinates` and `read_h5_coordinates` are where patches
 lie for TRIDENT and CLAM. `write_webdataset` writes tiles in tar files,
-`write_coco` as pictures with their objects.
+`write_coco` as pictures with their objects. `napari_layers` and `napari_tiles` are layers of
+napari.
 """
 
 from ._coco import write_coco
@@ -17,8 +19,10 @@ from ._coordinates_h5 import (
     write_clam_coordinates,
     write_trident_coordinates,
 )
+from ._napari import LayerData, napari_get_reader, napari_layers, napari_tiles
 from ._qupath import Color, Polygons, QuPathKind, QuPathObject, read_qupath, write_qupath
 from ._qupath_tables import area_objects, cell_objects, tile_objects, tiles_of_objects
+from ._spatial_tables import cells_from_spatialdata, tiles_from_spatialdata
 from ._tiles_dataset import ImageTilesDataset
 from ._to_spatialdata import from_spatialdata, to_spatialdata
 from ._webdataset import write_webdataset
@@ -26,15 +30,21 @@ from ._webdataset import write_webdataset
 __all__ = [
     "Color",
     "ImageTilesDataset",
+    "LayerData",
     "Polygons",
     "QuPathKind",
     "QuPathObject",
     "area_objects",
     "cell_objects",
+    "cells_from_spatialdata",
     "from_spatialdata",
+    "napari_get_reader",
+    "napari_layers",
+    "napari_tiles",
     "read_h5_coordinates",
     "read_qupath",
     "tile_objects",
+    "tiles_from_spatialdata",
     "tiles_of_objects",
     "to_spatialdata",
     "write_clam_coordinates",

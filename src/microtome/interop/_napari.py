@@ -1,0 +1,240 @@
+"""Images and tiles as layers of napari, which is not imported: it asks for data and keywords.
+
+`napari.yaml` beside this module is the manifest by which napari (npe2) finds the reader.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.coordinates import Mpp
+from microtome.errors import MicrotomeError
+from microtome.image import Level, MultiscaleImage
+from microtome.sources import open_image
+from microtome.tiling import TileTable
+
+from ._qupath_tables import tiles_of_one
+
+__all__ = ["LayerData", "napari_get_reader", "napari_layers", "napari_tiles"]
+
+LayerData = tuple[Any, dict[str, Any], str]
+"""Data, keywords of the layer, and its kind: what a reader of napari returns."""
+
+_COLOURS = ("red", "green", "blue")
+_MAPS = ("gray", "magenta", "cyan", "yellow", "red", "green", "blue")
+
+
+def napari_get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | None:
+    """Return napari's way to read a path; None where it is no image that microtome opens.
+
+    Parameters
+    ----------
+    path
+        A file or directory; several together are left to other readers.
+    """
+    if not isinstance(path, str | os.PathLike):
+        return None
+    try:
+        open_image(path)
+    except (MicrotomeError, OSError):
+        return None
+    return _read
+
+
+def _read(path: str) -> list[LayerData]:
+    return napari_layers(open_image(path))
+
+
+def napari_layers(image: MultiscaleImage) -> list[LayerData]:
+    """Return the layers of an image: one in colour, one of labels, or one a channel.
+
+    Pixels are read when they are shown. All levels are given where there are several. Scale and
+    place are micrometres, of an image that does not state its pixel size they are pixels.
+
+    Parameters
+    ----------
+    image
+        The image.
+
+    Examples
+    --------
+    ::
+
+        for data, options, kind in napari_layers(microtome.open_image("slide.svs")):
+            getattr(viewer, f"add_{kind}")(data, **options)
+    """
+    levels = [image.level(number) for number in range(image.level_count)]
+    base = levels[0]
+    names = list(image.channel_names or ())
+    common: dict[str, Any] = {"multiscale": len(levels) > 1}
+    axes = base.axes.replace("c", "")
+    places = [base.axes.index(axis) for axis in axes]
+    common["scale"] = [float(base.scale[place]) for place in places]
+    common["translate"] = [float(base.translation[place]) for place in places]
+    if image.mpp is not None:
+        common["units"] = ["micrometer" if axis in "zyx" else "second" for axis in axes]
+    limits = _limits(base.dtype)
+    if limits is not None and image.kind != "labels":
+        common["contrast_limits"] = limits
+    if image.kind == "labels":
+        return [(_shown(levels, axes, 0), common | {"name": image.name}, "labels")]
+    if base.dtype == np.uint8 and [name.lower() for name in names] == list(_COLOURS):
+        return [
+            (_shown(levels, f"{axes}c", None), common | {"name": image.name, "rgb": True}, "image")
+        ]
+    return [
+        (
+            _shown(levels, axes, number),
+            common
+            | {
+                "name": f"{image.name}: {names[number]}" if names else image.name,
+                "colormap": _MAPS[number % len(_MAPS)] if image.nchannels > 1 else "gray",
+                "blending": "additive",
+            },
+            "image",
+        )
+        for number in range(image.nchannels)
+    ]
+
+
+def napari_tiles(
+    tiles: TileTable, *, mpp: float | Mpp = 1.0, tissue_id: str | None = None
+) -> LayerData:
+    """Return the tiles of a tissue as a layer of rectangles, their columns as features.
+
+    Parameters
+    ----------
+    tiles
+        The table.
+    mpp
+        Micrometres in a pixel of the table, so that tiles lie on the layers of the image; by default
+        they are in pixels.
+    tissue_id
+        The tissue; may be left out where the table has one alone.
+
+    Raises
+    ------
+    UnknownNameError
+        If the tissue has no tiles.
+    InvalidInputError
+        If the table has several tissues and nobody says which.
+    """
+    chosen = tiles_of_one(tiles, tissue_id)
+    rows = chosen.rows()
+    height, width = chosen.tile_size
+    corners = np.array([[0, 0], [0, width], [height, width], [height, 0]], np.float64)
+    starts = np.stack([rows.row, rows.col], axis=1).astype(np.float64)
+    # Napari has the centre of a pixel at whole numbers, its edge half a pixel before.
+    shapes = starts[:, None] + corners - 0.5
+    scale = (mpp.y, mpp.x) if isinstance(mpp, Mpp) else (float(mpp), float(mpp))
+    features = {
+        name: chosen.table[name].to_pylist()
+        for name in chosen.table.column_names
+        if name not in {"row", "col"}
+    }
+    options = {
+        "name": f"tiles: {chosen.strategy}",
+        "shape_type": "rectangle",
+        "features": features,
+        "scale": scale,
+        "face_color": "transparent",
+        "edge_color": "yellow",
+        "edge_width": max(1.0, min(height, width) / 64),
+    }
+    return list(shapes), options, "shapes"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LazyPixels:
+    """A level as an array that is read where it is indexed.
+
+    Parameters
+    ----------
+    level
+        The level.
+    axes
+        Its axes in the order in which they are shown.
+    channel
+        The channel that is shown, where `axes` has no `c`.
+    """
+
+    level: Level
+    axes: str
+    channel: int | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape in the order of `axes`."""
+        sizes = dict(zip(self.level.axes, self.level.shape, strict=True))
+        return tuple(sizes[axis] for axis in self.axes)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels."""
+        return self.level.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.axes)
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return int(np.prod(self.shape))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        given = list(key) if isinstance(key, tuple) else [key]
+        if Ellipsis in [each for each in given if not isinstance(each, np.ndarray)]:
+            at = given.index(Ellipsis)
+            given[at : at + 1] = [slice(None)] * (self.ndim - len(given) + 1)
+        given += [slice(None)] * (self.ndim - len(given))
+        spans: dict[str, tuple[int, int]] = {}
+        inner: list[Any] = []
+        for axis, length, each in zip(self.axes, self.shape, given, strict=True):
+            if isinstance(each, slice):
+                chosen = range(length)[each]
+                ends = sorted((chosen[0], chosen[-1])) if chosen else [0, -1]
+                low, high = ends[0], ends[1] + 1
+                start = chosen.start - low if chosen else 0
+                steps = np.arange(start, start + len(chosen) * chosen.step, chosen.step)
+                inner.append(slice(None) if chosen.step == 1 else steps)
+            else:
+                low = range(length)[int(each)]
+                high = low + 1
+                inner.append(0)
+            spans[axis] = (low, high)
+        if self.channel is not None and "c" in self.level.axes:
+            spans["c"] = (self.channel, self.channel + 1)
+        pixels = self.level.array.read(tuple(spans[axis] for axis in self.level.axes))
+        kept = [axis for axis in self.level.axes if axis in self.axes]
+        if len(kept) < pixels.ndim:
+            pixels = pixels.take(0, axis=self.level.axes.index("c"))
+        pixels = pixels.transpose([kept.index(axis) for axis in self.axes])
+        # One axis after the other: lists of places would be taken together.
+        for place, each in reversed(list(enumerate(inner))):
+            pixels = pixels[(slice(None),) * place + (each,)]
+        return pixels
+
+    def __array__(self, dtype: Any = None, *, copy: bool | None = None) -> NDArray[Any]:
+        pixels = self[...]
+        return pixels if dtype is None else pixels.astype(dtype)
+
+
+def _shown(levels: Sequence[Level], axes: str, channel: int | None) -> Any:
+    pyramid = [LazyPixels(level, axes, channel) for level in levels]
+    return pyramid if len(pyramid) > 1 else pyramid[0]
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float] | None:
+    """Return the range of bytes and words; of others nobody knows it without reading."""
+    return (0, 255) if dtype == np.uint8 else (0, 65535) if dtype == np.uint16 else None
