@@ -84,7 +84,7 @@ def test_a_closed_file_leaves_nothing_behind(tmp_path: Path) -> None:
     slide(tmp_path / "a.tif", 1)
     image = open_image(tmp_path / "a.tif")
     image.read(0, (0, 200), (0, 300))
-    owner = image.level(0).array._owner  # type: ignore[attr-defined]
+    owner = image.level(0).array._array._owner  # type: ignore[attr-defined]
     assert sum(key[0] == owner for key in SEGMENTS._kept) == 20
     del image
     gc.collect()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from microtome.errors import FormatError, InvalidInputError
+from microtome.errors import FormatError
 from microtome.sources import open_image
 
 RNG = np.random.default_rng(20)
@@ -326,14 +325,6 @@ def test_complex_numbers_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(path, np.zeros((20, 20), np.complex64))
     with pytest.raises(FormatError, match="complex64"):
         open_image(path)
-
-
-def test_an_open_slide_is_not_sent_to_another_process(tmp_path: Path) -> None:
-    path = tmp_path / "a.tif"
-    tifffile.imwrite(path, GRAY)
-    image = open_image(path)
-    with pytest.raises(InvalidInputError, match="open the file in the other process"):
-        pickle.dumps(image.level(0).array)
 
 
 def test_reading_never_writes(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -45,7 +45,7 @@ class MultiscaleImage(ImageHistory, EditableImage):
     name
         Name of the image.
     metadata
-        What else is known about it.
+        What else is known about it, or a function that reads it when it is asked for.
     store
         Where the image lies, for one that can be opened again.
     mode
@@ -67,7 +67,7 @@ class MultiscaleImage(ImageHistory, EditableImage):
         mpp: Mpp | None,
         kind: Kind = "intensity",
         name: str = "image",
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
         store: ImageStore | None = None,
         mode: Mode = "r",
         layout: Layout | None = None,
@@ -83,7 +83,9 @@ class MultiscaleImage(ImageHistory, EditableImage):
         self._context = context
         self._closed = False
         self._new = new
-        self._metadata = Metadata(metadata or {}, self.verify_open_for_writing, where=uri)
+        self._metadata = Metadata(
+            {} if metadata is None else metadata, self.verify_open_for_writing, where=uri
+        )
 
     # -- life cycle
 

@@ -24,7 +24,8 @@ class Metadata(MutableMapping[str, Any]):
     Parameters
     ----------
     values
-        The attributes as they were read.
+        The attributes as they were read; or a function that reads them when one is asked for, which
+        is what goes to another process in their place.
     store
         Returns where changes go; raises an error where the image is not open for writing.
     where
@@ -32,11 +33,36 @@ class Metadata(MutableMapping[str, Any]):
     """
 
     def __init__(
-        self, values: Mapping[str, Any], store: Callable[[], ImageStore], *, where: str
+        self,
+        values: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+        store: Callable[[], ImageStore],
+        *,
+        where: str,
     ) -> None:
-        self._values = dict(values)
+        self._load: Callable[[], Mapping[str, Any]] | None = None
+        self._known: dict[str, Any] | None = None
+        if isinstance(values, Metadata):
+            # Those of another image that were not read yet stay so; known ones are never changed.
+            self._load, self._known = values._load, values._known  # noqa: SLF001 - its own
+        elif isinstance(values, Mapping):
+            self._known = dict(values)
+        else:
+            self._load = values
         self._store = store
         self._where = where
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        if self._known is None:
+            self._known = dict(self._load()) if self._load is not None else {}
+        return self._known
+
+    @_values.setter
+    def _values(self, values: dict[str, Any]) -> None:
+        self._load, self._known = None, values
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_known": self._known if self._load is None else None}
 
     def __getitem__(self, name: str) -> Any:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 from microtome.coordinates import Mpp
 from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
+
+from ._recipe import Recipe, function_at, traveling_image
 
 __all__ = ["SourceFormat"]
 
@@ -83,15 +84,12 @@ class SourceFormat:
         elif axes is not None:
             msg = f"{path}: axes are read from a file, they are given for arrays only"
             raise InvalidInputError(msg)
-        return _function(self.opener)(path, mpp=mpp, **options)
+        options["mpp"] = mpp
+        found = function_at(self.opener)(path, **options)
+        return traveling_image(found, Recipe(self.opener, path, options, found))
 
     def image_names(self, path: Path) -> tuple[str, ...]:
         """Return the names of the images at a path; one that has a single image is called by its stem."""
         if self.images:
-            return tuple(_function(self.images)(path))
+            return tuple(function_at(self.images)(path))
         return (path.name.split(".")[0],)
-
-
-def _function(place: str) -> Callable[..., Any]:
-    module, _, function = place.partition(":")
-    return getattr(importlib.import_module(module), function)

@@ -53,5 +53,5 @@ def restated(
         mpp=image.mpp,
         kind=kind or image.kind,
         name=image.name if name is None else name,
-        metadata={**image.metadata, **(metadata or {})},
+        metadata={**image.metadata, **metadata} if metadata else image.metadata,
     )

@@ -16,6 +16,7 @@ from microtome.storage import StorageOptions, place_of
 from ._array import pixel_array
 from ._formats import FORMATS
 from ._lazy import is_from
+from ._recipe import Recipe, traveling_stack
 from ._registry import open_image
 from ._tiff_stack import tiff_stack
 from ._xarray import is_xarray
@@ -25,6 +26,7 @@ __all__ = ["open_stacks"]
 
 _PATTERN = "*?["
 _HEAD = 16
+_TIFF_STACK = f"{tiff_stack.__module__}:{tiff_stack.__name__}"
 _TIFF = next(known for known in FORMATS if known.name == "TIFF")
 
 
@@ -109,21 +111,24 @@ def _plain(
     axes: str | None,
     mpp: Mpp | None,
     names: Sequence[str] | None,
-    options: StorageOptions | None,
+    storage: StorageOptions | None,
 ) -> Sequence[ArrayStack] | None:
     """Open a path that is no image, or not the one that the axes make of it; None for others."""
-    place = place_of(source, options) if isinstance(source, str | os.PathLike) else None
+    place = place_of(source, storage) if isinstance(source, str | os.PathLike) else None
     if not isinstance(place, Path):
         return None
     if place.is_dir():
-        return zarr_stacks(place, axes, mpp=mpp, channel_names=names, options=options)
+        return zarr_stacks(place, axes, mpp=mpp, channel_names=names, options=storage)
     if axes is None:
         return None
     with place.open("rb") as file:
         if not _TIFF.matches(place, file.read(_HEAD)):
             return None
-    stack = tiff_stack(place, axes, mpp=mpp, channel_names=names)
-    return None if stack is None else [stack]
+    options: dict[str, Any] = {"axes": axes, "mpp": mpp, "channel_names": names}
+    stack = tiff_stack(place, **options)
+    if stack is None:
+        return None
+    return [traveling_stack(stack, Recipe(_TIFF_STACK, place, options, stack))]
 
 
 def _is_stack(source: Any) -> bool:

@@ -141,6 +141,11 @@ class TiffArray:
         lead = [n if a in together else 1 for a, n in zip(self.axes, self._shape, strict=True)]
         return (*lead[:-2], height, width)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that its pixels are in; of an OME-TIFF there can be several."""
+        return tuple(self._files)
+
     def step_along(self, axis: str) -> int:
         """Return how many pages lie between two steps along an axis, in the order of the file."""
         return self._strides.get(axis, 1)

@@ -97,6 +97,10 @@ class _Planes:
     def chunks(self) -> tuple[int, ...]:
         return (1, *self._planes[0].chunks[-2:])
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(file for plane in self._planes for file in getattr(plane, "files", ()))
+
     def read(self, box: Box) -> NDArray[Any]:
         out = np.empty([stop - start for start, stop in box], self.dtype)
         self.read_into(box, out)

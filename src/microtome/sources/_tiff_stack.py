@@ -146,6 +146,11 @@ class _Unfolded:
         return self._pages.dtype
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that its pixels are in."""
+        return self._pages.files
+
+    @property
     def chunks(self) -> tuple[int, ...]:
         """Smallest part that is decoded."""
         within = self._pages.chunks[-len(self._order) :]
