@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, Unpack, cast, overload
+
+from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 from microtome.image import Channels, MultiscaleImage
@@ -23,6 +25,49 @@ from ._tiff import is_tiff, predict_tiff
 __all__ = ["predict"]
 
 
+class Options(TypedDict, total=False):
+    """Keywords of `predict`, for its overloads; what they mean is told there."""
+
+    tile_size: int | Sequence[int] | None
+    overlap: int | Sequence[int]
+    batch_size: int
+    blend: Blend
+    multiple_of: int
+    level: int
+    channels: Channels | None
+    preprocess: Preprocess | None
+    postprocess: Callable[[Any], Any] | None
+    channel_names: Sequence[str] | None
+    mask: Any
+    skip_empty: bool
+    fill: float
+    devices: Sequence[Any] | None
+    executor: Executor | None
+    resume: bool
+    overwrite: bool
+    allow_nan: bool
+    metadata: Mapping[str, Any] | None
+    progress: Progress
+
+
+@overload
+def predict(  # pyright: ignore[reportOverlappingOverload] - an image is a mapping of its levels, and one image
+    model: Any,
+    images: MultiscaleImage | str | os.PathLike[str] | NDArray[Any],
+    out: str | os.PathLike[str],
+    **options: Unpack[Options],
+) -> MultiscaleImage: ...
+@overload
+def predict(  # pyright: ignore[reportOverlappingOverload] - what is left is one image
+    model: Any,
+    images: Mapping[str, Any] | list[Any] | tuple[Any, ...],
+    out: str | os.PathLike[str],
+    **options: Unpack[Options],
+) -> dict[str, MultiscaleImage]: ...
+@overload
+def predict(
+    model: Any, images: Any, out: str | os.PathLike[str], **options: Unpack[Options]
+) -> MultiscaleImage: ...
 def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-only and optional
     model: Any,
     images: Any,
@@ -48,7 +93,7 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     allow_nan: bool = False,
     metadata: Mapping[str, Any] | None = None,
     progress: Progress = silent,
-) -> Any:
+) -> MultiscaleImage | dict[str, MultiscaleImage]:
     """Run a model over a level of an image and write what it returns as a new image.
 
     The new image has the level's rows, columns, scale and translation, and a pyramid. It appears
