@@ -34,6 +34,7 @@ from ._layout import CohortLayout
 from ._look import TissueResult, TissueTask, count_pass, look_at
 from ._modality import Modality
 from ._tables import MeasuredChannels, read_tissues
+from ._unfitted import why_missing
 
 __all__ = ["Fit", "FittedTables"]
 
@@ -99,6 +100,8 @@ class Fit:
             if row["modality"] == modality.name
         }
         chosen = split or ("train" if "train" in splits.values() else None)
+        if chosen == "all" and "all" not in splits.values():
+            chosen = None
         fitted = frozenset(t for t in tissues if chosen is None or splits.get(t) == chosen)
         if not fitted:
             msg = f"no tissue imaged as {modality} is in split {chosen!r}; there are {sorted({str(s) for s in splits.values()})}"
@@ -173,6 +176,7 @@ class Fit:
             fitted_on=tuple(sorted(self.fitted)),
             split=self.split,
         )
+        self._tell_missing(tables)
         error = 0.0 if passes is not None else QuantileSketch(dtype, 1).relative_error
         return FittedTables(
             tables,
@@ -262,13 +266,29 @@ class Fit:
                 if tissue in self.fitted:
                     together.merge(moments)
             means, stds = together.mean[None], together.std[None]
-            lost = [n for n, c in zip(self.channels, together.count, strict=True) if not c]
-            if lost:
-                _log.warning("no tissue that was fitted on measured %s: they have no means", lost)
         return (
             StatisticsTable(self.channels, means.astype(np.float32), names),
             StatisticsTable(self.channels, stds.astype(np.float32), names),
         )
+
+    def _tell_missing(self, tables: StatisticsTables) -> None:
+        """Warn of channels that somebody measured and that what is global has no number of."""
+        of = {name for t in self.fitted for name in self.measured.names_of(t)}
+        somewhere = {name for t in self.tissues for name in self.measured.names_of(t)}
+        for what, table in (("quantiles", tables.upper), ("means", tables.means)):
+            if table is None or table.level != "global":
+                continue
+            empty = ~np.isfinite(table.values[0])
+            lost = [n for n, no in zip(self.channels, empty, strict=True) if no and n in somewhere]
+            if lost:
+                why = why_missing(lost, of, tables.fitted_on, tables.split)
+                _log.warning(
+                    "%s: %d channels have no %s, and datasets leave them out. %s",
+                    self.modality,
+                    len(lost),
+                    what,
+                    why,
+                )
 
     def _manifest(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack
@@ -26,10 +25,9 @@ from ._imaging import BaseImagingDataset, as_tensor
 from ._modality import Modality, parse_modality
 from ._tables import MeasuredChannels, panel
 from ._tissues import ImageMode, MultiplexTissue, TissueKind
+from ._unfitted import kept_channels
 
 __all__ = ["ChannelKind", "MultiplexImagingDataset"]
-
-_log = logging.getLogger(__name__)
 
 ChannelKind = Literal["complete", "qc_filtered", "uniprot_filtered"]
 """`complete`: all measured channels. `qc_filtered`: those that passed quality control.
@@ -83,7 +81,8 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
     use_mean_std
         Whether means are subtracted and divided by standard deviations.
     disable_quantile_mask
-        Keep channels whose statistics are degenerate (an upper quantile of 0).
+        Keep channels whose statistics are degenerate (an upper quantile of 0). Those that have no
+        statistics are left out all the same: they would be NaN.
     return_uniprot_ids
         Whether results have `uniprot_ids`.
     replace_nuclear_uniprot_ids
@@ -356,16 +355,7 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
             use_mean_std=self._mean_std,
             quantile_mask=self._mask,
         )
-        standardizer = whole.select(whole.keep)
-        lost = [name for name in passed if name not in standardizer.channel_names]
-        if lost:
-            _log.warning(
-                "%s: channels %s of tissue %s are left out, their statistics are degenerate (an upper "
-                "quantile of 0, say); disable_quantile_mask=True keeps them",
-                self.name,
-                lost,
-                tissue_id,
-            )
+        standardizer = kept_channels(whole, self.name, tissue_id, self._tables, self._measured)
         names = standardizer.channel_names
         return _Planes(
             measured,

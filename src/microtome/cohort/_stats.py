@@ -68,7 +68,8 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
         ``"image"`` or ``"global"``: of each tissue, or of all together. Quantiles are of each tissue
         by default.
     split
-        Tissues to fit on. By default ``"train"`` where the cohort has such a split, else all.
+        Tissues to fit on. By default ``"train"`` where the cohort has such a split, else all;
+        ``"all"`` takes all in any case, unless a split has that name.
     resolution
         Which resolution; may be left out where the cohort has one.
     exact

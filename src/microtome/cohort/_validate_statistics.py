@@ -20,6 +20,7 @@ from microtome.standardize import StatisticsTables
 from ._merge import listed
 from ._modality import Modality, parse_modality
 from ._survey import Survey
+from ._unfitted import FIT_AGAIN, fitted_where
 from ._validate_images import resolution_of
 
 __all__ = ["check_statistics"]
@@ -160,16 +161,25 @@ def _check_numbers(survey: Survey, modality: Modality, table: _Table) -> None:
     """Check that whatever was measured has a number."""
     measured = survey.measured.get(modality.name, {})
     anywhere = {name for names in measured.values() for name in names}
+    fitted: list[str] = list(table.note.get("fitted_on") or ())
+    of_fitted = {name for tissue in fitted for name in measured.get(tissue, ())}
     rows: Sequence[str | None] = table.tissues if table.tissues is not None else [None]
     wrong: list[str] = []
+    nobody: list[str] = []
     for tissue, values in zip(rows, table.values, strict=True):
         expected = anywhere if tissue is None else set(measured.get(tissue, ()))
-        wrong += [
-            f"{name} of {tissue}" if tissue is not None else name
-            for name, value in zip(table.channels, values.tolist(), strict=True)
-            if name in expected and not np.isfinite(value)
-        ]
+        for name, value in zip(table.channels, values.tolist(), strict=True):
+            if name not in expected or np.isfinite(value):
+                continue
+            if tissue is None and fitted and name not in of_fitted:
+                nobody.append(name)
+            else:
+                wrong.append(f"{name} of {tissue}" if tissue is not None else name)
     if wrong:
         what = f"{len(wrong)} numbers of channels that were measured are NaN or infinite: {listed(wrong)}"
         advice = f"is there tissue in the mask, and are all pixels numbers? Then {_AGAIN}"
         survey.report("error", "statistics-nan", table.path, what, advice)
+    if nobody:
+        where = fitted_where(fitted, table.note.get("split"))
+        what = f"have no number of {listed(nobody)}: they were fitted on {where}, where nobody measured them"
+        survey.report("warning", "statistics-unfitted", table.path, what, FIT_AGAIN)
