@@ -1,4 +1,4 @@
-"""Images, labels and tables of cells into a SpatialData object, and images back."""
+"""Images, labels, tiles and cells into a SpatialData object, and images back."""
 
 # spatialdata wants an older dask than other readers in the environment of the checks; see `make spatialdata`.
 # pyright: reportMissingImports=false
@@ -15,15 +15,17 @@ from microtome.coordinates import Mpp
 from microtome.errors import InvalidInputError
 from microtome.image import Level, MultiscaleImage
 from microtome.sources import open_image
+from microtome.tiling import TileTable
 
 from ._elements import flat_matrix
 from ._items import imported_spatialdata
 from ._object import ObjectElements
 from ._pairing import verify_system
+from ._spatial_tables import cell_table, tile_shapes, tile_table
 
 __all__ = ["from_spatialdata", "to_spatialdata"]
 
-_TABLE = "table"
+_TABLE, _TILES = "table", "tiles"
 
 
 def to_spatialdata(
@@ -32,9 +34,14 @@ def to_spatialdata(
     labels: Mapping[str, Any] | None = None,
     cells: Any = None,
     cells_of: str | None = None,
+    tiles: TileTable | None = None,
+    tiles_level: int | str = 0,
     system: str = "global",
 ) -> Any:
     """Make a SpatialData object of images and labels; their pixels are read when it asks for them.
+
+    What `tiles_from_spatialdata`, `cells_from_spatialdata` and `from_spatialdata` make of it is what
+    went in.
 
     Parameters
     ----------
@@ -43,9 +50,14 @@ def to_spatialdata(
         and its place, in micrometres, or in pixels where nothing states them.
     cells
         A pandas DataFrame with a column `cell_id`, the value in the labels; it becomes ``obs`` of
-        the table `table`.
+        the table `table`. Or an AnnData with such an ``obs``.
     cells_of
         Name of the labels that it describes; may be left out where there is only one.
+    tiles
+        Tiles, whose tissues are the names of images. Those of `a` become the shapes `a_tiles`, and
+        their other columns the table `tiles`.
+    tiles_level
+        The level of the images, by number or key, whose pixels the tiles count.
     system
         Name of the coordinate system.
 
@@ -56,19 +68,38 @@ def to_spatialdata(
     Raises
     ------
     InvalidInputError
-        If an image has a time axis, labels have channels, or the cells do not say whose they are.
+        If an image has a time axis, labels have channels, the cells do not say whose they are, or
+        two elements would have one name.
+    UnknownNameError
+        If there is no image of a tissue, or no such level.
     DependencyError
         If spatialdata is not there.
     """
     spatialdata = imported_spatialdata()
+    pictures = {name: open_image(source) for name, source in images.items()}
     named = {name: open_image(source) for name, source in (labels or {}).items()}
-    tables = {} if cells is None else {_TABLE: _table(cells, cells_of, named)}
+    tables = {} if cells is None else {_TABLE: cell_table(cells, cells_of, named)}
+    shapes: dict[str, Any] = {}
+    if tiles is not None:
+        shapes = tile_shapes(
+            tiles,
+            {
+                name: {system: _level_transform(image, tiles_level)}
+                for name, image in pictures.items()
+                if name in tiles.tissue_ids
+            },
+        )
+        tables[_TILES] = tile_table(tiles)
+    twice = sorted(pictures.keys() & named.keys() | shapes.keys() & {*pictures, *named})
+    if twice:
+        msg = f"elements of a SpatialData object have names of their own, got {twice} twice"
+        raise InvalidInputError(msg)
     return spatialdata.SpatialData(
         images={
-            name: _element(open_image(source), name, system, labels=False)
-            for name, source in images.items()
+            name: _element(image, name, system, labels=False) for name, image in pictures.items()
         },
         labels={name: _element(image, name, system, labels=True) for name, image in named.items()},
+        shapes=shapes,
         tables=tables,
     )
 
@@ -234,21 +265,11 @@ def _transform(image: MultiscaleImage) -> Any:
     return Identity() if np.array_equal(matrix, np.eye(len(matrix))) else Affine(matrix, axes, axes)
 
 
-def _table(cells: Any, cells_of: str | None, labels: Mapping[str, MultiscaleImage]) -> Any:
-    import anndata
-    from spatialdata.models import TableModel
+def _level_transform(image: MultiscaleImage, level: int | str) -> Any:
+    """Return where pixels (x, y) of a level lie: it covers what the finest one covers."""
+    from spatialdata.transformations import Affine
 
-    name = next(iter(labels)) if cells_of is None and len(labels) == 1 else cells_of
-    if name not in labels:
-        msg = f"cells_of must name the labels that the cells are in, one of {sorted(labels)}, got {name!r}"
-        raise InvalidInputError(msg)
-    if "cell_id" not in cells.columns:
-        msg = f"cells need a column 'cell_id', the value in {name!r}; got {list(cells.columns)}"
-        raise InvalidInputError(msg)
-    obs = cells.reset_index(drop=True)
-    obs.index = obs.index.astype(str)
-    obs["region"] = name
-    obs["region"] = obs["region"].astype("category")
-    return TableModel.parse(
-        anndata.AnnData(obs=obs), region=name, region_key="region", instance_key="cell_id"
-    )
+    matrix = _transform(image).to_affine_matrix(("x", "y"), ("x", "y"))
+    own, base = image.level(level).shape[-2:], image.level(0).shape[-2:]
+    factors = [base[1] / own[1], base[0] / own[0], 1.0]
+    return Affine(matrix @ np.diag(factors), ("x", "y"), ("x", "y"))
