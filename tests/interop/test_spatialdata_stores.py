@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import microtome as mt
-from microtome.errors import DependencyError
+from microtome.errors import DependencyError, InvalidInputError
 from microtome.interop import ImageTilesDataset
 from microtome.storage import create_array, image_layout, label_layout, write_group
 
@@ -115,6 +115,46 @@ def test_windows_around_circles_are_padded(store):
         np.testing.assert_array_equal(item.data, expected)
     batch = dataset.read_batch(np.array([1, 0]))
     np.testing.assert_array_equal(batch.data, np.stack([item.data for item in items]))
+
+
+@pytest.mark.parametrize("padding", [0, 7, "edge", "reflect"])
+@pytest.mark.parametrize("rasterize", [False, True])
+def test_batches_are_the_items_as_floats(store, rasterize, padding):
+    """Some tiles are whole pixels and some are resampled, some hang over the edge."""
+    dataset = ImageTilesDataset(
+        store,
+        {"spots": "he", "cells": "he"},
+        {"spots": "global", "cells": "global"},
+        tile_scale=3,
+        rasterize=rasterize,
+        interpolation="linear",
+        output="region",
+        tile_size=24,
+        padding=padding,
+    )
+    rows = [4, 0, 2, 3, 1]
+    items = dataset.__getitems__(rows)
+    assert {item.data.dtype for item in items} == {np.dtype(np.uint16)}
+    batch = dataset.read_batch(np.array(rows))
+    assert batch.data.dtype == np.float32
+    np.testing.assert_array_equal(batch.data, np.stack([item.data for item in items]))
+    ids = [told["instance_id"] for told in batch.additional_metadata]
+    assert ids == [item.additional_metadata["instance_id"] for item in items]
+
+
+@pytest.mark.parametrize("padding", [-1, 0.5, np.nan])
+def test_padding_is_a_value_of_the_pixels_in_batches_too(store, padding):
+    dataset = ImageTilesDataset(
+        store,
+        {"cells": "he"},
+        {"cells": "global"},
+        output="region",
+        tile_size=8,
+        padding=padding,
+    )
+    for read in (dataset.__getitem__, lambda row: dataset.read_batch(np.array([row]))):
+        with pytest.raises(InvalidInputError, match="no value of"):
+            read(0)
 
 
 @pytest.mark.parametrize("kept", [0, 1 << 20])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from microtome.regions import (
     read_regions,
     region_batch,
 )
+from microtome.storage import Conversion
 
 from ._plan import Pair, TilePlan
 
@@ -121,12 +123,14 @@ class GridReader:
         self, rows: NDArray[np.int64], facts: Sequence[dict[str, Any]], dtype: np.dtype[Any]
     ) -> ImageRegionData[Any]:
         """Read tiles into one collated batch of another type."""
-        stored = self.pairs[0].picture.image.dtype
+        first = self.pairs[0]
+        stored = first.picture.image.dtype
         if dtype == stored:
             return self._read(rows, facts, None)
-        count = (
-            len(rows) * self.pairs[0].channels * int(np.prod((*self.pairs[0].depth, *self.size)))
-        )
+        if dtype == np.float32 and _holds(stored, self.padding):
+            # Converted while a chunk's pixels are at hand: another array costs more than the read.
+            return self._read(rows, facts, None, convert=Conversion.of())
+        count = len(rows) * first.channels * math.prod((*first.depth, *self.size))
         scratch, _SCRATCH.pixels = _SCRATCH.pixels, None  # nobody else's while it is written to
         if scratch is None or scratch.dtype != stored or len(scratch) < count:
             scratch = np.empty(count, stored)
@@ -140,6 +144,8 @@ class GridReader:
         rows: NDArray[np.int64],
         facts: Sequence[dict[str, Any]],
         buffer: NDArray[Any] | None,
+        *,
+        convert: Conversion | None = None,
     ) -> ImageRegionData[Any]:
         levels, starts, whole = self._windows(rows)
         images = [pair.picture.image for pair in self.pairs]
@@ -148,32 +154,34 @@ class GridReader:
         size = (*first.depth, *self.size)
         starts = np.concatenate([np.zeros((len(rows), len(first.depth)), np.int64), starts], axis=1)
         shape = (len(rows), first.channels, *size)
-        out = (
-            np.empty(shape, first.picture.image.dtype) if buffer is None else buffer.reshape(shape)
-        )
+        target = None if buffer is None else buffer.reshape(shape)
+        if whole.all() and (levels == levels[0]).all():
+            # One request for all of them; a new batch is memory that an earlier one has left.
+            windows = Windows.of(numbers, starts, size, int(levels[0]))
+            pixels = read_regions(
+                images, windows, out=target, padding=self.padding, convert=convert
+            )
+            return region_batch(images, windows, pixels, metadata=facts)
+        dtype = first.picture.image.dtype if convert is None else np.float32
+        out = np.empty(shape, dtype) if target is None else target
         told: list[ImageRegionData[Any]] = []
         order: list[NDArray[np.intp]] = []
         for level in np.unique(levels).tolist():
             mine = np.flatnonzero(levels == level)
             windows = Windows.of(numbers[mine], starts[mine], size, level)
             if whole[mine].all():
-                # One request for all of them, straight into the batch where it is theirs alone.
-                if len(mine) == len(rows):
-                    read_regions(images, windows, out=out, padding=self.padding)
-                else:
-                    out[mine] = read_regions(images, windows, padding=self.padding)
+                out[mine] = read_regions(images, windows, padding=self.padding, convert=convert)
             else:
                 for at in mine.tolist():
                     row = int(rows[at])
                     pair = self.pairs[int(self.plan.region[row])]
                     box = self.plan.box(row)
                     out[at] = _resampled(pair, box, self.size, self.method, self.padding)
-            pixels = out if len(mine) == len(rows) else out[mine]
             own = [facts[at] for at in mine.tolist()]
-            told.append(region_batch(images, windows, pixels, metadata=own))
+            if len(mine) == len(rows):
+                return region_batch(images, windows, out, metadata=own)
+            told.append(region_batch(images, windows, out[mine], metadata=own))
             order.append(mine)
-        if len(told) == 1:
-            return told[0]
         regions = [region for batch in told for region in decollate_regions(batch)]
         back = np.argsort(np.concatenate(order))
         return collate_regions([regions[at] for at in back.tolist()])
@@ -196,6 +204,14 @@ class GridReader:
             levels[mine] = level
             starts[mine] = np.floor(middle[:, ::-1] - np.asarray(self.size) / 2 + 0.5)
         return levels, starts, whole
+
+
+def _holds(dtype: np.dtype[Any], padding: Padding) -> bool:
+    """Return whether what stands outside is a value of pixels as they are stored."""
+    if isinstance(padding, str) or dtype.kind == "f":
+        return True
+    with np.errstate(invalid="ignore"):  # of what does not fit
+        return bool(np.asarray(padding).astype(dtype) == padding)
 
 
 def _grids(
