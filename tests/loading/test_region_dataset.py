@@ -19,7 +19,7 @@ from microtome.augmentation import (
     undo,
 )
 from microtome.errors import InvalidInputError, OutOfRangeError
-from microtome.image import MultiscaleImage
+from microtome.image import Level, MemoryArray, MultiscaleImage
 from microtome.loading import RegionDataset, TileLoader
 from microtome.normalization import MeanStdNormalization, NoNormalization, fit_normalization
 from microtome.patching import (
@@ -400,10 +400,27 @@ def test_a_fork_is_refused_with_a_clear_word(tmp_path: Path) -> None:
         ({"augmentations": [ChannelDropout(), ChannelDropout()]}, "names differ"),
         ({"target_channels": [0]}, "none are given"),
         ({"seed": -1}, "seed must be"),
+        ({"normalization": "mean_std"}, "normalization is a Normalization, .* got 'mean_std'"),
+        ({"normalization": MeanStdNormalization}, "normalization is a Normalization"),
+        ({"patching": (16, 16)}, r"patching is a Patching, .* got \(16, 16\)"),
+        ({"augmentations": ChannelDropout()}, "augmentations are a list"),
+        ({"augmentations": [DihedralAugmentation]}, r"class; give DihedralAugmentation\(\)"),
         ({"patching": RandomPatching([(1, 3, 9, 20, 20)], (4, 8, 8))}, "windows need two sizes"),
         ({"patching": FixedPatching(Windows.of([], [], 8))}, "no patches"),
     ],
-    ids=["normalization", "names", "targets", "seed", "rank", "none"],
+    ids=[
+        "channels",
+        "names",
+        "targets",
+        "seed",
+        "normalization",
+        "normalization-class",
+        "patching",
+        "augmentations",
+        "augmentation-class",
+        "rank",
+        "none",
+    ],
 )
 def test_what_does_not_fit_is_refused_when_it_is_made(
     options: dict[str, Any], message: str
@@ -422,6 +439,29 @@ def test_a_patching_of_other_images_is_refused() -> None:
         a_dataset(targets=labels, augmentations=[noise])
     with pytest.raises(InvalidInputError, match=r"padding=-1 is no value of uint8"):
         a_dataset(targets=labels, padding=-1)
+
+
+def test_a_patching_of_another_level_is_refused() -> None:
+    fine = np.arange(3 * 64 * 64, dtype=np.uint16).reshape(3, 64, 64)
+    levels = [fine, fine[:, ::2, ::2]]
+    image = MultiscaleImage(
+        [
+            Level(str(n), "", MemoryArray(p), "cyx", (1.0, 2.0**n, 2.0**n), (0.0,) * 3)
+            for n, p in enumerate(levels)
+        ],
+        uri="array",
+        channel_names=None,
+        mpp=None,
+    )
+    coarse = StratifiedPatching([data_shape_of(image, level=1)], (16, 16))
+    for patching, level in ((coarse, 0), (StratifiedPatching([(1, 3, 64, 64)], (16, 16)), 1)):
+        with pytest.raises(InvalidInputError, match=r"image 0 is .* the patching is of"):
+            RegionDataset([image], patching, level=level)
+    assert len(RegionDataset([image], coarse, level=1)) == 4
+    given = FixedPatching(Windows.of(0, [[0, 0]], 16, 1))
+    with pytest.raises(InvalidInputError, match="lie on level 1, and level 0 is read"):
+        RegionDataset([image], given)
+    assert RegionDataset([image], given, level=1)[0][0].data.shape == (3, 16, 16)
 
 
 def test_rows_that_do_not_exist_are_refused() -> None:

@@ -472,7 +472,7 @@ def test_bad_input_is_refused() -> None:
     one = MeanStdFilter(1.0)
     with pytest.raises(InvalidInputError, match="others each epoch; filter StratifiedPatching"):
         filter_map(image, RandomPatching(shapes, (16, 16)), one)
-    with pytest.raises(InvalidInputError, match="patches of image 1, there are 1"):
+    with pytest.raises(InvalidInputError, match="patching is of 2 images, there are 1"):
         filter_map(image, StratifiedPatching(shapes * 2, (16, 16)), one)
     with pytest.raises(InvalidInputError, match="1 images have a mask each, got 2"):
         filter_map(image, patching, MaskFilter([np.ones((64, 48), np.bool_)] * 2))

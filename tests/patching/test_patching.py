@@ -6,6 +6,7 @@ import pickle
 import time
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from microtome.patching import (
     FixedRandomPatching,
     Patching,
     RandomPatching,
+    SelectedPatching,
     SequentialPatching,
     StratifiedPatching,
     TablePatching,
@@ -377,7 +379,7 @@ def test_a_million_tiles_are_no_objects() -> None:
         ),
         pytest.param(
             lambda: StratifiedPatching([(1, 1, 9, 9)], (8, 8), exclude=Windows.of(1, [[0, 0]], 4)),
-            "not one of the 1 images",
+            "image 1, there are 1 images",
             id="excluded-elsewhere",
         ),
     ],
@@ -393,3 +395,56 @@ def test_a_patch_that_does_not_exist_is_refused() -> None:
         patching.windows([len(patching)])
     with pytest.raises(OutOfRangeError, match="no image 3"):
         patching.get_patch_indices(3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda shapes: RandomPatching(shapes, (8, 8)),
+        lambda shapes: FixedRandomPatching(shapes, (8, 8)),
+        lambda shapes: StratifiedPatching(shapes, (8, 8)),
+        lambda shapes: SequentialPatching(shapes, (8, 8)),
+        lambda shapes: TiledPatching(shapes, (8, 8), 2),
+        WholePatching,
+        lambda shapes: SelectedPatching(SequentialPatching(shapes, (8, 8)), [0, 2]),
+        lambda shapes: validation_split(shapes, (8, 8), 1)[0],
+        lambda shapes: validation_split(shapes, (8, 8), 1)[1],
+    ],
+    ids=["random", "drawn", "strata", "grid", "tiles", "whole", "some", "training", "validation"],
+)
+def test_a_patching_wants_the_shapes_that_it_is_made_of(make: Callable[[Any], Patching]) -> None:
+    patching = make([(1, 2, 40, 40), (3, 2, 40, 40)])
+    patching.verify_shapes([(1, 7, 40, 40), (3, 7, 40, 40)])
+    with pytest.raises(InvalidInputError, match="image 0 is 20 x 20, the patching is of 40 x 40"):
+        patching.verify_shapes([(1, 2, 20, 20), (3, 2, 40, 40)])
+    with pytest.raises(InvalidInputError, match=r"1 is 40 x 40, .* of 3 samples of 40 x 40"):
+        patching.verify_shapes([(1, 2, 40, 40), (1, 2, 40, 40)])
+    with pytest.raises(InvalidInputError, match="of 2 images, there are 3"):
+        patching.verify_shapes([(1, 2, 40, 40), (3, 2, 40, 40), (1, 2, 40, 40)])
+
+
+def test_windows_that_are_given_touch_their_images() -> None:
+    patching = FixedPatching(Windows.of(0, [[0, 0], [-7, 30], [40, 2]], 8))
+    patching.verify_shapes([(1, 1, 41, 41)])
+    with pytest.raises(InvalidInputError, match=r"patch 2 begins at \(40, 2\), outside of image 0"):
+        patching.verify_shapes([(1, 1, 40, 40)])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda shape: RandomPatching(shape, (8, 8)),
+        lambda shape: StratifiedPatching(shape, (8, 8)),
+        WholePatching,
+    ],
+    ids=["random", "strata", "whole"],
+)
+def test_one_shape_is_no_list_of_shapes(make: Callable[[Any], Patching]) -> None:
+    with pytest.raises(InvalidInputError, match="data_shapes are a list"):
+        make((1, 1, 40, 40))
+
+
+def test_a_patching_says_what_it_is() -> None:
+    shapes = [(1, 1, 16, 24)]
+    assert repr(TiledPatching(shapes, (8, 8))) == "TiledPatching(6 patches of 8 x 8)"
+    assert repr(WholePatching([*shapes, (2, 1, 9, 9)])) == "WholePatching(3 samples)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -143,10 +143,16 @@ def verified_augmentations(augmentations: Sequence[Augmentation]) -> tuple[Augme
     Raises
     ------
     InvalidInputError
-        If one is none, or two have one name: what was done could not be told from the record.
+        If they are no list, one is none, or two have one name: what was done could not be told from the record.
     """
+    if not isinstance(augmentations, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+        msg = f"augmentations are a list, got {augmentations!r}; give [{augmentations!r}]"
+        raise InvalidInputError(msg)
     found = tuple(augmentations)
     for each in found:
+        if isinstance(each, type):
+            msg = f"{each.__name__} is a class; give {each.__name__}()"
+            raise InvalidInputError(msg)
         if not isinstance(each, Augmentation):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
             msg = (
                 f"{type(each).__name__} is no augmentation; give a function as "

@@ -22,11 +22,16 @@ from microtome.regions import (
     collate_regions,
     decollate_regions,
     paired,
-    valid_windows,
 )
 from microtome.sources import open_stacks
 
 from ._by_place import PlacedRows
+from ._region_checks import (
+    verified_normalization,
+    verified_patching,
+    verify_patches,
+    whole_number,
+)
 from ._region_side import RegionSide, verify_padding
 from ._source import Batch
 from ._tensors import converter
@@ -44,12 +49,16 @@ class RegionDataset:
     a dataset (`collate_fn=RegionDataset.collate`, workers by ``"spawn"``). Pixels are read, turned,
     normalized and changed in one go, a batch at a time.
 
+    ``dataset[i]`` is a tuple, ``(input,)`` or with targets ``(input, target)``; a batch without
+    targets is the input alone.
+
     Parameters
     ----------
     images
         Images and stacks of the same channels and dtype, or whatever `open_stacks` opens.
     patching
-        Which patches there are; it is made of the images' shapes (`data_shape_of`).
+        Which patches there are; it is made of the images' shapes on the level that is read
+        (`data_shape_of`), and refused with other images.
     targets
         One an image, pixel for pixel on it; None without targets.
     normalization
@@ -99,14 +108,15 @@ class RegionDataset:
         seed: int = 0,
         by_place: bool = False,
     ) -> None:
+        own = verified_normalization(normalization) or NoNormalization()
+        other = verified_normalization(target_normalization, "target_normalization")
+        self._patching = verified_patching(patching)
         opened = open_stacks(images)
-        self._patching = patching
         self._augmentations = verified_augmentations(augmentations)
         self._level = level
         self._padding: Padding = padding
-        self._seed = _number(seed, "seed")
+        self._seed = whole_number(seed, "seed")
         self._epoch = 0
-        own = normalization if normalization is not None else NoNormalization()
         self._input = RegionSide(
             opened, channels, own, self._augmentations, level=level, padding=padding
         )
@@ -116,14 +126,21 @@ class RegionDataset:
                 opened,
                 open_stacks(targets),
                 target_channels,
-                own.target if target_normalization is None else target_normalization,
+                own.target if other is None else other,
                 padding,
             )
-        elif target_normalization is not None or target_channels is not None:
+        elif other is not None or target_channels is not None:
             msg = "target_normalization and target_channels are for targets, and none are given"
             raise InvalidInputError(msg)
         self._placed, self._by_place = PlacedRows(patching), by_place
-        self._verify_patches()
+        verify_patches(
+            opened,
+            patching,
+            self._augmentations,
+            level=level,
+            seed=self._seed,
+            channels=self._input.count,
+        )
 
     def _side_of_targets(
         self,
@@ -147,18 +164,6 @@ class RegionDataset:
         )
         verify_padding(padding, side)
         return side
-
-    def _verify_patches(self) -> None:
-        """Refuse what no patch could be read with; the first and the last stand for all."""
-        count = self._patching.n_patches
-        if not count:
-            msg = "the patching has no patches"
-            raise InvalidInputError(msg)
-        ends = np.unique([0, count - 1])
-        valid_windows(self._input.images, self._windows(ends, 0))
-        shape = (self._input.count, *self._patching.patch_size)
-        for number, augmentation in enumerate(self._augmentations):
-            augmentation.draw(ends, Draws(self._seed, 0, number), shape)
 
     def with_normalization(
         self,
@@ -258,7 +263,7 @@ class RegionDataset:
         InvalidInputError
             If it is no whole number of at least 0.
         """
-        self._epoch = _number(epoch, "epoch")
+        self._epoch = whole_number(epoch, "epoch")
 
     # -- patches
 
@@ -309,7 +314,7 @@ class RegionDataset:
         InvalidInputError
             If numbers are not whole, or there is none.
         """
-        number = self._epoch if epoch is None else _number(epoch, "epoch")
+        number = self._epoch if epoch is None else whole_number(epoch, "epoch")
         chosen = self._chosen(rows, number)
         windows = self._windows(chosen, number)
         columns = self._patching.columns(chosen, epoch=number)
@@ -391,14 +396,3 @@ class RegionDataset:
         size = " x ".join(map(str, self._patching.patch_size))
         pairs = "images" if self._target is None else "images with targets"
         return f"RegionDataset({len(self)} patches of {size} of {len(self.images)} {pairs})"
-
-
-def _number(value: Any, name: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = -1
-    if number < 0:
-        msg = f"{name} must be a whole number of at least 0, got {value!r}"
-        raise InvalidInputError(msg)
-    return number

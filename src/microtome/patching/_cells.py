@@ -145,19 +145,7 @@ def _owners(samples: Samples, exclude: Windows, patch: tuple[int, ...]) -> NDArr
     if len(exclude.size) != len(patch):
         msg = f"excluded windows have {len(exclude.size)} axes, the patch {len(patch)}"
         raise InvalidInputError(msg)
-    images = int(samples.image[-1]) + 1
-    counts = np.bincount(samples.image, minlength=images)
-    number = np.zeros_like(exclude.image) if exclude.sample is None else exclude.sample
-    wrong = (exclude.image < 0) | (exclude.image >= images)
-    wrong[~wrong] = (number[~wrong] < 0) | (number[~wrong] >= counts[exclude.image[~wrong]])
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        msg = (
-            f"excluded window {row} lies in sample {number[row]} of image {exclude.image[row]}, "
-            f"which is not one of the {images} images"
-        )
-        raise InvalidInputError(msg)
-    return np.searchsorted(samples.image, exclude.image) + number
+    return samples.places(exclude)
 
 
 def _without(box: _Box, hole: _Box) -> list[_Box]:

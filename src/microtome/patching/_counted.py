@@ -46,6 +46,11 @@ class CountedPatching(Patching):
         """Number of patches of an epoch."""
         return int(self._ends[-1])
 
+    def verify_shapes(self, data_shapes: Sequence[Sequence[int]], *, touching: bool = True) -> None:
+        """Refuse images of other shapes; see `Patching.verify_shapes`."""
+        del touching
+        self._samples.verify_same(data_shapes)
+
     def get_patch_indices(self, data_idx: int) -> range:
         """Return the numbers of the patches that come from an image."""
         first, last = self._samples.span(data_idx)

@@ -36,7 +36,7 @@ from ._stratified import StratifiedPatching
 __all__ = ["FilterMap", "filter_map"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FilterMap:
     """What a filter says of each cell of a stratified patching, or of each patch of another one.
 
@@ -75,6 +75,10 @@ class FilterMap:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def __repr__(self) -> str:
+        kept = np.count_nonzero(self.kept)
+        return f"FilterMap({type(self.patch_filter).__name__} keeps {kept} of {len(self)} places)"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -204,8 +208,8 @@ def filter_map(
     Raises
     ------
     InvalidInputError
-        If the patching draws others each epoch, there are not as many images as it has, not a mask
-        for each, or one does not cover its image.
+        If the patching draws others each epoch or is of other images, there is not a mask for each,
+        or one does not cover its image.
     OutOfRangeError
         If there is no such level.
     NoResolutionError
@@ -214,7 +218,7 @@ def filter_map(
     many = images if isinstance(images, list | tuple) else [images]
     given = cast("list[Stack]", list(many))
     image, sample, start, stop, of = _boxes(patching)
-    _verify_images(image, len(given))
+    patching.verify_shapes([data_shape_of(stack, level=of) for stack in given], touching=False)
     masks = _masks(patch_filter, len(given))
     values = np.full((len(image), len(patch_filter.names)), np.nan)
     levels: dict[int, int] = {}
@@ -290,12 +294,6 @@ def _grids(patching: Patching) -> tuple[tuple[int, ...], ...] | None:
     if isinstance(patching, StratifiedPatching):
         return patching.cells.grid
     return patching.grid if isinstance(patching, SequentialPatching) else None
-
-
-def _verify_images(image: NDArray[np.int64], count: int) -> None:
-    if image.size and int(image.max()) >= count:
-        msg = f"the patching has patches of image {image.max()}, there are {count} images"
-        raise InvalidInputError(msg)
 
 
 def _masks(patch_filter: PatchFilter, count: int) -> Sequence[Stack] | None:

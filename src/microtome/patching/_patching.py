@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from microtome.errors import InvalidInputError
 from microtome.regions import PatchSpecs, TileSpecs, Windows
 from microtome.sampling import drawn
+
+from ._samples import Samples
 
 __all__ = ["Patching", "uniform"]
 
 # Random numbers of one patch lie so far apart from those of the next: one an axis, and one to spare.
 _DRAWS = 4
+# Windows that are looked at together.
+_TOGETHER = 1 << 20
 
 
 class Patching(ABC):
@@ -93,8 +98,49 @@ class Patching(ABC):
             spec[name] = tuple(value) if isinstance(value, list) else value
         return cast("PatchSpecs", spec)
 
+    def verify_shapes(self, data_shapes: Sequence[Sequence[int]], *, touching: bool = True) -> None:
+        """Refuse images that these are no patches of.
+
+        A patching that is made of shapes wants those very shapes, whatever their channels; a window
+        that was given wants an image, and to touch it.
+
+        Parameters
+        ----------
+        data_shapes
+            Shape of each image in SC(Z)YX, on the level that is read.
+        touching
+            Whether a window that was given may not lie outside of its image altogether.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are other images than it is made of, or a patch lies outside of its own.
+        """
+        for begin in range(0, self.n_patches, _TOGETHER):
+            rows = np.arange(begin, min(begin + _TOGETHER, self.n_patches))
+            windows = self.windows(rows)
+            samples = Samples.of(data_shapes, len(windows.size))
+            at = samples.places(windows)
+            if not touching:
+                continue
+            size = samples.size[at]
+            outside = (windows.start >= size) | (windows.start + windows.size <= 0)
+            outside = np.flatnonzero(outside.any(axis=1))
+            if outside.size:
+                row = int(outside[0])
+                msg = (
+                    f"patch {begin + row} begins at {tuple(windows.start[row].tolist())}, outside of "
+                    f"image {windows.image[row]} of {tuple(size[row].tolist())}; a patching is of "
+                    "the images and of the level that are read"
+                )
+                raise InvalidInputError(msg)
+
     def __len__(self) -> int:
         return self.n_patches
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.patch_size))
+        return f"{type(self).__name__}({self.n_patches} patches of {size})"
 
 
 def uniform(

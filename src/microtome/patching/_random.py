@@ -13,7 +13,7 @@ from microtome.regions import Windows
 
 from ._counted import CountedPatching
 from ._patching import Patching, uniform
-from ._samples import checked_rows, counted
+from ._samples import Samples, checked_rows, counted
 
 __all__ = ["FixedPatching", "FixedRandomPatching", "RandomPatching", "checked_seed"]
 
@@ -78,10 +78,21 @@ class FixedPatching(Patching):
     ----------
     windows
         Where they lie, in the order in which they are numbered.
+    data_shapes
+        Shape of each image that they were chosen in, in SC(Z)YX: images of other shapes are refused.
+        By default a window only has to touch its image.
+
+    Raises
+    ------
+    InvalidInputError
+        If a shape has other axes than the windows.
     """
 
-    def __init__(self, windows: Windows) -> None:
+    def __init__(
+        self, windows: Windows, *, data_shapes: Sequence[Sequence[int]] | None = None
+    ) -> None:
         self._windows = windows
+        self._samples = None if data_shapes is None else Samples.of(data_shapes, len(windows.size))
 
     @property
     def patch_size(self) -> tuple[int, ...]:
@@ -97,6 +108,13 @@ class FixedPatching(Patching):
         """Return where patches lie; see `Patching.windows`."""
         del epoch
         return self._windows.take(checked_rows(rows, len(self._windows)))
+
+    def verify_shapes(self, data_shapes: Sequence[Sequence[int]], *, touching: bool = True) -> None:
+        """Refuse images of other shapes; see `Patching.verify_shapes`."""
+        if self._samples is None:
+            super().verify_shapes(data_shapes, touching=touching)
+        else:
+            self._samples.verify_same(data_shapes)
 
     def get_patch_indices(self, data_idx: int) -> NDArray[np.int64]:
         """Return the numbers of the patches that come from an image; none of one without."""
@@ -136,7 +154,8 @@ class FixedRandomPatching(FixedPatching):
             msg = f"n_patches must be from 1 to {most}, got {n_patches}"
             raise InvalidInputError(msg)
         # Evenly spread numbers fall to each sample in proportion to what it has.
-        super().__init__(drawn.windows((np.arange(count) * most + most // 2) // count))
+        rows = (np.arange(count) * most + most // 2) // count
+        super().__init__(drawn.windows(rows), data_shapes=data_shapes)
 
 
 def checked_seed(value: int, name: str = "seed") -> int:

@@ -13,7 +13,7 @@ from microtome.tiling import PlannedTiles, TilePlan, TileTable, plan_tiles
 
 from ._counted import CountedPatching
 from ._patching import Patching
-from ._samples import Samples, checked_rows, counted
+from ._samples import Samples, checked_rows, counted, read_shapes
 
 __all__ = ["SequentialPatching", "TablePatching", "TiledPatching", "WholePatching"]
 
@@ -149,8 +149,8 @@ class WholePatching(Patching):
     """
 
     def __init__(self, data_shapes: Sequence[Sequence[int]]) -> None:
-        rank = len(data_shapes[0]) - 2 if len(data_shapes) else 2
-        self._samples = Samples.of(data_shapes, rank)
+        shapes = read_shapes(data_shapes)
+        self._samples = Samples.of(shapes, len(shapes[0]) - 2 if shapes else 2)
 
     @property
     def patch_size(self) -> tuple[int, ...]:
@@ -186,9 +186,17 @@ class WholePatching(Patching):
             sample=self._samples.sample[chosen],
         )
 
+    def verify_shapes(self, data_shapes: Sequence[Sequence[int]], *, touching: bool = True) -> None:
+        """Refuse images of other shapes; see `Patching.verify_shapes`."""
+        del touching
+        self._samples.verify_same(data_shapes)
+
     def get_patch_indices(self, data_idx: int) -> range:
         """Return the numbers of an image's samples."""
         return range(*self._samples.span(data_idx))
+
+    def __repr__(self) -> str:
+        return f"WholePatching({self.n_patches} samples)"
 
     def _one_size(self, chosen: NDArray[np.int64]) -> tuple[int, ...]:
         sizes = np.unique(self._samples.size[chosen] if chosen.size else self._samples.size, axis=0)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from microtome.errors import InvalidInputError, OutOfRangeError
+from microtome.regions import Windows
 
-__all__ = ["Samples", "checked_rows", "counted", "read_patch_size"]
+__all__ = ["Samples", "checked_rows", "counted", "read_patch_size", "read_shapes"]
 
 _SHOWN = 4
 
@@ -44,13 +45,13 @@ class Samples:
             If there is none, or one has not `rank` spatial axes. One plane is flat enough for a
             flat patch.
         """
-        if not len(data_shapes):
+        given = read_shapes(data_shapes)
+        if not given:
             msg = "there are no images to cut patches from"
             raise InvalidInputError(msg)
         counts: list[int] = []
         sizes: list[tuple[int, ...]] = []
-        for place, given in enumerate(data_shapes):
-            shape = tuple(map(index, given))
+        for place, shape in enumerate(given):
             if len(shape) not in {4, 5} or min(shape) < 1:
                 msg = f"image {place} has shape {shape}; shapes are SC(Z)YX, each at least 1"
                 raise InvalidInputError(msg)
@@ -73,6 +74,55 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def verify_same(self, data_shapes: Sequence[Sequence[int]]) -> None:
+        """Refuse images of other shapes than these, whatever their channels.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is one; names it.
+        """
+        other = Samples.of(data_shapes, self.size.shape[1])
+        remedy = (
+            "make the patching of [data_shape_of(image, level=level) for image in images], of the "
+            "images and of the level that are read"
+        )
+        if np.array_equal(self.image, other.image) and np.array_equal(self.size, other.size):
+            return
+        images = int(self.image[-1]) + 1
+        if len(data_shapes) != images:
+            msg = f"the patching is of {images} images, there are {len(data_shapes)}; {remedy}"
+            raise InvalidInputError(msg)
+        for image in range(images):
+            mine, theirs = (found.size[slice(*found.span(image))] for found in (self, other))
+            if not np.array_equal(mine, theirs):
+                msg = (
+                    f"image {image} is {_told(theirs)}, the patching is of {_told(mine)} in its "
+                    f"place; {remedy}"
+                )
+                raise InvalidInputError(msg)
+
+    def places(self, windows: Windows) -> NDArray[np.int64]:
+        """Return which of the samples each window lies in, (n,).
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such image or sample.
+        """
+        counts = np.bincount(self.image)
+        number = np.zeros_like(windows.image) if windows.sample is None else windows.sample
+        wrong = (windows.image < 0) | (windows.image >= len(counts))
+        wrong[~wrong] = (number[~wrong] < 0) | (number[~wrong] >= counts[windows.image[~wrong]])
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            msg = (
+                f"window {row} lies in sample {number[row]} of image {windows.image[row]}, there "
+                f"are {len(counts)} images of {counts[:_SHOWN].tolist()} samples"
+            )
+            raise InvalidInputError(msg)
+        return np.searchsorted(self.image, windows.image) + number
 
     def verify_hold(self, patch_size: tuple[int, ...]) -> None:
         """Refuse samples that are smaller than a patch.
@@ -115,6 +165,30 @@ class Samples:
             raise OutOfRangeError(msg)
         first, last = np.searchsorted(self.image, [data_idx, data_idx + 1])
         return int(first), int(last)
+
+
+def _told(size: NDArray[np.int64]) -> str:
+    """Say how large the samples of an image are, which are all of one size."""
+    shape = " x ".join(map(str, size[0].tolist()))
+    return shape if len(size) == 1 else f"{len(size)} samples of {shape}"
+
+
+def read_shapes(data_shapes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Return the shapes of images.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are no list of shapes.
+    """
+    try:
+        return [tuple(map(index, shape)) for shape in data_shapes]
+    except TypeError:
+        msg = (
+            "data_shapes are a list, the shape of each image in SC(Z)YX: "
+            f"[data_shape_of(image) for image in images]; got {data_shapes!r}"
+        )
+        raise InvalidInputError(msg) from None
 
 
 def read_patch_size(patch_size: Sequence[int]) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,6 +64,10 @@ class SelectedPatching(Patching):
             # Who waits for so many tiles before an image is whole would wait forever.
             found["total_tiles"] = np.bincount(self._image)[self._image[chosen]]
         return found
+
+    def verify_shapes(self, data_shapes: Sequence[Sequence[int]], *, touching: bool = True) -> None:
+        """Refuse images of other shapes; see `Patching.verify_shapes`."""
+        self._of.verify_shapes(data_shapes, touching=touching)
 
     def get_patch_indices(self, data_idx: int) -> NDArray[np.int64]:
         """Return the numbers of the patches that come from an image; none of one without."""

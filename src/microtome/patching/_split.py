@@ -72,4 +72,4 @@ def validation_split(
         cell, start[:, axis] = np.divmod(cell, grids[owner, axis])
     aside = Windows(samples.image[owner], start * size, size, sample=samples.sample[owner])
     training = StratifiedPatching(data_shapes, size, seed=seed, exclude=aside)
-    return training, FixedPatching(aside)
+    return training, FixedPatching(aside, data_shapes=data_shapes)

@@ -17,7 +17,7 @@ from microtome.regions import Windows
 from ._cells import Cells, left_of
 from ._patching import Patching, uniform
 from ._random import checked_seed
-from ._samples import Samples, checked_rows, read_patch_size
+from ._samples import Samples, checked_rows, read_patch_size, read_shapes
 
 __all__ = ["PatchCells", "StratifiedPatching"]
 
@@ -87,7 +87,7 @@ class StratifiedPatching(Patching):
         exclude: Windows | None = None,
         probabilities: ArrayLike | None = None,
     ) -> None:
-        self._shapes = [tuple(shape) for shape in data_shapes]
+        self._shapes = read_shapes(data_shapes)
         self._size = read_patch_size(patch_size)
         self._samples = Samples.of(self._shapes, len(self._size))
         if not pad:
@@ -192,6 +192,11 @@ class StratifiedPatching(Patching):
         return Windows(
             self._samples.image[owner], start, self._size, sample=self._samples.sample[owner]
         )
+
+    def verify_shapes(self, data_shapes: Sequence[Sequence[int]], *, touching: bool = True) -> None:
+        """Refuse images of other shapes; see `Patching.verify_shapes`."""
+        del touching
+        self._samples.verify_same(data_shapes)
 
     def get_patch_indices(self, data_idx: int, *, epoch: int = 0) -> range:
         """Return the numbers of the patches that come from an image in an epoch.
