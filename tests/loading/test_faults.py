@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import zarr
 from torch.utils.data import DataLoader
@@ -296,7 +297,10 @@ def test_bench_of_an_image_in_large_chunks_advises_others(tmp_path):
     report = bench(path, tile_size=64, batch_size=16, seconds=0.4)
     assert report.chunks == (1, 700, 700)
     assert report.amplification == pytest.approx((763 / 64) ** 2)
-    assert any("microtome.pack" in text for text in report.advice)
+    (told,) = [text for text in report.advice if "microtome.pack" in text]
+    assert (
+        f"touches {(127 / 64) ** 2:.1f} times its pixels instead of {(763 / 64) ** 2:.1f}" in told
+    )
     assert any("no shards" in text for text in report.advice)
     assert {row.order for row in report.rows} == {"random", "blocked"}
     assert all(row.tiles_per_second > 0 for row in report.rows)
@@ -310,6 +314,35 @@ def test_bench_of_a_cohort(cohort):
     report = bench(root, tile_size=SIZE, batch_size=16, seconds=0.2)
     assert (report.images, report.dtype, report.axes) == (2, "uint16", "CYX")
     assert not any("large for tiles" in text for text in report.advice) or report.amplification > 6
+    assert not any("measured" in text for text in report.advice)
+
+
+def test_bench_of_one_file_does_not_speak_of_shards(tmp_path):
+    path = tmp_path / "image.tif"
+    pixels = np.random.default_rng(0).integers(0, 900, (512, 512), np.uint16)
+    tifffile.imwrite(path, pixels, tile=(256, 256), resolution=(1e4, 1e4), resolutionunit=3)
+    report = bench(path, tile_size=64, batch_size=16, seconds=0.2)
+    assert (report.chunks, report.shards) == ((256, 256), None)
+    assert not any("shards" in text for text in report.advice)
+    assert any("ingested into a cohort and rewritten" in text for text in report.advice)
+
+
+def test_bench_says_which_images_of_a_cohort_it_measured(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, channels, size in (("a", 1, 150), ("b", 2, 200)):
+        ingest(
+            rng.integers(0, 900, (channels, size, size), np.uint16),
+            axes="cyx",
+            mpp=1.0,
+            cohort=tmp_path / "cohort",
+            tissue_id=name,
+            modality="imc",
+            channel_names=[f"m{i}" for i in range(channels)],
+        )
+    report = bench(tmp_path / "cohort", tile_size=64, batch_size=8, seconds=0.2)
+    assert report.images == 1
+    words = "measured 1 of 2 images, those with axes cyx, 2 channels and uint16"
+    assert any(words in text for text in report.advice)
 
 
 def test_bench_refuses_what_cannot_be_measured(cohort, tmp_path):

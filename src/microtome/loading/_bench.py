@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData, Windows, read_regions, region_batch
 from microtome.sources import open_image
+from microtome.storage import StoredArray
 
 from ._layout import amplification
 from ._loader import TileLoader
@@ -30,6 +32,7 @@ _TILES = 8192
 # those of 1024.
 _MUCH = 6.0
 _BETTER = 1.2
+_PACKED = 64  # side of the chunks of `pack`, but where tiles lie on a grid of their own size
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ def bench(
     if tile_size < 1 or batch_size < 1 or not seconds > 0:
         msg = f"tile_size, batch_size and seconds must be above 0, got {tile_size}, {batch_size} and {seconds}"
         raise InvalidInputError(msg)
-    images = _opened(Path(path))
+    images, apart = _opened(Path(path))
     tiles = _Tiles(images, tile_size)
     most = min(os.cpu_count() or 1, 8)
     settings: list[tuple[Literal["random", "blocked"], int]] = [
@@ -154,23 +157,40 @@ def bench(
         shards=facts.get("shards"),
         amplification=factor,
         rows=tuple(rows),
-        advice=tuple(_advice(rows, facts, factor, tile_size)),
+        advice=(*apart, *_advice(rows, images[0], facts, factor, tile_size, Path(path))),
     )
 
 
-def _opened(path: Path) -> list[MultiscaleImage]:
-    if path.is_dir() and (path / "metadata").is_dir():
-        found = sorted(
-            p for p in path.rglob("images/*") if p.is_dir() and p.parent.name == "images"
+def _opened(path: Path) -> tuple[list[MultiscaleImage], list[str]]:
+    """Return the images, and in words which others a cohort has."""
+    if not _is_cohort(path):
+        return [open_image(path)], []
+    found = sorted(p for p in path.rglob("images/*") if p.is_dir() and p.parent.name == "images")
+    images = [open_image(one) for one in found[:_IMAGES]]
+    if not images:
+        msg = f"the cohort {path} has no images; put some in with `microtome ingest`"
+        raise NotFoundError(msg)
+    # Those that a batch may mix, the most of them; of as many, those with the most pixels.
+    groups = [list(alike) for _, alike in groupby(sorted(images, key=_kind), key=_kind)]
+    chosen = max(groups, key=lambda group: (len(group), sum(map(_area, group))))
+    said: list[str] = []
+    if len(chosen) < len(images):
+        axes, channels, dtype = _kind(chosen[0])
+        said.append(
+            f"measured {len(chosen)} of {len(images)} images, those with axes {axes}, {channels} channels "
+            f"and {dtype}: one batch cannot mix them with others"
         )
-        images = [open_image(one) for one in found[:_IMAGES]]
-        if not images:
-            msg = f"the cohort {path} has no images; put some in with `microtome ingest`"
-            raise NotFoundError(msg)
-        # Those that a batch may mix, the most of them.
-        groups = [list(alike) for _, alike in groupby(sorted(images, key=_kind), key=_kind)]
-        return max(groups, key=len)
-    return [open_image(path)]
+    if len(found) > len(images):
+        said.append(f"looked at {len(images)} of the cohort's {len(found)} images")
+    return chosen, said
+
+
+def _is_cohort(path: Path) -> bool:
+    return path.is_dir() and (path / "metadata").is_dir()
+
+
+def _area(image: MultiscaleImage) -> int:
+    return math.prod(image.level_shape(0))
 
 
 def _kind(image: MultiscaleImage) -> tuple[str, int, str]:
@@ -207,7 +227,12 @@ def _measured(
 
 
 def _advice(
-    rows: Sequence[BenchRow], facts: Any, factor: float | None, tile_size: int
+    rows: Sequence[BenchRow],
+    image: MultiscaleImage,
+    facts: Any,
+    factor: float | None,
+    tile_size: int,
+    path: Path,
 ) -> list[str]:
     best = max(rows, key=lambda row: row.tiles_per_second)
     one = max(row.tiles_per_second for row in rows if row.order == "random")
@@ -221,18 +246,16 @@ def _advice(
         said.append(
             f"load with order='random', threads={best.threads}: a blocked order gains nothing here"
         )
-    if factor is not None and factor > _MUCH:
+    packed = ((tile_size + _PACKED - 1) / tile_size) ** 2
+    if factor is not None and factor > _MUCH and factor > _BETTER * packed:
+        way = "" if _is_cohort(path) else "ingested into a cohort and "
         said.append(
-            f"chunks of {facts['chunks']} are large for tiles of {tile_size}: rewritten with microtome.pack, or "
-            f"ingested (chunks of 128 in shards), a random tile touches {((tile_size + 127) / tile_size) ** 2:.1f} "
-            f"times its pixels instead of {factor:.1f}"
+            f"chunks of {facts['chunks']} are large for tiles of {tile_size}: {way}rewritten with "
+            f"microtome.pack (chunks of {_PACKED}), a random tile touches {packed:.1f} times its pixels "
+            f"instead of {factor:.1f}"
         )
-    chunks = facts.get("chunks")
-    if (
-        chunks is not None
-        and facts.get("shards") is None
-        and isinstance(facts.get("chunks"), tuple)
-    ):
+    # Of a TIFF or a slide the chunks are parts of one file.
+    if isinstance(image.level(0).array, StoredArray) and facts.get("shards") is None:
         said.append(
             "there are no shards: every chunk is a file of its own, slow to copy and to open"
         )
