@@ -87,7 +87,7 @@ def test_all_levels_come_back_where_they_were(tmp_path, case, codec):
     assert again.level_count == image.level_count
     squeezed = {axis for axis, size in zip(axes, shape, strict=True) if size > 1}
     assert {a for a, n in zip(again.axes, again.level_shape(0), strict=True) if n > 1} == squeezed
-    if shape[axes.find("c")] > 1 and "c" in axes:
+    if "c" in axes:
         assert again.channel_names == image.channel_names
     np.testing.assert_array_equal(again.level(0)[...].squeeze(), pixels.squeeze())
 
@@ -136,6 +136,16 @@ def test_a_large_image_without_levels_gets_them(tmp_path, kind):
     assert {entry.name for entry in tmp_path.iterdir()} <= {"i", "o.ome.tiff"}
 
 
+def test_one_channel_that_has_a_name_is_asked_for_by_it(tmp_path):
+    pixels = pixels_of((1, 90, 100), "float32")
+    image = open_image(pixels, axes="cyx", channel_names=["prob"])
+    again = open_image(write_ome_tiff(image, tmp_path / "o.ome.tif"))
+    assert (again.axes, again.channel_names) == ("cyx", ("prob",))
+    np.testing.assert_array_equal(
+        again.read(0, (5, 80), (7, 90), channels=["prob"]), pixels[:, 5:80, 7:90]
+    )
+
+
 def test_what_is_not_known_is_not_stated(tmp_path):
     path = write_ome_tiff(
         open_image(pixels_of((40, 50), "uint8"), axes="yx"), tmp_path / "o.ome.tif"
@@ -177,6 +187,7 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     wide = open_image(np.ones((20, 20), np.int64), axes="yx", mpp=1)
     for given, name, options, told in (
         (image, "o.tif", {}, r"call it o\.ome\.tif"),
+        ("a.ome.zarr", "o.ome.tif", {}, r"open_image\(path\)\), got 'a\.ome\.zarr'"),
         (image, "o.ome.tif", {"codec": "jpeg"}, "codec must be one of"),
         (image, "o.ome.tif", {"tile_size": 100}, "multiple of 16"),
         (wide, "o.ome.tif", {}, "no name for int64"),

@@ -170,3 +170,8 @@ def test_no_object_no_outline():
 def test_what_is_no_labels_is_refused(pixels, axes, options, message):
     with pytest.raises(InvalidInputError, match=message):
         list(label_outlines(opened(pixels, axes), **options))
+
+
+def test_a_path_is_refused_with_the_way_to_open_it():
+    with pytest.raises(InvalidInputError, match=r"open_image\(path\)\), got 'cells\.ome\.zarr'"):
+        list(label_outlines("cells.ome.zarr"))

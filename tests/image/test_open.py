@@ -167,7 +167,10 @@ def test_without_a_unit_there_is_no_pixel_size_but_there_are_pixels(tmp_path):
     base = noise((9, 9))
     image = MultiscaleImage.open(foreign(tmp_path / "a", [base, halve_mean(base)], "yx", unit=None))
     assert image.mpp is None
-    with pytest.raises(NoResolutionError, match=r"a does not state its pixel size.*--mpp"):
+    with pytest.raises(
+        NoResolutionError,
+        match=r"a does not state its pixel size.*open_image\(\.\.\., mpp=\), or with --mpp",
+    ):
         image.require_mpp()
     with pytest.raises(NoResolutionError, match="--mpp"):
         image.read_at(mpp=1.0)

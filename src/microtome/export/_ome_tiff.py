@@ -31,6 +31,8 @@ from microtome.image import (
 from microtome.progress import Progress, silent
 from microtome.storage import replace_file
 
+from ._images import verify_image
+
 __all__ = ["TiffCodec", "free_tiff_place", "verify_tiff_type", "write_ome_tiff"]
 
 TiffCodec = Literal["deflate", "zstd", "lzw", "none"]
@@ -69,7 +71,7 @@ def write_ome_tiff(
     Parameters
     ----------
     image
-        The image, over t, c, z, y, x or fewer of them. Its coarser levels are written as they are; of
+        The open image, over t, c, z, y, x or fewer of them. Its coarser levels are written as they are; of
         a large one that has none they are computed by the pyramid rule, through a temporary file.
     path
         The file, ``.ome.tif`` or ``.ome.tiff``: readers go by the name.
@@ -91,8 +93,8 @@ def write_ome_tiff(
     ExistsError
         If there is something at `path`, unless it is a file and `overwrite` is true.
     InvalidInputError
-        If the name is no OME-TIFF's, OME has no name for the type of the pixels, or an option is
-        none of those that there are.
+        If it is no open image, the name is no OME-TIFF's, OME has no name for the type of the pixels,
+        or an option is none of those that there are.
     StorageError
         If the disk refuses.
 
@@ -274,6 +276,7 @@ def _checked(
     image: MultiscaleImage, path: Path, codec: str, tile_size: int, *, overwrite: bool
 ) -> Path:
     """Refuse what cannot be written before the first pixel is read."""
+    verify_image(image, "image")
     if codec not in _CODECS:
         msg = f"codec must be one of {sorted(_CODECS)}, got {codec!r}"
         raise InvalidInputError(msg)

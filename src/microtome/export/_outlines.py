@@ -18,6 +18,8 @@ from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage, PixelArray
 from microtome.progress import Progress, silent
 
+from ._images import verify_image
+
 __all__ = ["Ring", "label_outlines"]
 
 _CORNER = np.dtype(
@@ -102,6 +104,7 @@ class _Plane:
 
     @classmethod
     def of(cls, image: MultiscaleImage, level: int) -> _Plane:
+        verify_image(image, "labels")
         chosen = image.level(level)
         sizes = dict(zip(chosen.axes, chosen.shape, strict=True))
         others = {axis: n for axis, n in sizes.items() if axis not in "yx" and n != 1}

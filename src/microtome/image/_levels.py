@@ -141,8 +141,8 @@ class LevelStack(Mapping[str, Level]):
         """
         if self._mpp is None:
             msg = (
-                f"{self._uri} does not state its pixel size; give it with --mpp (mpp=) in "
-                "micrometres per pixel"
+                f"{self._uri} does not state its pixel size; give it in micrometres per pixel where it "
+                "is opened, microtome.open_image(..., mpp=), or with --mpp"
             )
             raise NoResolutionError(msg)
         return self._mpp

@@ -21,7 +21,7 @@ from microtome.image import MultiscaleImage
 
 from ._array import image_from_levels
 from ._choice import chosen, distinct
-from ._tiff_array import TiffArray
+from ._tiff_array import CHANNEL_LETTERS, TiffArray
 from ._tiff_facts import acquisition
 from ._tiff_metadata import channel_names, pixel_size, verify_description
 from ._tiff_pages import verify_pages
@@ -64,7 +64,8 @@ def open_tiff(path: Path, *, mpp: Mpp | None, image: str | int | None = None) ->
         names = _names(tiff)
         number = chosen(names, 0 if image is None else image, where=path)
         series = tiff.series[number]
-        arrays = [TiffArray(path, level) for level in series.levels]
+        one = _names_one_channel(tiff, number)
+        arrays = [TiffArray(path, level, one_channel=one) for level in series.levels]
         base = arrays[0]
         count = base.shape[base.axes.index("c")] if "c" in base.axes else 1
         return image_from_levels(
@@ -86,6 +87,14 @@ def open_tiff(path: Path, *, mpp: Mpp | None, image: str | int | None = None) ->
 
 def _names(tiff: Any) -> tuple[str, ...]:
     return distinct([str(series.name) for series in tiff.series])
+
+
+def _names_one_channel(tiff: Any, number: int) -> bool:
+    """Whether OME-XML has a name for the only channel: then it is one, and can be asked for."""
+    series = tiff.series[number]
+    if not tiff.is_ome or set(series.axes) & CHANNEL_LETTERS:
+        return False
+    return channel_names(tiff, number, list(series.pages)[:1], 1) is not None
 
 
 def _channel_pages(series: Any, base: TiffArray) -> list[Any]:

@@ -27,10 +27,10 @@ from ._tiff_pages import Plane, planes_of
 from ._tiff_plain import PlainRows
 from ._ycc import APERIO_YCC, holds_ycc, rgb_of_ycc
 
-__all__ = ["TiffArray"]
+__all__ = ["CHANNEL_LETTERS", "TiffArray"]
 
 # Letters of tifffile for an axis that nobody named are channels here: planes of one picture.
-_CHANNEL_LETTERS = frozenset("CIQS")
+CHANNEL_LETTERS = frozenset("CIQS")
 _ORDER = "tczyx"
 
 # PlanarConfiguration 2: a page holds its samples one plane after the other.
@@ -76,6 +76,8 @@ class TiffArray:
         The file.
     series
         The `tifffile.TiffPageSeries` of this resolution.
+    one_channel
+        Whether there is an axis of one channel, which tifffile leaves out.
 
     Raises
     ------
@@ -83,7 +85,7 @@ class TiffArray:
         If it has axes that cannot be read, or its segments are not all there.
     """
 
-    def __init__(self, path: Path, series: Any) -> None:
+    def __init__(self, path: Path, series: Any, *, one_channel: bool = False) -> None:
         self._path = path
         key = series.keyframe
         if key.imagedepth != 1:
@@ -95,7 +97,7 @@ class TiffArray:
         self._separate = self._samples and key.planarconfig == _SEPARATE
         # A damaged tag may hold 70.0: then it is no size.
         height, width = index(key.imagelength), index(key.imagewidth)
-        leads = _leading_axes(path, series)
+        leads = _leading_axes(path, series) + ([("c", 1, 1)] if one_channel else [])
         sizes = {letter: size for letter, size, _ in leads} | {"y": height, "x": width}
         if self._samples:
             sizes["c"] = index(key.samplesperpixel)
@@ -306,7 +308,7 @@ def _leading_axes(path: Path, series: Any) -> list[tuple[str, int, int]]:
     for letter, size in reversed(list(zip(stated, series.shape, strict=True))):
         if letter in "YXS":
             continue
-        found.append(("c" if letter in _CHANNEL_LETTERS else letter.lower(), int(size), stride))
+        found.append(("c" if letter in CHANNEL_LETTERS else letter.lower(), int(size), stride))
         stride *= int(size)
     letters = [letter for letter, _, _ in found] + (["c"] if "S" in stated else [])
     if (
