@@ -141,25 +141,8 @@ class Spool:
 class InstanceWorkplace:
     """What a run that was killed leaves behind, held by one process.
 
-    A hidden file beside `out`: a line of JSON, then pieces.
-
-    Parameters
-    ----------
-    out
-        Where the result will be.
-    settings
-        What the result depends on; JSON.
-    resume
-        Whether to go on with what is there; otherwise it is removed.
-
-    Raises
-    ------
-    BusyError
-        If another process is at work on the same result.
-    ExistsError
-        If a run with other settings was left, and `resume` is true.
-    StorageError
-        If the disk refuses.
+    A hidden file beside `out`: a line of JSON, then pieces. Parameters and errors are those of the
+    `Workplace` that dense maps have.
     """
 
     def __init__(self, out: Path, settings: Mapping[str, Any], *, resume: bool) -> None:

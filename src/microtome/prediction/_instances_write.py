@@ -6,14 +6,13 @@ import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import ArrayLike
 
-from microtome.errors import InvalidInputError, ModeError
+from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage, begin_image, blocks_of
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData
@@ -34,13 +33,14 @@ from ._instances_spool import Spool
 from ._merge import label_type
 from ._record import record_of, with_record
 from ._space import OutputSpace, free_place
+from ._unfinished import Unfinished
 
 __all__ = ["InstanceStitcher", "free_labels_place", "write_objects"]
 
 _LABELS = "labels"
 
 
-class InstanceStitcher:
+class InstanceStitcher(Unfinished):
     """A new image of labels, put together from the labels of an image's tiles.
 
     What is one object is decided as by `stitch_instances`, and so is its number. Labels of tiles
@@ -53,24 +53,15 @@ class InstanceStitcher:
     out
         Directory of the new OME-Zarr image; one in the folder ``labels`` of an OME-Zarr 0.5 image
         is listed there.
-    image
-        The image that the tiles were cut from.
-    plan
-        The tiles.
-    level
-        Index of the level of `image` that the plan speaks of.
+    image, plan, level
+        As for `Stitcher`.
     min_share
         Share of pixels that makes two objects one; see `stitch_instances`.
     tiles
         Which tiles come, (samples, tiles) or (tiles,) booleans; None for all. What only others keep
         is background.
-    overwrite
-        Whether an image at `out` is replaced, when the new one is complete.
-    metadata
-        Further attributes of the image. What was cut how is added under
-        ``["microtome"]["prediction"]``.
-    model
-        Name of the model, for the attributes.
+    overwrite, metadata, model
+        As for `Stitcher`.
     layout
         Chunks, shards and codec; the default of labels by default.
 
@@ -110,7 +101,7 @@ class InstanceStitcher:
     ) -> None:
         chosen = planned_level(image, level, plan)
         self._space = OutputSpace.of(image, level)
-        self._out = free_labels_place(out, image, overwrite=overwrite)
+        super().__init__(free_labels_place(out, image, overwrite=overwrite))
         self._share = checked_share(min_share)
         self._options: dict[str, Any] = {"overwrite": overwrite, "layout": layout}
         reading = TileReading.of(image, plan, level, None, 1)
@@ -124,7 +115,6 @@ class InstanceStitcher:
         self._options["metadata"] = with_record(metadata, record)
         self._spool = Spool.temporary(self._out)
         self._pieces = Pieces(self._spool)
-        self._closed = False
 
     @property
     def tiles_done(self) -> int:
@@ -177,22 +167,6 @@ class InstanceStitcher:
         """Remove what was written, unless it is finished."""
         self._spool.close()
         self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.discard()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            msg = f"the stitcher of {self._out} is finished or discarded"
-            raise ModeError(msg)
 
 
 def write_objects(

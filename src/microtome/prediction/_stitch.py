@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from microtome.errors import InvalidInputError, ModeError
+from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData
@@ -29,11 +28,12 @@ from ._space import (
     free_place,
     target_of,
 )
+from ._unfinished import Unfinished
 
 __all__ = ["Stitcher", "stitch_tiles"]
 
 
-class Stitcher:
+class Stitcher(Unfinished):
     """A new image, put together from the tiles of another one.
 
     It lies where the level lies that the tiles were cut from: the same rows and columns, scale and
@@ -111,7 +111,7 @@ class Stitcher:
     ) -> None:
         chosen = planned_level(image, level, plan)
         self._space = OutputSpace.of(image, level)
-        self._out = free_place(out, image, overwrite=overwrite)
+        super().__init__(free_place(out, image, overwrite=overwrite))
         self._overwrite = overwrite
         self._names = channel_names
         self._layout = layout
@@ -125,7 +125,6 @@ class Stitcher:
             record["fill"] = fill
         self._metadata = with_record(metadata, record)
         self._image: MultiscaleImage | None = None
-        self._closed = False
         self._canvas = Canvas(
             str(self._out),
             plan,
@@ -198,22 +197,6 @@ class Stitcher:
         if not self._closed and self._image is not None:
             self._image.discard()
         self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.discard()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            msg = f"the stitcher of {self._out} is finished or discarded"
-            raise ModeError(msg)
 
     def _begin(self, made: Made) -> ArrayTarget:
         checked_fill(self._fill, made, adding=self._blend in {"linear", "gaussian"})
