@@ -80,6 +80,7 @@ PUBLIC_NAMES = [
     "align_channels",
     "bench",
     "best_mask_tiling_try_to_stop",
+    "cell_objects",
     "collate_regions",
     "create_cohort",
     "decollate_regions",
@@ -107,6 +108,7 @@ PUBLIC_NAMES = [
     "process_pool",
     "read_areas",
     "read_panel",
+    "read_qupath",
     "read_regions",
     "region_bounds",
     "region_transform",
@@ -115,12 +117,16 @@ PUBLIC_NAMES = [
     "set_alignment",
     "stats",
     "tile",
+    "tile_objects",
     "to_spatialdata",
     "update_panel",
     "validate",
     "validation_split",
     "vectors_to_anndata",
+    "write_coco",
     "write_ome_tiff",
+    "write_qupath",
+    "write_webdataset",
 ]
 
 # The command line is reached by typing, not by importing.

@@ -69,7 +69,17 @@ if TYPE_CHECKING:
     from .errors import MicrotomeError
     from .export import write_ome_tiff
     from .image import MultiscaleImage, SpatialRead
-    from .interop import ImageTilesDataset, from_spatialdata, to_spatialdata
+    from .interop import (
+        ImageTilesDataset,
+        cell_objects,
+        from_spatialdata,
+        read_qupath,
+        tile_objects,
+        to_spatialdata,
+        write_coco,
+        write_qupath,
+        write_webdataset,
+    )
     from .jobs import process_pool
     from .loading import (
         BlockOrder,
@@ -178,7 +188,17 @@ _ROOMS = {
     "errors": ("MicrotomeError",),
     "export": ("write_ome_tiff",),
     "image": ("MultiscaleImage", "SpatialRead"),
-    "interop": ("ImageTilesDataset", "from_spatialdata", "to_spatialdata"),
+    "interop": (
+        "ImageTilesDataset",
+        "cell_objects",
+        "from_spatialdata",
+        "read_qupath",
+        "tile_objects",
+        "to_spatialdata",
+        "write_coco",
+        "write_qupath",
+        "write_webdataset",
+    ),
     "jobs": ("process_pool",),
     "loading": (
         "BlockOrder",
@@ -301,6 +321,7 @@ __all__ = [
     "align_channels",
     "bench",
     "best_mask_tiling_try_to_stop",
+    "cell_objects",
     "collate_regions",
     "create_cohort",
     "decollate_regions",
@@ -328,6 +349,7 @@ __all__ = [
     "process_pool",
     "read_areas",
     "read_panel",
+    "read_qupath",
     "read_regions",
     "region_bounds",
     "region_transform",
@@ -336,12 +358,16 @@ __all__ = [
     "set_alignment",
     "stats",
     "tile",
+    "tile_objects",
     "to_spatialdata",
     "update_panel",
     "validate",
     "validation_split",
     "vectors_to_anndata",
+    "write_coco",
     "write_ome_tiff",
+    "write_qupath",
+    "write_webdataset",
 ]
 
 

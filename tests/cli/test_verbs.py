@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tifffile
 
 from microtome.cohort import CohortLayout, MultiplexImagingDataset, read_tissues
 from microtome.image import MultiscaleImage
+from microtome.sources import image_names, open_image
 
 VERBS = [
     "info",
@@ -302,3 +304,25 @@ def test_nothing_asked_for_is_help(run: Any) -> None:
     done = run()
     assert done.code == 0
     assert "Usage" in done.out
+
+
+def test_one_of_several_images_in_a_file(run: Any, shared_data: Path, tmp_path: Path) -> None:
+    mcd = next((shared_data / "imc").rglob("*.mcd"))
+    names = image_names(mcd)
+    done = run("info", mcd)
+    assert done.code == 2
+    assert str(names[0]) in done.err
+    assert run("info", mcd, "--image", names[0]).code == 0
+    root = tmp_path / "cohort"
+    options = ["--cohort", root, "--modality", "imc"]
+    assert run("ingest", mcd, *options, "--tissue", "a", "--image", names[0]).code == 0
+    table = {"tissue_id": ["b"], "path": [str(mcd)], "modality": ["imc"], "image": [names[1]]}
+    pq.write_table(pa.table(table), tmp_path / "rows.parquet")
+    done = run("ingest", "--manifest", tmp_path / "rows.parquet", "--cohort", root)
+    assert done.code == 0, done.err
+    stored = [
+        MultiscaleImage.open(root / f"imc/1_0mpp/images/{tissue}.ome.zarr").level(0)[...]
+        for tissue in "ab"
+    ]
+    for name, pixels in zip(names, stored, strict=False):
+        np.testing.assert_array_equal(pixels, open_image(mcd, image=name).level(0)[...])

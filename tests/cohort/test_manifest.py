@@ -245,7 +245,7 @@ def test_all_that_is_wrong_is_told_at_once(manifest: Path, tmp_path: Path) -> No
         pytest.param({"tissue_id": ["t"]}, r"lacks the columns \['path', 'modality'\]", id="few"),
         pytest.param(
             {"tissue_id": ["t"], "path": ["x"], "modality": ["he"], "scene": ["1"]},
-            "would choose an image inside a file",
+            "call one of them image",
             id="scene",
         ),
         pytest.param({"tissue_id": [], "path": [], "modality": []}, "has no rows", id="empty"),

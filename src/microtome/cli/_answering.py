@@ -17,7 +17,10 @@ __all__ = ["bench", "conformance", "demo", "export", "info", "predict", "report"
 
 
 def info(
-    path: Path, *, as_json: Annotated[bool, Parameter(name="--json", negative=())] = False
+    path: Path,
+    *,
+    image: str | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
     """Say what an image or a cohort is: levels, pixel size and its source, channels, tissues, tiles.
 
@@ -25,12 +28,14 @@ def info(
     ----------
     path
         An image in any format that can be read, or a cohort directory.
+    image
+        Name of one of the images in a file, where it holds several.
     as_json
         Print JSON.
     """
     from microtome.cohort import info as describe
 
-    found = describe(path)
+    found = describe(path, image=image)
     sys.stdout.write(json.dumps(found.as_dict(), indent=2) + "\n" if as_json else f"{found}\n")
 
 
@@ -50,6 +55,7 @@ def predict(
     skip_empty: Annotated[bool, Flag] = False,
     start_over: Annotated[bool, Flag] = False,
     instances: Annotated[bool, Flag] = False,
+    image: str | None = None,
     mpp: str | None = None,
     overwrite: Annotated[bool, Flag] = False,
 ) -> None:
@@ -88,6 +94,8 @@ def predict(
         Of one image, do not go on with what a run that was killed left.
     instances
         Of one image: the model finds objects, and its labels are joined across tiles.
+    image
+        Name of one of the images in a file, where it holds several.
     mpp
         Micrometres per pixel of one image that states none.
     overwrite
@@ -104,11 +112,11 @@ def predict(
         raise InvalidInputError(msg)
     with progress() as show:
         if out is not None:
-            image = open_image(source, mpp=parse_mpp(mpp))
+            opened = open_image(source, mpp=parse_mpp(mpp), image=image)
             work = predict_instances if instances else partial(do, blend=blend)
             made = work(
                 load_model(model),
-                image,
+                opened,
                 out,
                 tile_size=tile_size,
                 overlap=overlap,
@@ -186,9 +194,10 @@ def bench(path: Path, *, tile_size: int = 224, batch_size: int = 64, seconds: fl
 
 
 def export(
-    image: Path,
+    source: Path,
     output: Path,
     *,
+    image: str | None = None,
     codec: Literal["deflate", "zstd", "lzw", "none"] = "deflate",
     mpp: str | None = None,
     overwrite: Annotated[bool, Flag] = False,
@@ -197,10 +206,12 @@ def export(
 
     Parameters
     ----------
-    image
+    source
         An image in any format that can be read.
     output
         The file, .ome.tif or .ome.tiff.
+    image
+        Name of one of the images in a file, where it holds several.
     codec
         How its tiles are compressed.
     mpp
@@ -213,7 +224,7 @@ def export(
 
     with progress() as show:
         written = write_ome_tiff(
-            open_image(image, mpp=parse_mpp(mpp)),
+            open_image(source, mpp=parse_mpp(mpp), image=image),
             output,
             codec=codec,
             overwrite=overwrite,

@@ -22,6 +22,7 @@ def ingest(
     cohort: Path,
     tissue: str | None = None,
     modality: str | None = None,
+    image: str | None = None,
     manifest: Path | None = None,
     mpp: str | None = None,
     resolution: str = "1.0",
@@ -48,9 +49,11 @@ def ingest(
         Tissue id: letters, digits, '.', '_' and '-'.
     modality
         he, ihc_MARKER, imc, codex, cycif, mibi or stains.
+    image
+        Name of one of the images in a file, where it holds several, such as the regions of an MCD.
     manifest
         Instead of a source, a CSV, TSV or parquet table with tissue_id, path and modality, and where
-        known mpp, patient_id, specimen_id, split, channel_names (a|b|c) and clinical data.
+        known image, mpp, patient_id, specimen_id, split, channel_names (a|b|c) and clinical data.
     mpp
         Micrometres per pixel where the file states none or wrong ones; y,x if not square.
     resolution
@@ -81,6 +84,7 @@ def ingest(
             "SOURCE": source,
             "--tissue": tissue,
             "--modality": modality,
+            "--image": image,
             "--mpp": mpp,
             "--channel": channel,
             "--patient": patient,
@@ -109,7 +113,7 @@ def ingest(
     from microtome.cohort import ingest as do
 
     with progress() as show:
-        image = do(
+        made = do(
             source,
             cohort=cohort,
             tissue_id=tissue,
@@ -117,6 +121,7 @@ def ingest(
             mpp=parse_mpp(mpp),
             resolution=resolution,
             channel_names=channel,
+            image=image,
             patient_id=patient,
             specimen_id=specimen,
             split=split,
@@ -125,7 +130,7 @@ def ingest(
             overwrite=overwrite,
             progress=show,
         )
-    say(f"{image.uri}: {shape_text(image.level_shape(0))}, {image.mpp}, {image.level_count} levels")
+    say(f"{made.uri}: {shape_text(made.level_shape(0))}, {made.mpp}, {made.level_count} levels")
 
 
 def _ingest_manifest(

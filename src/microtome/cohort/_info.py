@@ -109,13 +109,17 @@ class CohortInfo:
         return "\n".join(lines)
 
 
-def info(path: str | os.PathLike[str]) -> ImageInfo | CohortInfo:
+def info(
+    path: str | os.PathLike[str] | MultiscaleImage, *, image: str | int | None = None
+) -> ImageInfo | CohortInfo:
     """Say what an image or a cohort is.
 
     Parameters
     ----------
     path
-        An image in any format that can be read, or a cohort directory.
+        An image, open or in any format that can be read, or a cohort directory.
+    image
+        Which of the images in a file, by name or number, where there are several.
 
     Raises
     ------
@@ -124,10 +128,12 @@ def info(path: str | os.PathLike[str]) -> ImageInfo | CohortInfo:
     FormatError
         If it is neither, or damaged.
     """
+    if isinstance(path, MultiscaleImage):
+        return _image_info(open_image(path, image=image))
     layout = CohortLayout(Path(path))
-    if layout.manifest.is_file() or layout.tissues.is_file():
+    if image is None and (layout.manifest.is_file() or layout.tissues.is_file()):
         return _cohort_info(CohortLayout.open(path))
-    return _image_info(open_image(path))
+    return _image_info(open_image(path, image=image))
 
 
 def _image_info(image: MultiscaleImage) -> ImageInfo:

@@ -47,6 +47,7 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
     resolution: float | str | tuple[float, float] | Resolution = 1.0,
     axes: str | None = None,
     channel_names: Sequence[str] | None = None,
+    image: str | int | None = None,
     patient_id: str | None = None,
     specimen_id: str | None = None,
     split: str | None = None,
@@ -81,6 +82,8 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
     channel_names
         Names of the channels in order, where the source does not state them: those of a multiplex
         modality are known by name.
+    image
+        Which of the images in a file, by name or number: see `microtome.image_names`.
     patient_id, specimen_id, split
         Columns of the tissue's row.
     codec
@@ -111,9 +114,9 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
     check_tissue_id(tissue_id)
     kind = parse_modality(modality)
     target = Resolution.parse(resolution)
-    image = open_image(source, mpp=mpp, axes=axes, channel_names=channel_names)
-    channels = channels_to_store(image, kind, target, channel_names, upsample=upsample)
-    own = image.require_mpp()
+    opened = open_image(source, mpp=mpp, axes=axes, channel_names=channel_names, image=image)
+    channels = channels_to_store(opened, kind, target, channel_names, upsample=upsample)
+    own = opened.require_mpp()
     before = Beginning.of(cohort)
     layout = CohortLayout.open_or_create(cohort)
     try:
@@ -124,12 +127,14 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
             "resolution": target.directory,
             "channels": channels,
             "codec": codec,
-            "dtype": _stored_type(image, kind, target).name,
+            "dtype": _stored_type(opened, kind, target).name,
         }
-        job = _Job(image, layout, kind, target, tissue_id, settings)
+        if image is not None:
+            settings["image"] = image
+        job = _Job(opened, layout, kind, target, tissue_id, settings)
         job.verify_free(overwrite=overwrite)
         job.fill(progress)
-        base = image.level(0)
+        base = opened.level(0)
         add_tissue(
             layout,
             {
@@ -143,7 +148,7 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
                 "mpp_source": own.source,
                 "width": base.width,
                 "height": base.height,
-                "source": image.uri,
+                "source": opened.uri,
                 "sha256": digest,
             },
         )

@@ -62,8 +62,8 @@ def ingest_manifest(  # noqa: PLR0913 - what holds for all rows, and where the w
     manifest
         A `.csv`, `.tsv` or `.parquet` file, or columns in memory, with `tissue_id`, `path` (from
         the manifest's directory) and `modality`. Known besides: `mpp` (one number, or y|x),
-        `patient_id`, `specimen_id`, `split`, `channel_names` (in order, with | between them) and,
-        for `.npy` arrays, `axes`. Any other column is clinical data and goes to the tissues' table.
+        `patient_id`, `specimen_id`, `split`, `channel_names` (in order, with | between them), `image`
+        (the name of one of several images in a file) and, for `.npy` arrays, `axes`. Any other column is clinical data and goes to the tissues' table.
     cohort
         Directory of the cohort; begun where there is nothing.
     resolution, codec, upsample, overwrite
@@ -97,7 +97,9 @@ def ingest_manifest(  # noqa: PLR0913 - what holds for all rows, and where the w
     if isinstance(manifest, str | os.PathLike):
         place, base = str(manifest), Path(manifest).parent
     table = read_given(
-        manifest, text=(*TEXT_COLUMNS, "path", "channel_names", "axes"), what="the manifest"
+        manifest,
+        text=(*TEXT_COLUMNS, "path", "channel_names", "axes", "image"),
+        what="the manifest",
     )
     layout = CohortLayout(Path(cohort))
     before = Beginning.of(cohort)
@@ -191,6 +193,7 @@ def _ingest(task: _Task) -> _Failure | None:
             mpp=None if array else row.mpp,
             resolution=task.resolution,
             channel_names=None if array else row.channel_names,
+            image=row.image,
             patient_id=row.patient_id,
             specimen_id=row.specimen_id,
             split=row.split,
@@ -205,7 +208,7 @@ def _ingest(task: _Task) -> _Failure | None:
 
 def _open(row: ManifestRow) -> MultiscaleImage:
     if row.path.suffix.lower() != ".npy":
-        return open_image(row.path, mpp=row.mpp, channel_names=row.channel_names)
+        return open_image(row.path, mpp=row.mpp, channel_names=row.channel_names, image=row.image)
     try:
         pixels = np.load(row.path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -223,7 +226,7 @@ def _open(row: ManifestRow) -> MultiscaleImage:
 
 def _facts(table: pa.Table, layout: CohortLayout, place: str, *, overwrite: bool) -> pa.Table:
     """Return what a manifest says of tissues, which must not contradict what the cohort says."""
-    of_files = {"path", "mpp", "channel_names", "axes"}
+    of_files = {"path", "mpp", "channel_names", "axes", "image"}
     facts = table.select([name for name in table.column_names if name not in of_files])
     merge = merged_tissues(layout, facts, place)
     merge.apply(overwrite=overwrite, add_rows=False, known=known_tissues())

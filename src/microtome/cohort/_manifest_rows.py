@@ -23,7 +23,6 @@ __all__ = ["ManifestRow", "read_rows"]
 _T = TypeVar("_T")
 
 _REQUIRED = ("tissue_id", "path", "modality")
-# A file may hold several images; `ingest` takes the first and would not know what to do with these.
 _log = logging.getLogger(__name__)
 
 # What people call columns that have another name here.
@@ -40,7 +39,8 @@ _MEANT = {
     "fold": "split",
     "set": "split",
 }
-_NOT_KNOWN = frozenset({"scene", "series"})
+# What others call the image inside a file; taken for clinical data, another would be ingested.
+_IMAGE = ("scene", "series")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class ManifestRow:
     split: str | None = None
     channel_names: tuple[str, ...] | None = None
     axes: str | None = None
+    image: str | int | None = None
 
     def __str__(self) -> str:
         return f"row {self.number} ({self.tissue_id}, {self.modality})"
@@ -88,9 +89,9 @@ def read_rows(table: pa.Table, base: Path, layout: CohortLayout, place: str) -> 
     if missing:
         msg = f"{place} lacks the columns {missing}; it has {table.column_names}"
         raise FormatError(msg)
-    unknown = sorted(_NOT_KNOWN & set(table.column_names))
-    if unknown:
-        msg = f"{place}: columns {unknown} would choose an image inside a file, which ingest cannot; open_image it and ingest that"
+    unknown = [name for name in _IMAGE if name in table.column_names]
+    if unknown and "image" not in table.column_names:
+        msg = f"{place}: if columns {unknown} say which image of a file is meant, call one of them image; else give it another name"
         raise FormatError(msg)
     for name in table.column_names:
         if meant := _MEANT.get(name.lower().replace(" ", "_")):
@@ -152,6 +153,7 @@ def _row(
         values.get("split"),
         names,
         axes,
+        values.get("image"),
     )
 
 
