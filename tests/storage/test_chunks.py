@@ -128,6 +128,23 @@ def test_what_is_odd_is_left_to_the_engine(array, change):
     assert ChunkReader.of(str(array[0]), document) is None
 
 
+@pytest.mark.parametrize("what", ["chunks", "bytes of a chunk"])
+def test_what_64_bits_do_not_count_is_left_to_the_engine(array, what):
+    # Two chunks would have one number, or a chunk no size.
+    document = json.loads((array[0] / "zarr.json").read_text())
+    grid = document["chunk_grid"]["configuration"]
+    inner = document["codecs"][0]["configuration"]
+    if what == "chunks":
+        document["shape"] = [2**23, 2**30, 2**30]
+        grid["chunk_shape"] = inner["chunk_shape"] = [1, 1, 1]
+    else:
+        grid["chunk_shape"] = inner["chunk_shape"] = [1, 2**33, 2**31]
+    assert ChunkReader.of(str(array[0]), document) is None
+    document["shape"] = [2**20, 2**20, 2**20]
+    grid["chunk_shape"] = inner["chunk_shape"] = [1, 2**10, 2**10]
+    assert ChunkReader.of(str(array[0]), document) is not None
+
+
 def test_an_index_without_a_checksum_or_at_the_beginning(tmp_path):
     zarr = pytest.importorskip("zarr")
     pixels = np.random.default_rng(1).integers(0, 900, (40, 40), dtype=np.uint16)

@@ -11,6 +11,7 @@ file, is left to the engine, which reads it or says what is wrong with it.
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import threading
@@ -37,6 +38,7 @@ _BLOSC_SIZES = struct.Struct("<4xI4xI")
 _DAMAGED = "the chunk is damaged"
 # Chunks of a row are read together where no more than this lies between them.
 _GAP = 1 << 14
+_MOST_COUNTED = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class ChunkReader:
         self.index = index
         self.compression: _Compression = compression
         self.fill = fill
-        self.chunk_bytes = int(np.prod(chunk)) * dtype.itemsize
+        self.chunk_bytes = math.prod(chunk) * dtype.itemsize
 
     @classmethod
     def of(cls, path: str, document: Mapping[str, Any]) -> ChunkReader | None:
@@ -142,6 +144,10 @@ class ChunkReader:
             or min((*shape, *shard, *chunk)) < 1
             or any(whole % part for whole, part in zip(shard, chunk, strict=True))
             or dtype.kind not in "biuf"
+            # Bytes of a chunk, and numbers of chunks, are counted in 64 bits.
+            or math.prod(chunk) * dtype.itemsize >= _MOST_COUNTED
+            or math.prod(-(-n // s) * (s // c) for n, s, c in zip(shape, shard, chunk, strict=True))
+            >= _MOST_COUNTED
             or compression == "other"
             or index_codecs not in (["bytes"], ["bytes", "crc32c"])
             or inner["index_codecs"][0]["configuration"]["endian"] != "little"

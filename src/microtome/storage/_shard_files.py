@@ -7,6 +7,7 @@ what it was, and a look at its name tells whether it is still the one that is th
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import threading
@@ -51,7 +52,7 @@ class ShardIndex:
     @property
     def size(self) -> int:
         """Bytes of the index, its checksum included."""
-        return 16 * int(np.prod(self.grid)) + _CRC_BYTES * self.checked
+        return 16 * math.prod(self.grid) + _CRC_BYTES * self.checked
 
 
 class Shard:
