@@ -27,7 +27,8 @@ def mounted(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "mapped"),
     [("ext4", True), ("xfs", True), ("overlay", True), ("tmpfs", True), ("fuseblk", True),
-     ("nfs", False), ("nfs4", False), ("cifs", False), ("lustre", False), ("fuse.sshfs", False)],
+     ("nfs", False), ("nfs4", False), ("cifs", False), ("lustre", False), ("fuse.sshfs", False),
+     ("fuse", False), ("virtiofs", False), ("vboxsf", False)],
 )  # fmt: skip
 def test_files_of_other_machines_are_not_mapped(tmp_path, mounted, kind, mapped):
     mounted(kind)

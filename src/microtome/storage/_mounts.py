@@ -12,7 +12,10 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 # Where a file that is gone or cut on its server ends whoever has it mapped (SIGBUS), without a word.
 _REMOTE = frozenset(
-    "9p afs beegfs ceph cifs glusterfs gpfs lustre ncpfs nfs nfs4 orangefs smb3 smbfs".split()  # noqa: SIM905
+    (  # noqa: SIM905
+        "9p afs beegfs ceph cifs fuse gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 orangefs "
+        "panfs prl_fs pvfs2 smb3 smbfs vboxsf virtiofs wekafs"
+    ).split()
 )
 
 
