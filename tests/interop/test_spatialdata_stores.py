@@ -187,3 +187,25 @@ def test_items_of_spatialdata_need_it(store):
     dataset = ImageTilesDataset(store, {"cells": "he"}, {"cells": "global"})
     with pytest.raises(DependencyError, match="output='region'"):
         dataset[0]
+
+
+@pytest.mark.parametrize("labels", [None, {"cells": "cells"}])
+def test_torch_collates_items_by_itself(store, labels):
+    """What nobody knows is left out of items: `default_collate` takes no None."""
+    torch = pytest.importorskip("torch")
+    dataset = ImageTilesDataset(
+        store,
+        {"cells": "he"},
+        {"cells": "global"},
+        regions_to_labels=labels,
+        output="region",
+        tile_size=8,
+        tile_scale=2,
+    )
+    whole = dataset.read_batch(np.arange(3))
+    for options in ({}, {"collate_fn": mt.collate_regions}):
+        (batch,) = torch.utils.data.DataLoader(dataset, batch_size=3, **options)
+        sides = [batch] if labels is None else batch
+        expected = [whole] if labels is None else whole
+        for side, own in zip(sides, expected, strict=True):
+            np.testing.assert_array_equal(np.asarray(side.data), own.data)

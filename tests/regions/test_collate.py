@@ -45,6 +45,18 @@ def same(one: ImageRegionData, other: ImageRegionData) -> bool:
     )
 
 
+def test_regions_of_several_images_become_a_batch_of_each():
+    pixels = np.arange(24).reshape(2, 3, 2, 2)
+    masks = pixels[:, :1] > 4
+    pairs = [(region(p), region(m, source="m.zarr")) for p, m in zip(pixels, masks, strict=True)]
+    images, labels = collate_regions(pairs)
+    np.testing.assert_array_equal(images.data, pixels)
+    np.testing.assert_array_equal(labels.data, masks)
+    assert (images.source, labels.source) == (["a.zarr"] * 2, ["m.zarr"] * 2)
+    with pytest.raises(InvalidInputError, match=r"as many regions each, got \[1, 2\]"):
+        collate_regions([pairs[0], pairs[1][:1]])
+
+
 # ------------------------------------------------------------------ there and back
 
 COUNTS = st.integers(0, 2**62)

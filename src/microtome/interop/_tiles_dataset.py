@@ -256,7 +256,14 @@ class ImageTilesDataset:
     def _regions(self, rows: list[int]) -> list[Any]:
         if not rows:
             return []
-        columns = [decollate_regions(batch) for batch in self._read(rows, convert=False)]
+        columns = [
+            # torch's default_collate takes no None: what nobody knows is not there.
+            [
+                region._replace(additional_metadata=_known(region.additional_metadata))
+                for region in decollate_regions(batch)
+            ]
+            for batch in self._read(rows, convert=False)
+        ]
         return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
     def _read(self, rows: list[int], *, convert: bool) -> list[ImageRegionData[Any]]:
@@ -368,6 +375,10 @@ class ImageTilesDataset:
             f"{p.region!r} of {p.picture.name!r} in {p.system!r}" for p in self._pairs
         )
         return f"ImageTilesDataset({len(self)} tiles: {pairs})"
+
+
+def _known(facts: Any) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _of(pair: Pair, interpolation: Resampling, padding: Padding) -> tuple[Resampling, Padding]:

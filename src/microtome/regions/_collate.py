@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import numpy as np
 
@@ -20,17 +20,30 @@ __all__ = ["collate_regions", "decollate_regions", "region_batch"]
 _NO_AXIS = -1
 
 
-def collate_regions(regions: Sequence[ImageRegionData[Any]]) -> ImageRegionData[Any]:
+@overload
+def collate_regions(regions: Sequence[ImageRegionData[Any]]) -> ImageRegionData[Any]: ...
+
+
+@overload
+def collate_regions(
+    regions: Sequence[tuple[ImageRegionData[Any], ...]],
+) -> tuple[ImageRegionData[Any], ...]: ...
+
+
+def collate_regions(
+    regions: Sequence[ImageRegionData[Any]] | Sequence[tuple[ImageRegionData[Any], ...]],
+) -> ImageRegionData[Any] | tuple[ImageRegionData[Any], ...]:
     """Stack regions into the collated form of seed 001.
 
     Parameters
     ----------
     regions
-        Regions whose data have one shape and dtype; sources may differ in everything else.
+        Regions whose data have one shape and dtype; sources may differ in everything else. Or
+        tuples of them, of several images or of an image and its labels: a batch of each is made.
 
     Returns
     -------
-    One `ImageRegionData`: data (B, C, (Z), Y, X), shapes one tuple of length B a dimension,
+    One `ImageRegionData`, or a tuple of them: data (B, C, (Z), Y, X), shapes one tuple of length B a dimension,
     `region_spec` a dict of sequences of length B, other fields lists of length B. Where stored
     arrays differ in rank, `original_data_shape` has -1 for the axes that one lacks.
 
@@ -42,6 +55,17 @@ def collate_regions(regions: Sequence[ImageRegionData[Any]]) -> ImageRegionData[
     if not regions:
         msg = "cannot collate no regions"
         raise InvalidInputError(msg)
+    if isinstance(regions[0], ImageRegionData):
+        return _collated(cast("Sequence[ImageRegionData[Any]]", regions))
+    sides = cast("Sequence[tuple[ImageRegionData[Any], ...]]", regions)
+    counts = sorted({len(side) for side in sides})
+    if len(counts) > 1:
+        msg = f"tuples of one batch have as many regions each, got {counts}"
+        raise InvalidInputError(msg)
+    return tuple(_collated(side) for side in zip(*sides, strict=True))
+
+
+def _collated(regions: Sequence[ImageRegionData[Any]]) -> ImageRegionData[Any]:
     first = regions[0]
     # Stacking would cast one type to another without a word.
     forms = {(tuple(region.data.shape), region.data.dtype) for region in regions}
