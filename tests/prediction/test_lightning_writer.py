@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 
 import numpy as np
@@ -178,6 +179,12 @@ def test_images_are_told_by_where_they_lie(tmp_path, stored):
     again = PredictionWriter(tmp_path / "out", given, tile_size=TILE, overlap=OVERLAP)
     with pytest.raises(ExistsError):
         again.add(batch)
+
+
+def test_its_arguments_are_shown():
+    shown = inspect.signature(PredictionWriter)
+    assert list(shown.parameters)[:4] == ["out", "images", "tile_size", "overlap"]
+    assert (shown.parameters["level"].default, shown.parameters["instances"].default) == (0, False)
 
 
 def test_what_cannot_be_written_is_refused(tmp_path, monkeypatch):

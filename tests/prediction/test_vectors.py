@@ -240,6 +240,22 @@ def test_pooled_objects_and_places_that_nobody_knows(tmp_path):
     assert "spatial" not in made.obsm
     assert made.obs["area"].sum() == (objects() > 0).sum()
     assert made.obsm["X_embedding"].shape == (len(made), 3)
+    assert made.var_names.tolist() == ["channel 0", "channel 1", "channel 2"]
+    np.testing.assert_array_equal(made.X, made.obsm["X_embedding"])
+
+
+def test_markers_are_the_variables_of_what_was_measured(tmp_path):
+    anndata = pytest.importorskip("anndata")
+    image = open_image(picture(), axes="cyx", mpp=0.5, channel_names=["DNA", "CD3", "CD8"])
+    labels = open_image(objects(), axes="yx", mpp=0.5)
+    table = pool_labels(image, labels, tmp_path / "v.parquet", channels=["CD8", "DNA"])
+    vectors_to_anndata(table, tmp_path / "v.h5ad")
+    again = anndata.read_h5ad(tmp_path / "v.h5ad")
+    inside = labels.level(0)[...] == again.obs["cell_id"].iloc[4]
+    np.testing.assert_allclose(again[:, "CD8"].X[4, 0], image.level(0)[2][inside].mean(), rtol=1e-6)
+    alike = open_image(picture((2, 90, 70)), axes="cyx", channel_names=["CD3", "CD3"])
+    table = pool_labels(alike, labels, tmp_path / "alike.parquet")
+    assert vectors_to_anndata(table).shape[1] == 0
 
 
 def test_what_is_no_table_of_vectors_is_refused(tmp_path, monkeypatch):

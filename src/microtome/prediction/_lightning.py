@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from inspect import Signature, signature
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -47,7 +48,8 @@ class PredictionWriter:
         Whether the output is labels, which are joined as by `InstanceStitcher`; else maps, put
         together as by `Stitcher`.
     **options
-        Of `Stitcher` or `InstanceStitcher`: `blend`, `channel_names`, `overwrite`, `min_share`...
+        Of `Stitcher` (`blend`, `channel_names`...) or `InstanceStitcher` (`min_share`...), and of
+        both, `overwrite`; their defaults are those of these classes.
 
     Raises
     ------
@@ -65,6 +67,9 @@ class PredictionWriter:
         trainer.predict(module, tiles, return_predictions=False)
         writer.written["slide"]
     """
+
+    # What `help` and editors show: the arguments of `__init__`, not those of `__new__`.
+    __signature__: ClassVar[Signature]
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
         # Lightning asks for one of its own class, which is imported when one is made.
@@ -213,6 +218,10 @@ class PredictionWriter:
             msg = f"a tile is of image {number} in {source}, which is {'none' if not found else 'several'} of {known}"
             raise InvalidInputError(msg)
         return found[0]
+
+
+_own, *_given = signature(PredictionWriter.__init__).parameters.values()
+PredictionWriter.__signature__ = Signature(_given)
 
 
 @cache

@@ -38,9 +38,11 @@ def vectors_to_anndata(
 
     Returns
     -------
-    An `anndata.AnnData` of n rows: ``obsm["X_embedding"]`` has the vectors, (n, D) float32, and `X`
-    no column; ``obsm["spatial"]`` the centres (x, y) in micrometres, where all are known; `obs` every
-    other column, named by tissue and number; ``uns["microtome"]`` which model and version made them.
+    An `anndata.AnnData` of n rows: ``obsm["X_embedding"]`` has the vectors, (n, D) float32. Those of
+    `pool_labels` are `X` as well, whose variables are the channels by name, where their names differ;
+    of a model's vectors `X` has no column. ``obsm["spatial"]`` has the centres (x, y) in micrometres,
+    where all are known; `obs` every other column, named by tissue and number; ``uns["microtome"]``
+    which model and version made them.
 
     Raises
     ------
@@ -80,19 +82,31 @@ def vectors_to_anndata(
     ]
     obs = pd.DataFrame(columns, index=pd.Index(names, dtype=object))
     obs["tissue_id"] = pd.Categorical(obs["tissue_id"])
-    made = anndata.AnnData(X=np.zeros((len(obs), 0), np.float32), obs=obs)
-    values = vectors.flatten().to_numpy(zero_copy_only=False)
-    made.obsm["X_embedding"] = np.ascontiguousarray(values, np.float32).reshape(-1, width)
+    note = json.loads((found.schema.metadata or {}).get(b"microtome", b"{}"))
+    flat = vectors.flatten().to_numpy(zero_copy_only=False)
+    values = np.ascontiguousarray(flat, np.float32).reshape(-1, width)
+    markers = _markers(note, width)
+    made = anndata.AnnData(
+        X=values.copy() if markers else np.zeros((len(obs), 0), np.float32),
+        obs=obs,
+        var=pd.DataFrame(index=pd.Index(markers, dtype=object)),
+    )
+    made.obsm["X_embedding"] = values
     if {"centroid_y", "centroid_x"} <= columns.keys():
         spatial = np.stack([columns[f"centroid_{axis}"] for axis in "xy"], axis=1)
         spatial = spatial.astype(np.float64)
         if np.isfinite(spatial).all():
             made.obsm["spatial"] = spatial
-    note = json.loads((found.schema.metadata or {}).get(b"microtome", b"{}"))
     made.uns["microtome"] = {**note, "spatial_unit": "micrometer"}
     if out is not None:
         _write(made, Path(out), overwrite=overwrite)
     return made
+
+
+def _markers(note: dict[str, Any], width: int) -> list[str]:
+    """Return what the numbers of a vector are called: only means of channels have names, each its own."""
+    names = note.get("channels") if note.get("format") == "pooled-labels" else None
+    return names if names and len(set(names)) == len(names) == width else []
 
 
 def _write(made: Any, out: Path, *, overwrite: bool) -> None:
