@@ -153,3 +153,13 @@ def test_a_stream_longer_than_decoders_can_count_is_not_decoded(tmp_path, rows):
         file.seek(total)  # a file with a hole: it takes no room
         file.write(entry + struct.pack("<I", google_crc32c.value(entry)))
     assert whole(open_array(tmp_path / "a"), rows) is None
+
+
+@pytest.mark.parametrize(
+    ("allowed", "shards"), [(1024, 256), (256, 64), (10**6, 256), (2, 1), (None, 256)]
+)
+def test_open_shards_leave_half_of_the_files_to_others(monkeypatch, allowed, shards):
+    resource = pytest.importorskip("resource")
+    told = resource.RLIM_INFINITY if allowed is None else allowed
+    monkeypatch.setattr(_shard_files.resource, "getrlimit", lambda _: (told, told))
+    assert _shard_files._most_open() == shards

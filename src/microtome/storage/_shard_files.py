@@ -19,12 +19,18 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 __all__ = ["MISSING", "SHARDS", "Shard", "ShardIndex"]
 
 MISSING = 2**64 - 1
 """Offset of a chunk that was never written."""
 
-# Files that are open at once, in all: a process may open a thousand, and has other use for them.
+# Shards that are open at once, in all: a process may open a thousand files, and has other use for
+# them.
 _MOST_OPEN = 256
 _CRC_BYTES = 4
 _CLOSE = 1 << 16
@@ -190,7 +196,18 @@ class _Shards:
         return len(self._open)
 
 
-SHARDS = _Shards(_MOST_OPEN)
+def _most_open() -> int:
+    """Return how many shards are open at once: each takes two files, where it is mapped as well."""
+    if resource is None:
+        return _MOST_OPEN
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY:
+        return _MOST_OPEN
+    # Half of what a process may open, which on some systems is no more than 256.
+    return max(1, min(_MOST_OPEN, allowed // 4))
+
+
+SHARDS = _Shards(_most_open())
 
 
 def chunk_grid(shard: Sequence[int], chunk: Sequence[int]) -> tuple[int, ...]:
