@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import re
 import threading
 
@@ -276,6 +277,24 @@ def test_workers_are_refused(source_of, monkeypatch):
     refused = iterable_dataset(TileLoader(source_of(20), 6))
     with pytest.raises(InvalidInputError, match="use num_workers=0"):
         iter(refused)
+
+
+@pytest.mark.parametrize("collate", [None, "list", "panel"])
+@pytest.mark.parametrize("as_torch", [False, True])
+def test_a_loader_is_pickled_where_its_source_is(cohort, collate, as_torch):
+    root, _ = cohort
+    source = MultiplexImagingDataset(
+        "c", "imc", path=root, standardization="identity", tile_size=SIZE
+    )
+    loader = TileLoader(source, 6, seed=3, collate=collate, as_torch=as_torch)
+    again = pickle.loads(pickle.dumps(iterable_dataset(loader)))
+
+    def pixels(batch):
+        parts = batch if collate == "list" else [getattr(batch, "region", batch)]
+        return np.concatenate([np.asarray(part.data) for part in parts])
+
+    for one, other in zip(loader, again, strict=True):
+        np.testing.assert_array_equal(pixels(one), pixels(other))
 
 
 # ------------------------------------------------------------------ bench

@@ -199,6 +199,14 @@ def test_data_go_to_the_device(source_of):
     assert batch.data.device.type == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("device", "words"), [("cuda:99", "sees [0-9]+ CUDA devices"), ("gpu", "no device of torch")]
+)
+def test_a_device_that_is_not_there(source_of, device, words):
+    with pytest.raises(InvalidInputError, match=words):
+        TileLoader(source_of(6), 6, device=device)
+
+
 def test_without_torch_data_are_numpy_arrays(source_of, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     (batch,) = TileLoader(source_of(6), 6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import numpy as np
@@ -103,23 +104,28 @@ def reading(source: Any, collate: Collate | None) -> Reading:
                 "use collate='list', 'pad', 'panel', or a function of a list of samples"
             )
             raise InvalidInputError(msg)
-        read = source.read_batch
-        return Reading(lambda rows, epoch: read(rows, epoch=epoch) if told else read(rows), None)
+        return Reading(partial(_read_batch, source, told), None)
     if not items:
         msg = f"collate={collate!r} puts batches together of samples, and {type(source).__name__} has no __getitems__"
         raise InvalidInputError(msg)
-    get = source.__getitems__
-
-    def read_items(rows: NDArray[np.int64], epoch: int) -> list[Any]:
-        asked = rows.tolist()
-        samples = list(get(asked, epoch=epoch) if told else get(asked))
-        if len(samples) != len(asked):
-            msg = f"{type(source).__name__}.__getitems__ gave {len(samples)} samples for {len(asked)} rows"
-            raise InvalidInputError(msg)
-        return samples
-
+    read_items = partial(_read_items, source, told)
     if callable(kind):
         return Reading(read_items, kind)
     if kind == "list":
         return Reading(read_items, list)
     return Reading(read_items, PanelCollate(source, "pad" if kind == "pad" else "panel"))
+
+
+# Of the module, so that a loader can be pickled where its source can.
+def _read_batch(source: Any, told: bool, rows: NDArray[np.int64], epoch: int) -> Any:  # noqa: FBT001 - bound by position
+    return source.read_batch(rows, epoch=epoch) if told else source.read_batch(rows)
+
+
+def _read_items(source: Any, told: bool, rows: NDArray[np.int64], epoch: int) -> list[Any]:  # noqa: FBT001 - bound by position
+    asked = rows.tolist()
+    get = source.__getitems__
+    samples = list(get(asked, epoch=epoch) if told else get(asked))
+    if len(samples) != len(asked):
+        msg = f"{type(source).__name__}.__getitems__ gave {len(samples)} samples for {len(asked)} rows"
+        raise InvalidInputError(msg)
+    return samples

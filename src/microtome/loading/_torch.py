@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from microtome.errors import DependencyError, InvalidInputError
 
@@ -11,14 +11,17 @@ from ._loader import TileLoader
 
 __all__ = ["iterable_dataset"]
 
+if TYPE_CHECKING:
+    from torch.utils.data import IterableDataset
 
-def iterable_dataset(loader: TileLoader) -> Any:
+
+def iterable_dataset(loader: TileLoader) -> IterableDataset[Any]:
     """Return a loader as a torch `IterableDataset` of whole batches.
 
     For code that insists on a `DataLoader`: give it with ``batch_size=None`` and ``num_workers=0``.
     The loader's own threads read ahead; a worker process would repeat the whole epoch, and is
-    refused. `state_dict` and `load_state_dict` are the loader's, as torchdata's
-    `StatefulDataLoader` asks for them.
+    refused. It can be pickled where the loader's source can. `state_dict` and `load_state_dict` are the loader's,
+    as torchdata's `StatefulDataLoader` asks for them.
 
     Raises
     ------
@@ -52,6 +55,10 @@ def iterable_dataset(loader: TileLoader) -> Any:
 
         def __len__(self) -> int:
             return len(loader)
+
+        def __reduce__(self) -> Any:
+            # The class is made where torch is there, and so is not found by its name.
+            return iterable_dataset, (loader,)
 
         def set_epoch(self, epoch: int) -> None:
             """Choose the epoch that the next iteration reads."""
