@@ -278,3 +278,28 @@ def test_names_differ_and_functions_are_wrapped() -> None:
     with pytest.raises(InvalidInputError, match="CustomAugmentation"):
         verified_augmentations([add_noise])  # type: ignore[list-item]
     assert verified_augmentations([ChannelDropout()]) == (ChannelDropout(),)
+
+
+def raised(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return patch + rng.normal()
+
+
+def lowered(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return patch - rng.normal()
+
+
+def test_a_tensor_is_undone_as_a_tensor_and_stays_as_it_is() -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra torch")
+    patch = np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float32)
+    rows, own = np.arange(1), CustomAugmentation("raised", raised, inverse=lowered)
+    for step in (IntensityJitter(gamma=0.3), own, ChannelDropout(), DihedralAugmentation()):
+        record = step.draw(rows, Draws(0, 0, 0), patch.shape)[0]
+        changed = np.ascontiguousarray(step.apply(patch.copy(), record))
+        given = torch.from_numpy(changed)
+        back = step.undo(given, record)
+        assert isinstance(back, torch.Tensor)
+        assert back.dtype == torch.float32
+        np.testing.assert_allclose(
+            back.numpy(), np.asarray(step.undo(changed.copy(), record)), rtol=1e-5, atol=1e-6
+        )
+        np.testing.assert_array_equal(given.numpy(), step.apply(patch.copy(), record))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -202,3 +203,30 @@ def test_none_is_fitted_on_nothing() -> None:
     stacks = open_stacks(np.full((1, 8, 8), 7, np.uint16), "CYX")
     assert fit_normalization("none", stacks) == NoNormalization()
     assert isinstance(fit_normalization("min_max", stacks), MinMaxNormalization)
+
+
+def test_one_image_an_array_and_paths_are_opened(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 900, (2, 40, 30)).astype(np.uint16)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, photometric="minisblack", metadata={"axes": "CYX"})
+    [stack] = open_stacks(pixels, "CYX")
+    wanted = fit_normalization("min_max", [stack])
+    inside = pixels[0] > 300
+    for source in (stack, str(path), [path]):
+        assert fit_normalization("min_max", source) == wanted
+        masked: Any = fit_normalization("min_max", source, targets=source, masks=inside)
+        assert masked.minima == masked.target.minima == tuple(pixels[:, inside].min(axis=1))
+
+
+@pytest.mark.parametrize("kind", ["mean_std", "quantile", "min_max"])
+def test_a_nan_is_told_by_its_row_and_column_where_it_counts(kind: Any) -> None:
+    pixels = np.ones((2, 3, 60, 70), np.float32)
+    pixels[1, 2, 33, 44] = np.nan
+    pixels[0, 0, 0, 0] = np.nan
+    [stack] = open_stacks(pixels, "CZYX")
+    mask = np.ones((3, 60, 70), np.bool_)
+    mask[0, 0, 0] = False
+    [inside] = open_stacks(mask, "ZYX")
+    wanted = "channel 1 is nan at plane 2, row 33, column 44 of level 0; 1 such"
+    with pytest.raises(FormatError, match=wanted):
+        fit_normalization(kind, stack, masks=inside)

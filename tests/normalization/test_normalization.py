@@ -170,3 +170,30 @@ def test_a_batch_that_does_not_fit_is_refused() -> None:
         )
     with pytest.raises(InvalidInputError, match="a batch is"):
         normalization.normalize(np.zeros((2, 4, 4), np.uint8))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(2, 2, 9, 7), (2, 2, 3, 9, 7)], ids=["flat", "deep"])
+def test_a_tensor_is_normalized_to_the_bits_of_an_array(dtype: str, shape: tuple[int, ...]) -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra torch")
+    batch = np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
+    tensor = torch.from_numpy(batch)
+    for normalization in (
+        MeanStdNormalization([100.123456789, 7.0], [11.3, 0.1]),
+        MinMaxNormalization(3.0, 250.0),
+        NoNormalization(),
+    ):
+        made = normalization.normalize(tensor)
+        assert made.dtype == torch.float32
+        assert np.array_equal(made.numpy(), normalization.normalize(batch))
+    with pytest.raises(InvalidInputError, match="out= is for arrays"):
+        NoNormalization().normalize(tensor, np.empty(shape, np.float32))
+
+
+def test_a_single_patch_is_a_batch_of_one() -> None:
+    patch = np.ones((2, 9, 7), np.uint16)
+    normalization = MeanStdNormalization([1.0, 0.0], [1.0, 1.0], eps=0)
+    for act in (normalization.normalize, normalization.denormalize):
+        with pytest.raises(InvalidInputError, match=r"of a single patch give patch\[None\]"):
+            act(patch)
+    assert normalization.normalize(patch[None]).shape == (1, *patch.shape)

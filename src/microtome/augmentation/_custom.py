@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,12 @@ class CustomAugmentation:
         if self.inverse is None:
             msg = f"augmentation {self.name!r} has no inverse, and cannot be undone"
             raise InvalidInputError(msg)
-        return self._called(self.inverse, np.array(pixels, np.float32), record)
+        torch = cast("Any", sys.modules.get("torch"))  # a tensor is there only where torch is
+        if torch is None or not isinstance(pixels, torch.Tensor):
+            return self._called(self.inverse, np.array(pixels, np.float32), record)
+        values = pixels.detach().to("cpu", torch.float32, copy=True).numpy()
+        made = np.require(self._called(self.inverse, values, record), requirements=["C", "W"])
+        return torch.from_numpy(made).to(pixels.device)
 
     def _called(
         self, function: Callable[..., Any], pixels: NDArray[Any], record: dict[str, int]

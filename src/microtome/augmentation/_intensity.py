@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,7 @@ class IntensityJitter:
             np.add(plane, np.float32(offset), out=plane)
         return pixels
 
-    def undo(self, pixels: Any, record: dict[str, list[float]]) -> NDArray[np.float32]:
+    def undo(self, pixels: Any, record: dict[str, list[float]]) -> Any:
         """Return pixels as they were, up to rounding; see `Augmentation.undo`.
 
         Raises
@@ -91,7 +92,9 @@ class IntensityJitter:
         InvalidInputError
             If there are other channels than were changed.
         """
-        made = np.array(pixels, np.float32)
+        torch = cast("Any", sys.modules.get("torch"))  # a tensor is there only where torch is
+        tensor = isinstance(pixels, getattr(torch, "Tensor", ()))
+        made = pixels.to(torch.float32, copy=True) if tensor else np.array(pixels, np.float32)
         if len(record["gain"]) not in {1, len(made)}:
             msg = (
                 f"the intensity of {len(record['gain'])} channels was changed, there are "
@@ -100,9 +103,12 @@ class IntensityJitter:
             raise InvalidInputError(msg)
         for channel, plane in enumerate(made):
             gain, offset, gamma = self._of(record, channel)
-            np.subtract(plane, np.float32(offset), out=plane)
-            np.divide(plane, np.float32(gain), out=plane)
-            if gamma != 1.0:
+            plane[...] = (plane - np.float32(offset).item()) / np.float32(gain).item()
+            if gamma == 1.0:
+                continue
+            if tensor:
+                plane[...] = torch.copysign(plane.abs() ** (1.0 / gamma), plane)
+            else:
                 np.copysign(np.abs(plane) ** np.float32(1.0 / gamma), plane, out=plane)
         return made
 

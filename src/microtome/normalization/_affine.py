@@ -11,10 +11,35 @@ from numpy.typing import NDArray
 from microtome.errors import InvalidInputError
 from microtome.storage import Conversion
 
-__all__ = ["conversion_of", "float_batch", "shifted_and_scaled", "taken_back"]
+__all__ = ["conversion_of", "float_batch", "float_tensor", "shifted_and_scaled", "taken_back"]
 
 # What is smaller than this changes no float32 near 1, and near 0 less than a count of photons does.
 _NOTHING = 2.0**-30
+
+
+def float_tensor(batch: Any, out: Any) -> Any:
+    """Return a tensor as one of float32 on its device, or None where no tensor is given.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no batch of numbers, or there is an `out`, which is for arrays.
+    """
+    torch = cast("Any", sys.modules.get("torch"))  # a tensor is there only where torch is
+    if torch is None or not isinstance(batch, torch.Tensor):
+        return None
+    _verify_form(tuple(batch.shape), str(batch.dtype), numbers=not batch.is_complex())
+    if out is not None:
+        msg = "out= is for arrays; a tensor is normalized into a new one"
+        raise InvalidInputError(msg)
+    return batch.to(torch.float32)
+
+
+def _verify_form(shape: tuple[int, ...], dtype: str, *, numbers: bool) -> None:
+    if len(shape) not in {4, 5} or not numbers:
+        one = "; of a single patch give patch[None]" if len(shape) == 3 else ""
+        msg = f"a batch is (B, C, (Z), Y, X) numbers, got {dtype} of shape {shape}{one}"
+        raise InvalidInputError(msg)
 
 
 def float_batch(batch: NDArray[Any], out: NDArray[np.float32] | None) -> NDArray[np.float32]:
@@ -25,9 +50,7 @@ def float_batch(batch: NDArray[Any], out: NDArray[np.float32] | None) -> NDArray
     InvalidInputError
         If the batch is none of numbers, or `out` is of another shape or dtype.
     """
-    if batch.ndim not in {4, 5} or batch.dtype.kind not in "buif":
-        msg = f"a batch is (B, C, (Z), Y, X) numbers, got {batch.dtype} of shape {batch.shape}"
-        raise InvalidInputError(msg)
+    _verify_form(batch.shape, str(batch.dtype), numbers=batch.dtype.kind in "buif")
     if out is None:
         return np.empty(batch.shape, np.float32)
     if out.shape != batch.shape or out.dtype != np.float32:
@@ -37,12 +60,12 @@ def float_batch(batch: NDArray[Any], out: NDArray[np.float32] | None) -> NDArray
 
 
 def shifted_and_scaled(
-    batch: NDArray[Any],
+    batch: Any,
     shift: NDArray[np.float64],
     scale: NDArray[np.float64],
     out: NDArray[np.float32] | None,
-) -> NDArray[np.float32]:
-    """Return ``(batch - shift) / scale`` as float32.
+) -> Any:
+    """Return ``(batch - shift) / scale`` as float32, of a tensor as a tensor with the same bits.
 
     Where the mean is large beside the spread, as in data with an offset, a float32 mean is off by
     much of the spread. So the shift is taken off in two parts: a float32, which leaves the
@@ -62,6 +85,9 @@ def shifted_and_scaled(
     InvalidInputError
         If there are neither one nor C statistics, or `out` does not fit.
     """
+    tensor = float_tensor(batch, out)
+    if tensor is not None:
+        return _tensor_shifted(batch, tensor, shift, scale)
     made = float_batch(batch, out)
     shifts, scales = (_of_channels(values, batch.shape[1]) for values in (shift, scale))
     high, factor, rest = _in_parts(shifts, scales)
@@ -78,6 +104,27 @@ def shifted_and_scaled(
             else:
                 done[...] = (plane.astype(np.float64) - shifts[channel]) / scales[channel]
     return made
+
+
+def _tensor_shifted(
+    batch: Any, made: Any, shift: NDArray[np.float64], scale: NDArray[np.float64]
+) -> Any:
+    """Do the steps of `shifted_and_scaled` where the tensor is."""
+    torch = cast("Any", sys.modules["torch"])
+    shifts, scales = (_of_channels(values, made.shape[1]) for values in (shift, scale))
+    across = (1, -1) + (1,) * (made.ndim - 2)
+
+    def there(values: NDArray[Any]) -> Any:
+        return torch.from_numpy(values.copy()).to(made.device).reshape(across)
+
+    # What numpy does not know, bfloat16, float32 holds.
+    name = str(batch.dtype).removeprefix("torch.")
+    if name == "bfloat16" or np.can_cast(name, np.float32):
+        high, factor, rest = _in_parts(shifts, scales)
+        made = (made - there(high)) * there(factor)
+        return made - there(rest) if rest.any() else made
+    exact = (batch.to(torch.float64) - there(shifts)) / there(scales)
+    return exact.to(torch.float32)
 
 
 def conversion_of(
@@ -123,12 +170,10 @@ def taken_back(batch: Any, shift: NDArray[np.float64], scale: NDArray[np.float64
     Raises
     ------
     InvalidInputError
-        If there are neither one nor C statistics.
+        If it is no batch, or there are neither one nor C statistics.
     """
     shape = tuple(batch.shape)
-    if len(shape) not in {4, 5}:
-        msg = f"a batch is (B, C, (Z), Y, X), got shape {shape}"
-        raise InvalidInputError(msg)
+    _verify_form(shape, str(batch.dtype), numbers=True)
     across = (1, -1) + (1,) * (len(shape) - 2)
     shifts, scales = (_of_channels(v, shape[1]).reshape(across) for v in (shift, scale))
     torch = cast("Any", sys.modules.get("torch"))  # a tensor is there only where torch is

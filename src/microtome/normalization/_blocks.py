@@ -16,13 +16,16 @@ from microtome.errors import InvalidInputError
 from microtome.image import Channels, MultiscaleImage, blocks_of
 from microtome.regions import Stack, Windows, data_shape_of, read_regions
 
-__all__ = ["Share", "shares_of", "verify_alike"]
+__all__ = ["Box", "Share", "shares_of", "verify_alike"]
 
 # Pixels of one block, and of the blocks that one worker counts at a time.
 _BLOCK_BYTES = 16 << 20
 _SHARE_BYTES = 512 << 20
 # Sides of a block where nothing says in what pieces the pixels are stored.
 _SIDE = 1024
+
+Box = tuple[tuple[int, int], ...]
+"""Half-open intervals along (Z)YX."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +47,7 @@ class Share:
     sample: int
     level: int
     channels: Channels | None
-    boxes: tuple[tuple[tuple[int, int], ...], ...]
+    boxes: tuple[Box, ...]
     mask: Stack | None = None
     mask_level: int = 0
 
@@ -53,14 +56,32 @@ class Share:
         """What an error says."""
         return f"image {self.number}, sample {self.sample}"
 
-    def blocks(self) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
-        """Yield (C, N) pixels and which of them count, None for all; nothing where none does.
+    def place(self, box: Box, pixel: int) -> str:
+        """Say where a pixel of a block lies.
 
-        A block is overwritten when the one after the next is asked for.
+        Parameters
+        ----------
+        box
+            The block.
+        pixel
+            Its number in the block.
+        """
+        inside = np.unravel_index(pixel, [last - first for first, last in box])
+        names = ("plane", "row", "column")[-len(box) :]
+        at = [
+            f"{name} {first + int(i)}"
+            for name, (first, _), i in zip(names, box, inside, strict=True)
+        ]
+        return f"{', '.join(at)} of level {self.level}"
+
+    def blocks(self) -> Iterator[tuple[Box, NDArray[Any], NDArray[np.bool_] | None]]:
+        """Yield where blocks lie, their (C, N) pixels and which of them count, None for all.
+
+        Blocks of which nothing counts are left out. A block is overwritten when the one after the next is asked for.
         """
         buffers: list[NDArray[Any] | None] = [None, None]
 
-        def read(turn: int, box: tuple[tuple[int, int], ...]) -> _Block:
+        def read(turn: int, box: Box) -> _Block:
             inside = None
             if self.mask is not None:
                 found = _read(self.mask, self.mask_level, self.sample, box, None, None)
@@ -72,7 +93,7 @@ class Share:
             pixels = _read(self.image, self.level, self.sample, box, self.channels, buffers[turn])
             # Kept for the block after the next: memory that is new costs more than decoding into it.
             buffers[turn] = pixels.reshape(-1) if buffers[turn] is None else buffers[turn]
-            return pixels.reshape(len(pixels), -1), inside
+            return box, pixels.reshape(len(pixels), -1), inside
 
         # One thread: the engine that it calls decodes in threads of its own.
         with ThreadPoolExecutor(1, "microtome-statistics") as ahead:
@@ -88,14 +109,14 @@ class Share:
                 yield block
 
 
-_Block = tuple[NDArray[Any], NDArray[np.bool_] | None] | None
+_Block = tuple[Box, NDArray[Any], NDArray[np.bool_] | None] | None
 
 
 def _read(
     image: Stack,
     level: int,
     sample: int,
-    box: tuple[tuple[int, int], ...],
+    box: Box,
     channels: Channels | None,
     buffer: NDArray[Any] | None,
 ) -> NDArray[Any]:

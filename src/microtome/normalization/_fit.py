@@ -13,6 +13,7 @@ from microtome.image import Channels, MultiscaleImage
 from microtome.jobs import verify_executor
 from microtome.progress import Progress, silent
 from microtome.regions import Stack
+from microtome.sources import open_stacks
 
 from ._blocks import shares_of, verify_alike
 from ._normalization import (
@@ -34,14 +35,14 @@ the smallest and the largest value to 0 and 1. `none`: as it is."""
 
 def fit_normalization(  # noqa: PLR0913 - what to fit, on what, and where: flat, each with a default
     kind: Kind,
-    images: Sequence[Stack],
+    images: Any,
     *,
-    targets: Sequence[Stack] | None = None,
+    targets: Any = None,
     per_channel: bool = True,
     channels: Channels | None = None,
     target_channels: Channels | None = None,
     level: int = 0,
-    masks: Sequence[Stack] | None = None,
+    masks: Any = None,
     quantiles: Sequence[float] = (0.01, 0.99),
     exact: bool = True,
     executor: Executor | None = None,
@@ -58,7 +59,8 @@ def fit_normalization(  # noqa: PLR0913 - what to fit, on what, and where: flat,
     kind
         ``"mean_std"``, ``"quantile"``, ``"min_max"`` or ``"none"``.
     images
-        Images and stacks of the same channels and dtype: those of the training split.
+        Images and stacks of the same channels and dtype, or whatever `open_stacks` opens, one or a
+        list of them: those of the training split.
     targets
         Further images, which get statistics of their own; None where targets stay as they are
         (labels), or are of the same kind as the input.
@@ -70,7 +72,7 @@ def fit_normalization(  # noqa: PLR0913 - what to fit, on what, and where: flat,
         Index of the level that is counted; a coarser one is faster and less exact, its extremes
         and deviations smaller.
     masks
-        One an image, not 0 where pixels count; any level of it that has the image's size is read.
+        One an image, likewise, not 0 where pixels count; any level of it that has the image's size is read.
     quantiles
         The two quantiles of ``"quantile"``.
     exact
@@ -112,8 +114,16 @@ def fit_normalization(  # noqa: PLR0913 - what to fit, on what, and where: flat,
     verify_executor(executor)
     pair = quantile_pair(quantiles)
     wanted = _Wanted(kind, per_channel, level, pair, exact, executor, progress)
-    target = None if targets is None else wanted.fitted(targets, target_channels, masks, None)
-    return wanted.fitted(images, channels, masks, target)
+    inside = None if masks is None else _opened(masks)
+    target = (
+        None if targets is None else wanted.fitted(_opened(targets), target_channels, inside, None)
+    )
+    return wanted.fitted(_opened(images), channels, inside, target)
+
+
+def _opened(given: Any) -> Sequence[Stack]:
+    """Return what is given, opened; of nothing it is said elsewhere what is missing."""
+    return open_stacks(given) if not isinstance(given, list | tuple) or given else []
 
 
 class _Wanted:

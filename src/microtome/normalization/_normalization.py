@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from microtome.errors import InvalidInputError
 from microtome.storage import Conversion
 
-from ._affine import conversion_of, float_batch, shifted_and_scaled, taken_back
+from ._affine import conversion_of, float_batch, float_tensor, shifted_and_scaled, taken_back
 
 __all__ = [
     "MeanStdNormalization",
@@ -42,17 +42,16 @@ class Normalization(Protocol):
         """Normalization of the targets, where they have one of their own."""
         ...
 
-    def normalize(
-        self, batch: NDArray[Any], out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
+    def normalize(self, batch: Any, out: NDArray[np.float32] | None = None) -> Any:
         """Normalize a batch.
 
         Parameters
         ----------
         batch
-            Stored pixels, (B, C, (Z), Y, X).
+            Stored pixels, (B, C, (Z), Y, X), an array or a tensor; the result is of the same kind,
+            float32. A single patch is a batch of one, ``patch[None]``.
         out
-            Buffer of that shape to fill; a new one by default.
+            Buffer of that shape to fill; a new one by default, and of a tensor always.
         """
         ...
 
@@ -110,9 +109,7 @@ class _Affine:
     @abstractmethod
     def _shift_and_scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 
-    def normalize(
-        self, batch: NDArray[Any], out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
+    def normalize(self, batch: Any, out: NDArray[np.float32] | None = None) -> Any:
         """Normalize a batch; see `Normalization.normalize`.
 
         Raises
@@ -301,9 +298,7 @@ class NoNormalization:
 
     kind: ClassVar[str] = "none"
 
-    def normalize(
-        self, batch: NDArray[Any], out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
+    def normalize(self, batch: Any, out: NDArray[np.float32] | None = None) -> Any:
         """Return a batch as float32; see `Normalization.normalize`.
 
         Raises
@@ -311,6 +306,9 @@ class NoNormalization:
         InvalidInputError
             If `out` does not fit.
         """
+        tensor = float_tensor(batch, out)
+        if tensor is not None:
+            return tensor
         made = float_batch(batch, out)
         np.copyto(made, batch, casting="unsafe")
         return made

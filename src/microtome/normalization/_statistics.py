@@ -10,12 +10,12 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.errors import InvalidInputError
+from microtome.errors import FormatError, InvalidInputError
 from microtome.jobs import run_each
 from microtome.progress import Progress
 from microtome.standardize import Moments, QuantileCounter, QuantileSketch
 
-from ._blocks import Share
+from ._blocks import Box, Share
 
 __all__ = ["Statistics", "count_statistics"]
 
@@ -146,22 +146,55 @@ def _counted(task: tuple[Share, _Tally, int]) -> tuple[_Tally, int]:
     """Count a share, in the process of a worker; how many pixels of each channel that was."""
     share, tally, channels = task
     counted = 0
-    for pixels, inside in share.blocks():
-        block, mask = pixels, inside
-        if channels == 1 and len(block) > 1:
-            mask = None if mask is None else np.tile(mask, len(block))
-            block = block.reshape(1, -1)
-        counted += block.shape[1] if mask is None else int(np.count_nonzero(mask))
-        if isinstance(tally, QuantileSketch):  # counts what a mask has itself
-            tally.update(block, mask=mask, where=share.where)
-            continue
-        for start in range(0, block.shape[1], _PIECE):
-            piece = block[:, start : start + _PIECE]
-            if mask is not None:
-                piece = piece[:, mask[start : start + _PIECE]]
-            if piece.size:
-                tally.update(piece, where=share.where)
+    for box, pixels, inside in share.blocks():
+        try:
+            counted += _add(tally, pixels, inside, channels, share.where)
+        except FormatError as error:
+            raise _placed(share, box, pixels, inside) or error from error
     return tally, counted
+
+
+def _add(
+    tally: _Tally,
+    pixels: NDArray[Any],
+    inside: NDArray[np.bool_] | None,
+    channels: int,
+    where: str,
+) -> int:
+    """Count a block; how many pixels of each channel that was."""
+    block, mask = pixels, inside
+    if channels == 1 and len(block) > 1:
+        mask = None if mask is None else np.tile(mask, len(block))
+        block = block.reshape(1, -1)
+    count = block.shape[1] if mask is None else int(np.count_nonzero(mask))
+    if isinstance(tally, QuantileSketch):  # counts what a mask has itself
+        tally.update(block, mask=mask, where=where)
+        return count
+    for start in range(0, block.shape[1], _PIECE):
+        piece = block[:, start : start + _PIECE]
+        if mask is not None:
+            piece = piece[:, mask[start : start + _PIECE]]
+        if piece.size:
+            tally.update(piece, where=where)
+    return count
+
+
+def _placed(
+    share: Share, box: Box, pixels: NDArray[Any], inside: NDArray[np.bool_] | None
+) -> FormatError | None:
+    """Say where in the image the first pixel lies that cannot be counted: a NaN before others."""
+    if pixels.dtype.kind != "f":
+        return None
+    for wrong in (np.isnan(pixels), np.isinf(pixels)):
+        found = wrong if inside is None else wrong & inside
+        if found.any():
+            channel, pixel = (int(index[0]) for index in np.nonzero(found))
+            return FormatError(
+                f"{share.where}: channel {channel} is {pixels[channel, pixel]} at "
+                f"{share.place(box, pixel)}; {int(found.sum())} such values of this block of "
+                f"{pixels.shape[1]} pixels cannot be counted: mend them, or leave them out with masks="
+            )
+    return None
 
 
 def _of_counts(
