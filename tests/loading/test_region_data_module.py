@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +199,20 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "b.ckpt")
     with pytest.raises(FormatError, match="without a RegionDataModule"):
         RegionDataModule.from_checkpoint(tmp_path / "b.ckpt")
+
+
+def test_what_it_is_made_with_can_be_read() -> None:
+    class Own(RegionDataModule):
+        def __init__(self, folder: str, size: int = 3) -> None:
+            super().__init__(dataset())
+
+    shown = inspect.signature(RegionDataModule).parameters
+    assert list(shown)[:3] == ["train", "val", "predict"]
+    assert shown["batch_size"].default == 32
+    assert list(inspect.signature(Own).parameters) == ["folder", "size"]
+    assert inspect.signature(type(a_module())).parameters == shown
+
+
+def test_a_normalization_that_is_none_is_refused_when_it_is_made() -> None:
+    with pytest.raises(InvalidInputError, match=r"normalization is a Normalization, .* got 3"):
+        a_module(normalization=3)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from functools import cache
 from importlib import import_module
+from inspect import Signature, signature
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
 from microtome.errors import DependencyError, FormatError, InvalidInputError, NotFoundError
 from microtome.normalization import (
@@ -23,6 +24,7 @@ from microtome.regions import ImageRegionData
 
 from ._loader import TileLoader
 from ._order import OrderKind
+from ._region_checks import verified_normalization
 from ._region_dataset import RegionDataset
 
 if TYPE_CHECKING:
@@ -68,8 +70,16 @@ class RegionDataModule:
     DependencyError
         If Lightning is not installed.
     InvalidInputError
-        If there is no dataset, or statistics are to be fitted and there is none for training.
+        If there is no dataset, or `normalization` is none. Where one is to be fitted and there is no
+        `train`, it may still come from a checkpoint: it is missed when the first loader is made.
     """
+
+    __signature__: ClassVar[Signature]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # What help() shows: __new__ takes whatever __init__ does.
+        cls.__signature__ = _made_with(cls)
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
         # Lightning asks for one of its own class, which is imported when one is made.
@@ -97,6 +107,7 @@ class RegionDataModule:
         if isinstance(normalization, str) and normalization not in get_args(Kind):
             msg = f"normalization is one of {get_args(Kind)} or a Normalization, got {normalization!r}"
             raise InvalidInputError(msg)
+        verified_normalization(None if isinstance(normalization, str) else normalization)
         self._datasets = {"train": train, "val": val, "predict": predict}
         self._batch_size = batch_size
         self._wanted = normalization
@@ -262,6 +273,15 @@ class RegionDataModule:
             raise FormatError(msg)
         held = cast("dict[str, Any]", state)
         return _normalization_of(held, str(path)), dict(held["config"])
+
+
+def _made_with(cls: type[Any]) -> Signature:
+    """Return what a class is made with."""
+    _, *parameters = signature(cls.__init__).parameters.values()
+    return Signature(parameters)
+
+
+RegionDataModule.__signature__ = _made_with(RegionDataModule)
 
 
 class _EpochLoader:

@@ -33,7 +33,7 @@ def collate_regions(
 def collate_regions(
     regions: Sequence[ImageRegionData[Any]] | Sequence[tuple[ImageRegionData[Any], ...]],
 ) -> ImageRegionData[Any] | tuple[ImageRegionData[Any], ...]:
-    """Stack regions into the collated form of seed 001.
+    """Stack regions into one batch.
 
     Parameters
     ----------

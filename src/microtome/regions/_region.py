@@ -11,7 +11,7 @@ __all__ = ["ImageRegionData", "PatchSpecs", "RegionSpecs", "TileSpecs"]
 
 
 class PatchSpecs(TypedDict):
-    """Where a training window lies (seed 001).
+    """Where a training window lies; names and fields are those of CAREamics.
 
     Collated, every value is a sequence of length B.
     """
@@ -43,7 +43,7 @@ RegionSpecs = TypeVar("RegionSpecs", bound=PatchSpecs)
 
 
 class ImageRegionData(NamedTuple, Generic[RegionSpecs]):
-    """A patch, a tile or a whole image on its way to a model, and back (seed 001).
+    """A patch, a tile or a whole image on its way to a model, and back.
 
     Each field is described for one region; collated into a batch by `collate_regions`, `data`
     gains a first axis of length B, the shapes become one tuple of length B a dimension,
