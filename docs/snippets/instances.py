@@ -51,6 +51,34 @@ with InstanceStitcher("again.ome.zarr", slide, plan) as stitcher:
 print(np.array_equal(again.level(0)[...], labels))
 # --8<-- [end:loop]
 
+# --8<-- [start:lightning]
+import lightning
+import torch
+
+from microtome.prediction import PredictionWriter
+
+
+class Segmenter(lightning.LightningModule):
+    def predict_step(self, batch):
+        return batch._replace(data=segment(batch.data))
+
+
+writer = PredictionWriter(
+    "lightning", {"cells": slide}, tile_size=128, overlap=64, instances=True
+)
+trainer = lightning.Trainer(
+    callbacks=[writer], accelerator="cpu", logger=False, enable_progress_bar=False
+)
+# They are batches already, and stay what they are.
+loader = torch.utils.data.DataLoader(
+    list(iter_tile_batches(slide, plan, batch_size=4)),
+    batch_size=None,
+    collate_fn=lambda batch: batch,
+)
+trainer.predict(Segmenter(), loader, return_predictions=False)
+print(np.array_equal(writer.written["cells"].level(0)[...], labels))
+# --8<-- [end:lightning]
+
 # --8<-- [start:merge]
 from microtome.prediction import merge_labels
 
@@ -85,6 +113,8 @@ from microtome.prediction import vectors_to_anndata
 
 cells_table = vectors_to_anndata(vectors, "vectors.h5ad")
 print(cells_table.obsm["X_embedding"].shape, cells_table.obsm["spatial"][0])
+measured = vectors_to_anndata(means)
+print(measured.shape, list(measured.var_names))
 # --8<-- [end:anndata]
 
 # --8<-- [start:tiff]
