@@ -5,7 +5,8 @@ still catch `ValueError` or `FileNotFoundError`:
 
     MicrotomeError
     ├── InvalidInputError      ValueError          an argument is wrong
-    │   └── NoResolutionError  ValueError          an image says nothing about its pixel size
+    │   ├── NoResolutionError  ValueError          an image says nothing about its pixel size
+    │   └── UnannotatedError   RuntimeError        an instance has no row in the table
     ├── UnknownNameError       KeyError            a name that is not there (level, channel, tissue)
     ├── OutOfRangeError        IndexError          an index outside what exists
     ├── NotFoundError          FileNotFoundError   a path that is not there
@@ -35,6 +36,7 @@ __all__ = [
     "NotFoundError",
     "OutOfRangeError",
     "StorageError",
+    "UnannotatedError",
     "UnknownNameError",
 ]
 
@@ -49,6 +51,10 @@ class InvalidInputError(MicrotomeError, ValueError):
 
 class NoResolutionError(InvalidInputError):
     """An image does not state its pixel size, or states an impossible one."""
+
+
+class UnannotatedError(InvalidInputError, RuntimeError):
+    """Instances of a region have no row in the table; SpatialData raises a `RuntimeError`."""
 
 
 class UnknownNameError(MicrotomeError, KeyError):

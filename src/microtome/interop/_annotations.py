@@ -8,17 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.errors import FormatError, InvalidInputError, UnknownNameError
+from microtome.errors import FormatError, InvalidInputError, UnannotatedError, UnknownNameError
 
 from ._plan import Pair, TilePlan
 
-__all__ = ["UnannotatedError", "annotated_rows", "annotation_values"]
+__all__ = ["annotated_rows", "annotation_values"]
 
 _ATTRS = "spatialdata_attrs"
-
-
-class UnannotatedError(InvalidInputError, RuntimeError):
-    """Instances of a region have no row in the table."""
 
 
 class _NotCategoricalError(InvalidInputError, TypeError):
