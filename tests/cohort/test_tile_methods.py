@@ -326,6 +326,16 @@ def test_a_tissue_without_a_class_has_no_tiles(masked: Any, tmp_path: Path, capl
     assert stats_of(root, "default", "32")["t1"]["num_tiles"] == 0
 
 
+def test_tilings_without_a_tile_are_told_of(masked: Any, caplog: Any) -> None:
+    root, _ = masked
+    assert len(tile(root, tile_size=5000, strategy="big")) == 0
+    assert "no tissue has a tile: the tiling big 5000 has none of them" in caplog.text
+    caplog.clear()
+    options: dict[str, Any] = {"path": root, "tile_strategy": "big", "tile_size": 5000}
+    assert len(HEImagingDataset("c", **options)) == 0
+    assert "c is empty: the tiling big 5000 has 0 tiles" in caplog.text
+
+
 def test_one_file_is_of_one_tissue(masked: Any, tmp_path: Path) -> None:
     root, _ = masked
     file = write_areas(tmp_path / "areas", t1=[square(0, 0, 90, 90)]) / "t1.geojson"

@@ -158,6 +158,9 @@ class ModalityDataset(ABC):
         if (self._image_of < 0).any():
             # Tiles of tissues that are not of this modality or split.
             self._rows = np.flatnonzero(self._image_of[self.tiles.rows().tissue] >= 0)
+        if not len(self):
+            told = f"{len(self.tiles)} tiles, none of them on one of its {len(self._tissue_ids)} tissues"
+            _log.warning("%s is empty: the tiling %s %s has %s", self.name, strategy, size, told)
 
     # -- what is there
 

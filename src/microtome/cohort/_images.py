@@ -22,6 +22,7 @@ from microtome.image import MemoryArray, MultiscaleImage, image_at
 from microtome.sources import image_from_levels
 
 from ._layout import CohortLayout, is_written
+from ._merge import listed
 from ._modality import Modality, parse_modality
 from ._tables import read_tissues
 
@@ -157,11 +158,24 @@ def tissues_with_images(
     if lost or not found:
         about = f"tissues {lost}" if lost else "images"
         kinds = "" if wanted is None else f" of {', '.join(sorted(wanted))}"
-        msg = f"{layout.root} has no {about}{kinds} at {resolution} um per pixel"
+        msg = (
+            f"{layout.root} has no {about}{kinds} at {resolution} um per pixel; "
+            f"it has {_what_there_is(layout)}"
+        )
         raise UnknownNameError(msg) if lost or wanted is not None else NotFoundError(msg)
     for kinds_of in found.values():
         kinds_of.sort(key=lambda m: (m.name != "he", _KINDS[m.kind], m.name))
     return found
+
+
+def _what_there_is(layout: CohortLayout) -> str:
+    """Return in words which tissues a cohort has, and of which modalities at which resolutions."""
+    tissues = [str(t) for t in dict.fromkeys(read_tissues(layout)["tissue_id"].to_pylist())]
+    images = [
+        f"{kind} at {' and '.join(map(str, layout.resolutions(kind)))}"
+        for kind in layout.modalities()
+    ]
+    return f"tissues {listed(tissues) or 'none'}, imaged as {'; '.join(images) or 'nothing'}"
 
 
 def open_tissue_mask(

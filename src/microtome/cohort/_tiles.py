@@ -201,6 +201,8 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
         progress("tile", done, len(tasks))
     if areas is not None:
         areas.verify_seen(seen)
+    if not any(map(len, tables)):
+        _log.warning("no tissue has a tile: the tiling %s %s has none of them", name, text)
     with locked(layout.lock, what=f"the cohort {layout.root}"):
         if tissues is not None and path.exists():
             # Only these were asked for: what the table says of others stays.

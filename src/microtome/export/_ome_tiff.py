@@ -330,7 +330,7 @@ def free_tiff_place(path: Path, *, overwrite: bool) -> Path:
         )
         raise InvalidInputError(msg)
     if path.exists() and not (overwrite and path.is_file()):
-        hint = " or allow overwriting" if path.is_file() else ""
+        hint = " or allow overwriting (--overwrite, overwrite=True)" if path.is_file() else ""
         msg = f"{path} exists already; choose another place{hint}"
         raise ExistsError(msg)
     path.parent.mkdir(parents=True, exist_ok=True)
