@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import microtome as mt
 from .harness import Benchmark, Items, Measurement, Read, Table
 from .machine import cpu_seconds
 from .options import Options
+from .pyramid_builders import peak_memory
 
 __all__ = ["tables"]
 
@@ -41,8 +43,8 @@ NOTES = [
 WARM = [
     *NOTES,
     (
-        "Unless nothing is kept, ours holds the decoded chunks of earlier tiles, up to 1 GiB, and has "
-        "been through the image once; the first epoch is in a table of its own. spatialdata keeps none."
+        "Unless nothing is kept, ours holds decoded chunks of earlier tiles, and has been through the "
+        "image once; the first epoch is in a table of its own. spatialdata keeps none."
     ),
 ]
 
@@ -59,7 +61,12 @@ def tables(options: Options) -> list[Table]:
             _spatial_items(store, options, how),
             _first_epoch(store, options, how),
         ]
-    return [*found, *_constructions(store, options)]
+    return [
+        *found,
+        _workers(store, options),
+        *_constructions(store, options),
+        _memory(store, options),
+    ]
 
 
 def _title(how: dict[str, Any]) -> str:
@@ -154,15 +161,13 @@ def _peer(store: Path, asked: dict[str, Any]) -> Generator[Read, None, None]:
 def _first_epoch(store: Path, options: Options, how: dict[str, Any]) -> Table:
     """Measure a whole epoch in random order, with nothing decoded at its start."""
     asked = {"tile_dim_in_units": SIDE, "table_name": "table", "return_annotations": "area", **how}
-    rounds = min(options.rounds, 5)
+    rounds = min(options.rounds, 2)
     names = ["microtome", f"microtome, regions in batches of {BATCH}", BASE]
     found = {name: Measurement(name, [], []) for name in names}
     (peer,) = _peer(store, asked)
     for number in range(rounds):
         for name, batches in zip(names[:2], (False, True), strict=True):
-            # In a process of its own, which takes along what it kept.
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                own = pool.submit(_epoch, store, asked, number, batches=batches).result()
+            own = _elsewhere(partial(_epoch, store, asked, number, batches=batches))
             found[name].cpu.extend(own.cpu)
             found[name].wall.extend(own.wall)
         rows = np.random.default_rng(number).permutation(CIRCLES)
@@ -176,15 +181,65 @@ def _first_epoch(store: Path, options: Options, how: dict[str, Any]) -> Table:
 def _epoch(store: Path, asked: dict[str, Any], number: int, *, batches: bool) -> Measurement:
     found = Measurement("", [], [])
     rows = np.random.default_rng(number).permutation(CIRCLES)
-    if batches:
-        dataset = _ours(store, asked, None, output="region", tile_size=SIDE)
-        _measure(found, partial(_in_batches, dataset), rows)
-    else:
-        dataset = _ours(store, asked, None)
-        # What it imports for the first item is no part of an epoch; a corner is kept by that.
-        _pixels(dataset[int(rows[0])])
-        _measure(found, partial(_each, dataset), rows)
+    more: dict[str, Any] = {"output": "region", "tile_size": SIDE} if batches else {}
+    read = _in_batches if batches else _each
+    # What is imported and compiled for the first items is no part of an epoch, what they keep would be.
+    for _ in read(_ours(store, asked, mt.StorageOptions(), **more), rows[:BATCH]):
+        pass
+    _measure(found, partial(read, _ours(store, asked, None, **more)), rows)
     return found
+
+
+def _elsewhere(measure: Callable[[], Measurement]) -> Measurement:
+    """Measure in a process of its own, which takes along what it kept: caches are a process's."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measure).result()
+
+
+# -- worker processes
+
+
+def _workers(store: Path, options: Options) -> Table:
+    """Measure a loader of torch over one and two spawned workers, once they are at work."""
+    from torch.utils.data import DataLoader
+
+    asked = {"tile_dim_in_units": SIDE, "table_name": "table", "return_annotations": "area"}
+    # A worker decodes in one thread, and keeps nothing: the second shall have no more than the first.
+    dataset = _ours(store, asked, mt.StorageOptions(concurrency=1), output="region", tile_size=SIDE)
+    loaders: dict[str, Any] = {
+        f"{count} spawned worker{'s' * (count > 1)}": DataLoader(
+            dataset,
+            BATCH,
+            shuffle=True,
+            num_workers=count,
+            multiprocessing_context="spawn",
+            persistent_workers=True,
+            drop_last=True,
+            # What is read ahead between two rounds counts for neither.
+            prefetch_factor=1,
+        )
+        for count in (1, 2)
+    }
+    found = {name: Measurement(name, [], []) for name in loaders}
+    iterators = {name: _tiles(loader) for name, loader in loaders.items()}
+    rows = np.arange(max(1, options.items // BATCH) * 4)
+    for number in range(min(options.rounds, 3) + 1):
+        for name, tiles in iterators.items():
+            measured = found[name] if number else Measurement(name, [], [])
+            _measure(measured, lambda rows, tiles=tiles: islice(tiles, len(rows)), rows)
+            for times in (measured.cpu, measured.wall):
+                times[-1] /= BATCH
+    notes = [
+        *NOTES,
+        f"Batches of {BATCH} regions, each worker decoding in one thread, nothing kept.",
+    ]
+    base, _ = found
+    return Table("Spawned workers", "tile", len(rows) * BATCH, base, list(found.values()), notes)
+
+
+def _tiles(loader: Any) -> Iterator[Any]:
+    while True:
+        yield from loader
 
 
 def _measure(found: Measurement, read: Read, rows: Items) -> None:
@@ -239,6 +294,37 @@ def _made(title: str, makers: dict[str, Callable[[], Any]], rounds: int, note: s
         for name, make in makers.items():
             _measure(found[name], lambda _, make=make: [make()], np.zeros(1, np.int64))
     return Table(title, "dataset", 1, BASE, list(found.values()), [note])
+
+
+def _memory(store: Path, options: Options) -> Table:
+    """Measure what making a dataset takes at most, each in a process of its own."""
+    regions = {
+        "5,000 circles": "circles",
+        "100,000 circles": "many",
+        "1,000,000 circles": "million",
+    }
+    found: dict[str, Measurement] = {}
+    for name, region in regions.items():
+        found[name] = _elsewhere(partial(_made_alone, store, name, region))
+        options.tell(f"memory of {name}")
+    note = "With Python, microtome and its imports, before which the clock is not started."
+    base = next(iter(found))
+    return Table("Memory of datasets", "dataset", 1, base, list(found.values()), [note])
+
+
+def _made_alone(store: Path, name: str, region: str) -> Measurement:
+    found = Measurement(name, [], [])
+    # Imports, and what is compiled.
+    mt.ImageTilesDataset(store, {"circles": "image"}, {"circles": "global"}, tile_dim_in_units=9)
+    _measure(
+        found,
+        lambda _: [
+            mt.ImageTilesDataset(store, {region: "image"}, {region: "global"}, tile_dim_in_units=9)
+        ],
+        np.zeros(1, np.int64),
+    )
+    found.peak.append(peak_memory())
+    return found
 
 
 # -- the store
