@@ -32,6 +32,14 @@ save_normalization(normalization, folder / "normalization.json")
 assert load_normalization(folder / "normalization.json") == normalization
 # --8<-- [end:keep]
 
+# --8<-- [start:normalize]
+batch = pixels[None, :, :64, :64]  # what a model is given has a first axis more
+normalized = normalization.normalize(batch)
+print(normalized.shape, normalized.dtype, normalized.mean(axis=(0, 2, 3)).round(2))
+back = normalization.denormalize(normalized)
+print(float(np.abs(back - batch).max()) < 0.01)
+# --8<-- [end:normalize]
+
 # --8<-- [start:dataset]
 from microtome.augmentation import (
     ChannelDropout,
@@ -79,3 +87,31 @@ for epoch in range(2):
     seen = [(len(patches.data), labels.data.dtype) for patches, labels in loader]
     print(epoch, len(seen), seen[0])
 # --8<-- [end:loader]
+
+# --8<-- [start:answer]
+import torch
+
+from microtome.regions import ImageRegionData
+
+model = torch.nn.Conv2d(2, 1, 3, padding=1)
+patches, labels = next(iter(TileLoader(dataset, batch_size=4, as_torch=True)))
+wanted = labels.data.long()  # torch does not compare uint32
+with torch.inference_mode():
+    answer = ImageRegionData.from_model_output(patches, model(patches.data))
+upright = undo(answer, geometry_only=True)
+print(tuple(upright.data.shape), (wanted > 0).sum().item() > 0)
+print(upright.region_spec["coords"][0].tolist())
+# --8<-- [end:answer]
+
+# --8<-- [start:predict]
+from microtome import predict
+
+result = predict(
+    model,
+    images[0],
+    folder / "answer.ome.zarr",
+    tile_size=128,
+    overlap=16,
+    preprocess=normalization.normalize,
+)
+# --8<-- [end:predict]
