@@ -69,6 +69,7 @@ first = next(iter(mt.TileLoader(Grid(), batch_size=10, order=balanced)))
 print(kinds[[8 * (y // 64) + x // 64 for y, x in first.region_spec["coords"]]])
 # --8<-- [end:balance]
 
+
 # --8<-- [start:skip]
 class Damaged(Grid):
     """Two tiles of it cannot be read."""

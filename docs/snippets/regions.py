@@ -22,7 +22,11 @@ from microtome.storage import Conversion
 scaled = Conversion.of([("clip", [0], [4000]), ("divide", [4000])])
 floats = mt.read_regions(slides, windows, convert=scaled)
 print(floats.dtype, floats.max())
-print(np.array_equal(floats, np.clip(pixels, 0, 4000).astype(np.float32) / np.float32(4000)))
+print(
+    np.array_equal(
+        floats, np.clip(pixels, 0, 4000).astype(np.float32) / np.float32(4000)
+    )
+)
 # --8<-- [end:convert]
 
 # --8<-- [start:valid]

@@ -1,4 +1,3 @@
-# --8<-- [start:store]
 # A small store as spatialdata writes it: an image, its cells as labels, and a table of them.
 from pathlib import Path
 
@@ -76,7 +75,6 @@ table.uns["spatialdata_attrs"] = {
     "instance_key": "cell_id",
 }
 write_zarr(STORE / "tables" / "table", table)
-# --8<-- [end:store]
 
 # --8<-- [start:tiles]
 import microtome as mt

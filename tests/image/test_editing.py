@@ -202,7 +202,9 @@ def test_the_path_of_a_level_can_be_chosen(path):
 # ------------------------------------------------------------------ setting
 
 
-@pytest.mark.parametrize("make", [np.asarray, torch.from_numpy, memoryview], ids=["numpy", "torch", "memoryview"])
+@pytest.mark.parametrize(
+    "make", [np.asarray, torch.from_numpy, memoryview], ids=["numpy", "torch", "memoryview"]
+)
 def test_a_level_is_set_from_any_array(image, path, make):
     pixels = noise((2, 20, 15), seed=2)
     image["half"] = make(pixels)

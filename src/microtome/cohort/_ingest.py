@@ -121,7 +121,7 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
     layout = CohortLayout.open_or_create(cohort)
     try:
         digest = fingerprint(_pixels_of(source) if isinstance(source, MultiscaleImage) else source)
-        settings = {
+        settings: dict[str, Any] = {
             "sha256": digest,
             "mpp": [own.y, own.x],
             "resolution": target.directory,

@@ -61,7 +61,7 @@ def tile_shapes(tiles: TileTable, transforms: Mapping[str, Any]) -> dict[str, An
     InvalidInputError
         If there are no tiles.
     """
-    import geopandas
+    import geopandas  # pyright: ignore[reportMissingModuleSource] (in the extra)
     from spatialdata.models import ShapesModel
 
     if not len(tiles):
