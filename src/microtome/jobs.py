@@ -9,14 +9,16 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import TypeVar
 
 from microtome.errors import InvalidInputError
 
-__all__ = ["process_pool", "run_each", "verify_executor"]
+__all__ = ["process_pool", "read_ahead", "run_each", "verify_executor"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -74,6 +76,57 @@ def run_each(
         for future in under_way:
             if not future.cancelled():
                 future.exception()  # waits
+
+
+def read_ahead(
+    read: Callable[[_T], _R],
+    tasks: Iterable[_T],
+    *,
+    prefetch: int = 1,
+    threads: int = 1,
+    name: str = "microtome-ahead",
+) -> Generator[_R, None, None]:
+    """Yield what reading each task gives, in their order.
+
+    However the generator is left, its threads end; close it to wait for them.
+
+    Parameters
+    ----------
+    read
+        Called from several threads at once.
+    tasks
+        What to read.
+    prefetch
+        How many are begun before they are asked for, beside the one that is; 0 reads here.
+    threads
+        How many are read at the same time.
+    name
+        What the threads are called.
+    """
+    if not prefetch:
+        for task in tasks:
+            yield read(task)
+        return
+    own: set[int] = set()
+    pool = ThreadPoolExecutor(threads, name, initializer=lambda: own.add(threading.get_ident()))
+    ahead = iter(tasks)
+    under_way: deque[Future[_R]] = deque()
+
+    def begin(most: int) -> None:
+        for task in islice(ahead, most):
+            under_way.append(pool.submit(read, task))
+
+    try:
+        begin(prefetch)
+        while under_way:
+            wait([under_way[0]])
+            # The next read starts before the consumer works, not when it comes back.
+            begin(1)
+            yield under_way.popleft().result()
+    finally:
+        # A loop that was left is closed by whoever drops it last; where the garbage collector
+        # does, that may be one of these very threads, which cannot wait for itself.
+        pool.shutdown(wait=threading.get_ident() not in own, cancel_futures=True)
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from microtome.coordinates import Resolution
 from microtome.errors import FormatError
 from microtome.image import MultiscaleImage, blocks_of
+from microtome.jobs import read_ahead
 
 from ._images import open_tissue_image, open_tissue_mask
 from ._layout import CohortLayout
@@ -91,16 +92,12 @@ class TissuePixels:
         image = open_tissue_image(self.layout, self.modality, self.resolution, self.tissue_id)
         mask = open_tissue_mask(self.layout, self.resolution, self.tissue_id)
         self._verify(image, mask)
+        boxes = blocks_of(image.level(0).shape[-2:], _sides(image))
         # One thread: the engine that it calls decodes in threads of its own.
-        with ThreadPoolExecutor(1, "microtome-stats") as ahead:
-            following = None
-            for y, x in blocks_of(image.level(0).shape[-2:], _sides(image)):
-                read = ahead.submit(_read, image, mask, y, x)
-                if following is not None and (block := following.result()) is not None:
+        with closing(read_ahead(lambda box: _read(image, mask, *box), boxes)) as blocks:
+            for block in blocks:
+                if block is not None:
                     yield block
-                following = read
-            if following is not None and (block := following.result()) is not None:
-                yield block
 
     def _verify(self, image: MultiscaleImage, mask: MultiscaleImage) -> None:
         shape, covered = image.level_shape(0)[-2:], mask.level_shape(0)[-2:]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
+from microtome.jobs import read_ahead
 
-from ._ahead import read_ahead
 from ._batches import BatchPlan
 from ._items import Collate, ItemSource
 from ._order import Order, OrderKind
@@ -228,7 +228,14 @@ class TileLoader:
         if self._together == 1:
             ahead = self._prefetch
         self._watch.begin()
-        with closing(read_ahead(partial(self._read, order), tasks, ahead, self._threads)) as read:
+        batches = read_ahead(
+            partial(self._read, order),
+            tasks,
+            prefetch=ahead,
+            threads=self._threads,
+            name="microtome-loader",
+        )
+        with closing(batches) as read:
             step = first
             while step < len(self._plan):
                 asked = perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 from microtome.image import Channels, MultiscaleImage, blocks_of
+from microtome.jobs import read_ahead
 from microtome.regions import Stack, Windows, data_shape_of, read_regions
 
 __all__ = ["Box", "Share", "shares_of", "verify_alike"]
@@ -81,7 +82,10 @@ class Share:
         """
         buffers: list[NDArray[Any] | None] = [None, None]
 
-        def read(turn: int, box: Box) -> _Block:
+        def read(task: tuple[int, Box]) -> _Block:
+            number, box = task
+            # Two buffers for three blocks: the next is begun when this one has been counted.
+            turn = number % 2
             inside = None
             if self.mask is not None:
                 found = _read(self.mask, self.mask_level, self.sample, box, None, None)
@@ -96,17 +100,10 @@ class Share:
             return box, pixels.reshape(len(pixels), -1), inside
 
         # One thread: the engine that it calls decodes in threads of its own.
-        with ThreadPoolExecutor(1, "microtome-statistics") as ahead:
-            following = None
-            for number, box in enumerate(self.boxes):
-                # Two buffers for three blocks: the next is begun when this one has been counted.
-                if following is not None and (block := following.result()) is not None:
-                    following = ahead.submit(read, number % 2, box)
+        with closing(read_ahead(read, enumerate(self.boxes))) as blocks:
+            for block in blocks:
+                if block is not None:
                     yield block
-                else:
-                    following = ahead.submit(read, number % 2, box)
-            if following is not None and (block := following.result()) is not None:
-                yield block
 
 
 _Block = tuple[Box, NDArray[Any], NDArray[np.bool_] | None] | None

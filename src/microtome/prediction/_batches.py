@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from microtome.errors import InvalidInputError
 from microtome.image import Channels, Level, MultiscaleImage, channel_indices
+from microtome.jobs import read_ahead
 from microtome.regions import ImageRegionData, TileSpecs, Windows, read_regions, region_batch
 from microtome.tiling import TilePlan
 
@@ -238,16 +239,13 @@ class TileReading:
             windows = self._windows(sample, low[None], shape[2:])
             return read_regions([self.image], windows, channels=self.channels, out=out)[0]
 
-        if len(spans) == 1:  # nothing is read ahead
-            yield spans[0], corners[0][0], read(0)
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="microtome-read") as reader:
-            ahead = reader.submit(read, 0)
-            for block, span in enumerate(spans):
-                pixels = ahead.result()
-                if block + 1 < len(spans):
-                    ahead = reader.submit(read, block + 1)
-                yield span, corners[block][0], pixels
+        # Of one block nothing is read ahead.
+        ahead = read_ahead(
+            read, range(len(spans)), prefetch=min(1, len(spans) - 1), name="microtome-read"
+        )
+        with closing(ahead) as blocks:
+            for span, (low, _), pixels in zip(spans, corners, blocks, strict=True):
+                yield span, low, pixels
 
     def _windows(self, sample: int, start: NDArray[np.int64], size: tuple[int, ...]) -> Windows:
         windows = Windows.of(0, start, size, self.level)
