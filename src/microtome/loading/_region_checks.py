@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -14,7 +13,7 @@ from microtome.normalization import Normalization
 from microtome.patching import Patching
 from microtome.regions import Stack, Windows, data_shape_of, valid_windows
 
-__all__ = ["verified_normalization", "verified_patching", "verify_patches", "whole_number"]
+__all__ = ["verified_normalization", "verified_patching", "verify_patches"]
 
 
 def verify_patches(
@@ -98,21 +97,3 @@ def verified_normalization(normalization: Any, name: str = "normalization") -> N
         f"{normalization!r}"
     )
     raise InvalidInputError(msg)
-
-
-def whole_number(value: Any, name: str) -> int:
-    """Return a whole number of at least 0.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is none.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = -1
-    if number < 0:
-        msg = f"{name} must be a whole number of at least 0, got {value!r}"
-        raise InvalidInputError(msg)
-    return number

@@ -13,7 +13,7 @@ from microtome.augmentation import Augmentation, Draws, verified_augmentations
 from microtome.errors import InvalidInputError, OutOfRangeError
 from microtome.image import Channels
 from microtome.normalization import NoNormalization, Normalization
-from microtome.patching import Patching
+from microtome.patching import Patching, checked_seed
 from microtome.regions import (
     ImageRegionData,
     Padding,
@@ -30,7 +30,6 @@ from ._region_checks import (
     verified_normalization,
     verified_patching,
     verify_patches,
-    whole_number,
 )
 from ._region_side import RegionSide, verify_padding
 from ._source import Batch
@@ -115,7 +114,7 @@ class RegionDataset:
         self._augmentations = verified_augmentations(augmentations)
         self._level = level
         self._padding: Padding = padding
-        self._seed = whole_number(seed, "seed")
+        self._seed = checked_seed(seed)
         self._epoch = 0
         self._input = RegionSide(
             opened, channels, own, self._augmentations, level=level, padding=padding
@@ -263,7 +262,7 @@ class RegionDataset:
         InvalidInputError
             If it is no whole number of at least 0.
         """
-        self._epoch = whole_number(epoch, "epoch")
+        self._epoch = checked_seed(epoch, "epoch")
 
     # -- patches
 
@@ -314,7 +313,7 @@ class RegionDataset:
         InvalidInputError
             If numbers are not whole, or there is none.
         """
-        number = self._epoch if epoch is None else whole_number(epoch, "epoch")
+        number = self._epoch if epoch is None else checked_seed(epoch, "epoch")
         chosen = self._chosen(rows, number)
         windows = self._windows(chosen, number)
         columns = self._patching.columns(chosen, epoch=number)

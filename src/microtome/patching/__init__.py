@@ -19,7 +19,7 @@ from ._filters import (
     TissueFilter,
 )
 from ._patching import Patching
-from ._random import FixedPatching, FixedRandomPatching, RandomPatching
+from ._random import FixedPatching, FixedRandomPatching, RandomPatching, checked_seed
 from ._regular import SequentialPatching, TablePatching, TiledPatching, WholePatching
 from ._selected import SelectedPatching
 from ._split import validation_split
@@ -44,6 +44,7 @@ __all__ = [
     "TiledPatching",
     "TissueFilter",
     "WholePatching",
+    "checked_seed",
     "filter_map",
     "plot_filter_map",
     "validation_split",
