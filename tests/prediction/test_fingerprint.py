@@ -7,8 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from microtome.prediction import TestTimeAugmentation, _fingerprint
+from microtome.prediction import TestTimeAugmentation
 from microtome.prediction._fingerprint import model_fingerprint, source_fingerprint
+from microtome.regions import _fingerprint
 from microtome.sources import open_image
 
 

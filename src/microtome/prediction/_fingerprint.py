@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial, singledispatch
 from pathlib import Path
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -14,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.image import Level, MemoryArray, MultiscaleImage
+from microtome.image import MemoryArray, MultiscaleImage
+from microtome.regions import pixels_fingerprint
 
 __all__ = ["array_fingerprint", "model_fingerprint", "source_fingerprint"]
 
-_BAND_BYTES = 32 << 20
 # Slots that hold nothing of a value's own.
 _OWN = frozenset({"__dict__", "__weakref__"})
 
@@ -26,20 +25,16 @@ _OWN = frozenset({"__dict__", "__weakref__"})
 def source_fingerprint(image: MultiscaleImage, level: int) -> str:
     """Describe the pixels of a level: by its files' sizes and times, or, in memory, by themselves.
 
-    Of an image that neither lies on this machine nor in memory, its name and shape are all there is.
+    Of an image that neither lies on this machine nor in memory, its name and shape are all there is:
+    its pixels are not fetched for this.
     """
     chosen = image.level(level)
-    what = f"{chosen.shape} {chosen.dtype} {chosen.axes}"
-    place = getattr(chosen.array, "path", None)
-    path = place if isinstance(place, Path) else Path(image.uri)
-    if isinstance(chosen.array, MemoryArray):
-        return f"{what} {_pixels(chosen):08x}"
-    if "://" not in image.uri and path.exists():
-        total = 0
-        for line in _files(path):
-            total = zlib.crc32(line.encode(), total)
-        return f"{what} {total:08x}"
-    return f"{what} {image.uri}"
+    stored = getattr(chosen.array, "path", None)
+    path = stored if isinstance(stored, Path) else Path(image.uri)
+    local = "://" not in image.uri and path.exists()
+    if local or isinstance(chosen.array, MemoryArray):
+        return pixels_fingerprint(image, level)
+    return f"{chosen.shape} {chosen.dtype} {chosen.axes} {image.uri}"
 
 
 def model_fingerprint(model: Any) -> str:
@@ -160,29 +155,3 @@ def _code(code: CodeType) -> int:
         text = str(_code(constant)) if isinstance(constant, CodeType) else repr(constant)
         total = zlib.crc32(text.encode(), total)
     return zlib.crc32(repr(code.co_names).encode(), total)
-
-
-def _pixels(level: Level) -> int:
-    total = 0
-    *lead, height, width = level.shape
-    rows = max(1, _BAND_BYTES // max(1, width * level.dtype.itemsize))
-    for place in np.ndindex(*lead):
-        at = tuple((index, index + 1) for index in place)
-        for top in range(0, height, rows):
-            band = level.array.read((*at, (top, min(top + rows, height)), (0, width)))
-            total = zlib.crc32(np.ascontiguousarray(band).view(np.uint8).reshape(-1).data, total)
-    return total
-
-
-def _files(path: Path) -> Iterator[str]:
-    """Name every file below a path with its size and the time of its last change."""
-    if path.is_file():
-        stat = path.stat()
-        yield f"{path.name} {stat.st_size} {stat.st_mtime_ns}"
-        return
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        for name in sorted(names):
-            file = Path(folder) / name
-            stat = file.stat()
-            yield f"{file.relative_to(path).as_posix()} {stat.st_size} {stat.st_mtime_ns}"

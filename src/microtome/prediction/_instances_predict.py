@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
-from microtome.image import Channels, MultiscaleImage, channel_indices
+from microtome.image import Channels, MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.sources import open_image
-from microtome.tiling import TilePlan, plan_tiles
+from microtome.tiling import plan_tiles
 
 from ._batches import TileReading, level_index, planned_level, sample_count, spatial_shape
-from ._fingerprint import array_fingerprint, model_fingerprint, source_fingerprint
 from ._instances import checked_share
 from ._instances_pieces import Pieces
 from ._instances_spool import InstanceWorkplace
@@ -26,6 +25,7 @@ from ._instances_write import free_labels_place, write_objects
 from ._model import Preprocess, model_name, running
 from ._output import place_of
 from ._record import record_of, with_record
+from ._resuming import settings_of
 from ._space import OutputSpace
 from ._tissue import masks_of, tiles_with_tissue
 
@@ -129,7 +129,17 @@ def predict_instances(  # noqa: PLR0913 - a job with its options, all but three 
     space = OutputSpace.of(opened, level)
     masks = masks_of(opened, level, mask, skip_empty=skip_empty)
     settings = {
-        **_settings(reading, model, preprocess, postprocess, masks),
+        **settings_of(
+            opened,
+            reading.level,
+            channels,
+            plan,
+            batch_size=batch_size,
+            model=model,
+            preprocess=preprocess,
+            postprocess=postprocess,
+            masks=masks,
+        ),
         "min_share": checked_share(min_share),
     }
     path = Path(out)
@@ -217,29 +227,3 @@ def _is_published(out: Path, run: str) -> bool:
         return False
     ours: Any = MultiscaleImage.open(out).metadata.get("microtome", {})
     return ours.get("prediction", {}).get("run") == run
-
-
-def _settings(
-    reading: TileReading,
-    model: Any,
-    preprocess: Preprocess | None,
-    postprocess: Callable[[Any], Any] | None,
-    masks: NDArray[Any] | None,
-) -> dict[str, Any]:
-    plan: TilePlan = reading.plan
-    return {
-        "source": reading.image.uri,
-        "pixels": source_fingerprint(reading.image, reading.level),
-        "level": reading.level,
-        "channels": channel_indices(
-            reading.channels, reading.image.channel_names, reading.image.nchannels
-        ),
-        "tile_size": list(plan.tile_size),
-        "overlap": list(plan.overlap),
-        "batch_size": reading.batch_size,
-        "model": model_name(model),
-        "model_state": model_fingerprint(model),
-        "preprocess": None if preprocess is None else model_name(preprocess),
-        "postprocess": None if postprocess is None else model_name(postprocess),
-        "mask": array_fingerprint(masks),
-    }

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
-from microtome.image import Channels, Level, MultiscaleImage, channel_indices
+from microtome.image import Channels, Level, MultiscaleImage
 from microtome.progress import Progress
 from microtome.regions import ImageRegionData
 from microtome.tiling import TilePlan, plan_tiles
@@ -25,10 +25,10 @@ from ._batches import TileReading, level_index, planned_level, sample_count, spa
 from ._blend import Blend
 from ._canvas import Canvas, Made
 from ._devices import in_turn, running_on
-from ._fingerprint import array_fingerprint, model_fingerprint, source_fingerprint
 from ._model import Preprocess, model_name
 from ._output import as_array, checked_maps, place_of
 from ._record import record_of, with_record
+from ._resuming import settings_of
 from ._space import OutputSpace, checked_fill, checked_names, free_place
 from ._tissue import masks_of, tiles_with_tissue
 from ._workplace import ResumedTarget, Workplace
@@ -309,22 +309,20 @@ class _Run:
 
     def _settings(self) -> dict[str, Any]:
         job, plan = self._job, self._plan
+        common = settings_of(
+            self._image,
+            self._level,
+            job.channels,
+            plan,
+            batch_size=job.batch_size,
+            model=job.model,
+            preprocess=job.preprocess,
+            postprocess=job.postprocess,
+            masks=self._masks,
+        )
         return {
-            "source": self._image.uri,
-            "pixels": source_fingerprint(self._image, self._level),
-            "level": self._level,
-            "channels": channel_indices(
-                job.channels, self._image.channel_names, self._image.nchannels
-            ),
-            "tile_size": list(plan.tile_size),
-            "overlap": list(plan.overlap),
-            "batch_size": job.batch_size,
+            **common,
             "multiple_of": job.multiple_of,
             "blend": job.blend,
-            "model": model_name(job.model),
-            "model_state": model_fingerprint(job.model),
-            "preprocess": None if job.preprocess is None else model_name(job.preprocess),
-            "postprocess": None if job.postprocess is None else model_name(job.postprocess),
-            "mask": array_fingerprint(self._masks),
             "fill": repr(job.fill),
         }

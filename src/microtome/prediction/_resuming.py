@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from microtome.errors import BusyError, ExistsError
+from microtome.image import Channels, MultiscaleImage, channel_indices
 from microtome.storage import storage_errors
+from microtome.tiling import TilePlan
 
-__all__ = ["Claim", "verify_settings"]
+from ._fingerprint import array_fingerprint, model_fingerprint, source_fingerprint
+from ._model import Preprocess, model_name
+
+__all__ = ["Claim", "settings_of", "verify_settings"]
 
 
 class Claim:
@@ -50,6 +56,35 @@ class Claim:
         with contextlib.suppress(OSError):
             Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
+
+
+def settings_of(  # noqa: PLR0913 - all that a run depends on
+    image: MultiscaleImage,
+    level: int,
+    channels: Channels | None,
+    plan: TilePlan,
+    *,
+    batch_size: int,
+    model: Any,
+    preprocess: Preprocess | None,
+    postprocess: Callable[[Any], Any] | None,
+    masks: NDArray[Any] | None,
+) -> dict[str, Any]:
+    """Return what must be the same for a run to be gone on with, as JSON holds it."""
+    return {
+        "source": image.uri,
+        "pixels": source_fingerprint(image, level),
+        "level": level,
+        "channels": channel_indices(channels, image.channel_names, image.nchannels),
+        "tile_size": list(plan.tile_size),
+        "overlap": list(plan.overlap),
+        "batch_size": batch_size,
+        "model": model_name(model),
+        "model_state": model_fingerprint(model),
+        "preprocess": None if preprocess is None else model_name(preprocess),
+        "postprocess": None if postprocess is None else model_name(postprocess),
+        "mask": array_fingerprint(masks),
+    }
 
 
 def verify_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

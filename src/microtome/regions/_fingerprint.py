@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from microtome.image import MultiscaleImage
+from microtome.image import MemoryArray, MultiscaleImage
 from microtome.storage import is_versioned
 
 from ._read import read_regions
@@ -57,6 +57,9 @@ def pixels_fingerprint(image: Stack, level: int = 0) -> str:
 
 def _place(pixels: Pixels) -> Path | None:
     """Return the file or folder of the pixels, None where they lie elsewhere."""
+    # What it calls itself need be no file, though there may be one of that name.
+    if isinstance(pixels.array, MemoryArray):
+        return None
     stated = getattr(pixels.array, "path", None)
     source = None if "://" in pixels.source else Path(pixels.source)
     if source is not None and source.is_dir() and is_versioned(source):
