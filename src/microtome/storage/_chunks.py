@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ._mounts import is_mappable
 from ._shard_files import SHARDS, Shard, ShardIndex, chunk_grid
+from ._sharding import Sharding
 
 __all__ = ["ChunkReader"]
 
@@ -124,35 +125,18 @@ class ChunkReader:
 
     @classmethod
     def _of(cls, path: str, document: Mapping[str, Any]) -> ChunkReader | None:
-        (sharding,) = document["codecs"]
-        inner = sharding["configuration"]
-        key = document["chunk_key_encoding"]
-        shape = tuple(document["shape"])
-        shard = tuple(document["chunk_grid"]["configuration"]["chunk_shape"])
-        chunk = tuple(inner["chunk_shape"])
-        dtype = np.dtype(document["data_type"]).newbyteorder("<")
-        index_codecs = [codec["name"] for codec in inner["index_codecs"]]
-        compression = _compression(inner["codecs"], dtype)
+        found = Sharding.of(document)
+        if found is None:
+            return None
+        shape, chunk, shard = found.shape, found.chunk, found.shard
+        dtype = found.dtype.newbyteorder("<")
+        compression = _compression(found.codecs)
         if (
-            document["zarr_format"] != 3
-            or document["chunk_grid"]["name"] != "regular"
-            or sharding["name"] != "sharding_indexed"
-            or document.get("storage_transformers")
-            or key["name"] != "default"
-            or key.get("configuration", {}).get("separator", "/") != "/"
-            or not len(shape) == len(shard) == len(chunk) > 0
-            or min((*shape, *shard, *chunk)) < 1
-            or any(whole % part for whole, part in zip(shard, chunk, strict=True))
-            or dtype.kind not in "biuf"
+            compression == "other"
             # Bytes of a chunk, and numbers of chunks, are counted in 64 bits.
             or math.prod(chunk) * dtype.itemsize >= _MOST_COUNTED
             or math.prod(-(-n // s) * (s // c) for n, s, c in zip(shape, shard, chunk, strict=True))
             >= _MOST_COUNTED
-            or compression == "other"
-            or index_codecs not in (["bytes"], ["bytes", "crc32c"])
-            or inner["index_codecs"][0]["configuration"]["endian"] != "little"
-            or inner.get("index_location", "end") not in {"end", "start"}
-            or not isinstance(document["fill_value"], bool | int | float)
         ):
             return None
         return cls(
@@ -161,13 +145,9 @@ class ChunkReader:
             chunk=chunk,
             shard=shard,
             dtype=dtype,
-            index=ShardIndex(
-                chunk_grid(shard, chunk),
-                inner.get("index_location", "end") == "end",
-                len(index_codecs) == 2,
-            ),
+            index=ShardIndex(chunk_grid(shard, chunk), found.index_at_end, found.has_checksum),
             compression=cast("_Compression", compression),
-            fill=document["fill_value"],
+            fill=found.fill,
         )
 
     def shard_at(self, place: Sequence[int]) -> Shard | None:
@@ -296,12 +276,10 @@ def _shards_along(start: int, stop: int, shard: int, chunk: int) -> list[tuple[i
     return found
 
 
-def _compression(codecs: Sequence[Mapping[str, Any]], dtype: np.dtype[Any]) -> str | None:
+def _compression(codecs: Sequence[Mapping[str, Any]]) -> str | None:
     """Return how chunks are compressed; ``"other"`` for what only the engine reads."""
-    first, *rest = codecs
-    little = first.get("configuration", {}).get("endian", "little") == "little"
-    if first["name"] != "bytes" or not (little or dtype.itemsize == 1) or len(rest) > 1:
-        return "other"
+    _, *rest = codecs
     if not rest:
         return None
-    return rest[0]["name"] if rest[0]["name"] in {"blosc", "zstd"} else "other"
+    name = rest[0]["name"]
+    return name if len(rest) == 1 and name in {"blosc", "zstd"} else "other"

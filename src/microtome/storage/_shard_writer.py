@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ._files import storage_errors, sync_directory
 from ._shard_files import MISSING, chunk_grid
+from ._sharding import Sharding
 from ._transfers import Box
 
 __all__ = ["ShardWriter"]
@@ -64,33 +65,17 @@ class ShardWriter:
 
     @classmethod
     def _of(cls, path: Path, document: Mapping[str, Any]) -> ShardWriter | None:
-        (sharding,) = document["codecs"]
-        inner = sharding["configuration"]
-        key = document["chunk_key_encoding"]
-        order, blosc = inner["codecs"]
+        found = Sharding.of(document)
+        if found is None:
+            return None
+        _, blosc = found.codecs
         how = blosc["configuration"]
-        dtype = np.dtype(document["data_type"])
-        shape = tuple(document["shape"])
-        shard = tuple(document["chunk_grid"]["configuration"]["chunk_shape"])
-        chunk = tuple(inner["chunk_shape"])
         if (
             sys.byteorder != "little"
-            or document["zarr_format"] != 3
-            or document["chunk_grid"]["name"] != "regular"
-            or sharding["name"] != "sharding_indexed"
-            or document.get("storage_transformers")
-            or key["name"] != "default"
-            or key.get("configuration", {}).get("separator", "/") != "/"
-            or order["name"] != "bytes"
-            or order.get("configuration", {}).get("endian", "little") != "little"
             or blosc["name"] != "blosc"
             or how["shuffle"] not in _SHUFFLES
-            or dtype.kind not in "biuf"
-            or [codec["name"] for codec in inner["index_codecs"]] != ["bytes", "crc32c"]
-            or inner["index_codecs"][0]["configuration"]["endian"] != "little"
-            or inner.get("index_location", "end") != "end"
-            or document["fill_value"] not in (0, False)
-            or any(whole % part for whole, part in zip(shard, chunk, strict=True))
+            or not (found.has_checksum and found.index_at_end)
+            or found.fill not in (0, False)
         ):
             return None
         options = {
@@ -101,7 +86,7 @@ class ShardWriter:
             "blocksize": how["blocksize"],
             "numthreads": 1,
         }
-        return cls(path, shape, chunk, shard, dtype, options)
+        return cls(path, found.shape, found.chunk, found.shard, found.dtype, options)
 
     def takes(self, box: Box, pixels: NDArray[Any]) -> bool:
         """Whether these are the pixels of one whole shard, as far as it lies inside the array."""
