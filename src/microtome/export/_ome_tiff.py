@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from microtome.errors import ExistsError, InvalidInputError
+from microtome.errors import InvalidInputError
 from microtome.image import (
     Level,
     MemoryArray,
@@ -29,7 +29,7 @@ from microtome.image import (
     pyramid_shapes,
 )
 from microtome.progress import Progress, silent
-from microtome.storage import replace_file
+from microtome.storage import replace_file, verify_free
 
 from ._images import verify_image
 
@@ -329,9 +329,6 @@ def free_tiff_place(path: Path, *, overwrite: bool) -> Path:
             f"{path} would not be taken for an OME-TIFF; call it {path.name.split('.')[0]}.ome.tif"
         )
         raise InvalidInputError(msg)
-    if path.exists() and not (overwrite and path.is_file()):
-        hint = " or allow overwriting (--overwrite, overwrite=True)" if path.is_file() else ""
-        msg = f"{path} exists already; choose another place{hint}"
-        raise ExistsError(msg)
+    verify_free(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

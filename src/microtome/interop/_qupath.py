@@ -19,8 +19,8 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.errors import ExistsError, FormatError, InvalidInputError
-from microtome.storage import replace_file
+from microtome.errors import FormatError, InvalidInputError
+from microtome.storage import replace_file, verify_free
 from microtome.tiling import class_of_feature, object_type, polygon_rings, read_features
 
 __all__ = ["Color", "Polygons", "QuPathKind", "QuPathObject", "read_qupath", "write_qupath"]
@@ -236,10 +236,7 @@ def free_file(
     if target.suffix.lower() not in suffixes:
         msg = f"{path} would not be taken for {what}; call it {target.stem}{suffixes[0]}"
         raise InvalidInputError(msg)
-    if target.exists() and not (overwrite and target.is_file()):
-        hint = " or allow overwriting" if target.is_file() else ""
-        msg = f"{target} exists already; choose another place{hint}"
-        raise ExistsError(msg)
+    verify_free(target, overwrite=overwrite)
     return target
 
 

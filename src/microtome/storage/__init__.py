@@ -4,7 +4,7 @@ from ._array import Box, Pending, ReadBatch, StoredArray, array_metadata, create
 from ._batches import BoxBatch
 from ._conversion import Conversion
 from ._documents import OURS, is_group, read_group, write_group
-from ._files import locked, replace_file, storage_errors
+from ._files import locked, replace_file, storage_errors, verify_free
 from ._hierarchy import DirectoryStore, DraftStore, is_inside
 from ._layout import CODECS, Codec, Layout, default_layout, image_layout, label_layout
 from ._opening import begin_store, open_store
@@ -53,5 +53,6 @@ __all__ = [
     "read_group",
     "replace_file",
     "storage_errors",
+    "verify_free",
     "write_group",
 ]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from microtome.errors import BusyError, MicrotomeError, StorageError
+from microtome.errors import BusyError, ExistsError, MicrotomeError, StorageError
 
-__all__ = ["locked", "replace_file", "storage_errors", "sync_directory"]
+__all__ = ["locked", "replace_file", "storage_errors", "sync_directory", "verify_free"]
 
 # EFBIG: a limit on the size of a file, which some quotas are.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -68,6 +68,20 @@ def replace_file(target: str | os.PathLike[str]) -> Generator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
         sync_directory(final.parent)
+
+
+def verify_free(path: Path, *, overwrite: bool) -> None:
+    """Refuse to write a file where there is something, unless it is a file that may be replaced.
+
+    Raises
+    ------
+    ExistsError
+        If there is something at `path`, unless it is a file and `overwrite` is true.
+    """
+    if path.exists() and not (overwrite and path.is_file()):
+        hint = " or allow overwriting (--overwrite, overwrite=True)" if path.is_file() else ""
+        msg = f"{path} exists already; choose another place{hint}"
+        raise ExistsError(msg)
 
 
 @contextmanager
