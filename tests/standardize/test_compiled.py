@@ -1,5 +1,7 @@
 """What is counted is the same with Numba and without."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 
 from microtome.errors import FormatError, InvalidInputError
 from microtome.standardize import QuantileSketch, _compiled, _sketch
+from microtome.standardize._counter import PIECES
+from microtome.standardize._inside import PIECE
 
 TYPES = ["?", "u1", "i1", "u2", "i2", "f2", ">u2", "u4", "i4", "u8", "f4", "f8", ">f4"]
 
@@ -64,25 +68,63 @@ def test_any_bits_of_a_float(seed, data):
     loops = pytest.importorskip("numba") and _compiled.compiled_counting()
     bits = np.random.default_rng(seed).integers(0, 2**32, 300, np.uint32)
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=300, max_size=300)))
-    counts = np.zeros(1 << 20, np.int64)
-    loops.placed(bits, mask, counts, 12, 32)
+    counts, touched = np.zeros(1 << 20, np.int64), np.zeros(1 << 11, bool)
+    loops.placed(bits, mask, counts, touched, 12, 32, 9)
     inside = bits[mask]
-    np.testing.assert_array_equal(
-        counts & 0xFFFFFFFF, np.bincount(inside >> 12, minlength=counts.size)
-    )
-    places = np.bincount(inside >> 12, weights=inside & 4095, minlength=counts.size)
+    expected = np.bincount(inside >> 12, minlength=1 << 20)
+    np.testing.assert_array_equal(counts & 0xFFFFFFFF, expected)
+    places = np.bincount(inside >> 12, weights=inside & 4095, minlength=1 << 20)
     np.testing.assert_array_equal(counts >> 32, places.astype(np.int64))
+    np.testing.assert_array_equal(touched, expected.reshape(-1, 512).any(axis=1))
+    kept, bins, found = counts.copy(), np.empty(512 * 300, np.uint32), np.empty(512 * 300, np.int64)
+    size = loops.collected(counts, touched, 9, bins, found)
+    np.testing.assert_array_equal(bins[:size], np.flatnonzero(expected))
+    np.testing.assert_array_equal(found[:size], kept[bins[:size]])
+    assert not counts.any()
+    assert not touched.any()
 
 
-def test_more_pixels_than_a_bin_adds_up_at_once(compiled):
-    """The sum of places has 31 bits: rows longer than those hold are taken in between."""
+@pytest.mark.parametrize("with_numba", [True, False])
+def test_more_pixels_than_a_bin_adds_up_at_once(compiled, with_numba):
+    """Without Numba the sum of places has 31 bits: rows longer than those hold are taken in between."""
+    if not with_numba:
+        compiled()
     number = np.uint32(0x3F800FFF).view(np.float32)  # the last place of its bin
-    pixels = _sketch.PIECE * _sketch._PIECES + 7
+    pixels = PIECE * PIECES + 7
     sketch = QuantileSketch(np.float32, 1)
     sketch.update(np.full((1, pixels), number))
     (found,) = sketch.counts
     assert found.counts.tolist() == [pixels]
     assert found.places.tolist() == [pixels * 4095]
+
+
+def test_what_was_counted_between_looks_adds_up(compiled):
+    """Looking, pickling and merging in between changes nothing, nor does numpy's turn."""
+    values = block_of("f4", (3, 4000), 7)
+    expected = QuantileSketch(np.float32, 3)
+    expected.update(values)
+    sketch = QuantileSketch(np.float32, 3)
+    for part in np.split(values, [100, 700, 701, 3000], axis=1):
+        sketch.update(part)
+        assert sketch.count.max() > 0
+        sketch = pickle.loads(pickle.dumps(sketch))
+    verify_equal(sketch.counts, expected.counts)
+    compiled()
+    sketch.update(values)
+    doubled = QuantileSketch(np.float32, 3)
+    doubled.merge(expected)
+    doubled.merge(expected)
+    verify_equal(sketch.counts, doubled.counts)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_infinities_count_and_nan_is_refused_whatever_was_before(compiled, dtype):
+    sketch = QuantileSketch(dtype, 2)
+    sketch.update(np.array([[np.inf, 1.0], [-np.inf, 2.0]], dtype))
+    sketch.update(np.ones((2, 3), dtype))
+    assert sketch.quantiles([0, 1]).tolist() == [[1.0, np.inf], [-np.inf, 2.0]]
+    with pytest.raises(FormatError, match="channel 1 is nan at pixel 1"):
+        sketch.update(np.array([[1.0, 1.0], [1.0, np.nan]], dtype))
 
 
 def test_outside_the_mask_nothing_is_refused(compiled):

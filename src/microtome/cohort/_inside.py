@@ -22,9 +22,10 @@ from ._modality import Modality
 
 __all__ = ["PixelBlock", "TissuePixels"]
 
-# A block is at most this wide and high, and has at most so many bytes; two are held at a time.
+# A block is at most this wide and high, and has at most so many bytes: few enough that memory is
+# used again instead of touched for the first time, and that pixels are counted out of the cache.
 _SIDE = 2048
-_BYTES = 96 << 20
+_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)

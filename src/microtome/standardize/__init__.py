@@ -18,10 +18,11 @@ from ._methods import Transform, register_standardizer, registered_standardizers
 from ._moments import Moments
 from ._quantiles import QuantileCounter
 from ._rgb import MEAN_STD, ImageMode, RgbStandardizer, register_mean_std
-from ._sketch import QuantileSketch, ValueCounts
+from ._sketch import QuantileSketch
 from ._spec import Level, StandardizationSpec
 from ._standardizer import Standardizer, build_standardizer
 from ._tables import ChannelStatistics, StatisticsTable, StatisticsTables
+from ._value_counts import ValueCounts
 from ._window import fill_outside
 
 __all__ = [

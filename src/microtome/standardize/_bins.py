@@ -20,7 +20,7 @@ lower end wide.
 """
 _WIDE = 1 << (32 - DROPPED)
 _ROUNDING = 2.0**-23  # of two wider numbers that become one float32
-_EXACT = frozenset({"bool", "uint8", "int8", "uint16", "int16", "float16"})
+_WIDEST = 2  # bytes of numbers that have a bin each
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Bins:
     @property
     def exact(self) -> bool:
         """Whether every value has a bin of its own."""
-        return self.dtype.name in _EXACT
+        return self.dtype.itemsize <= _WIDEST
 
     @property
     def count(self) -> int:
@@ -99,12 +99,19 @@ class Bins:
             mean = first.astype(np.float64) + step * (places / counts)
         return np.where(np.isinf(first), first, mean) + 0.0
 
-    def special(self, bins: NDArray[np.uint32]) -> bool:
-        """Whether one of these bins holds NaN or infinities."""
+    @property
+    def special_bins(self) -> tuple[slice, ...]:
+        """Where NaN and infinities are: positive and negative ones."""
         if self.dtype.kind != "f":
             # An integer has none, and none is too large for a float32.
-            return False
+            return ()
         mantissa = 10 if self.exact else 23 - DROPPED
         # All without the sign; those whose exponent is all ones come last.
-        size = self.count // 2
-        return bool((bins % np.uint32(size) >= size - (1 << mantissa)).any())
+        half = self.count // 2
+        return tuple(slice(end - (1 << mantissa), end) for end in (half, self.count))
+
+    def special(self, bins: NDArray[np.uint32]) -> bool:
+        """Whether one of these bins holds NaN or infinities."""
+        return any(
+            bool(((bins >= part.start) & (bins < part.stop)).any()) for part in self.special_bins
+        )

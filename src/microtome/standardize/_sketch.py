@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,70 +14,20 @@ from ._between import between, neighbours, read_quantiles
 from ._bins import DROPPED, Bins
 from ._blocks import read_block, refuse_nan
 from ._compiled import WORTH, CompiledCounting, compiled_counting
-from ._inside import PIECE, Inside, verify_mask
+from ._counter import PIECES, Counter
+from ._inside import Inside, verify_mask
 from ._keys import read_dtype
+from ._tallies import Tallies, tallies_for
+from ._value_counts import NOTHING, ValueCounts, fold, joined
 
-__all__ = ["QuantileSketch", "ValueCounts"]
+__all__ = ["QuantileSketch"]
 
 _LOW = (1 << DROPPED) - 1
-# A number of 64 bits has room for a sum of this many places beside a count of this many bits.
-_COUNT = 32
-_PIECES = (1 << 63 - _COUNT) // (PIECE << DROPPED)
 
 # Entries of parts that are not yet added.
 _WAITING = 1 << 18
 
-_ALL = np.zeros(0, np.bool_)
-
-_Bins = NDArray[np.uint32]
 _Counts = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ValueCounts:
-    """How often the values of a channel occur, by bin."""
-
-    bins: _Bins
-    """(n,) ascending; not the order of their values."""
-    counts: _Counts
-    """(n,) pixels in each bin, at least 1."""
-    places: _Counts | None = None
-    """(n,) sum of the places of the pixels in their bin; None where a bin has one value."""
-
-    @property
-    def total(self) -> int:
-        """Number of pixels."""
-        return int(self.counts.sum())
-
-
-_NOTHING = ValueCounts(np.zeros(0, np.uint32), np.zeros(0, np.int64))
-
-
-def _fold(parts: list[ValueCounts]) -> None:
-    """Add the parts of a channel, in place: one is left, or none."""
-    if len(parts) > 1:
-        places = [each.places for each in parts if each.places is not None]
-        parts[:] = [
-            _joined(
-                np.concatenate([each.bins for each in parts]),
-                np.concatenate([each.counts for each in parts]),
-                np.concatenate(places) if places else None,
-            )
-        ]
-
-
-def _joined(bins: NDArray[Any], counts: _Counts, places: _Counts | None) -> ValueCounts:
-    """Add what is counted of equal bins."""
-    if not bins.size:
-        return _NOTHING
-    order = np.argsort(bins, kind="stable")
-    bins, counts = bins[order].astype(np.uint32), counts[order]
-    first = np.flatnonzero(np.concatenate([[True], bins[1:] != bins[:-1]]))
-    return ValueCounts(
-        bins[first],
-        np.add.reduceat(counts, first),
-        None if places is None else np.add.reduceat(places[order], first),
-    )
 
 
 class QuantileSketch:
@@ -117,7 +66,8 @@ class QuantileSketch:
             raise InvalidInputError(f"channels must be at least 1, got {channels}")
         self._bins = Bins.of(dtype)
         self._parts: list[list[ValueCounts]] = [[] for _ in range(channels)]
-        self._counter: _Counter | None = None
+        self._counter: Counter | None = None
+        self._tallies: Tallies | None = None
 
     @classmethod
     def of_counts(cls, dtype: DTypeLike, counts: Sequence[ValueCounts]) -> QuantileSketch:
@@ -166,9 +116,10 @@ class QuantileSketch:
     @property
     def counts(self) -> tuple[ValueCounts, ...]:
         """What was counted, a channel each."""
+        self._take_all()
         for parts in self._parts:
-            _fold(parts)
-        return tuple(parts[0] if parts else _NOTHING for parts in self._parts)
+            fold(parts)
+        return tuple(parts[0] if parts else NOTHING for parts in self._parts)
 
     def values(self, channel: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return the values of a channel, ascending, and how often each occurs.
@@ -226,13 +177,11 @@ class QuantileSketch:
         block, places = read_block(values, channels, len(self._parts))
         if read_dtype(block.dtype) != self.dtype:
             raise InvalidInputError(f"a sketch of {self.dtype} got a block of {block.dtype}")
-        if self._counter is None:
-            self._counter = _Counter(self._bins.count, places=not self.exact)
         loops = compiled_counting() if block.size >= WORTH else None
         if loops is None:
-            special = self._count(self._counter, block, places, mask)
+            special = self._count(block, places, mask)
         else:
-            special = self._count_compiled(self._counter, loops, block, places, mask)
+            special = self._count_compiled(loops, block, places, mask)
         if special:
             self._refuse(block if mask is None else block[:, mask], places, where)
 
@@ -273,7 +222,7 @@ class QuantileSketch:
                 if not bins.exact:
                     places = (bits & np.uint32(_LOW)).astype(np.int64) * each.counts
                     bits = bits >> np.uint32(DROPPED)
-                found.append(_joined(bits, each.counts, places))
+                found.append(joined(bits, each.counts, places))
             counts = found
         return QuantileSketch.of_counts(bins.dtype, counts)
 
@@ -303,54 +252,58 @@ class QuantileSketch:
         return out
 
     def __getstate__(self) -> dict[str, Any]:
-        # The counter is large and empty.
+        # What they are counted in is large and empty.
         parts = [[each] for each in self.counts]
-        return {"_bins": self._bins, "_parts": parts, "_counter": None}
+        return {"_bins": self._bins, "_parts": parts, "_counter": None, "_tallies": None}
 
     def _count(
-        self,
-        counter: _Counter,
-        block: NDArray[Any],
-        places: list[int],
-        mask: NDArray[np.bool_] | None,
+        self, block: NDArray[Any], places: list[int], mask: NDArray[np.bool_] | None
     ) -> bool:
         """Count a block; whether there are NaN or infinities in it."""
-        special = False
+        if self._counter is None:
+            self._counter = Counter(self._bins.count, places=not self.exact)
+        counter, special = self._counter, False
         inside = Inside.of(mask, block.shape[1], block.itemsize)
         for row, place in zip(block, places, strict=True):
             for number, piece in enumerate(inside.pieces(row, self.dtype), start=1):
                 counter.add(self._bins.bits(piece))
-                if number % _PIECES == 0:
-                    special |= self._take(place)
-            special |= self._take(place)
+                if number % PIECES == 0:
+                    special |= self._take(counter, place)
+            special |= self._take(counter, place)
         return special
 
     def _count_compiled(
         self,
-        counter: _Counter,
         loops: CompiledCounting,
         block: NDArray[Any],
         places: list[int],
         mask: NDArray[np.bool_] | None,
     ) -> bool:
-        """Do as `_count`, the mask looked at pixel by pixel."""
+        """Do as `_count`, the mask looked at pixel by pixel; what was found before counts too."""
         if mask is not None:
             verify_mask(mask, block.shape[1])
+        if self._tallies is None:
+            self._tallies = tallies_for(self._bins, len(self._parts))
         special = False
-        step = PIECE * _PIECES
         for row, place in zip(block, places, strict=True):
-            for start in range(0, row.size, step):
-                piece = np.ascontiguousarray(row[start : start + step], self.dtype)
-                part = _ALL if mask is None else mask[start : start + step]
-                counter.add_compiled(loops, self._bins.bits(piece), part)
-                special |= self._take(place)
+            pixels = np.ascontiguousarray(row, self.dtype)
+            for part in self._tallies.add(loops, place, pixels, mask):
+                self._add(place, part)
+                special |= self._bins.special(part.bins)
+            special |= self._tallies.special(place)
         return special
 
-    def _take(self, place: int) -> bool:
-        """Keep what the counter has, as a channel's; whether there are NaN or infinities in it."""
-        part = _NOTHING if self._counter is None else self._counter.taken()
+    def _take(self, counter: Counter, place: int) -> bool:
+        """Keep what a counter has, as a channel's; whether there are NaN or infinities in it."""
+        part = counter.taken()
         self._add(place, part)
         return self._bins.special(part.bins)
+
+    def _take_all(self) -> None:
+        """Keep what the tallies have."""
+        if self._tallies is not None:
+            for place, part in enumerate(self._tallies.take()):
+                self._add(place, part)
 
     def _add(self, place: int, part: ValueCounts) -> None:
         """Keep a part; those of a channel are added once there are many, which costs less."""
@@ -359,7 +312,7 @@ class QuantileSketch:
             parts.append(part)
         waiting = sum(each.bins.size for each in parts[1:])
         if waiting > max(_WAITING, parts[0].bins.size if parts else 0):
-            _fold(parts)
+            fold(parts)
 
     def _refuse(self, block: NDArray[Any], places: list[int], where: str) -> None:
         refuse_nan(block, places, where)
@@ -373,73 +326,3 @@ class QuantileSketch:
                 f"{where or 'the pixels'}: channel {places[row]} holds {block[row, pixel]}, beyond "
                 "the range of float32 that a sketch counts in; ask for exact quantiles (exact=True)"
             )
-
-
-class _Counter:
-    """A count for every bin, of one channel at a time.
-
-    Where a bin has several values, each also adds its place in the bin, `_COUNT` bits further left
-    in the same number: most of the time goes into finding the bin.
-    """
-
-    def __init__(self, bins: int, *, places: bool) -> None:
-        # The system gives these zeros when they are first touched.
-        self._counts = np.zeros(bins, np.int64)
-        self._places = places
-        self._index = np.empty(PIECE, np.intp)
-        self._steps = np.empty(PIECE if places else 0, np.int64)
-        self._from, self._upto = bins, 0
-
-    def add(self, bits: NDArray[np.unsignedinteger[Any]]) -> None:
-        """Count at most PIECE pixels, and at most `_PIECES` times before they are taken."""
-        index = self._index[: bits.size]
-        if not self._places:
-            np.copyto(index, bits)
-            np.add.at(self._counts, index, 1)
-            self._from, self._upto = 0, self._counts.size
-            return
-        steps = self._steps[: bits.size]
-        np.copyto(steps, bits)
-        np.right_shift(steps, DROPPED, out=index)
-        np.bitwise_and(steps, _LOW, out=steps)
-        np.left_shift(steps, _COUNT, out=steps)
-        np.bitwise_or(steps, 1, out=steps)
-        np.add.at(self._counts, index, steps)
-        self._look_at(bits)
-
-    def _look_at(self, bits: NDArray[Any]) -> None:
-        """Note between which bins these lie."""
-        # Less one, zero is the largest number: the bins between zero, which most pixels of most
-        # markers are, and the smallest value need not be looked at.
-        self._from = min(self._from, (int((bits - bits.dtype.type(1)).min()) + 1) >> DROPPED)
-        self._upto = max(self._upto, (int(bits.max()) >> DROPPED) + 1)
-
-    def add_compiled(
-        self, loops: CompiledCounting, bits: NDArray[Any], mask: NDArray[np.bool_]
-    ) -> None:
-        """Count what a mask has of at most `_PIECES` times PIECE pixels, before they are taken."""
-        if not self._places:
-            loops.exact(bits, mask, self._counts)
-            self._from, self._upto = 0, self._counts.size
-            return
-        loops.placed(bits, mask, self._counts, DROPPED, _COUNT)
-        self._look_at(bits)
-
-    def taken(self) -> ValueCounts:
-        """Return what was counted since the last time."""
-        zero = self._taken(0, min(1, self._upto))
-        start = max(1, self._from)
-        rest = self._taken(start, max(start, self._upto))
-        self._from, self._upto = self._counts.size, 0
-        parts = [part for part in (zero, rest) if part.bins.size]
-        _fold(parts)
-        return parts[0] if parts else _NOTHING
-
-    def _taken(self, start: int, stop: int) -> ValueCounts:
-        part = self._counts[start:stop]
-        found = np.flatnonzero(part)
-        counts, places = part[found], None
-        part[found] = 0
-        if self._places:
-            places, counts = counts >> _COUNT, counts & ((1 << _COUNT) - 1)
-        return ValueCounts((found + start).astype(np.uint32), counts, places)
