@@ -44,7 +44,7 @@ export class ChannelPanel {
   #render() {
     this.#rows = [];
     if (this.#info.kind === "rgb") {
-      this.#root.replaceChildren(el("p", { class: "soft", text: "True colour: shown as the scanner saw it." }));
+      this.#root.replaceChildren(el("p", { class: "soft", text: "A colour picture, shown as it is." }));
       return;
     }
     const list = el("ul", { class: "channels" }, ...this.#channels.map((channel, index) => this.#row(channel, index)));

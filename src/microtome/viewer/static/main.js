@@ -13,6 +13,8 @@ import { formatLink, parseLink } from "./state.js";
 import { TissueList } from "./tissues.js";
 import { View } from "./view.js";
 
+const COLOURS = ["red", "green", "blue"].map((name) => ({ name, visible: true }));
+
 const byId = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 900px)");
 
@@ -190,7 +192,7 @@ class App {
 
   #pointed(index, x, y) {
     const view = this.#views[index];
-    this.#readout.show(view.pane, x, y, view.channels);
+    this.#readout.show(view.pane, x, y, view.info.kind === "rgb" ? COLOURS : view.channels);
     view.pane.tiles.hover(x, y);
     this.#shownViews.forEach((other, at) => {
       if (at !== index) other.pane.tiles.mark(x === null ? null : other.pixelOf(view.umOf([x, y])));

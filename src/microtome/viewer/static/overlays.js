@@ -2,11 +2,11 @@
 // pixels, however far one zooms.
 
 import { readTiles } from "./api.js";
-import { settled } from "./elements.js";
 import { colourAt } from "./colormaps.js";
 
 const AT_MOST = 5000; // Rectangles drawn at once; the server tells how many there are.
 const MARGIN = 0.5; // How much is asked for around the view, in views.
+const PAUSE = 150; // ms between two questions for tiles
 const COLOURS = ["#ffd23f", "#3fd0ff", "#ff7ac6", "#8cff66", "#ff9440"];
 
 export class TileShapes {
@@ -19,14 +19,13 @@ export class TileShapes {
   #layers = [];
   #held = new Map(); // id -> {box, answer, aborter}
   #ranges = new Map(); // id and stat -> [low, high] of all rows that were seen
-  #fetchSoon;
+  #timer = 0;
   #mark = null;
 
   constructor(canvas, pane, fail) {
     this.canvas = canvas;
     this.#pane = pane;
     this.#fail = fail;
-    this.#fetchSoon = settled(() => this.#fetch(), 150);
   }
 
   reset() {
@@ -193,6 +192,15 @@ export class TileShapes {
     const { width, height } = this.#pane.info;
     const within = (value, end) => Math.min(end, Math.max(0, value));
     return [within(Math.floor(x0), width), within(Math.floor(y0), height), within(Math.ceil(x1), width), within(Math.ceil(y1), height)];
+  }
+
+  // Asked for on every frame, also while the view moves: so what waits is not put off again.
+  #fetchSoon() {
+    if (this.#timer !== 0) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = 0;
+      this.#fetch();
+    }, PAUSE);
   }
 
   #fetch() {

@@ -10,6 +10,13 @@ import { TileShapes } from "./overlays.js";
 import { ScaleBar } from "./scalebar.js";
 import { Stack } from "./stack.js";
 
+// OpenSeadragon would add a style sheet of its own to the page, which may have none but ours, unless
+// it finds one. (It takes the frame of the focus away on touch screens; ours shows it for keys only.)
+// This one is of no namespace, and so nothing but a name.
+const found = document.createElementNS("", "style");
+found.setAttribute("data-openseadragon-mobile-css", "");
+document.head.append(found);
+
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 // From the bottom up; outlines stay readable over everything else.
 const ORDER = ["predictions", "masks", "cells"];

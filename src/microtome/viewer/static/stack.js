@@ -74,6 +74,7 @@ export class Stack {
           return;
         }
         item.setOpacity(layer.opacity);
+        item.addHandler("fully-loaded-change", () => this.#count(0));
         layer.items.push(item);
         this.#sort();
         this.#succeed(layer, item);

@@ -66,6 +66,7 @@ export class View {
     const options = tissue.modalities.map((name) => el("option", { value: name, text: name, selected: name === modality }));
     this.#select.replaceChildren(...options);
     this.#root.querySelector(".facts").textContent = facts(info);
+    this.#select.title = facts(info); // Where there is no room beside it.
     if (!same) this.pane.open(tissue.tissue_id, modality, info);
     this.pane.label = `${this.#name}: ${modality} of tissue ${tissue.tissue_id}`;
     this.draw();
