@@ -155,3 +155,23 @@ def test_what_coco_has_no_form_for_is_refused(tmp_path, image, labels, options, 
     with pytest.raises(error, match=message):
         write_coco(opened(image), opened(labels), TILES, tmp_path / "o", **options)
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.interop
+def test_pycocotools_reads_the_same_masks(tmp_path):
+    coco = pytest.importorskip("pycocotools.coco", reason="`pycocotools` is not installed")
+    path = write_coco(opened(COLOURS), opened(LABELS), TILES, tmp_path / "o")
+    found = coco.COCO(str(path))
+    assert len(found.getImgIds()) == len(TILES)
+    seen = 0
+    for number, image in found.imgs.items():
+        row, col = TILES.rows().row[number - 1], TILES.rows().col[number - 1]
+        shown = window(LABELS, row, col)
+        for one in found.imgToAnns[number]:
+            mask = found.annToMask(one)
+            np.testing.assert_array_equal(mask, shown == one["label"])
+            assert mask.shape == (image["height"], image["width"])
+            assert one["area"] == mask.sum()
+            seen += 1
+        assert len(found.imgToAnns[number]) == len(set(shown[shown > 0].tolist()))
+    assert seen == len(found.anns) > 0

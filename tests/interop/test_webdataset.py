@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import tarfile
@@ -183,3 +184,21 @@ def test_facts_that_json_has_no_word_for(tmp_path):
 
     with pytest.raises(InvalidInputError, match="must be texts, numbers or lists"):
         write_webdataset(Strange(), tmp_path / "s")
+
+
+@pytest.mark.interop
+# It leaves the archives that it has read to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_webdataset_itself_decodes_the_samples(tmp_path):
+    wds = pytest.importorskip("webdataset", reason="`webdataset` is not installed")
+    tiles, _ = crops()
+    rows = [7, 1, 9, 0, 3]
+    paths = write_webdataset(tiles, tmp_path / "s", rows=rows, shard_size=2)
+    found = list(wds.WebDataset([str(path) for path in paths], shardshuffle=False).decode())
+    expected = tiles.read_batch(np.asarray(rows)).data
+    assert [sample["__key__"] for sample in found] == [f"{n:09d}" for n in range(5)]
+    for sample, pixels in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(sample["npy"], pixels)
+    assert [sample["json"]["cell_id"] for sample in found] == [100 + row for row in rows]
+    gc.collect()

@@ -8,9 +8,9 @@ or ``"obsm/KEY"``. `to_spatialdata` takes images, labels, tiles and cells there;
 `write_qupath` and `read_qupath` are QuPath's GeoJSON; `tile_objects`, `cell_objects` and
 `area_objects` make what is written, `tiles_of_objects` a table of tiles of what was read.
 `write_trident_coordinates`, `write_clam_coordinates` and `read_h5_coordinates` are where patches
-lie for TRIDENT and CLAM. `write_webdataset` writes tiles in tar files,
-`write_coco` as pictures with their objects. `napari_layers` and `napari_tiles` are layers of
-napari.
+lie for TRIDENT and CLAM. `write_webdataset` writes tiles in tar files, `write_coco` as pictures
+with their objects, `write_tiles_parquet` as rows of a Parquet file. `napari_layers` and
+`napari_tiles` are layers of napari.
 """
 
 from ._coco import write_coco
@@ -20,6 +20,7 @@ from ._coordinates_h5 import (
     write_trident_coordinates,
 )
 from ._napari import LayerData, napari_get_reader, napari_layers, napari_tiles
+from ._parquet import write_tiles_parquet
 from ._qupath import Color, Polygons, QuPathKind, QuPathObject, read_qupath, write_qupath
 from ._qupath_tables import area_objects, cell_objects, tile_objects, tiles_of_objects
 from ._spatial_tables import cells_from_spatialdata, tiles_from_spatialdata
@@ -50,6 +51,7 @@ __all__ = [
     "write_clam_coordinates",
     "write_coco",
     "write_qupath",
+    "write_tiles_parquet",
     "write_trident_coordinates",
     "write_webdataset",
 ]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-import imagecodecs
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from microtome.sources import open_image
 from microtome.storage import replace_file
 from microtome.tiling import TileTable
 
+from ._png import PNG_PICTURES, is_png_picture, png_bytes
 from ._qupath_tables import CellRows, tiles_of_one
 
 __all__ = ["write_coco"]
@@ -163,8 +163,7 @@ def _tiles(
 
 
 def _write_png(path: Path, pixels: NDArray[Any]) -> None:
-    page = pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)
-    content = bytes(imagecodecs.png_encode(np.ascontiguousarray(page)))
+    content = png_bytes(pixels)
     if path.is_file() and path.read_bytes() == content:
         return  # of a job that was stopped; of another one it would be another tile
     with replace_file(path) as temporary:
@@ -218,12 +217,8 @@ def _runs(places: NDArray[np.int64], size: int) -> list[int]:
 
 def _verify(picture: MultiscaleImage, masks: MultiscaleImage, level: int) -> None:
     fine, coarse = picture.level(level), masks.level(level)
-    many = picture.nchannels
-    if (many, fine.dtype.name) not in {(1, "uint8"), (3, "uint8"), (1, "uint16")}:
-        msg = (
-            f"{picture.uri} has {many} channels of {fine.dtype}; a PNG has one or three of bytes, or "
-            "one of uint16"
-        )
+    if not is_png_picture(picture, level):
+        msg = f"{picture.uri} has {picture.nchannels} channels of {fine.dtype}; a PNG has {PNG_PICTURES}"
         raise InvalidInputError(msg)
     if (
         masks.nchannels != 1
