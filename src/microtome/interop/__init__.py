@@ -10,7 +10,7 @@ or ``"obsm/KEY"``. `to_spatialdata` takes images, labels, tiles and cells there;
 `write_trident_coordinates`, `write_clam_coordinates` and `read_h5_coordinates` are where patches
 lie for TRIDENT and CLAM. `write_webdataset` writes tiles in tar files, `write_coco` as pictures
 with their objects, `write_tiles_parquet` as rows of a Parquet file. `napari_layers` and
-`napari_tiles` are layers of napari.
+`napari_tiles` are layers of napari. `to_soma` and `from_soma` are images in tiledbsoma.
 """
 
 from ._coco import write_coco
@@ -23,6 +23,7 @@ from ._napari import LayerData, napari_get_reader, napari_layers, napari_tiles
 from ._parquet import write_tiles_parquet
 from ._qupath import Color, Polygons, QuPathKind, QuPathObject, read_qupath, write_qupath
 from ._qupath_tables import area_objects, cell_objects, tile_objects, tiles_of_objects
+from ._soma import from_soma, to_soma
 from ._spatial_tables import cells_from_spatialdata, tiles_from_spatialdata
 from ._tiles_dataset import ImageTilesDataset
 from ._to_spatialdata import from_spatialdata, to_spatialdata
@@ -38,6 +39,7 @@ __all__ = [
     "area_objects",
     "cell_objects",
     "cells_from_spatialdata",
+    "from_soma",
     "from_spatialdata",
     "napari_get_reader",
     "napari_layers",
@@ -47,6 +49,7 @@ __all__ = [
     "tile_objects",
     "tiles_from_spatialdata",
     "tiles_of_objects",
+    "to_soma",
     "to_spatialdata",
     "write_clam_coordinates",
     "write_coco",
