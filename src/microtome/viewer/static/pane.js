@@ -31,6 +31,8 @@ export class Pane {
   #stack;
   #scale;
   #listen;
+  #moving = false;
+  #loading = false;
 
   /**
    * @param {HTMLElement} stage where the picture goes
@@ -67,10 +69,13 @@ export class Pane {
     const canvas = this.#viewer.canvas;
     canvas.setAttribute("role", "application");
     canvas.setAttribute("aria-roledescription", "pannable image");
-    this.#stack = new Stack(this.#viewer, (message) => listen.failed(message), (busy) => this.#mark(busy));
+    this.#stack = new Stack(this.#viewer, (message) => listen.failed(message), (loading) => {
+      this.#loading = loading;
+      this.#mark();
+    });
     this.tiles = new TileShapes(el("canvas", { class: "shapes", "aria-hidden": "true" }), this, (message) => listen.failed(message));
     stage.append(this.tiles.canvas);
-    const scale = el("div", { class: "scalebar", role: "img" });
+    const scale = el("div", { class: "scalebar" });
     stage.append(scale);
     this.#scale = new ScaleBar(scale);
     this.#hear();
@@ -207,16 +212,21 @@ export class Pane {
     const viewer = this.#viewer;
     viewer.addHandler("viewport-change", () => {
       if (!this.info) return;
+      this.#moving = true;
       // Past two screen pixels for one of the image, people want to see which pixels there are.
       viewer.drawer.setImageSmoothingEnabled(this.zoom < 2);
       this.#scale.show(scaleOf(this.info.to_um) / this.zoom);
       this.#listen.moved();
     });
-    viewer.addHandler("animation-finish", () => this.info && this.#listen.rested());
+    viewer.addHandler("animation-finish", () => {
+      this.#moving = false;
+      this.#mark();
+      if (this.info) this.#listen.rested();
+    });
     viewer.addHandler("update-viewport", () => {
       if (!this.info) return;
       this.tiles.draw();
-      this.#mark(false);
+      this.#mark();
     });
     viewer.addHandler("after-resize", () => this.info && this.#listen.resized());
     viewer.addHandler("canvas-click", ({ quick, position }) => {
@@ -230,8 +240,9 @@ export class Pane {
     viewer.canvas.addEventListener("pointerleave", () => this.#listen.pointed(null, null));
   }
 
-  #mark(busy) {
-    const waits = busy || !this.#stack.complete;
-    if (this.#stage.getAttribute("aria-busy") !== String(waits)) this.#stage.setAttribute("aria-busy", String(waits));
+  /** Tell whether what is seen is what was asked for, or still on its way. */
+  #mark() {
+    const waits = String(this.#moving || this.#loading || !this.#stack.complete);
+    if (this.#stage.getAttribute("aria-busy") !== waits) this.#stage.setAttribute("aria-busy", waits);
   }
 }

@@ -48,6 +48,7 @@ export class Stack {
     }
     wanted.forEach((want) => this.#showOne(want));
     this.#sort();
+    this.#count(0);
   }
 
   /** Whether all that is in view has arrived. */
@@ -91,6 +92,7 @@ export class Stack {
       done = true;
       layer.items.filter((item) => item !== newest).forEach((item) => this.#viewer.world.removeItem(item));
       layer.items = layer.items.slice(layer.items.indexOf(newest));
+      this.#count(0);
     };
     if (layer.items.length === 1) return;
     newest.addHandler("fully-loaded-change", ({ fullyLoaded }) => fullyLoaded && take());
