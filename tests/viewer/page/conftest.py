@@ -151,7 +151,8 @@ def site(tmp_path_factory) -> Iterator[Site]:
     assert not thread.is_alive(), "the server did not stop"
 
 
-@pytest.fixture(scope="session")
+# Not of the session: as long as playwright runs, no other test on this thread may start a loop of asyncio.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """Start the system's Chromium without a window; skip where there is none."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
