@@ -111,6 +111,13 @@ def _ours(store: Path, asked: dict[str, Any], kept: mt.StorageOptions | None, **
     return mt.ImageTilesDataset(store, *PAIR, **asked, **more, storage_options=kept)
 
 
+def _region(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what makes tiles regions of SIDE pixels; rasterized, they say so already."""
+    return (
+        {"output": "region"} if asked.get("rasterize") else {"output": "region", "tile_size": SIDE}
+    )
+
+
 def _pixels(item: Any) -> NDArray[Any]:
     tile = item[0] if isinstance(item, tuple) else item["image"]
     return tile.values[None]
@@ -133,14 +140,14 @@ def _one_by_one(
 ) -> Generator[Read, None, None]:
     dataset = _ours(store, asked, kept)
     if kept is None:
-        _read_once(_ours(store, asked, kept, output="region", tile_size=SIDE))
+        _read_once(_ours(store, asked, kept, **_region(asked)))
     yield partial(_each, dataset)
 
 
 def _batches(
     store: Path, asked: dict[str, Any], kept: mt.StorageOptions | None
 ) -> Generator[Read, None, None]:
-    dataset = _ours(store, asked, kept, output="region", tile_size=SIDE)
+    dataset = _ours(store, asked, kept, **_region(asked))
     if kept is None:
         _read_once(dataset)
     yield partial(_in_batches, dataset)
@@ -181,7 +188,7 @@ def _first_epoch(store: Path, options: Options, how: dict[str, Any]) -> Table:
 def _epoch(store: Path, asked: dict[str, Any], number: int, *, batches: bool) -> Measurement:
     found = Measurement("", [], [])
     rows = np.random.default_rng(number).permutation(CIRCLES)
-    more: dict[str, Any] = {"output": "region", "tile_size": SIDE} if batches else {}
+    more = _region(asked) if batches else {}
     read = _in_batches if batches else _each
     # What is imported and compiled for the first items is no part of an epoch, what they keep would be.
     for _ in read(_ours(store, asked, mt.StorageOptions(), **more), rows[:BATCH]):

@@ -127,7 +127,7 @@ def test_batches_are_the_items_as_floats(store, rasterize, padding):
         {"spots": "global", "cells": "global"},
         tile_scale=3,
         rasterize=rasterize,
-        interpolation="linear",
+        interpolation="linear" if rasterize else "nearest",
         output="region",
         tile_size=24,
         padding=padding,

@@ -8,7 +8,9 @@ to the pixel whatever the coordinate system; everything else that is known of th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +22,8 @@ from microtome.tiling import TileTable
 
 from ._elements import unknown_table
 from ._instances import imported_shapely
+from ._items import imported_spatialdata
+from ._store import StoreElements
 
 __all__ = [
     "cell_table",
@@ -139,7 +143,7 @@ def tiles_from_spatialdata(sdata: Any, table: str = "tiles") -> TileTable:
     Parameters
     ----------
     sdata
-        The object.
+        The object, or the path of its store.
     table
         Name of the table, as `to_spatialdata` made it: with a column `tissue_id`, and rectangles of
         one size on whole pixels, in their own coordinates, for every row.
@@ -157,6 +161,9 @@ def tiles_from_spatialdata(sdata: Any, table: str = "tiles") -> TileTable:
     InvalidInputError
         If a row has no shape, one is no rectangle on whole pixels, or they differ in size.
     """
+    if isinstance(sdata, str | os.PathLike):
+        StoreElements(Path(sdata))  # a path that is none says so in our words
+        sdata = imported_spatialdata().read_zarr(sdata, selection=("shapes", "tables"))
     own = _table_of(sdata, table)
     obs, region_key, instance_key = own.obs, *_keys(own, table)
     if "tissue_id" not in obs.columns:
@@ -275,7 +282,7 @@ def cells_from_spatialdata(sdata: Any, table: str = "table", *, labels: str | No
     Parameters
     ----------
     sdata
-        The object.
+        The object, or the path of its store, of which the table is read with anndata alone.
     table
         Name of the table.
     labels
@@ -325,6 +332,8 @@ def cells_from_spatialdata(sdata: Any, table: str = "table", *, labels: str | No
 
 
 def _table_of(sdata: Any, name: str) -> Any:
+    if isinstance(sdata, str | os.PathLike):
+        return StoreElements(Path(sdata)).table(name)
     if name not in sdata.tables:
         raise unknown_table("the SpatialData object", name, sdata.tables)
     return sdata.tables[name]

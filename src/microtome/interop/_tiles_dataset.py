@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +25,7 @@ from ._pairing import Names, paired_regions, verify_system
 from ._plan import Pair, fixed_size, plan_tiles, raster_size
 from ._resampled import GridReader
 from ._store import StoreElements
+from ._tile_options import verify_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,8 @@ class ImageTilesDataset:
     Raises
     ------
     InvalidInputError
-        If arguments do not fit each other or the elements, or an instance has no row in the table.
+        If arguments do not fit each other or the elements, one of them would be ignored, or an
+        instance has no row in the table.
     UnknownNameError
         If there is no such element, table or column.
     FormatError
@@ -122,18 +123,19 @@ class ImageTilesDataset:
         padding: Padding = 0,
         storage_options: StorageOptions | None = None,
     ) -> None:
-        if return_annotations is not None and table_name is None:
-            msg = "return_annotations are values of a table: give table_name"
-            raise InvalidInputError(msg)
-        if output not in ("spatialdata", "region"):
-            msg = f"output must be 'spatialdata' or 'region', got {output!r}"
-            raise InvalidInputError(msg)
-        if rasterize_kwargs and not rasterize:
-            warnings.warn(
-                "rasterize_kwargs say how tiles are rasterized, and rasterize is False: they are ignored",
-                UserWarning,
-                stacklevel=2,
-            )
+        verify_options(
+            {
+                "output": output,
+                "rasterize": rasterize,
+                "rasterize_kwargs": rasterize_kwargs,
+                "return_annotations": return_annotations,
+                "table_name": table_name,
+                "tile_size": tile_size,
+                "pixel_size": pixel_size,
+                "interpolation": interpolation,
+                "padding": padding,
+            }
+        )
         options = StorageOptions(cache_bytes=_KEPT) if storage_options is None else storage_options
         stored = isinstance(sdata, str | os.PathLike)
         self._path = Path(sdata) if stored else None
@@ -153,7 +155,7 @@ class ImageTilesDataset:
             regions, self._pairs, tile_scale=tile_scale, tile_dim_in_units=tile_dim_in_units
         )
         raster = dict(rasterize_kwargs or {}) if rasterize else None
-        if raster is not None and not (output == "region" and tile_size is not None):
+        if raster is not None and tile_size is None:
             raster_size(raster, self._plan.side(0))
         self._grids: list[GridReader] = []
         if output == "region":

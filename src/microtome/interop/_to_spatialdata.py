@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from ._items import imported_spatialdata
 from ._object import ObjectElements
 from ._pairing import verify_system
 from ._spatial_tables import cell_table, tile_shapes, tile_table
+from ._store import StoreElements
 
 __all__ = ["from_spatialdata", "to_spatialdata"]
 
@@ -46,8 +49,10 @@ def to_spatialdata(
     Parameters
     ----------
     images, labels
-        By name: images of any kind that `open_image` takes. Each lies in `system` by its pixel size
-        and its place, in micrometres, or in pixels where nothing states them.
+        By name: images of any kind that `open_image` takes. Where they state pixel sizes, `system`
+        is in micrometres and each lies in it by its pixel size and its place; where none does, it is
+        in pixels. Coordinates of ours are of the centres of pixels, those of SpatialData begin at
+        their edges: an image whose first centre is at 0 begins at minus half a pixel there.
     cells
         A pandas DataFrame with a column `cell_id`, the value in the labels; it becomes ``obs`` of
         the table `table`. Or an AnnData with such an ``obs``.
@@ -68,8 +73,8 @@ def to_spatialdata(
     Raises
     ------
     InvalidInputError
-        If an image has a time axis, labels have channels, the cells do not say whose they are, or
-        two elements would have one name.
+        If an image has a time axis, labels have channels, some state a pixel size and others do not,
+        the cells do not say whose they are, or two elements would have one name.
     UnknownNameError
         If there is no image of a tissue, or no such level.
     DependencyError
@@ -78,6 +83,7 @@ def to_spatialdata(
     spatialdata = imported_spatialdata()
     pictures = {name: open_image(source) for name, source in images.items()}
     named = {name: open_image(source) for name, source in (labels or {}).items()}
+    _verify_one_space({**pictures, **named}, system)
     tables = {} if cells is None else {_TABLE: cell_table(cells, cells_of, named)}
     shapes: dict[str, Any] = {}
     if tiles is not None:
@@ -110,7 +116,7 @@ def from_spatialdata(sdata: Any, name: str, *, system: str | None = None) -> Mul
     Parameters
     ----------
     sdata
-        The object.
+        The object, or the path of its store, which is then read without spatialdata.
     name
         Name of the element.
     system
@@ -127,8 +133,17 @@ def from_spatialdata(sdata: Any, name: str, *, system: str | None = None) -> Mul
         If it is turned, sheared or mirrored in that system: then no pixel size describes it.
     UnknownNameError
         If there is no such element.
+    NotFoundError, FormatError
+        If there is no such store, or it is none of SpatialData.
     """
-    picture = ObjectElements(sdata).picture(name)
+    stored = isinstance(sdata, str | os.PathLike)
+    elements = StoreElements(Path(sdata)) if stored else ObjectElements(sdata)
+    if elements.kind(name) not in {"images", "labels"}:
+        msg = (
+            f"{name!r} is one of the {elements.kind(name)} of {elements.where}, no image or labels"
+        )
+        raise InvalidInputError(msg)
+    picture = elements.picture(name)
     image = picture.image
     if system is None:
         return image
@@ -170,6 +185,19 @@ def from_spatialdata(sdata: Any, name: str, *, system: str | None = None) -> Mul
         kind=image.kind,
         name=name,
     )
+
+
+def _verify_one_space(pictures: Mapping[str, MultiscaleImage], system: str) -> None:
+    """Refuse images in micrometres beside others in pixels: they would lie elsewhere than they do."""
+    sized = {name: image.mpp for name, image in pictures.items() if image.mpp is not None}
+    unsized = sorted(pictures.keys() - sized.keys())
+    if sized and unsized:
+        one = next(iter(sized.values()))
+        msg = (
+            f"{unsized} state no pixel size and {sorted(sized)} do: in {system!r} they would not lie on "
+            f"each other; say what it is, for example open_image(..., mpp=({one.y:g}, {one.x:g}))"
+        )
+        raise InvalidInputError(msg)
 
 
 def _element(image: MultiscaleImage, name: str, system: str, *, labels: bool) -> Any:
