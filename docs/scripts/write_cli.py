@@ -94,6 +94,29 @@ EXAMPLES = {
     ],
     "report": ["microtome report study -o report.html"],
     "demo": ["microtome demo slide.svs --mpp 0.5"],
+    "export": ["microtome export slide.svs slide.ome.tif"],
+    "export qupath-tiles": [
+        "microtome export qupath-tiles study geojson --size 224"
+    ],
+    "export qupath-cells": [
+        "microtome export qupath-cells study geojson --classes cell_type",
+    ],
+    "export trident": ["microtome export trident study job --magnification 40"],
+    "export clam": ["microtome export clam study job --slides /data/slides"],
+    "export webdataset": [
+        "microtome export webdataset study shards --split train --shuffle 0 --workers 8",
+    ],
+    "export coco": ["microtome export coco study coco --classes cell_type"],
+    "export parquet": [
+        "microtome export parquet study tiles.parquet --split train"
+    ],
+    "export spatialdata": [
+        "microtome export spatialdata study t1.zarr --tissue t1",
+    ],
+    "export anndata": [
+        "microtome export anndata 224_tile_embeddings.parquet tiles.h5ad",
+    ],
+    "export soma": ["microtome export soma slide.svs slide.soma"],
 }
 MORE = {
     "ingest": """\
@@ -112,6 +135,13 @@ Running it again with the same source and settings changes nothing. See [formats
     "mask": "Masks that are there are kept. See [cohorts](concepts/cohorts.md#masks-tiles-statistics).",
     "tile": "`--size` is `tile_size` in Python. See [tiles](concepts/tiles.md).",
     "stats": "See [standardization](concepts/standardization.md).",
+    "export": "What each format is, and the same from Python: [neighbours](concepts/neighbours.md).",
+    "export qupath-tiles": """\
+Coordinates are pixels of the finest level of the slide that a tissue was made from: drop the file on it in QuPath.""",
+    "export qupath-cells": "Masks and the table of cells are those of the [cohort](concepts/cohorts.md#cells).",
+    "export webdataset": "Pixels are as they are stored, not standardized; from Python any dataset is written.",
+    "export spatialdata": "Needs spatialdata: `pip install 'microtome[spatialdata]'`.",
+    "export soma": "Needs tiledbsoma: `pip install 'microtome[soma]'`.",
     "predict": """\
 Predictions that are there are kept. See [prediction](concepts/prediction.md#your-own-model) for a model of your
 own.""",
@@ -177,6 +207,8 @@ def sections(program: Any, above: str = "") -> list[str]:
             if argument.show
         ]
         pieces.append(table(rows, ("argument", "default", "what it is")))
+        # A verb may do something by itself and have verbs of its own.
+        pieces += sections(command, name)
     return pieces
 
 

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from ._console import progress, say
 from ._options import Flag, ResolutionOption, Tissues, parse_mpp
 
-__all__ = ["bench", "conformance", "demo", "export", "info", "predict", "report"]
+__all__ = ["bench", "conformance", "demo", "info", "predict", "report"]
 
 
 def info(
@@ -191,46 +191,6 @@ def bench(path: Path, *, tile_size: int = 224, batch_size: int = 64, seconds: fl
     with progress() as show:
         found = do(path, tile_size=tile_size, batch_size=batch_size, seconds=seconds, progress=show)
     sys.stdout.write(f"{found}\n")
-
-
-def export(
-    source: Path,
-    output: Path,
-    *,
-    image: str | None = None,
-    codec: Literal["deflate", "zstd", "lzw", "none"] = "deflate",
-    mpp: str | None = None,
-    overwrite: Annotated[bool, Flag] = False,
-) -> None:
-    """Write an image as a pyramidal OME-TIFF, which QuPath and Bio-Formats read.
-
-    Parameters
-    ----------
-    source
-        An image in any format that can be read.
-    output
-        The file, .ome.tif or .ome.tiff.
-    image
-        Name of one of the images in a file, where it holds several.
-    codec
-        How its tiles are compressed.
-    mpp
-        Micrometres per pixel of an image that states none.
-    overwrite
-        Replace a file that is there.
-    """
-    from microtome.export import write_ome_tiff
-    from microtome.sources import open_image
-
-    with progress() as show:
-        written = write_ome_tiff(
-            open_image(source, mpp=parse_mpp(mpp), image=image),
-            output,
-            codec=codec,
-            overwrite=overwrite,
-            progress=show,
-        )
-    say(str(written))
 
 
 def conformance(path: Path, source: str, target: str, coordinates: str) -> None:

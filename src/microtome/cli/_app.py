@@ -9,9 +9,10 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from ._answering import bench, conformance, demo, export, info, predict, report
+from ._answering import bench, conformance, demo, info, predict, report
 from ._cohort import cohort_app
 from ._console import EXIT_USAGE, run, set_verbosity
+from ._exporting import export_app
 from ._filling import ingest, mask, pack, stats
 from ._panel import panel
 from ._tiling import tile
@@ -42,12 +43,16 @@ for place, verb in enumerate(
         pack,
         predict,
         report,
-        export,
+        export_app,
         bench,
         conformance,
     )
 ):
-    app.command(verb, sort_key=place)
+    if isinstance(verb, App):
+        verb.sort_key = place
+        app.command(verb)
+    else:
+        app.command(verb, sort_key=place)
 app.command(cohort_app)
 
 

@@ -6,6 +6,7 @@
 from ._add_masks import add_cell_masks
 from ._alignment import read_alignments, set_alignment
 from ._brightfield import HEImagingDataset, SingleIHCImagingDataset
+from ._cells import open_cell_mask
 from ._composed import ComposedImagingDataset
 from ._create import create_cohort
 from ._dataset import DatasetOptions
@@ -111,6 +112,7 @@ __all__ = [
     "mask",
     "measured_channels",
     "modality_names",
+    "open_cell_mask",
     "open_tiles",
     "open_tissue_image",
     "open_tissue_mask",

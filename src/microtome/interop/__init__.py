@@ -11,9 +11,20 @@ or ``"obsm/KEY"``. `to_spatialdata` takes images, labels, tiles and cells there;
 lie for TRIDENT and CLAM. `write_webdataset` writes tiles in tar files, `write_coco` as pictures
 with their objects, `write_tiles_parquet` as rows of a Parquet file. `napari_layers` and
 `napari_tiles` are layers of napari. `to_soma` and `from_soma` are images in tiledbsoma.
+
+`CohortTiles` is a tiling of a cohort with its images, which `write_webdataset` takes, too; the
+`export_...` functions write what others keep as one file a slide.
 """
 
 from ._coco import write_coco
+from ._cohort_exports import (
+    export_coco,
+    export_qupath_cells,
+    export_qupath_tiles,
+    export_spatialdata,
+)
+from ._cohort_patches import export_clam, export_trident
+from ._cohort_tiles import CohortTiles, TissueImages
 from ._coordinates_h5 import (
     read_h5_coordinates,
     write_clam_coordinates,
@@ -30,15 +41,23 @@ from ._to_spatialdata import from_spatialdata, to_spatialdata
 from ._webdataset import write_webdataset
 
 __all__ = [
+    "CohortTiles",
     "Color",
     "ImageTilesDataset",
     "LayerData",
     "Polygons",
     "QuPathKind",
     "QuPathObject",
+    "TissueImages",
     "area_objects",
     "cell_objects",
     "cells_from_spatialdata",
+    "export_clam",
+    "export_coco",
+    "export_qupath_cells",
+    "export_qupath_tiles",
+    "export_spatialdata",
+    "export_trident",
     "from_soma",
     "from_spatialdata",
     "napari_get_reader",

@@ -1,0 +1,327 @@
+"""Exports of a whole cohort: what others keep as one file a slide, one after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from microtome.cohort import CohortLayout, open_cell_mask
+from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
+from microtome.image import MultiscaleImage
+from microtome.progress import Progress, silent
+from microtome.storage import Draft, verify_free
+
+from ._coco import write_coco
+from ._cohort_tiles import CohortTiles, TissueImages, source_scale
+from ._qupath import Color, write_qupath
+from ._qupath_tables import cell_objects, tile_objects
+from ._to_spatialdata import to_spatialdata
+
+__all__ = [
+    "each_tissue",
+    "export_coco",
+    "export_qupath_cells",
+    "export_qupath_tiles",
+    "export_spatialdata",
+    "slide_scales",
+]
+
+_INSTANCES = "instances"
+
+
+def export_qupath_tiles(
+    tiles: CohortTiles,
+    out: str | os.PathLike[str],
+    *,
+    classes: str | None = None,
+    colors: Mapping[str, Color] | None = None,
+    source_mpp: float | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> list[Path]:
+    """Write the tiles of each tissue as GeoJSON for the slide that the tissue was made from.
+
+    Parameters
+    ----------
+    tiles
+        Which tiles.
+    out
+        Directory of the files, ``<tissue_id>.geojson``.
+    classes, colors
+        As of `tile_objects`.
+    source_mpp
+        Micrometres per pixel of the slides; by default as the cohort knows it.
+    overwrite
+        Whether files that are there are replaced; else none is written if one is there.
+    progress
+        Called with the tissues done and to do.
+
+    Returns
+    -------
+    The files.
+
+    Raises
+    ------
+    ExistsError
+        If there is a file.
+    NotFoundError
+        If nothing says how large a pixel of a slide is.
+    UnknownNameError
+        If there is no column of the classes.
+    StorageError
+        If the disk refuses.
+    """
+    scales = slide_scales(tiles.images, source_mpp)
+
+    def write(tissue: str, path: Path) -> None:
+        drawn = tile_objects(
+            tiles.tiles, tissue_id=tissue, scale=scales[tissue], classes=classes, colors=colors
+        )
+        write_qupath(drawn, path, overwrite=overwrite)
+
+    files = {tissue: Path(out) / f"{tissue}.geojson" for tissue in tiles.images}
+    return each_tissue(files, write, overwrite=overwrite, progress=progress)
+
+
+def export_qupath_cells(
+    images: TissueImages,
+    out: str | os.PathLike[str],
+    *,
+    kind: Literal["detection", "cell"] = "detection",
+    classes: str | None = None,
+    colors: Mapping[str, Color] | None = None,
+    source_mpp: float | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> list[Path]:
+    """Write the outlines of the cells of each tissue as GeoJSON for its slide.
+
+    Parameters
+    ----------
+    images
+        Which tissues; the cells are the cohort's cell masks ``"instances"``, and what is known of
+        them its table of cells, where there is one.
+    out
+        Directory of the files, ``<tissue_id>.geojson``.
+    kind, classes, colors
+        As of `cell_objects`.
+    source_mpp, overwrite, progress
+        As of `export_qupath_tiles`.
+
+    Returns
+    -------
+    The files.
+
+    Raises
+    ------
+    ExistsError
+        If there is a file.
+    NotFoundError
+        If a tissue has no cell mask, or nothing says how large a pixel of its slide is.
+    UnknownNameError
+        If the cohort has no cell masks, or no column of the classes.
+    StorageError
+        If the disk refuses.
+    """
+    scales = slide_scales(images, source_mpp)
+    masks = {tissue: _cell_mask(images, tissue) for tissue in images}
+    cells = _cells_by_tissue(images.layout)
+
+    def write(tissue: str, path: Path) -> None:
+        outlined = cell_objects(
+            masks[tissue],
+            cells=cells(tissue),
+            scale=scales[tissue],
+            kind=kind,
+            classes=classes,
+            colors=colors,
+        )
+        write_qupath(outlined, path, overwrite=overwrite)
+
+    files = {tissue: Path(out) / f"{tissue}.geojson" for tissue in images}
+    return each_tissue(files, write, overwrite=overwrite, progress=progress)
+
+
+def export_coco(
+    tiles: CohortTiles,
+    out: str | os.PathLike[str],
+    *,
+    classes: str | None = None,
+    progress: Progress = silent,
+) -> list[Path]:
+    """Write the tiles of each tissue and the cells in them for programs that train on COCO.
+
+    Parameters
+    ----------
+    tiles
+        Which tiles; the cells are the cohort's cell masks ``"instances"``.
+    out
+        Directory; that of a tissue in it is called as the tissue.
+    classes
+        As of `write_coco`: a column of the cohort's table of cells.
+    progress
+        Called with the tissues done and to do.
+
+    Returns
+    -------
+    The JSON files.
+
+    Raises
+    ------
+    ExistsError
+        If there is such a file.
+    NotFoundError
+        If a tissue has no cell mask.
+    UnknownNameError, InvalidInputError
+        As `write_coco`.
+    StorageError
+        If the disk refuses.
+    """
+    masks = {tissue: _cell_mask(tiles.images, tissue) for tissue in tiles.images}
+    cells = _cells_by_tissue(tiles.images.layout)
+
+    def write(tissue: str, path: Path) -> None:
+        write_coco(
+            tiles.images[tissue],
+            masks[tissue],
+            tiles.tiles,
+            path.parent,
+            tissue_id=tissue,
+            cells=cells(tissue),
+            classes=classes,
+        )
+
+    files = {tissue: Path(out) / tissue / "annotations.json" for tissue in tiles.images}
+    return each_tissue(files, write, progress=progress)
+
+
+def export_spatialdata(
+    tiles: CohortTiles,
+    out: str | os.PathLike[str],
+) -> Path:
+    """Write the images, cell masks and tiles of tissues as one SpatialData store.
+
+    The image of a tissue is called as the tissue, its cell mask, where it has one, `<tissue>_cells`,
+    its tiles `<tissue>_tiles`; all lie in the system ``"global"``, in micrometres. Of a single tissue
+    with a cell mask the cohort's cells come along as the table `table`.
+
+    Parameters
+    ----------
+    tiles
+        Which tissues and tiles.
+    out
+        Directory of the store, which appears whole; there must be none.
+
+    Returns
+    -------
+    The directory.
+
+    Raises
+    ------
+    ExistsError
+        If there is something at `out`.
+    DependencyError
+        If spatialdata is not installed.
+    InvalidInputError
+        As `to_spatialdata`.
+    StorageError
+        If the disk refuses.
+    """
+    images = tiles.images
+    labels: dict[str, MultiscaleImage] = {}
+    for tissue in images:
+        if _INSTANCES in images.layout.cell_mask_kinds(images.resolution):
+            try:
+                labels[f"{tissue}_cells"] = _cell_mask(images, tissue)
+            except NotFoundError:
+                continue  # its cells were not looked for; nothing is made up
+    known = _cells_by_tissue(images.layout)(images.tissue_ids[0]) if len(images) == 1 else None
+    made = to_spatialdata(
+        images,
+        labels=labels,
+        cells=known.to_pandas() if known is not None and labels else None,
+        tiles=tiles.tiles,
+    )
+    draft = Draft(out)
+    try:
+        draft.path.rmdir()  # spatialdata writes where there is nothing
+        made.write(draft.path)
+        draft.publish()
+    except BaseException:
+        draft.discard()
+        raise
+    return Path(out)
+
+
+# ------------------------------------------------------------------ what they share
+
+
+def each_tissue(
+    files: Mapping[str, Path],
+    write: Callable[[str, Path], None],
+    *,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> list[Path]:
+    """Write a file a tissue, once it is known that none is in the way.
+
+    Raises
+    ------
+    ExistsError
+        If there is one, unless it is a file and `overwrite` is true.
+    """
+    for path in files.values():
+        verify_free(path, overwrite=overwrite)
+    for done, (tissue, path) in enumerate(files.items(), 1):
+        write(tissue, path)
+        progress("export", done, len(files))
+    return list(files.values())
+
+
+def slide_scales(images: TissueImages, source_mpp: float | None) -> dict[str, tuple[float, float]]:
+    """Return how many pixels of its slide one of each tissue's images is, (y, x).
+
+    Raises
+    ------
+    NotFoundError
+        If nothing says it, and `source_mpp` is None.
+    InvalidInputError
+        If that is not positive.
+    """
+    if source_mpp is None:
+        return {
+            tissue: source_scale(images.layout, images.modality, images.resolution, tissue)
+            for tissue in images
+        }
+    if not np.isfinite(source_mpp) or source_mpp <= 0:
+        msg = f"micrometres per pixel of the slides must be positive, got {source_mpp}"
+        raise InvalidInputError(msg)
+    y, x = images.resolution.mpp
+    return dict.fromkeys(images, (y / source_mpp, x / source_mpp))
+
+
+def _cell_mask(images: TissueImages, tissue: str) -> MultiscaleImage:
+    return open_cell_mask(images.layout, images.resolution, _INSTANCES, tissue)
+
+
+def _cells_by_tissue(layout: CohortLayout) -> Callable[[str], pa.Table | None]:
+    """Return what looks up the rows of a tissue in the table of cells; None where there is none."""
+    if not layout.cells.is_file():
+        return lambda _: None
+    try:
+        table = pq.read_table(layout.cells)
+    except (pa.ArrowException, OSError) as error:
+        msg = f"{layout.cells} is not a parquet file that can be read: {error}"
+        raise FormatError(msg) from error
+    if "tissue_id" not in table.column_names:
+        msg = f"{layout.cells} has no column tissue_id; it has {', '.join(table.column_names)}"
+        raise UnknownNameError(msg)
+    names = table["tissue_id"].cast(pa.string())
+    return lambda tissue: table.filter(pc.equal(names, tissue))

@@ -1,0 +1,188 @@
+"""Tiles of a whole cohort as the coordinates of TRIDENT and CLAM, a file a slide."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from microtome.cohort import tissue_row
+from microtome.errors import InvalidInputError, NotFoundError
+from microtome.image import MultiscaleImage
+from microtome.progress import Progress, silent
+from microtome.sources import open_image
+from microtome.tiling import TileTable
+
+from ._cohort_exports import each_tissue, slide_scales
+from ._cohort_tiles import CohortTiles, TissueImages
+from ._coordinates_h5 import write_clam_coordinates, write_trident_coordinates
+
+__all__ = ["export_clam", "export_trident"]
+
+
+def export_trident(
+    tiles: CohortTiles,
+    out: str | os.PathLike[str],
+    *,
+    magnification: float,
+    slides: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> list[Path]:
+    """Write the tiles of each tissue as the coordinates from which TRIDENT extracts features.
+
+    Parameters
+    ----------
+    tiles
+        Which tiles.
+    out
+        Directory of TRIDENT's job: files go to ``patches/<slide>_patches.h5``.
+    magnification
+        As of `write_trident_coordinates`, of all slides.
+    slides
+        Directory of the slides, where they are no longer where they were ingested from.
+    overwrite, progress
+        As of `export_qupath_tiles`.
+
+    Returns
+    -------
+    The files.
+
+    Raises
+    ------
+    ExistsError
+        If there is a file.
+    NotFoundError
+        If a slide is not there.
+    InvalidInputError
+        If tissues are of one slide, pixels are not square, or as `write_trident_coordinates`.
+    StorageError
+        If the disk refuses.
+    """
+    opened = _slides(tiles.images, slides)
+    scales = slide_scales(tiles.images, None)
+
+    def write(tissue: str, path: Path) -> None:
+        write_trident_coordinates(
+            tiles.tiles,
+            path,
+            magnification=magnification,
+            slide=opened[tissue],
+            tissue_id=tissue,
+            scale=_square(scales[tissue], tissue),
+            overwrite=overwrite,
+        )
+
+    folder = Path(out) / "patches"
+    files = {tissue: folder / f"{slide.name}_patches.h5" for tissue, slide in opened.items()}
+    return each_tissue(files, write, overwrite=overwrite, progress=progress)
+
+
+def export_clam(
+    tiles: CohortTiles,
+    out: str | os.PathLike[str],
+    *,
+    level: int = 0,
+    slides: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> list[Path]:
+    """Write the tiles of each tissue as the coordinates that CLAM reads patches by.
+
+    CLAM reads whole pixels of one of the slide's own levels: places and sides are rounded to those.
+
+    Parameters
+    ----------
+    tiles
+        Which tiles.
+    out
+        Directory of CLAM's job: files go to ``patches/<slide>.h5``.
+    level
+        Index of the level of the slides that patches are read from.
+    slides, overwrite, progress
+        As of `export_trident`.
+
+    Returns
+    -------
+    The files.
+
+    Raises
+    ------
+    ExistsError
+        If there is a file.
+    NotFoundError
+        If a slide is not there.
+    OutOfRangeError
+        If a slide has no such level.
+    InvalidInputError
+        If tissues are of one slide, or tiles are not square there.
+    StorageError
+        If the disk refuses.
+    """
+    opened = _slides(tiles.images, slides)
+    scales = slide_scales(tiles.images, None)
+
+    def write(tissue: str, path: Path) -> None:
+        slide = opened[tissue]
+        fine, coarse = slide.level(0), slide.level(level)
+        factor = (
+            scales[tissue][0] * coarse.height / fine.height,
+            scales[tissue][1] * coarse.width / fine.width,
+        )
+        scaled = _scaled(tiles.tiles.for_tissue(tissue), factor)
+        write_clam_coordinates(scaled, path, slide=slide, level=level, overwrite=overwrite)
+
+    folder = Path(out) / "patches"
+    files = {tissue: folder / f"{slide.name}.h5" for tissue, slide in opened.items()}
+    return each_tissue(files, write, overwrite=overwrite, progress=progress)
+
+
+def _square(scale: tuple[float, float], tissue: str) -> float:
+    y, x = scale
+    if not np.isclose(y, x, rtol=1e-9, atol=0):
+        msg = f"the slide of {tissue!r} has pixels that are not square: tiles are {y} x {x} of them"
+        raise InvalidInputError(msg)
+    return y
+
+
+def _scaled(tiles: TileTable, factor: tuple[float, float]) -> TileTable:
+    rows = tiles.rows()
+    sides = np.rint(np.multiply(tiles.tile_size, factor)).astype(int).tolist()
+    if min(sides) < 1:
+        msg = f"a tile of {tiles.tile_size} is less than a pixel of that level; choose a finer one"
+        raise InvalidInputError(msg)
+    return TileTable.from_columns(
+        {
+            "tissue_id": tiles.tissue_ids[0],
+            "tile_id": rows.tile_id,
+            "row": np.rint(rows.row * factor[0]).astype(np.int64),
+            "col": np.rint(rows.col * factor[1]).astype(np.int64),
+        },
+        tile_size=sides,
+        strategy=tiles.strategy,
+    )
+
+
+def _slides(
+    images: TissueImages, folder: str | os.PathLike[str] | None
+) -> dict[str, MultiscaleImage]:
+    """Open the files that tissues were made from."""
+    found: dict[str, MultiscaleImage] = {}
+    for tissue in images:
+        row = tissue_row(images.layout, tissue, images.modality) or {}
+        source = row.get("source")
+        if not source:
+            msg = f"{images.layout.tissues} does not say which file {tissue!r} ({images.modality}) was made from"
+            raise NotFoundError(msg)
+        place = Path(source) if folder is None else Path(folder) / Path(source).name
+        if not place.exists():
+            msg = f"{place}, of which {tissue!r} was made, is not there; say in which directory the slides are with --slides (slides=)"
+            raise NotFoundError(msg)
+        found[tissue] = open_image(place, mpp=row.get("mpp"))
+    names = [slide.name for slide in found.values()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        msg = f"several tissues are of a slide called {twice[0]!r}, and a slide has one file of patches; export them apart, with --tissue (tissues=)"
+        raise InvalidInputError(msg)
+    return found

@@ -1,0 +1,310 @@
+"""`microtome export`: each format holds what the cohort says, read with another reader than ours."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import imagecodecs
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tifffile
+from shapely.geometry import shape
+
+import microtome as mt
+from microtome.cohort import CohortLayout, open_tiles
+
+SIZE = 32
+# Tiles at 1 um on a slide of 0.5 um per pixel.
+SCALE = 2
+
+
+def labels(height: int, width: int) -> Any:
+    drawn = np.zeros((height, width), np.uint16)
+    drawn[120:140, 100:130] = 1
+    drawn[125:130, 105:110] = 0
+    drawn[150:160, 140:180] = 2
+    return drawn
+
+
+@pytest.fixture(scope="session")
+def made(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort of two tissues of one slide under two names, coarser than it, with tiles and cells."""
+    folder = tmp_path_factory.mktemp("exports")
+    root = folder / "study"
+    for tissue, split in (("a", "train"), ("b", "test")):
+        source = shutil.copy(slide, folder / f"slide {tissue}.tif")
+        image = mt.ingest(
+            source, cohort=root, tissue_id=tissue, modality="he", resolution=1.0, split=split
+        )
+        height, width = image.level_shape(0)[-2:]
+        mt.add_cell_masks(root, tissue, labels(height, width))
+        cells = pa.table({"cell_id": [1, 2], "kind": ["T cell", "other"], "CD3": [7.5, 0.25]})
+        mt.add_cells(root, cells.to_pandas(), tissue_id=tissue)
+    mt.mask(root)
+    mt.tile(root, tile_size=SIZE, method="grid", tolerance=0.5)
+    return root
+
+
+def table(root: Path) -> Any:
+    layout = CohortLayout.open(root)
+    return open_tiles(layout, layout.resolution(None), "grid", SIZE)
+
+
+def pixels(root: Path, tissue: str) -> Any:
+    """The stored pixels, padded as far as a tile may hang over."""
+    image = mt.open_image(root / f"he/1_0mpp/images/{tissue}.ome.zarr")
+    return np.pad(image.level(0)[...], ((0, 0), (0, SIZE), (0, SIZE)))
+
+
+def tile_of(padded: Any, row: int, col: int) -> Any:
+    return padded[:, row : row + SIZE, col : col + SIZE]
+
+
+def done(run: Any, *arguments: object) -> list[Path]:
+    found = run("export", *arguments)
+    assert found.code == 0, found.err
+    return [Path(line) for line in found.out.splitlines()]
+
+
+def test_an_image_as_ome_tiff_by_both_names(run: Any, slide: Path, tmp_path: Path) -> None:
+    for number, words in enumerate(((), ("ome-tiff",))):
+        (path,) = done(run, *words, slide, tmp_path / f"{number}.ome.tif")
+        np.testing.assert_array_equal(tifffile.imread(path), tifffile.imread(slide))
+
+
+def test_qupath_tiles(run: Any, made: Path, tmp_path: Path) -> None:
+    paths = done(run, "qupath-tiles", made, tmp_path / "o")
+    assert [path.name for path in paths] == ["a.geojson", "b.geojson"]
+    tiles = table(made)
+    for path in paths:
+        features = json.loads(path.read_text())["features"]
+        rows = tiles.for_tissue(path.stem).rows()
+        assert len(features) == len(rows.row) > 20
+        for feature, row, col in zip(features, rows.row, rows.col, strict=True):
+            expected = tuple(SCALE * n for n in (col, row, col + SIZE, row + SIZE))
+            geometry = shape(feature["geometry"])
+            assert geometry.bounds == expected
+            assert geometry.area == (SCALE * SIZE) ** 2
+            assert feature["properties"]["objectType"] == "tile"
+    # A slide that was scanned finer than the cohort knows.
+    (finer,) = done(
+        run, "qupath-tiles", made, tmp_path / "p", "--tissue", "a", "--source-mpp", "0.25"
+    )
+    first = shape(json.loads(finer.read_text())["features"][0]["geometry"])
+    assert first.area == (4 * SIZE) ** 2
+
+
+def test_qupath_cells(run: Any, made: Path, tmp_path: Path) -> None:
+    paths = done(run, "qupath-cells", made, tmp_path / "o", "--classes", "kind", "--kind", "cell")
+    assert [path.name for path in paths] == ["a.geojson", "b.geojson"]
+    for path in paths:
+        first, second = json.loads(path.read_text())["features"]
+        assert shape(first["geometry"]).area == (20 * 30 - 25) * SCALE**2
+        assert shape(first["geometry"]).bounds == (200, 240, 260, 280)
+        assert shape(second["geometry"]).area == 400 * SCALE**2
+        assert first["properties"]["objectType"] == "cell"
+        assert first["properties"]["classification"]["name"] == "T cell"
+        assert first["properties"]["measurements"]["CD3"] == 7.5
+
+
+def test_trident(run: Any, made: Path, tmp_path: Path) -> None:
+    paths = done(run, "trident", made, tmp_path / "job", "--magnification", "20")
+    assert paths == [tmp_path / f"job/patches/slide {name}_patches.h5" for name in "ab"]
+    rows = table(made).for_tissue("a").rows()
+    with h5py.File(paths[0]) as file:
+        coords, stated = file["coords"][:], dict(file["coords"].attrs)
+    np.testing.assert_array_equal(coords, SCALE * np.stack([rows.col, rows.row], axis=1))
+    # What TRIDENT computes a patch's side on the slide from.
+    side = stated["patch_size"] * stated["level0_magnification"] / stated["target_magnification"]
+    assert side == stated["patch_size_level0"] == SIZE * SCALE
+    assert (stated["level0_width"], stated["level0_height"]) == (541, 613)
+
+
+def test_clam(run: Any, made: Path, slide: Path, tmp_path: Path) -> None:
+    paths = done(run, "clam", made, tmp_path / "job", "--tissue", "b")
+    assert paths == [tmp_path / "job/patches/slide b.h5"]
+    rows = table(made).for_tissue("b").rows()
+    whole = np.moveaxis(tifffile.imread(slide), -1, 0).astype(int)
+    stored = pixels(made, "b").astype(int)
+    with h5py.File(paths[0]) as file:
+        coords, stated = file["coords"][:], file["coords"].attrs
+        side = int(stated["patch_size"])
+        assert (stated["patch_level"], side) == (0, SIZE * SCALE)
+        for (x, y), row, col in zip(coords, rows.row, rows.col, strict=True):
+            patch = whole[:, y : y + side, x : x + side]
+            if patch.shape[1:] == (side, side):
+                # The same tissue: a pixel of the cohort is the mean of these four of the slide.
+                mean = patch.reshape(3, SIZE, 2, SIZE, 2).mean(axis=(2, 4))
+                assert np.abs(mean - tile_of(stored, row, col)).max() <= 1
+    assert "level" in run("export", "clam", made, tmp_path / "x", "--level", "9").err
+
+
+def test_webdataset(run: Any, made: Path, tmp_path: Path) -> None:
+    tiles, keep = table(made), {name: pixels(made, name) for name in "ab"}
+    paths = done(run, "webdataset", made, tmp_path / "s", "--shard-size", "30", "--shuffle", "4")
+    seen = []
+    for path in paths:
+        with tarfile.open(path) as archive:
+            files = {each.name: archive.extractfile(each).read() for each in archive}
+        for key in sorted({name.split(".")[0] for name in files}):
+            facts = json.loads(files[f"{key}.json"])
+            array = np.load(io.BytesIO(files[f"{key}.npy"]))
+            row, col = facts["region_spec"]["coords"]
+            assert array.dtype == np.uint8
+            np.testing.assert_array_equal(array, tile_of(keep[facts["tissue_id"]], row, col))
+            seen.append((facts["tissue_id"], facts["tile_id"]))
+    names = tiles.table["tissue_id"].to_pylist()
+    there = list(zip(names, tiles.rows().tile_id.tolist(), strict=True))
+    assert seen != there
+    assert sorted(seen) == sorted(there)
+    # Run again it has nothing to do, and another order is another job.
+    before = [path.stat().st_mtime_ns for path in paths]
+    again = ("webdataset", made, tmp_path / "s", "--shard-size", "30", "--shuffle")
+    assert done(run, *again, "4") == paths
+    assert [path.stat().st_mtime_ns for path in paths] == before
+    assert run("export", *again, "5").code == 1
+
+
+def test_coco(run: Any, made: Path, tmp_path: Path) -> None:
+    paths = done(run, "coco", made, tmp_path / "o", "--classes", "kind", "--split", "test")
+    assert paths == [tmp_path / "o/b/annotations.json"]
+    about, rows = json.loads(paths[0].read_text()), table(made).for_tissue("b").rows()
+    drawn = np.pad(labels(*pixels(made, "b").shape[1:]), ((0, SIZE), (0, SIZE)))
+    shown = {
+        number: drawn[row : row + SIZE, col : col + SIZE]
+        for number, (row, col) in enumerate(zip(rows.row, rows.col, strict=True), 1)
+    }
+    expected = {
+        (number, label, int((part == label).sum()))
+        for number, part in shown.items()
+        for label in (1, 2)
+        if (part == label).any()
+    }
+    assert {(a["image_id"], a["label"], a["area"]) for a in about["annotations"]} == expected
+    names = {each["id"]: each["name"] for each in about["categories"]}
+    assert {(a["label"], names[a["category_id"]]) for a in about["annotations"]} == {
+        (1, "T cell"),
+        (2, "other"),
+    }
+
+
+def test_parquet(run: Any, made: Path, tmp_path: Path) -> None:
+    (path,) = done(run, "parquet", made, tmp_path / "t.parquet")
+    rows, tiles = pq.read_table(path).to_pylist(), table(made)
+    assert len(rows) == len(tiles)
+    keep = {name: pixels(made, name) for name in "ab"}
+    for row in rows[::7]:
+        decoded = np.moveaxis(imagecodecs.png_decode(row["image"]["bytes"]), -1, 0)
+        np.testing.assert_array_equal(
+            decoded, tile_of(keep[row["tissue_id"]], row["row"], row["col"])
+        )
+        assert (row["x"], row["mpp_x"], row["level"]) == (float(row["col"]), 1.0, 0)
+    assert run("export", "parquet", made, path).code == 1
+    (train,) = done(run, "parquet", made, path, "--split", "train", "--overwrite")
+    assert set(pq.read_table(train)["tissue_id"].to_pylist()) == {"a"}
+
+
+def test_anndata(run: Any, tmp_path: Path) -> None:
+    anndata = pytest.importorskip("anndata")
+    vectors = pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32(), 2))
+    given = pa.table(
+        {
+            "tissue_id": ["t", "t"],
+            "tile_id": [0, 5],
+            "centroid_y": [10.0, 20.0],
+            "centroid_x": [1.0, 2.0],
+            "embedding": vectors,
+        }
+    )
+    pq.write_table(given, tmp_path / "v.parquet")
+    (path,) = done(run, "anndata", tmp_path / "v.parquet", tmp_path / "v.h5ad")
+    found = anndata.read_h5ad(path)
+    np.testing.assert_array_equal(found.obsm["X_embedding"], [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(found.obsm["spatial"], [[1, 10], [2, 20]])
+    assert list(found.obs["tile_id"]) == [0, 5]
+
+
+@pytest.mark.interop
+@pytest.mark.filterwarnings("ignore")  # what spatialdata says of its own dependencies
+def test_spatialdata(run: Any, made: Path, tmp_path: Path) -> None:
+    spatialdata = pytest.importorskip("spatialdata", reason="make spatialdata tests it")
+    (path,) = done(run, "spatialdata", made, tmp_path / "s.zarr", "--tissue", "a")
+    found = spatialdata.read_zarr(path)
+    assert set(found.images) == {"a"}
+    assert set(found.labels) == {"a_cells"}
+    padded = pixels(made, "a")
+    picture = np.asarray(found.images["a"]["scale0"].image)
+    np.testing.assert_array_equal(picture, padded[:, :-SIZE, :-SIZE])
+    assert list(found.tables["table"].obs["cell_id"]) == [1, 2]
+    assert len(found.shapes["a_tiles"]) == len(table(made).for_tissue("a"))
+    refused = run("export", "spatialdata", made, path)
+    assert refused.code == 1
+    both = spatialdata.read_zarr(done(run, "spatialdata", made, tmp_path / "both.zarr")[0])
+    assert set(both.images) == {"a", "b"}
+    assert "table" not in both.tables
+
+
+@pytest.mark.interop
+@pytest.mark.filterwarnings("ignore:Support for spatial types is experimental")
+def test_soma(run: Any, slide: Path, tmp_path: Path) -> None:
+    tiledbsoma = pytest.importorskip("tiledbsoma", reason="make soma tests it")
+    (path,) = done(run, "soma", slide, tmp_path / "s.soma")
+    with tiledbsoma.MultiscaleImage.open(str(path)) as image:
+        found = image.read_spatial_region(0).data.to_numpy()
+    np.testing.assert_array_equal(found, np.moveaxis(tifffile.imread(slide), -1, 0))
+
+
+def test_what_is_not_there_is_told_and_nothing_is_written(
+    run: Any, made: Path, tmp_path: Path
+) -> None:
+    def refused(code: int, words: str, *arguments: object) -> None:
+        found = run("export", *arguments)
+        assert (found.code, found.out) == (code, ""), found.err
+        assert words in found.err
+        assert "Traceback" not in found.err
+        assert list(tmp_path.iterdir()) == []
+
+    out = tmp_path / "o"
+    refused(2, "no tiling fits", "parquet", made, tmp_path / "o.parquet", "--size", "64")
+    refused(2, "which has grid 32", "qupath-tiles", made, out, "--strategy", "cover")
+    refused(2, "no tissues ['c']", "coco", made, out, "--tissue", "c")
+    refused(2, "in split 'val'", "trident", made, out, "--split", "val", "--magnification", "20")
+    refused(2, "no column 'nothing'", "qupath-cells", made, out, "--classes", "nothing")
+    refused(1, "is not there; say in which directory", "clam", made, out, "--slides", tmp_path)
+    refused(2, "must be positive", "qupath-tiles", made, out, "--source-mpp", "0")
+    refused(2, "not negative", "webdataset", made, out, "--shuffle", "-1")
+    refused(2, "must end in .parquet", "parquet", made, out)
+    refused(1, "no cohort", "parquet", tmp_path / "none", tmp_path / "o.parquet")
+
+
+def test_several_tilings_or_one_slide_for_two_tissues(
+    run: Any, made: Path, slide: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "study"
+    shutil.copytree(made, root)
+    mt.tile(root, tile_size=64, method="grid", tolerance=0.5)
+    found = run("export", "qupath-tiles", root, tmp_path / "o")
+    assert found.code == 2
+    assert "several tilings fit" in found.err
+    assert "grid 32, grid 64" in found.err
+    assert done(run, "qupath-tiles", root, tmp_path / "o", "--size", "64")
+    before = (tmp_path / "o/b.geojson").read_bytes()
+    (tmp_path / "o/a.geojson").unlink()
+    found = run("export", "qupath-tiles", root, tmp_path / "o", "--size", "32")
+    assert found.code == 1
+    # One is in the way, so that none is written.
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["b.geojson"]
+    assert (tmp_path / "o/b.geojson").read_bytes() == before
+    mt.ingest(slide, cohort=root, tissue_id="a", modality="he", resolution=1.0, overwrite=True)
+    mt.ingest(slide, cohort=root, tissue_id="b", modality="he", resolution=1.0, overwrite=True)
+    found = run("export", "trident", root, tmp_path / "j", "--size", "32", "--magnification", "20")
+    assert found.code == 2
+    assert "several tissues are of a slide called 'slide'" in found.err
