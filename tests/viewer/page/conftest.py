@@ -31,7 +31,8 @@ CALM = """async () => {
     const end = performance.now() + 20000;
     for (let calm = 0; calm < 9; calm = busy() ? 0 : calm + 1) {
         if (performance.now() > end) throw new Error("the page is still busy after 20 s");
-        await new Promise((resolve) => setTimeout(resolve, 50));
+        // A frame, too: what was just asked for shows only with the next one.
+        await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 50)));
     }
 }"""
 CHANNELS = ["DAPI", "CD3", "a:b,c&d=%"]

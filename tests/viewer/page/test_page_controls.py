@@ -105,7 +105,7 @@ def test_what_is_under_the_pointer(viewer, site):
     viewer.settle()
     box = page.locator(".stage").first.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2 + 0.5, box["y"] + box["height"] / 2 + 0.5)
-    page.wait_for_function("document.querySelector('#values').textContent.includes('red')")
+    page.locator("#values").get_by_text("red").wait_for()
     red, green, blue = site.he[350, 450]
     assert page.locator("#place").inner_text().startswith("x 450, y 350 px · 225")
     assert (

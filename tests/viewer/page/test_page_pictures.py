@@ -21,8 +21,8 @@ def shown_at(viewer, at, view=0):
 
     def look(row, column):
         y, x = at(pixels, link, row, column)
-        # The scale bar lies in the lower left corner.
-        if not (0 <= y < pixels.shape[0] and 0 <= x < pixels.shape[1]) or (
+        # Around it may be the frame of the focus, in the lower left corner is the scale bar.
+        if not (4 <= y < pixels.shape[0] - 4 and 4 <= x < pixels.shape[1] - 4) or (
             y > pixels.shape[0] - 60 and x < 180
         ):
             return None

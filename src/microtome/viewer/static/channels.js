@@ -11,6 +11,7 @@ export class ChannelPanel {
   #channels = [];
   #filter = "";
   #rows = [];
+  #list = null;
 
   /** @param {function(Array)} changed told the channels {name, index, color, low, high, visible} */
   constructor(root, changed) {
@@ -30,7 +31,7 @@ export class ChannelPanel {
   /** Put the pointer of the keyboard on the next or previous channel, and show only that one. */
   step(by) {
     const usable = this.#channels.filter((_, index) => this.#measured(index));
-    if (usable.length === 0) return;
+    if (this.#info.kind === "rgb" || usable.length === 0) return;
     const current = usable.findIndex(({ visible }) => visible);
     const next = usable[(current + by + usable.length) % usable.length];
     this.#channels.forEach((channel) => (channel.visible = channel === next));
@@ -42,18 +43,24 @@ export class ChannelPanel {
   }
 
   #render() {
-    this.#rows = [];
     if (this.#info.kind === "rgb") {
       this.#root.replaceChildren(el("p", { class: "soft", text: "A colour picture, shown as it is." }));
       return;
     }
-    const list = el("ul", { class: "channels" }, ...this.#channels.map((channel, index) => this.#row(channel, index)));
+    this.#list = el("ul", { class: "channels" });
     const filter =
       this.#channels.length < MANY
         ? null
-        : el("input", { type: "search", class: "wide", placeholder: "Filter channels", "aria-label": "Filter channels by name", value: this.#filter, on: { input: ({ target }) => this.#narrow(target.value) } });
-    this.#root.replaceChildren(this.#buttons(), ...(filter ? [filter] : []), list);
-    this.#narrow(this.#filter);
+        : el("input", {
+            type: "search",
+            class: "wide",
+            placeholder: "Filter channels",
+            "aria-label": "Filter channels by name",
+            value: this.#filter,
+            on: { input: ({ target }) => this.#narrow(target.value) },
+          });
+    this.#root.replaceChildren(this.#buttons(), ...(filter ? [filter] : []), this.#list);
+    this.#fill();
   }
 
   #buttons() {
@@ -82,8 +89,15 @@ export class ChannelPanel {
     );
   }
 
+  /** Write the rows; buttons and filter stay, and with them the focus. */
+  #fill() {
+    this.#rows = this.#channels.map((channel, index) => this.#row(channel, index));
+    this.#list.replaceChildren(...this.#rows);
+    this.#narrow(this.#filter);
+  }
+
   #all() {
-    this.#render();
+    this.#fill();
     this.#changed(this.#channels);
   }
 
@@ -127,9 +141,7 @@ export class ChannelPanel {
     else if (facts.qc_pass === false) badges.push(el("span", { class: "badge warn", text: "failed QC" }));
     const head = el("div", { class: "row" }, el("label", { class: "grow" }, visible, el("span", { class: "name", text: name, title: name })), ...badges, colour);
     fill();
-    const row = el("li", { class: this.#measured(index) ? null : "absent" }, head, contrast);
-    this.#rows.push(row);
-    return row;
+    return el("li", { class: this.#measured(index) ? null : "absent" }, head, contrast);
   }
 
   #contrast(channel, facts) {

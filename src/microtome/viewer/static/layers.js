@@ -10,6 +10,7 @@ const GROUPS = [
   ["predictions", "Predictions"],
 ];
 const OPACITY = { tilings: 1, cells: 1, masks: 0.5, predictions: 0.6 };
+const FILLED = 0.5; // of tiles that are coloured by a number
 
 /** What is asked of the server for a layer at first. */
 export function firstOptions(kind, layer) {
@@ -133,7 +134,7 @@ export class LayerPanel {
       );
     if (kind === "cells") parts.push(choice("Style", "style", ["outline", "fill"]));
     if (kind === "predictions" && layer.kind === "dense") parts.push(...this.#dense(layer, setting, choice, say));
-    if (kind === "tilings") parts.push(...this.#tiling(layer, setting, say));
+    if (kind === "tilings") parts.push(...this.#tiling(layer, setting, opacity, say));
     return parts;
   }
 
@@ -167,13 +168,17 @@ export class LayerPanel {
     return [...channel, choice("Colours", "map", MAPS, paint), legend];
   }
 
-  #tiling(layer, setting, say) {
+  #tiling(layer, setting, opacity, say) {
     const select = el("select", {
       "data-stats": layer.id,
       "aria-label": `Colour of ${layer.name} by`,
       on: {
         change: ({ target }) => {
           setting.options = target.value === "" ? {} : { stat: target.value };
+          // Outlines hide little and filled tiles all, so what was not set by hand changes.
+          if (setting.opacity === OPACITY.tilings && target.value) setting.opacity = FILLED;
+          else if (setting.opacity === FILLED && !target.value) setting.opacity = OPACITY.tilings;
+          opacity.set(setting.opacity);
           say();
           this.recount();
         },

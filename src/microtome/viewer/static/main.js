@@ -37,7 +37,11 @@ class App {
   #written = null;
   #writeSoon = settled(() => this.#write(false), 250);
   // Sliders send many values; tiles are drawn for the last of them.
-  #drawSoon = settled((view) => view.draw(), 90);
+  #drawSoon = settled(() => {
+    this.#stale.forEach((view) => view.draw());
+    this.#stale.clear();
+  }, 90);
+  #stale = new Set(); // Views whose settings were changed and that are not yet drawn.
 
   constructor(cohort) {
     this.#cohort = cohort;
@@ -202,7 +206,8 @@ class App {
   #changed(settings) {
     const view = this.#view;
     Object.assign(view, settings);
-    this.#drawSoon(view);
+    this.#stale.add(view);
+    this.#drawSoon();
     this.#writeSoon();
   }
 

@@ -21,6 +21,7 @@ export class TileShapes {
   #ranges = new Map(); // id and stat -> [low, high] of all rows that were seen
   #timer = 0;
   #mark = null;
+  #project = null; // Level-0 pixels to the screen, as of this frame.
 
   constructor(canvas, pane, fail) {
     this.canvas = canvas;
@@ -99,11 +100,20 @@ export class TileShapes {
 
   draw() {
     const context = this.#cleared();
+    this.#project = this.#projection();
     if (this.#layers.length > 0 && this.#outgrown()) this.#fetchSoon();
     this.#layers.forEach((layer, index) => this.#drawTiling(context, layer, COLOURS[index % COLOURS.length]));
     if (this.hovered) this.#frame(context, this.hovered.tile, "#ffffff", 2);
     if (this.selected) this.#frame(context, this.selected.tile, "#ff2d55", 3);
-    if (this.#mark) this.#cross(context, this.#pane.toScreen(this.#mark));
+    if (this.#mark) this.#cross(context, this.#project(...this.#mark));
+  }
+
+  // Thousands of corners a frame: the map is asked for once, at three of them.
+  #projection() {
+    const { width, height } = this.#pane.info;
+    const [[x0, y0], [x1, y1], [x2, y2]] = [[0, 0], [width, 0], [0, height]].map((corner) => this.#pane.toScreen(corner));
+    const [a, d, b, e] = [(x1 - x0) / width, (y1 - y0) / width, (x2 - x0) / height, (y2 - y0) / height];
+    return (x, y) => [a * x + b * y + x0, d * x + e * y + y0];
   }
 
   #cleared() {
@@ -142,7 +152,7 @@ export class TileShapes {
   /** Add a tile's outline to the path; false where it is out of view. */
   #trace(context, [row, col, height, width]) {
     const [viewWidth, viewHeight] = this.#pane.size;
-    const corners = [[col, row], [col + width, row], [col + width, row + height], [col, row + height]].map((corner) => this.#pane.toScreen(corner));
+    const corners = [[col, row], [col + width, row], [col + width, row + height], [col, row + height]].map(([x, y]) => this.#project(x, y));
     const [xs, ys] = [corners.map(([x]) => x), corners.map(([, y]) => y)];
     if (Math.max(...xs) < 0 || Math.max(...ys) < 0 || Math.min(...xs) > viewWidth || Math.min(...ys) > viewHeight) return false;
     corners.forEach(([x, y], index) => (index === 0 ? context.moveTo(x, y) : context.lineTo(x, y)));
