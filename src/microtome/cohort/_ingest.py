@@ -15,13 +15,14 @@ import numpy as np
 
 from microtome.coordinates import Mpp, Resolution
 from microtome.errors import ExistsError, InvalidInputError, MicrotomeError
-from microtome.image import MultiscaleImage, begin_image, blocks_of, channel_indices
+from microtome.image import MultiscaleImage, begin_image, channel_indices
 from microtome.progress import Progress, silent
 from microtome.sources import open_image
 from microtome.storage import Codec, image_layout
 
 from ._fingerprint import fingerprint
 from ._images import stored_type
+from ._ingest_source import IngestSource
 from ._layout import CohortLayout, check_tissue_id
 from ._modality import Modality, parse_modality
 from ._tables import add_tissue, add_to_panel, channel_order
@@ -335,19 +336,22 @@ def _write(job: _Job, order: Sequence[str], progress: Progress) -> None:
     image, settings = job.image, job.settings
     own = image.require_mpp()
     target = Mpp(*job.resolution.mpp, own.source)
-    height, width = image.grid_at(target)
-    picked = channel_indices(_present(image, order), image.channel_names, image.nchannels)
-    shape = (len(picked), height, width)
-    # A scanner's own levels are rounded, or thinned out: good enough to look at, not to count on.
-    level = 0 if job.modality.kind == "multiplex" else None
+    source = IngestSource(
+        image,
+        target,
+        channel_indices(_present(image, order), image.channel_names, image.nchannels),
+        dtype=settings["dtype"],
+        # A scanner's own levels are rounded, or thinned out: good enough to look at, not to count on.
+        level=0 if job.modality.kind == "multiplex" else None,
+    )
     with begin_image(
         job.path,
-        dtype=settings["dtype"],
-        shape=shape,
+        dtype=source.dtype,
+        shape=source.shape,
         axes="cyx",
         channel_names=order,
         mpp=target,
-        layout=image_layout("cyx", shape, codec=settings["codec"]),
+        layout=image_layout("cyx", source.shape, codec=settings["codec"]),
         # What may not be replaced was refused before.
         overwrite=True,
         rgb=list(order) == list(_RGB),
@@ -359,18 +363,9 @@ def _write(job: _Job, order: Sequence[str], progress: Progress) -> None:
             }
         },
     ) as made:
-        base = made.level(0)
-        unit = image_layout("cyx", shape).fitted(shape).write_unit
-        blocks = list(blocks_of(shape, unit))
-        for done, block in enumerate(blocks, start=1):
-            pixels = image.read_grid(
-                target, block[-2], block[-1], channels=picked, dtype=settings["dtype"], level=level
-            )
-            base[:, slice(*block[-2]), slice(*block[-1])] = pixels.reshape(
-                len(picked), *pixels.shape[-2:]
-            )
-            progress("ingest", done, len(blocks))
-        made.build_levels(progress=progress)
+        made.build_levels(
+            source=source, progress=lambda _, done, total, /: progress("ingest", done, total)
+        )
 
 
 def _present(image: MultiscaleImage, order: Sequence[str]) -> list[int] | list[str]:

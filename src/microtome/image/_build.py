@@ -1,6 +1,6 @@
 """Building the pyramid: every pixel of the finest level read once, memory bounded, whole files out.
 
-Levels are computed depth first. What is read for one file of level 1 is halved into a quarter of a
+The finest level is read where it was written, or is itself written on the way, from a source. Levels are computed depth first. What is read for one file of level 1 is halved into a quarter of a
 file of level 2 while it is in memory, that into a quarter of a file of level 3, and so on: at any
 time there is one unfinished file a level, however large the image. A file is written when it is
 complete, once.
@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microtome.progress import Progress
-from microtome.storage import Box, WritableArray
+from microtome.storage import Box, ShardWriter, StoredArray, WritableArray
 
 from ._level import Level, PixelArray
 from ._pyramid import blocks_of, halve
@@ -44,6 +45,7 @@ def fill_levels(
     labels: bool,
     progress: Progress,
     threads: int | None = None,
+    source: PixelArray | None = None,
 ) -> None:
     """Fill empty coarser levels, each half of the one before it, from the finest.
 
@@ -61,15 +63,25 @@ def fill_levels(
         Called with the files written and to be written.
     threads
         Threads that read and compute; by default as many as there are processors, four at most.
+    source
+        The pixels of the finest level, where they are not in it yet: of its shape and dtype, read
+        from several threads. They are written in the same pass, and read once.
     """
     count = threads or min(os.cpu_count() or 1, _MOST_THREADS)
-    jobs = sum(len(list(blocks_of(level.shape, _writable(level).write_unit))) for level in targets)
+    written = targets if source is None else [base, *targets]
+    jobs = sum(math.prod(_files_along(level)) for level in written)
     with _Workers(count, jobs, progress) as workers:
-        source: PixelArray = base.array
-        for chain in _chains(targets):
-            _Cascade(source, chain, labels=labels, workers=workers).run()
+        before, halving = (base.array, True) if source is None else (source, False)
+        for chain in _chains(written):
+            _Cascade(before, chain, labels=labels, halving=halving, workers=workers).run()
             workers.settle()
-            source = chain[-1]
+            before, halving = chain[-1], True
+
+
+def _files_along(level: Level) -> list[int]:
+    """Return how many files lie along each axis: of a large level too many to list."""
+    unit = _writable(level).write_unit
+    return [-(-size // part) for size, part in zip(level.shape, unit, strict=True)]
 
 
 def _writable(level: Level) -> WritableArray:
@@ -137,7 +149,7 @@ class _Buffers:
 
 @dataclass(slots=True)
 class _Workers:
-    """Threads that read and compute, and one that writes, no more than a few files behind.
+    """Threads that read and compute, and others that write, no more than a few files behind.
 
     Parameters
     ----------
@@ -161,7 +173,9 @@ class _Workers:
 
     def __enter__(self) -> Self:
         self._pool = ThreadPoolExecutor(self.threads, "microtome-pyramid")
-        self._writer = ThreadPoolExecutor(1, "microtome-pyramid-write")
+        # Encoding a file takes as long as reading it, and longer with a codec that packs well.
+        writers = min(_WRITES, self.threads)
+        self._writer = ThreadPoolExecutor(writers, "microtome-pyramid-write")
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -187,7 +201,7 @@ class _Workers:
         finally:
             _rest(pending)
 
-    def write(self, array: WritableArray, box: Box, pixels: NDArray[Any]) -> None:
+    def write(self, put: _Put, box: Box, pixels: NDArray[Any]) -> None:
         """Write a file, soon; waits where too many are waiting already.
 
         The pixels, of `files`, are used again once they are written, at a later call at the
@@ -195,7 +209,7 @@ class _Workers:
         """
         while self._writes and not self._room_for(pixels):
             self._finish_one()
-        self._writes.append((self._writer.submit(array.write, box, pixels), pixels))
+        self._writes.append((self._writer.submit(put, box, pixels), pixels))
 
     def _room_for(self, pixels: NDArray[Any]) -> bool:
         waiting = sum(other.nbytes for _, other in self._writes)
@@ -234,10 +248,27 @@ def _rest(futures: Sequence[Future[None]]) -> None:
 
 # ------------------------------------------------------------------ depth first
 
+_Put = Callable[[Box, NDArray[Any]], None]
+"""Writes one file of an array."""
+
+
+def _put_into(array: WritableArray) -> _Put:
+    """Return what writes files of an array: without the engine, which takes fresh memory for each."""
+    if not isinstance(array, StoredArray) or not isinstance(array.path, Path):
+        return array.write
+    writer = ShardWriter.of(array.path, array.document)
+    if writer is None:
+        return array.write
+
+    def put(box: Box, pixels: NDArray[Any]) -> None:
+        (writer if writer.takes(box, pixels) else array).write(box, pixels)
+
+    return put
+
 
 @dataclass(slots=True)
 class _Cascade:
-    """Levels that are computed from each other, and the level above them that is read.
+    """Levels that are computed from each other, and what is read for them.
 
     Parameters
     ----------
@@ -247,6 +278,8 @@ class _Cascade:
         What is written, finest first.
     labels
         Whether pixels are identifiers.
+    halving
+        Whether the source is the level before the first array, or has that one's own pixels.
     workers
         Who does it.
     """
@@ -254,7 +287,12 @@ class _Cascade:
     source: PixelArray
     arrays: Sequence[WritableArray]
     labels: bool
+    halving: bool
     workers: _Workers
+    puts: list[_Put] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.puts = [_put_into(array) for array in self.arrays]
 
     def run(self) -> None:
         """Fill the levels."""
@@ -270,7 +308,7 @@ class _Cascade:
             self._read(box, pixels)
         else:
             self._gather(depth, box, pixels)
-        self.workers.write(array, box, pixels)
+        self.workers.write(self.puts[depth], box, pixels)
         return pixels
 
     def _gather(self, depth: int, box: Box, pixels: NDArray[Any]) -> None:
@@ -297,8 +335,8 @@ class _Cascade:
             self.workers.each(halve_rows, math.ceil(part.shape[-2] / rows))
 
     def _read(self, box: Box, pixels: NDArray[Any]) -> None:
-        """Halve what is read, in strips of whole rows of chunks, so that none is decoded twice."""
-        wanted = _doubled(box, self.source.shape)
+        """Read one file, in strips of whole rows of chunks, so that none is decoded twice."""
+        wanted = _doubled(box, self.source.shape) if self.halving else box
         (top, bottom), (left, right) = wanted[-2:]
         row_bytes = math.prod(pixels.shape[:-2]) * (right - left) * pixels.itemsize
         unit = math.lcm(2, self.source.chunks[-2])
@@ -306,17 +344,27 @@ class _Cascade:
         # From a multiple of the unit, wherever the file begins.
         edges = [top, *range(top // unit * unit + rows, bottom, rows), bottom]
 
-        def halve_strip(number: int) -> None:
+        def read_strip(number: int) -> None:
             start, stop = edges[number : number + 2]
             part: Box = (*wanted[:-2], (start, stop), (left, right))
-            strips = self.workers.strips
-            strip = strips.take([last - first for first, last in part], self.source.dtype)
-            self.source.read_into(part, strip).result()
-            to = slice(start // 2 - box[-2][0], -(-stop // 2) - box[-2][0])
-            halve(strip, labels=self.labels, out=pixels[..., to, :])
-            strips.give(strip)
+            if self.halving:
+                self._halve_strip(part, pixels, box[-2][0])
+            else:
+                self.source.read_into(part, pixels[..., start - top : stop - top, :]).result()
 
-        self.workers.each(halve_strip, len(edges) - 1)
+        self.workers.each(read_strip, len(edges) - 1)
+
+    def _halve_strip(self, part: Box, pixels: NDArray[Any], first: int) -> None:
+        strips = self.workers.strips
+        strip = strips.take([stop - start for start, stop in part], self.source.dtype)
+        self.source.read_into(part, strip).result()
+        start, stop = part[-2]
+        halve(
+            strip,
+            labels=self.labels,
+            out=pixels[..., start // 2 - first : -(-stop // 2) - first, :],
+        )
+        strips.give(strip)
 
 
 def _doubled(box: Box, shape: Sequence[int]) -> Box:

@@ -222,6 +222,7 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         threads: int | None = None,
         progress: Progress = silent,
         fill: Callable[[Level, Sequence[Level]], None] | None = None,
+        source: PixelArray | None = None,
     ) -> None:
         """Compute all coarser levels by the pyramid rule.
 
@@ -241,6 +242,9 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         fill
             Who has the pixels of the coarser levels puts them there: called with the finest level
             and the others, which are empty, finest first. By default they are computed.
+        source
+            The pixels of the reference level, where nobody has written them yet: read a file's
+            worth at a time, from several threads, and written in the same pass.
 
         Raises
         ------
@@ -249,9 +253,13 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         ExistsError
             If there are coarser levels, and `overwrite` is false; or if another writer has added
             one since this image was opened.
+        InvalidInputError
+            If the source has another shape or dtype than the reference level, or both it and
+            `fill` are given.
         """
         store = self.verify_open_for_writing()
         base = self._levels[0]
+        self._verify_source(source, fill)
         self._verify_alone(self._levels, overwrite=overwrite)
         shapes = pyramid_shapes(base.shape, max(self._layout_of(base.shape).chunk[-2:]))[1:]
         paths: list[str] = []
@@ -268,7 +276,9 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
                 targets.append(replace(base, key=f"level{index}", path=path, array=array))
             if fill is None:
                 labels = self.kind == "labels"
-                fill_levels(base, targets, labels=labels, progress=progress, threads=threads)
+                fill_levels(
+                    base, targets, labels=labels, progress=progress, threads=threads, source=source
+                )
             else:
                 fill(base, targets)
             with store.changing(adding=paths, removing=removing) as attributes:
@@ -287,6 +297,20 @@ class EditableImage(ReadableImage, MutableMapping[str, Level]):
         self._levels = self._levels_in(store, attributes)
 
     # -- what fits
+
+    def _verify_source(self, source: PixelArray | None, fill: object) -> None:
+        if source is None:
+            return
+        base = self._levels[0]
+        if fill is not None:
+            msg = f"{self._uri}: fill= and source= exclude each other, as both have the pixels"
+            raise InvalidInputError(msg)
+        if (source.shape, source.dtype) != (base.shape, base.dtype):
+            msg = (
+                f"{self._uri}: level {base.key!r} is {base.shape} {base.dtype}, its source "
+                f"{source.shape} {source.dtype}"
+            )
+            raise InvalidInputError(msg)
 
     def _verify_alone(self, levels: Sequence[Level], *, overwrite: bool) -> None:
         if len(levels) > 1 and not overwrite:
