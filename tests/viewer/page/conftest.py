@@ -25,11 +25,11 @@ SHAPE = (700, 900)
 # Where the upper left corner of the stains' picture lies, in micrometres, (y, x); H&E begins at 0.
 STAINS_EDGE = (40.0, 25.0)
 STAINS_SHAPE = (500, 640)
-# Nothing on its way for 450 ms, longer than the page itself waits for the last of a row of changes.
+# Nothing on its way for six frames and 300 ms, longer than the page itself waits for the last of a row of changes.
 CALM = """async () => {
     const busy = () => document.querySelector(".pane:not([hidden]) .stage[aria-busy=true]");
     const end = performance.now() + 20000;
-    for (let calm = 0; calm < 9; calm = busy() ? 0 : calm + 1) {
+    for (let calm = 0; calm < 6; calm = busy() ? 0 : calm + 1) {
         if (performance.now() > end) throw new Error("the page is still busy after 20 s");
         // A frame, too: what was just asked for shows only with the next one.
         await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 50)));

@@ -73,7 +73,10 @@ export class LayerPanel {
       return el("section", { class: "group" }, el("h3", { text: title }), el("ul", { class: "layers" }, ...rows));
     }).filter(Boolean);
     if (groups.length === 0) groups.push(el("p", { class: "soft", text: "Nothing lies over this picture: no masks, cells, tiles or predictions." }));
+    // A key may toggle a layer while the focus is on one of its settings: it stays if they do.
+    const focused = this.#root.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
     this.#root.replaceChildren(...groups);
+    if (focused) this.#root.querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
   }
 
   #row(kind, layer) {
