@@ -10,12 +10,14 @@ or ``"obsm/KEY"``. `to_spatialdata` takes images, labels, tiles and cells there;
 `write_trident_coordinates`, `write_clam_coordinates` and `read_h5_coordinates` are where patches
 lie for TRIDENT and CLAM. `write_webdataset` writes tiles in tar files, `write_coco` as pictures
 with their objects, `write_tiles_parquet` as rows of a Parquet file. `napari_layers` and
-`napari_tiles` are layers of napari. `to_soma` and `from_soma` are images in tiledbsoma.
+`napari_tiles` are layers of napari. `to_soma` and `from_soma` are images in tiledbsoma, `tiles_to_anndata` and `cells_to_anndata` tables in
+AnnData.
 
 `CohortTiles` is a tiling of a cohort with its images, which `write_webdataset` takes, too; the
 `export_...` functions write what others keep as one file a slide.
 """
 
+from ._anndata import cells_to_anndata, tiles_to_anndata
 from ._coco import write_coco
 from ._cohort_exports import (
     export_coco,
@@ -52,6 +54,7 @@ __all__ = [
     "area_objects",
     "cell_objects",
     "cells_from_spatialdata",
+    "cells_to_anndata",
     "export_clam",
     "export_coco",
     "export_qupath_cells",
@@ -68,6 +71,7 @@ __all__ = [
     "tile_objects",
     "tiles_from_spatialdata",
     "tiles_of_objects",
+    "tiles_to_anndata",
     "to_soma",
     "to_spatialdata",
     "write_clam_coordinates",

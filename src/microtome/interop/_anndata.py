@@ -1,0 +1,225 @@
+"""Tables of tiles and of cells as AnnData, with their vectors and places where single-cell tools look."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from microtome.coordinates import Mpp, Resolution
+from microtome.errors import (
+    DependencyError,
+    FormatError,
+    InvalidInputError,
+    NotFoundError,
+    UnknownNameError,
+)
+from microtome.prediction import vectors_to_anndata
+from microtome.storage import replace_file
+from microtome.tiling import TileTable
+
+from ._qupath import free_file
+
+__all__ = ["cells_to_anndata", "tiles_to_anndata"]
+
+_VECTORS, _SPATIAL = "X_embedding", "spatial"
+
+
+def tiles_to_anndata(
+    tiles: TileTable,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    vectors: str | os.PathLike[str] | pa.Table | None = None,
+    variables: Sequence[str] = (),
+    mpp: float | tuple[float, float] | None = None,
+    overwrite: bool = False,
+) -> Any:
+    """Bring a table of tiles into the form of single-cell tools.
+
+    Parameters
+    ----------
+    tiles
+        The tiles.
+    out
+        Where it is written, ``.h5ad``; nowhere by default.
+    vectors
+        Vectors of all of these tiles, in any order: a table of `embed_tiles`, or its path.
+    variables
+        Columns of numbers that become variables of `X`; the others stay in `obs`.
+    mpp
+        Micrometres per pixel of the tiles, one number or (y, x); by default those of the table's
+        resolution.
+    overwrite
+        Whether a file that is there is replaced.
+
+    Returns
+    -------
+    An `anndata.AnnData`, a row a tile in the order of the table, named by tissue and number.
+    ``obsm["spatial"]`` has the centres (x, y) in micrometres, ``obsm["X_embedding"]`` the vectors.
+
+    Raises
+    ------
+    InvalidInputError
+        If neither the table nor `mpp` says how large a pixel is, a variable is no number, or the
+        name of `out` is no ``.h5ad``.
+    UnknownNameError
+        If there is no such column, or a tile has no vector.
+    ExistsError
+        If there is something at `out`, unless it is a file and `overwrite` is true.
+    DependencyError
+        If anndata is not installed.
+    """
+    if mpp is not None:
+        size = Mpp.from_user(mpp)
+        pixel = (size.y, size.x)
+    elif tiles.resolution is not None:
+        pixel = Resolution.parse(tiles.resolution).mpp
+    else:
+        msg = "the table does not say at which resolution its tiles lie; give mpp="
+        raise InvalidInputError(msg)
+    rows = tiles.rows()
+    height, width = tiles.tile_size
+    spatial = np.stack(
+        [(rows.col + width / 2) * pixel[1], (rows.row + height / 2) * pixel[0]], axis=1
+    )
+    about = {"strategy": tiles.strategy, "tile_size": list(tiles.tile_size)}
+    made = _annotated(tiles.table, "tile_id", spatial, variables, vectors, about)
+    return _written(made, out, overwrite=overwrite)
+
+
+def cells_to_anndata(
+    cells: str | os.PathLike[str] | pa.Table,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    vectors: str | os.PathLike[str] | pa.Table | None = None,
+    variables: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Any:
+    """Bring a table of cells into the form of single-cell tools.
+
+    Parameters
+    ----------
+    cells
+        A table with `tissue_id` and `cell_id`, that of a cohort for example, or its path.
+    out
+        Where it is written, ``.h5ad``; nowhere by default.
+    vectors
+        Vectors of all of these cells, in any order: a table of `embed_tiles` of `CellCrops` or of
+        `pool_labels`, or its path.
+    variables
+        Columns of numbers that become variables of `X`, the markers for example; the others stay in
+        `obs`.
+    overwrite
+        Whether a file that is there is replaced.
+
+    Returns
+    -------
+    An `anndata.AnnData`, a row a cell in the order of the table, named by tissue and number.
+    ``obsm["spatial"]`` has the columns `centroid_x` and `centroid_y`, micrometres, where the table
+    has them and all are known; ``obsm["X_embedding"]`` the vectors.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    FormatError
+        If it is no table of cells.
+    InvalidInputError, UnknownNameError, ExistsError, DependencyError
+        As `tiles_to_anndata`.
+    """
+    table: Any = cells if isinstance(cells, pa.Table) else _read(Path(cells))
+    lost = {"tissue_id", "cell_id"} - set(table.column_names)
+    if lost:
+        msg = f"a table of cells has tissue_id and cell_id; got {', '.join(table.column_names)}"
+        raise FormatError(msg)
+    spatial = None
+    if {"centroid_x", "centroid_y"} <= set(table.column_names):
+        found = np.stack([_numbers(table, f"centroid_{axis}") for axis in "xy"], axis=1)
+        spatial = found if np.isfinite(found).all() else None
+    made = _annotated(table, "cell_id", spatial, variables, vectors, {})
+    return _written(made, out, overwrite=overwrite)
+
+
+def _annotated(
+    table: pa.Table,
+    key: str,
+    spatial: NDArray[Any] | None,
+    variables: Sequence[str],
+    vectors: Any,
+    about: dict[str, Any],
+) -> Any:
+    try:
+        import anndata
+        import pandas as pd
+    except ImportError as error:
+        msg = "AnnData needs anndata; install microtome[anndata]"
+        raise DependencyError(msg) from error
+    if isinstance(variables, str):
+        msg = f"variables is a list of columns, got the text {variables!r}"
+        raise InvalidInputError(msg)
+    named = list(dict.fromkeys(variables))
+    columns = [_numbers(table, name) for name in named]
+    values = np.stack(columns, axis=1) if columns else np.zeros((table.num_rows, 0))
+    names = [
+        f"{tissue}_{number}"
+        for tissue, number in zip(
+            table["tissue_id"].cast(pa.string()).to_pylist(), table[key].to_pylist(), strict=True
+        )
+    ]
+    obs = table.drop(named).to_pandas()
+    obs.index = pd.Index(names, dtype=object)
+    obs["tissue_id"] = pd.Categorical(obs["tissue_id"].astype(str))
+    made = anndata.AnnData(
+        X=values.astype(np.float32),
+        obs=obs,
+        var=pd.DataFrame(index=pd.Index(named, dtype=object)),
+    )
+    if spatial is not None:
+        made.obsm[_SPATIAL] = spatial.astype(np.float64)
+    if vectors is not None:
+        known = vectors_to_anndata(vectors)
+        places = known.obs_names.get_indexer(made.obs_names)
+        lost = np.flatnonzero(places < 0)
+        if lost.size or key not in known.obs.columns:
+            msg = f"the vectors have none of {names[int(lost[0])] if lost.size else key}; they are of {', '.join(known.obs_names[:3])}, ..."
+            raise UnknownNameError(msg)
+        made.obsm[_VECTORS] = known.obsm[_VECTORS][places]
+        about = {**known.uns["microtome"], **about}
+    made.uns["microtome"] = {**about, "spatial_unit": "micrometer"}
+    return made
+
+
+def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
+    if name not in table.column_names:
+        msg = f"no column {name!r}; there are {', '.join(table.column_names)}"
+        raise UnknownNameError(msg)
+    kind = table[name].type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        msg = f"column {name!r} holds {kind}, and must hold numbers"
+        raise InvalidInputError(msg)
+    return table[name].cast(pa.float64()).to_numpy()
+
+
+def _read(path: Path) -> pa.Table:
+    if not path.is_file():
+        msg = f"there is no file {path}"
+        raise NotFoundError(msg)
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        msg = f"{path} is not a parquet file that can be read: {error}"
+        raise FormatError(msg) from error
+
+
+def _written(made: Any, out: str | os.PathLike[str] | None, *, overwrite: bool) -> Any:
+    if out is not None:
+        target = free_file(out, (".h5ad",), "AnnData", overwrite=overwrite)
+        with replace_file(target) as temporary:
+            made.write_h5ad(temporary)
+    return made

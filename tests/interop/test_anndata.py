@@ -1,0 +1,135 @@
+"""`tiles_to_anndata` and `cells_to_anndata`: rows, places and vectors, written and read by anndata."""
+
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import microtome as mt
+from microtome.errors import (
+    ExistsError,
+    FormatError,
+    InvalidInputError,
+    NotFoundError,
+    UnknownNameError,
+)
+from microtome.interop import cells_to_anndata, tiles_to_anndata
+
+TILES = mt.TileTable.from_columns(
+    {
+        "tissue_id": ["b", "a", "b"],
+        "tile_id": [7, 7, 2],
+        "row": [0, 10, -4],
+        "col": [8, 0, 20],
+        "tissue_frac": [0.5, 1.0, 0.25],
+        "grade": ["low", "high", None],
+    },
+    tile_size=(16, 8),
+    strategy="grid",
+    resolution="0_5mpp",
+)
+CELLS = pa.table(
+    {
+        "tissue_id": ["a", "a", "b"],
+        "cell_id": [1, 9, 1],
+        "centroid_y": [1.0, 2.5, 3.0],
+        "centroid_x": [10.0, 20.0, 30.5],
+        "CD3": [0.5, 7.0, 2.0],
+        "CD8": [1, 0, 4],
+        "type": ["T", "B", "T"],
+    }
+)
+
+
+def embedded(key, rows, width=3):
+    """A table of vectors in another order: those of (tissue, number) are [number, 10 * number, ...]."""
+    vectors = [[float(number) * 10**power for power in range(width)] for _, number in rows]
+    return pa.table(
+        {
+            "tissue_id": [tissue for tissue, _ in rows],
+            key: [number for _, number in rows],
+            "embedding": pa.array(vectors, pa.list_(pa.float32(), width)),
+        }
+    )
+
+
+def test_tiles_with_their_vectors_and_centres(tmp_path):
+    vectors = embedded("tile_id", [("a", 7), ("b", 2), ("c", 1), ("b", 7)])
+    pq.write_table(vectors, tmp_path / "v.parquet")
+    made = tiles_to_anndata(
+        TILES, tmp_path / "t.h5ad", vectors=tmp_path / "v.parquet", variables=["tissue_frac"]
+    )
+    for found in (made, anndata.read_h5ad(tmp_path / "t.h5ad")):
+        assert found.obs_names.tolist() == ["b_7", "a_7", "b_2"]
+        # Centres of 16 x 8 pixels of half a micrometre, (x, y).
+        np.testing.assert_array_equal(found.obsm["spatial"], [[6, 4], [2, 9], [12, 2]])
+        np.testing.assert_array_equal(
+            found.obsm["X_embedding"], [[7, 70, 700], [7, 70, 700], [2, 20, 200]]
+        )
+        assert found.var_names.tolist() == ["tissue_frac"]
+        np.testing.assert_array_equal(found.X.ravel(), [0.5, 1.0, 0.25])
+        assert found.obs["grade"].astype(object).fillna("-").tolist() == ["low", "high", "-"]
+        assert found.obs["row"].tolist() == [0, 10, -4]
+        assert found.uns["microtome"]["strategy"] == "grid"
+    assert "X_embedding" not in tiles_to_anndata(TILES).obsm
+
+
+def test_the_pixel_size_of_tiles_is_stated_or_asked_for():
+    bare = mt.TileTable(TILES.table, TILES.tile_size, "grid")
+    with pytest.raises(InvalidInputError, match="give mpp="):
+        tiles_to_anndata(bare)
+    made = tiles_to_anndata(bare, mpp=(2.0, 1.0))
+    np.testing.assert_array_equal(made.obsm["spatial"][0], [12, 16])
+
+
+def test_cells_with_markers_as_variables(tmp_path):
+    pq.write_table(CELLS, tmp_path / "cells.parquet")
+    vectors = embedded("cell_id", [("b", 1), ("a", 9), ("a", 1)])
+    made = cells_to_anndata(
+        tmp_path / "cells.parquet",
+        tmp_path / "c.h5ad",
+        vectors=vectors,
+        variables=["CD8", "CD3"],
+    )
+    found = anndata.read_h5ad(tmp_path / "c.h5ad")
+    assert found.obs_names.tolist() == made.obs_names.tolist() == ["a_1", "a_9", "b_1"]
+    assert found.var_names.tolist() == ["CD8", "CD3"]
+    np.testing.assert_array_equal(found.X, [[1, 0.5], [0, 7], [4, 2]])
+    np.testing.assert_array_equal(found.obsm["spatial"], [[10, 1], [20, 2.5], [30.5, 3]])
+    np.testing.assert_array_equal(found.obsm["X_embedding"][:, 0], [1, 9, 1])
+    assert found.obs["type"].tolist() == ["T", "B", "T"]
+
+
+def test_places_that_nobody_knows_are_none():
+    assert "spatial" not in cells_to_anndata(CELLS.drop(["centroid_x"])).obsm
+    lost = CELLS.set_column(2, "centroid_y", pa.array([1.0, None, 2.0]))
+    assert "spatial" not in cells_to_anndata(lost).obsm
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    with pytest.raises(UnknownNameError, match="none of b_2"):
+        tiles_to_anndata(TILES, vectors=embedded("tile_id", [("a", 7), ("b", 7)]))
+    with pytest.raises(UnknownNameError, match="tile_id"):
+        tiles_to_anndata(TILES, vectors=embedded("cell_id", [("a", 7), ("b", 7), ("b", 2)]))
+    with pytest.raises(UnknownNameError, match="no column 'CD4'"):
+        cells_to_anndata(CELLS, variables=["CD4"])
+    with pytest.raises(InvalidInputError, match="must hold numbers"):
+        cells_to_anndata(CELLS, variables=["type"])
+    with pytest.raises(InvalidInputError, match="got the text"):
+        cells_to_anndata(CELLS, variables="CD3")
+    with pytest.raises(FormatError, match="tissue_id and cell_id"):
+        cells_to_anndata(CELLS.drop(["cell_id"]))
+    with pytest.raises(NotFoundError):
+        cells_to_anndata(tmp_path / "none.parquet")
+    (tmp_path / "bad.parquet").write_bytes(b"no")
+    with pytest.raises(FormatError, match=r"bad\.parquet"):
+        cells_to_anndata(tmp_path / "bad.parquet")
+    with pytest.raises(InvalidInputError, match=r"c\.h5ad"):
+        cells_to_anndata(CELLS, tmp_path / "c.h5")
+    cells_to_anndata(CELLS, tmp_path / "c.h5ad")
+    with pytest.raises(ExistsError):
+        cells_to_anndata(CELLS, tmp_path / "c.h5ad")
+    cells_to_anndata(CELLS, tmp_path / "c.h5ad", overwrite=True)
