@@ -69,6 +69,10 @@ EXAMPLES = {
             "    --label 1=tumour --label 2=stroma"
         ),
     ],
+    "cohort add-tiles": [
+        "microtome cohort add-tiles study t1.geojson --tissue-id t1",
+        "microtome cohort add-tiles study patches/slide_patches.h5 --tissue-id t1",
+    ],
     "cohort align": [
         (
             "microtome cohort align study --tissue-id t1 --modality imc \\\n"
@@ -129,6 +133,7 @@ Running it again with the same source and settings changes nothing. See [formats
     "cohort add": "See [clinical data](concepts/cohorts.md#clinical-data).",
     "cohort add-cells": "See [cells](concepts/cohorts.md#cells).",
     "cohort add-mask": "See [cells](concepts/cohorts.md#cells).",
+    "cohort add-tiles": "See [neighbours](concepts/neighbours.md#whole-cohorts).",
     "cohort validate": "See [what is wrong with a cohort](concepts/cohorts.md#what-is-wrong-with-a-cohort).",
     "cohort info": "The same as `microtome info`.",
     "panel": "See [panels](concepts/panels.md).",

@@ -12,6 +12,7 @@ from microtome.interop import (
     write_clam_coordinates,
     write_coco,
     write_qupath,
+    write_tiles_parquet,
     write_trident_coordinates,
     write_webdataset,
 )
@@ -107,3 +108,51 @@ about = write_coco(stain, masks, at_1um, "coco", cells=cells, classes="type")
 for found in json.loads(about.read_text())["annotations"]:
     print(found["image_id"], found["category_id"], found["bbox"], found["area"])
 # --8<-- [end:coco]
+
+# --8<-- [start:parquet]
+import pyarrow.parquet as pq
+
+colours = np.random.default_rng(0).integers(0, 256, (3, 512, 512), np.uint8)
+picture = mt.open_image(colours, axes="cyx", mpp=0.5)
+written = write_tiles_parquet({"t1": picture}, at_1um, "tiles.parquet")
+rows = pq.read_table(written)
+print(rows.drop(["image"]).slice(1).to_pylist()[0])
+print(rows["image"][1]["path"], rows["image"][1]["bytes"].as_py()[1:4])
+# --8<-- [end:parquet]
+
+# --8<-- [start:anndata]
+from microtome.interop import cells_to_anndata, tiles_to_anndata
+
+at = pa.table({"centroid_x": [115.0, 50.0], "centroid_y": [110.0, 305.0]})
+known = cells.append_column("tissue_id", pa.array(["t1", "t1"]))
+for name in at.column_names:
+    known = known.append_column(name, at[name])
+adata = cells_to_anndata(known, variables=["CD3"])
+print(adata.obs_names.tolist(), adata.var_names.tolist(), adata.X.tolist())
+print(adata.obsm["spatial"].tolist())
+print(tiles_to_anndata(at_1um, mpp=1.0).obsm["spatial"].tolist())
+# --8<-- [end:anndata]
+
+# --8<-- [start:cohort]
+from microtome.interop import CohortTiles, add_tiles, export_qupath_tiles
+
+pixels = np.random.default_rng(0).integers(120, 240, (512, 512, 3), np.uint8)
+for tissue_id in ("t1", "t2"):
+    mt.ingest(
+        pixels,
+        axes="yxc",
+        mpp=0.25,
+        cohort="study",
+        tissue_id=tissue_id,
+        modality="he",
+        resolution=0.5,
+    )
+mt.mask("study", method="whole")
+mt.tile("study", tile_size=64, method="grid")
+chosen = CohortTiles.open("study", tissues=["t2"])
+print(chosen.tiles)
+files = export_qupath_tiles(chosen, "geojson")
+print(files[0].as_posix(), read_qupath(files[0])[1].polygons[0][0][2].tolist())
+back = add_tiles("study", files[0], tissue_id="t2")
+print(back)
+# --8<-- [end:cohort]

@@ -308,3 +308,58 @@ def test_several_tilings_or_one_slide_for_two_tissues(
     found = run("export", "trident", root, tmp_path / "j", "--size", "32", "--magnification", "20")
     assert found.code == 2
     assert "several tissues are of a slide called 'slide'" in found.err
+
+
+def test_what_was_exported_comes_back_as_a_tiling(run: Any, made: Path, tmp_path: Path) -> None:
+    root = tmp_path / "study"
+    shutil.copytree(made, root)
+    there = done(run, "qupath-tiles", root, tmp_path / "o")
+    h5 = done(run, "trident", root, tmp_path / "job", "--magnification", "20")
+    clam = done(run, "clam", root, tmp_path / "job")
+    tiles, layout = table(root), CohortLayout.open(root)
+
+    def add(path: Path, tissue: str, *more: str) -> Any:
+        return run("cohort", "add-tiles", root, path, "--tissue-id", tissue, *more)
+
+    for name, files in (("qupath", there), ("trident", h5), ("clam", clam)):
+        for tissue, path in zip("ab", files, strict=True):
+            found = add(path, tissue)
+            assert found.code == 0, found.err
+            count = len(tiles.for_tissue(tissue))
+            assert found.out == f"{tissue}: {count} tiles of 32 x 32 px, tiling {name}\n"
+        back = open_tiles(layout, layout.resolution(None), name, SIZE)
+        for tissue in "ab":
+            ours, theirs = (each.for_tissue(tissue).rows() for each in (tiles, back))
+            np.testing.assert_array_equal(theirs.row, ours.row)
+            np.testing.assert_array_equal(theirs.col, ours.col)
+    # A dataset reads it as any tiling.
+    dataset = mt.HEImagingDataset("study", path=root, tile_size=SIZE, tile_strategy="clam")
+    assert len(dataset) == len(tiles)
+    assert run("cohort", "validate", root).code == 0
+
+    before = {path: path.read_bytes() for path in (root / "tiling").rglob("*.parquet")}
+    again = add(there[0], "a")
+    assert (again.code, "--overwrite" in again.err) == (1, True)
+    assert add(there[0], "a", "--strategy", "grid").code == 1, "one of `tile` stays as it is"
+    assert add(there[0], "c").code == 2
+    assert add(tmp_path / "none.geojson", "a", "--overwrite").code == 1
+    assert "neither GeoJSON" in add(root / "cohort.json.txt", "a").err
+    wrong = add(there[0], "a", "--overwrite", "--source-mpp", "0.3")
+    assert (wrong.code, "no rectangle on whole pixels" in wrong.err) == (2, True)
+    far = json.loads(there[0].read_text())
+    for feature in far["features"]:
+        feature["geometry"]["coordinates"] = [
+            [[x + 5000, y] for x, y in ring] for ring in feature["geometry"]["coordinates"]
+        ]
+    (tmp_path / "far.geojson").write_text(json.dumps(far))
+    outside = add(tmp_path / "far.geojson", "a", "--overwrite")
+    assert (outside.code, "shows nothing of the" in outside.err) == (2, True)
+    assert {path: path.read_bytes() for path in (root / "tiling").rglob("*.parquet")} == before
+
+    few = json.loads(there[0].read_text())
+    few["features"] = few["features"][:3]
+    (tmp_path / "few.geojson").write_text(json.dumps(few))
+    assert add(tmp_path / "few.geojson", "a", "--overwrite").code == 0
+    back = open_tiles(layout, layout.resolution(None), "qupath", SIZE)
+    assert len(back.for_tissue("a")) == 3
+    assert len(back.for_tissue("b")) == len(tiles.for_tissue("b"))

@@ -14,8 +14,10 @@ from ._cohort import cohort_app
 from ._console import EXIT_USAGE, run, set_verbosity
 from ._exporting import export_app
 from ._filling import ingest, mask, pack, stats
+from ._importing import add_tiles
 from ._panel import panel
 from ._tiling import tile
+from ._view import view
 
 __all__ = ["main"]
 
@@ -43,6 +45,7 @@ for place, verb in enumerate(
         pack,
         predict,
         report,
+        view,
         export_app,
         bench,
         conformance,
@@ -53,6 +56,7 @@ for place, verb in enumerate(
         app.command(verb)
     else:
         app.command(verb, sort_key=place)
+cohort_app.command(add_tiles, name="add-tiles", sort_key=3.5)  # after add-mask
 app.command(cohort_app)
 
 

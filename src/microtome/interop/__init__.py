@@ -14,7 +14,7 @@ with their objects, `write_tiles_parquet` as rows of a Parquet file. `napari_lay
 AnnData.
 
 `CohortTiles` is a tiling of a cohort with its images, which `write_webdataset` takes, too; the
-`export_...` functions write what others keep as one file a slide.
+`export_...` functions write what others keep as one file a slide, and `add_tiles` takes tiles back.
 """
 
 from ._anndata import cells_to_anndata, tiles_to_anndata
@@ -25,6 +25,7 @@ from ._cohort_exports import (
     export_qupath_tiles,
     export_spatialdata,
 )
+from ._cohort_imports import add_tiles
 from ._cohort_patches import export_clam, export_trident
 from ._cohort_tiles import CohortTiles, TissueImages
 from ._coordinates_h5 import (
@@ -51,6 +52,7 @@ __all__ = [
     "QuPathKind",
     "QuPathObject",
     "TissueImages",
+    "add_tiles",
     "area_objects",
     "cell_objects",
     "cells_from_spatialdata",

@@ -1,0 +1,160 @@
+"""Tiles that were chosen elsewhere, in QuPath, TRIDENT or CLAM, as a tiling of a cohort."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from microtome.cohort import CohortLayout, Modality, open_tiles
+from microtome.coordinates import Resolution
+from microtome.errors import ExistsError, InvalidInputError
+from microtome.storage import locked
+from microtome.tiling import TileTable
+
+from ._cohort_exports import slide_scales
+from ._cohort_tiles import TissueImages
+from ._coordinates_h5 import read_h5_coordinates
+from ._qupath import read_qupath
+from ._qupath_tables import tiles_of_objects
+
+__all__ = ["add_tiles"]
+
+_QUPATH, _HDF5 = (".geojson", ".json"), (".h5", ".hdf5")
+
+
+def add_tiles(
+    cohort: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    tissue_id: str,
+    strategy: str | None = None,
+    modality: str | Modality | None = None,
+    resolution: float | str | tuple[float, float] | Resolution | None = None,
+    source_mpp: float | None = None,
+    overwrite: bool = False,
+) -> TileTable:
+    """Put the tiles that another program has of a slide into a cohort, as a tiling of its own.
+
+    Tilings of `microtome.tile` are never touched: they have statistics, which these do not.
+
+    Parameters
+    ----------
+    cohort
+        Directory of the cohort.
+    path
+        Tiles of QuPath, ``.geojson``, of which those of kind ``"tile"`` are taken; or coordinates of
+        TRIDENT or CLAM, ``.h5``. All are in pixels of the slide that the tissue was made from.
+    tissue_id
+        The tissue.
+    strategy
+        Name of the tiling; ``"qupath"``, ``"trident"`` or ``"clam"`` by default.
+    modality
+        As which the slide was imaged; by default the tissue's first, H&E before IHC before
+        multiplex.
+    resolution
+        Whose pixels the tiles shall count; may be left out where the cohort has one.
+    source_mpp
+        Micrometres per pixel of the slide; by default as the cohort knows it.
+    overwrite
+        Whether tiles that this tissue has in the tiling are replaced; those of others stay.
+
+    Returns
+    -------
+    The tiling, with the tiles of all its tissues.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file, or nothing says how large a pixel of the slide is.
+    ExistsError
+        If the tissue has tiles in the tiling and `overwrite` is false, or `tile` made it.
+    FormatError
+        If the file is damaged.
+    InvalidInputError
+        If the file is of neither kind, there is no tile, tiles differ in size, a tile is no whole
+        number of pixels at the resolution, or shows nothing of the image.
+    UnknownNameError
+        If the cohort has no image of the tissue.
+    StorageError
+        If the disk refuses.
+    """
+    images = TissueImages.of_cohort(
+        cohort, modality=modality, resolution=resolution, tissues=[tissue_id]
+    )
+    layout, target = images.layout, images.resolution
+    table = _read(Path(path), images, tissue_id, strategy, source_mpp)
+    height, width = images[tissue_id].level_shape(0)[-2:]
+    rows = table.rows()
+    outside = (
+        (rows.row >= height)
+        | (rows.col >= width)
+        | (rows.row + table.tile_size[0] <= 0)
+        | (rows.col + table.tile_size[1] <= 0)
+    )
+    if outside.any():
+        at = int(np.flatnonzero(outside)[0])
+        msg = f"{path}: tile {at}, at row {rows.row[at]} and col {rows.col[at]}, shows nothing of the {height} x {width} pixels of {tissue_id!r}; is it a file of this slide?"
+        raise InvalidInputError(msg)
+    place = layout.tile_coordinates(target, table.strategy, _size(table))
+    with locked(layout.lock, what=f"the cohort {layout.root}"):
+        if layout.tile_stats(target, table.strategy, _size(table)).is_file():
+            msg = f"{place} was made by `microtome tile`; name another strategy"
+            raise ExistsError(msg)
+        made = _joined(layout, target, table, place, overwrite=overwrite)
+        made.write(place)
+    return made
+
+
+def _read(
+    path: Path,
+    images: TissueImages,
+    tissue_id: str,
+    strategy: str | None,
+    source_mpp: float | None,
+) -> TileTable:
+    scale = slide_scales(images, source_mpp)[tissue_id]
+    name = images.resolution.directory
+    if path.suffix.lower() in _QUPATH:
+        objects = read_qupath(path, kinds=["tile"])
+        return tiles_of_objects(
+            objects,
+            tissue_id=tissue_id,
+            scale=scale,
+            strategy=strategy or "qupath",
+            resolution=name,
+        )
+    if path.suffix.lower() in _HDF5:
+        found = read_h5_coordinates(path, tissue_id=tissue_id, scale=scale, resolution=name)
+        if not len(found):
+            msg = f"{path} has no tile"
+            raise InvalidInputError(msg)
+        return TileTable(found.table, found.tile_size, strategy or found.strategy, name)
+    msg = f"{path} is neither GeoJSON ({', '.join(_QUPATH)}) nor HDF5 ({', '.join(_HDF5)})"
+    raise InvalidInputError(msg)
+
+
+def _joined(
+    layout: CohortLayout, resolution: Resolution, table: TileTable, place: Path, *, overwrite: bool
+) -> TileTable:
+    """Return the tiling with the tiles of one tissue in place of those that it had."""
+    if not place.is_file():
+        return table
+    before = open_tiles(layout, resolution, table.strategy, table.tile_size)
+    (tissue,) = table.tissue_ids
+    if tissue in before.tissue_ids and not overwrite:
+        msg = f"{place} has tiles of {tissue!r}; replace them with --overwrite (overwrite=True) or name another strategy"
+        raise ExistsError(msg)
+    others = pc.not_equal(before.table["tissue_id"].cast(pa.string()), tissue)
+    kept = TileTable(
+        before.table.filter(others), before.tile_size, before.strategy, before.resolution
+    )
+    return TileTable.concat([kept, table]) if len(kept) else table
+
+
+def _size(table: TileTable) -> str:
+    height, width = table.tile_size
+    return f"{height}" if height == width else f"{height}x{width}"
