@@ -18,7 +18,7 @@ from .prediction_ways import BATCH, OVERLAP, PEER, TILE, WAYS
 
 __all__ = ["tables"]
 
-CHANNELS, SIDE = 5, 8192
+CHANNELS, SIDE = 5, 16384
 BASE = "microtome, crop"
 _ROUNDS = 3  # at most
 _PEER_TILES = 16

@@ -7,7 +7,6 @@ that the most memory it needs is its own; what it needed for each tile is printe
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from microtome.image import halve_mean
 from microtome.tiling import PlannedTiles, plan_tiles
 
 from .machine import cpu_seconds
+from .pyramid_builders import peak_memory
 
 __all__ = ["BATCH", "OVERLAP", "PEER", "TILE", "WAYS"]
 
@@ -169,8 +169,7 @@ def main() -> None:
     began, used = time.perf_counter(), cpu_seconds()
     done = prepared()
     used, wall = cpu_seconds() - used, time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"cpu": used / done, "wall": wall / done, "peak": peak}))
+    print(json.dumps({"cpu": used / done, "wall": wall / done, "peak": peak_memory()}))
 
 
 if __name__ == "__main__":

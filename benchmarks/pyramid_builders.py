@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .machine import cpu_seconds
 
-__all__ = ["BUILDERS", "level_paths", "measure"]
+__all__ = ["BUILDERS", "level_paths", "measure", "peak_memory"]
 
 COARSER = "coarser"
 

@@ -32,6 +32,9 @@ MISSING = 2**64 - 1
 # Shards that are open at once, in all: a process may open a thousand files, and has other use for
 # them.
 _MOST_OPEN = 256
+# Bytes of shards that were read lately, whose pages count as this process's memory although the
+# system could take them back: half of them belongs to those read last, half to those before.
+_MOST_RESIDENT = 256 << 20
 _CRC_BYTES = 4
 _CLOSE = 1 << 16
 _MAPPING = threading.Lock()
@@ -123,6 +126,15 @@ class Shard:
         for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
             self._memory.madvise(mmap.MADV_WILLNEED, start, stop - start)
 
+    def release(self) -> None:
+        """Give the pages that were read back to the system, which keeps the file as it likes.
+
+        Whoever reads there meanwhile finds them again.
+        """
+        memory = self._memory
+        if memory is not None and hasattr(mmap, "MADV_DONTNEED"):
+            memory.madvise(mmap.MADV_DONTNEED)
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill a buffer with bytes of the file; ValueError where it ends before."""
         if os.preadv(self._file, [buffer], offset) != len(buffer):
@@ -159,11 +171,23 @@ class Shard:
 
 
 class _Shards:
-    """The shards that are open, those used least recently closed first."""
+    """The shards that are open, those used least recently closed first.
 
-    def __init__(self, most: int) -> None:
+    Parameters
+    ----------
+    most
+        How many.
+    resident
+        Bytes of those whose pages are kept, most of the time: less than all for a large image.
+    """
+
+    def __init__(self, most: int, resident: int = _MOST_RESIDENT) -> None:
         self._most = most
+        self._most_young = resident // 2
         self._open: OrderedDict[str, Shard] = OrderedDict()
+        self._young: dict[str, Shard] = {}
+        self._old: dict[str, Shard] = {}
+        self._young_bytes = 0
         self._lock = threading.Lock()
 
     def get(self, path: str, index: ShardIndex) -> Shard | None:
@@ -177,20 +201,42 @@ class _Shards:
             shard = self._open.get(path)
             if shard is not None and shard.stamp == stamp:
                 self._open.move_to_end(path)
-                return shard
-        try:
-            shard = Shard(path, index)
-        except FileNotFoundError:
-            return None
-        with self._lock:
-            self._open[path] = shard
-            self._open.move_to_end(path)
-            dropped = [
-                self._open.popitem(last=False)[1]
-                for _ in range(max(0, len(self._open) - self._most))
-            ]
-        del dropped  # closed after the lock is free, unless somebody reads them still
+                rested = self._used(path, shard)
+            else:
+                shard, rested = None, []
+        if shard is None:
+            try:
+                shard = Shard(path, index)
+            except FileNotFoundError:
+                return None
+            with self._lock:
+                self._open[path] = shard
+                self._open.move_to_end(path)
+                dropped = [self._open.popitem(last=False) for _ in range(self._too_many())]
+                for name, _ in dropped:
+                    self._young.pop(name, None)
+                    self._old.pop(name, None)
+                rested = self._used(path, shard)
+            del dropped  # closed after the lock is free, unless somebody reads them still
+        for each in rested:
+            each.release()
         return shard
+
+    def _too_many(self) -> int:
+        return max(0, len(self._open) - self._most)
+
+    def _used(self, path: str, shard: Shard) -> list[Shard]:
+        """Note that a shard is read; return those that have not been for long."""
+        if self._young.get(path) is shard:
+            return []
+        if self._young_bytes + shard.stamp[1] > self._most_young and self._young:
+            rested = [old for name, old in self._old.items() if name not in self._young]
+            self._old, self._young, self._young_bytes = self._young, {}, 0
+        else:
+            rested = []
+        self._young[path] = shard
+        self._young_bytes += shard.stamp[1]
+        return [each for each in rested if each is not shard]
 
     def __len__(self) -> int:
         return len(self._open)
