@@ -153,6 +153,43 @@ def test_links_are_read_as_they_are_written(viewer):
     assert same == [True, True]
 
 
+@pytest.mark.parametrize(
+    ("zoom", "length", "width"), [("1", "50 \N{MICRO SIGN}m", 100), ("4", "10 \N{MICRO SIGN}m", 80)]
+)
+def test_the_scale_bar_is_as_long_as_it_says(viewer, zoom, length, width):
+    viewer.open(f"{HE}&x=450&y=350&zoom={zoom}")  # 0.5 um a pixel
+    assert viewer.page.locator(".scale-text").first.inner_text() == length
+    assert viewer.page.locator(".scale-line").first.bounding_box()["width"] == width
+
+
+def test_who_wants_no_motion_has_none(viewer):
+    viewer.page.emulate_media(reduced_motion="reduce")
+    viewer.open(HE + "&x=450&y=350&zoom=1")
+    shown = viewer.page.evaluate(
+        """async () => {
+            document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "+", bubbles: true }));
+            for (let frame = 0; frame < 3; frame += 1) await new Promise((resolve) => requestAnimationFrame(resolve));
+            return document.querySelector(".zoom").textContent;
+        }"""
+    )
+    assert shown == "150 %"  # at once, nothing in between
+
+
+def test_a_narrow_page_has_room_for_the_picture(viewer):
+    viewer.page.set_viewport_size({"width": 480, "height": 860})
+    viewer.open(HE)
+    page = viewer.page
+    assert page.evaluate("document.documentElement.scrollWidth") == 480
+    assert page.locator(".stage").first.bounding_box()["width"] == 480
+    page.get_by_role("button", name="Tissues").click()
+    assert page.locator("#tissues").is_visible()
+    page.get_by_role("button", name="Settings").click()  # They lie over the picture: one at a time.
+    assert (page.locator("#tissues").is_visible(), page.locator("#panel").is_visible()) == (
+        False,
+        True,
+    )
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(viewer, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()

@@ -183,6 +183,7 @@ def test_a_mask_lies_over_the_tissue_and_nowhere_else(viewer, site, at):
     viewer.page.get_by_label("Opacity of", exact=False).last.fill("0")
     viewer.page.keyboard.press("Enter")
     viewer.settle()
+    viewer.open(viewer.page.evaluate("location.hash"))
     clear = shown_at(viewer, at)
     assert all(np.array_equal(clear(*place), plain(*place)) for place in middles(site.he.shape))
     viewer.page.keyboard.press("Escape")  # Out of the field, which letters belong to.

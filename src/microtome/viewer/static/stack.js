@@ -54,7 +54,9 @@ export class Stack {
   /** Whether all that is in view has arrived. */
   get complete() {
     const items = [...this.#layers.values()];
-    return this.#loading === 0 && items.every((layer) => layer.items.length === 1 && layer.items[0].getFullyLoaded());
+    // What is wholly transparent is not even asked for.
+    const there = ({ items: [item, ...more], opacity }) => item !== undefined && more.length === 0 && (opacity === 0 || item.getFullyLoaded());
+    return this.#loading === 0 && items.every(there);
   }
 
   #showOne({ key, identity, tile, opacity }) {
@@ -84,14 +86,15 @@ export class Stack {
     });
   }
 
-  /** Remove the older ones once the newest is complete. */
+  /** Remove the older ones once this one is complete. */
   #succeed(layer, newest) {
     let done = false;
     const take = () => {
       if (done || !layer.items.includes(newest)) return;
       done = true;
-      layer.items.filter((item) => item !== newest).forEach((item) => this.#viewer.world.removeItem(item));
-      layer.items = layer.items.slice(layer.items.indexOf(newest));
+      // Only those: a still newer one may be on its way by now.
+      const older = layer.items.splice(0, layer.items.indexOf(newest));
+      older.forEach((item) => this.#viewer.world.removeItem(item));
       this.#count(0);
     };
     if (layer.items.length === 1) return;
