@@ -20,6 +20,7 @@ from shapely.geometry import shape
 
 import microtome as mt
 from microtome.cohort import CohortLayout, open_tiles
+from microtome.interop import _cohort_exports
 
 SIZE = 32
 # Tiles at 1 um on a slide of 0.5 um per pixel.
@@ -194,6 +195,70 @@ def test_coco(run: Any, made: Path, tmp_path: Path) -> None:
         (1, "T cell"),
         (2, "other"),
     }
+
+
+def test_a_coco_job_goes_on_where_it_stopped(
+    run: Any, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "o"
+    whole = done(run, "coco", made, tmp_path / "whole")
+    write, seen = _cohort_exports.write_coco, []
+
+    def stopped(*arguments: Any, tissue_id: str, **more: Any) -> Any:
+        seen.append(tissue_id)
+        if tissue_id == "b" and seen.count("b") == 1:
+            raise KeyboardInterrupt
+        return write(*arguments, tissue_id=tissue_id, **more)
+
+    monkeypatch.setattr(_cohort_exports, "write_coco", stopped)
+    assert run("export", "coco", made, out).code == 130
+    assert (out / "a/annotations.json").is_file()
+    assert not (out / "b/annotations.json").exists()
+    again = done(run, "coco", made, out)
+    assert seen == ["a", "b", "b"]
+    assert [path.read_text() for path in again] == [path.read_text() for path in whole]
+    assert done(run, "coco", made, out) == again, "there is nothing left to do"
+    assert seen == ["a", "b", "b"]
+    other = run("export", "coco", made, out, "--classes", "kind")
+    assert (other.code, "differ in classes" in other.err) == (1, True)
+    (out / "a/tiles.json").write_text("{")
+    assert "is damaged" in run("export", "coco", made, out).err
+    (out / "a/tiles.json").unlink()
+    assert run("export", "coco", made, out).code == 1, "nobody knows what these are of"
+
+
+def test_tissues_that_measured_different_channels(run: Any, tmp_path: Path) -> None:
+    root, keep = tmp_path / "study", {}
+    rng = np.random.default_rng(0)
+    for tissue, names in (("a", ["DNA", "CD3", "CD8"]), ("b", ["DNA", "CD8"])):
+        keep[tissue] = rng.integers(0, 60000, (len(names), 64, 64)).astype(np.uint16)
+        mt.ingest(
+            keep[tissue],
+            axes="cyx",
+            mpp=1.0,
+            channel_names=names,
+            cohort=root,
+            tissue_id=tissue,
+            modality="imc",
+        )
+    mt.mask(root, method="whole")
+    mt.tile(root, tile_size=SIZE, method="grid")
+    refused = run("export", "webdataset", root, tmp_path / "s")
+    assert (refused.code, "--channel" in refused.err) == (2, True)
+    (path,) = done(run, "webdataset", root, tmp_path / "t", "--channel", "CD8", "DNA")
+    with tarfile.open(path) as archive:
+        files = {each.name: archive.extractfile(each).read() for each in archive}
+    assert len(files) == 16
+    for name in [name for name in files if name.endswith("npy")]:
+        facts = json.loads(files[name.replace("npy", "json")])
+        assert facts["channel_names"] == ["CD8", "DNA"]
+        row, col = facts["region_spec"]["coords"]
+        whole = keep[facts["tissue_id"]][[-1, 0]]
+        np.testing.assert_array_equal(
+            np.load(io.BytesIO(files[name])), whole[:, row : row + SIZE, col : col + SIZE]
+        )
+    missing = run("export", "webdataset", root, tmp_path / "u", "--channel", "CD3")
+    assert (missing.code, "'CD3'" in missing.err) == (2, True)
 
 
 def test_parquet(run: Any, made: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -329,6 +329,7 @@ def webdataset(
     *,
     shard_size: int = 1024,
     shuffle: int | None = None,
+    channel: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
     tiling: Tiling = _ALL,
     workers: WorkersOption = 1,
     dask: DaskOption = None,
@@ -347,6 +348,8 @@ def webdataset(
         Tiles of a file.
     shuffle
         Seed of an order by chance; without it that of the table.
+    channel
+        Only these channels, by name, in this order: for tissues that measured different ones.
     tiling
         Which tiles.
     workers
@@ -362,6 +365,8 @@ def webdataset(
     if shuffle is not None and shuffle < 0:
         msg = f"--shuffle is a seed, not negative, got {shuffle}"
         raise InvalidInputError(msg)
+    if channel is not None:
+        chosen = replace(chosen, channels=tuple(channel))
     rows = None if shuffle is None else np.random.default_rng(shuffle).permutation(len(chosen))
     with executor_of(workers, dask) as executor, progress() as show:
         written = write_webdataset(

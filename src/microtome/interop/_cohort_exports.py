@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +15,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from microtome.cohort import CohortLayout, open_cell_mask
-from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
+from microtome.errors import (
+    ExistsError,
+    FormatError,
+    InvalidInputError,
+    NotFoundError,
+    UnknownNameError,
+)
 from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
-from microtome.storage import Draft, verify_free
+from microtome.storage import Draft, replace_file, verify_free
 
 from ._coco import write_coco
 from ._cohort_tiles import CohortTiles, TissueImages, source_scale
@@ -34,6 +42,7 @@ __all__ = [
 ]
 
 _INSTANCES = "instances"
+_COCO_JOB = "tiles.json"
 
 
 def export_qupath_tiles(
@@ -158,6 +167,9 @@ def export_coco(
 ) -> list[Path]:
     """Write the tiles of each tissue and the cells in them for programs that train on COCO.
 
+    A job that was stopped goes on with the tissues that are missing: beside the JSON file of each
+    lies one that says of which tiles it is.
+
     Parameters
     ----------
     tiles
@@ -176,7 +188,7 @@ def export_coco(
     Raises
     ------
     ExistsError
-        If there is such a file.
+        If `out` holds other tiles of a tissue.
     NotFoundError
         If a tissue has no cell mask.
     UnknownNameError, InvalidInputError
@@ -199,7 +211,17 @@ def export_coco(
         )
 
     files = {tissue: Path(out) / tissue / "annotations.json" for tissue in tiles.images}
-    return each_tissue(files, write, progress=progress)
+    missing = {
+        tissue: path
+        for tissue, path in files.items()
+        if not _is_done(path, _coco_job(tiles, tissue, classes))
+    }
+    for tissue, path in missing.items():
+        with replace_file(path.with_name(_COCO_JOB)) as temporary:
+            job = _coco_job(tiles, tissue, classes)
+            temporary.write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
+    each_tissue(missing, write, progress=progress)
+    return list(files.values())
 
 
 def export_spatialdata(
@@ -258,6 +280,39 @@ def export_spatialdata(
         draft.discard()
         raise
     return Path(out)
+
+
+def _coco_job(tiles: CohortTiles, tissue: str, classes: str | None) -> dict[str, Any]:
+    """Return what the pictures of a tissue are of: other tiles are another job."""
+    rows = tiles.tiles.rows(tiles.tiles.positions(tissue))
+    places = np.stack([rows.tile_id, rows.row, rows.col]).astype("<i8")
+    return {
+        "format": "microtome-coco",
+        "modality": tiles.images.modality.name,
+        "resolution": tiles.images.resolution.directory,
+        "tile_size": list(tiles.tiles.tile_size),
+        "classes": classes,
+        "tiles_sha256": hashlib.sha256(places.tobytes()).hexdigest(),
+    }
+
+
+def _is_done(path: Path, job: Mapping[str, Any]) -> bool:
+    """Whether the file of a job is there; nothing of another job may be."""
+    place = path.with_name(_COCO_JOB)
+    if not place.is_file():
+        verify_free(path, overwrite=False)
+        return False
+    try:
+        there: Any = json.loads(place.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{place} is damaged: {error}"
+        raise FormatError(msg) from error
+    if there != job:
+        told: dict[str, Any] = there if isinstance(there, dict) else {}
+        changed = ", ".join(name for name in job if told.get(name) != job[name]) or "more"
+        msg = f"{path.parent} holds other tiles, which differ in {changed}; choose another place"
+        raise ExistsError(msg)
+    return path.is_file()
 
 
 # ------------------------------------------------------------------ what they share

@@ -109,10 +109,14 @@ class CohortTiles:
         The images.
     tiles
         The tiles, all on these images.
+    channels
+        Names of the channels that batches have; None for all. Tissues that measured different ones
+        go into one batch by those that all of them have.
     """
 
     images: TissueImages
     tiles: TileTable
+    channels: tuple[str, ...] | None = None
     _opened: dict[int, MultiscaleImage] = field(
         default_factory=dict[int, MultiscaleImage], repr=False, compare=False
     )
@@ -192,7 +196,9 @@ class CohortTiles:
         OutOfRangeError
             If a row is outside the table.
         InvalidInputError
-            If tissues of the batch differ in their channels.
+            If tissues of the batch differ in their channels, and none are chosen.
+        UnknownNameError
+            If a tissue has no channel of a name that is chosen.
         """
         found = self.tiles.rows(np.asarray(rows, np.int64))
         numbers: NDArray[np.int64] = found.tissue.astype(np.int64)
@@ -207,7 +213,11 @@ class CohortTiles:
             {"tissue_id": names[number], "tile_id": int(tile)}
             for number, tile in zip(numbers.tolist(), found.tile_id, strict=True)
         ]
-        return region_batch(images, windows, read_regions(images, windows), metadata=told)
+        chosen = None if self.channels is None else list(self.channels)
+        if chosen is None:
+            _verify_alike(images)
+        data = read_regions(images, windows, channels=chosen)
+        return region_batch(images, windows, data, channels=chosen, metadata=told)
 
     def _images(self, numbers: NDArray[np.int64]) -> list[MultiscaleImage]:
         """Return the images of some tissues by ascending number; those are kept open."""
@@ -220,7 +230,18 @@ class CohortTiles:
 
     def __reduce__(self) -> Any:
         # What is open stays here.
-        return CohortTiles, (self.images, self.tiles)
+        return CohortTiles, (self.images, self.tiles, self.channels)
+
+
+def _verify_alike(images: Sequence[MultiscaleImage]) -> None:
+    first = images[0]
+    for other in images[1:]:
+        if other.channel_names != first.channel_names:
+            msg = (
+                f"{first.uri} has the channels {list(first.channel_names or ())}, {other.uri} has "
+                f"{list(other.channel_names or ())}; choose those that all have with --channel (channels=)"
+            )
+            raise InvalidInputError(msg)
 
 
 def source_scale(
