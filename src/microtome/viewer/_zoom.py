@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from microtome.coordinates import Mpp
 from microtome.errors import InvalidInputError, OutOfRangeError
 from microtome.image import MultiscaleImage
 
@@ -26,6 +27,8 @@ TILE_SIZE = 256
 _MOST_PIXELS = 1 << 27
 # Source pixels a tile's channel that are read at a time.
 _BAND = 1 << 24
+# A power of two, so that ratios stay exact.
+_TINY = 2.0**-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +114,8 @@ def read_tile(
     InvalidInputError
         If the image has no level near the zoom, and the tile were made of too many pixels.
     """
-    own = image.require_mpp()
-    mpp = own.scaled(window.step, window.step)
+    image = _counted(image)
+    mpp = image.require_mpp().scaled(window.step, window.step)
     picked = list(range(image.nchannels)) if channels is None else list(channels)
     index = image.best_level(mpp)
     level, base = image.level(index), image.level(0)
@@ -149,6 +152,21 @@ def read_tile(
     if not parts:
         return np.empty((0, rows, columns), image.dtype)
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _counted(image: MultiscaleImage) -> MultiscaleImage:
+    """View an image as if its pixels were very small: zooms know pixels, and no micrometres.
+
+    A pixel size has a bound, which the coarsest zoom of a wide image of large pixels is beyond.
+    """
+    return MultiscaleImage(
+        [image.level(i) for i in range(image.level_count)],
+        uri=image.uri,
+        channel_names=image.channel_names,
+        mpp=Mpp(_TINY, _TINY, "user"),
+        kind=image.kind,
+        name=image.name,
+    )
 
 
 def _runs(channels: Sequence[int]) -> list[list[int]]:
