@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import threading
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 
 import pytest
 
-from microtome.errors import InvalidInputError
+from microtome.errors import InvalidInputError, WorkerError
 from microtome.jobs import process_pool, run_each
 
 
@@ -84,3 +92,75 @@ def test_an_executor_that_forks_is_refused():
 def test_a_pool_has_workers():
     with pytest.raises(InvalidInputError, match="at least 1, got 0"):
         process_pool(0)
+
+
+def die(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@pytest.mark.slow
+def test_a_pool_whose_process_died_is_told():
+    with process_pool(1) as pool, pytest.raises(WorkerError, match="run the job again") as caught:
+        list(run_each(die, range(10), pool))
+    assert isinstance(caught.value, RuntimeError)
+    assert isinstance(caught.value.__cause__, BrokenExecutor)
+
+
+class KilledWorker(Exception):  # noqa: N818 - its name is what it is known by
+    """As dask.distributed calls it, when each worker that tried a task died."""
+
+
+class Cluster(Counting):
+    """Gives up one of its tasks, as a cluster does."""
+
+    def __init__(self, lost: int) -> None:
+        super().__init__()
+        self.lost = lost
+
+    def submit(self, fn, /, *args, **kwargs):
+        if args[0] != self.lost:
+            return super().submit(fn, *args, **kwargs)
+        future: Future = Future()
+        future.set_exception(KilledWorker("square-3", "tcp://10.0.0.7:40000"))
+        return future
+
+
+def test_a_task_that_kills_workers_ends_the_job():
+    done = run_each(square, range(5), Cluster(3))
+    assert [next(done) for _ in range(3)] == [0, 1, 4]
+    with pytest.raises(WorkerError, match="each worker that tried this died"):
+        next(done)
+
+
+def test_something_may_stand_for_a_task_that_kills_workers():
+    found: list[tuple[int, WorkerError]] = []
+
+    def lost(number: int, error: WorkerError) -> int:
+        found.append((number, error))
+        return -1
+
+    assert list(run_each(square, range(5), Cluster(3), lost=lost)) == [0, 1, 4, -1, 16]
+    [(number, error)] = found
+    assert number == 3
+    assert "tcp://10.0.0.7:40000" in str(error)
+
+
+def test_an_executor_that_was_shut_down_is_told():
+    class Gone(Executor):
+        def submit(self, fn, /, *args, **kwargs):
+            future: Future = Future()
+            future.cancel()
+            return future
+
+    with pytest.raises(WorkerError, match="was shut down or lost its workers"):
+        list(run_each(square, range(3), Gone()))
+
+
+def test_the_error_of_a_task_stays_its_own():
+    def work(number: int) -> int:
+        raise KeyError(number)
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(KeyError):
+        list(run_each(work, [1], pool, lost=lambda _, error: pytest.fail(str(error))))

@@ -16,6 +16,7 @@ still catch `ValueError` or `FileNotFoundError`:
     ├── StorageError           OSError             the disk or store refused (full, denied, gone)
     ├── BusyError              TimeoutError        another process holds the cohort
     ├── ConflictError          RuntimeError        another writer changed the same meanwhile
+    ├── WorkerError            RuntimeError        a process or machine that worked for a job is gone
     └── DependencyError        ImportError         an optional package is not installed
 
 A message says what is wrong, with which values, and what to do about it.
@@ -38,6 +39,7 @@ __all__ = [
     "StorageError",
     "UnannotatedError",
     "UnknownNameError",
+    "WorkerError",
 ]
 
 
@@ -99,6 +101,10 @@ class BusyError(MicrotomeError, TimeoutError):
 
 class ConflictError(MicrotomeError, RuntimeError):
     """Another writer changed the same meanwhile; what was done here is not lost, nor committed."""
+
+
+class WorkerError(MicrotomeError, RuntimeError):
+    """A process or machine that worked for a job is gone: killed, or out of memory."""
 
 
 class DependencyError(MicrotomeError, ImportError):

@@ -6,17 +6,27 @@ workers there were or which was faster.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import multiprocessing
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from itertools import islice
 from typing import TypeVar
 
-from microtome.errors import InvalidInputError
+from microtome.errors import InvalidInputError, WorkerError
 
 __all__ = ["process_pool", "read_ahead", "run_each", "verify_executor"]
 
@@ -32,6 +42,8 @@ def run_each(
     function: Callable[[_T], _R],
     tasks: Sequence[_T],
     executor: Executor | None = None,
+    *,
+    lost: Callable[[_T, WorkerError], _R] | None = None,
 ) -> Generator[_R, None, None]:
     """Call a function on every task and yield the results in order.
 
@@ -45,11 +57,17 @@ def run_each(
     executor
         Where: any `concurrent.futures.Executor`, such as that of `process_pool`, or
         ``dask.distributed.Client(...).get_executor()``. By default here, one after the other.
+    lost
+        What stands for a task that the cluster gave up, since each worker that tried it died; by
+        default the job ends. Where a worker dies and others are left, a cluster does its tasks
+        again by itself, and a pool of processes ends.
 
     Raises
     ------
     InvalidInputError
         If the executor forks: a copy of the array engine made by fork hangs.
+    WorkerError
+        If workers died, and no other does their work.
 
     Notes
     -----
@@ -61,21 +79,66 @@ def run_each(
         return
     verify_executor(executor)
     ahead = iter(tasks)
-    under_way: deque[Future[_R]] = deque()
+    under_way: deque[tuple[_T, Future[_R]]] = deque()
     limit = _AHEAD * (_processors() + _workers(executor))
     try:
         for task in ahead:
-            under_way.append(executor.submit(function, task))
+            with _telling_of_workers():
+                under_way.append((task, executor.submit(function, task)))
             if len(under_way) >= limit:
-                yield under_way.popleft().result()
+                yield _result(*under_way.popleft(), lost)
         while under_way:
-            yield under_way.popleft().result()
+            yield _result(*under_way.popleft(), lost)
     finally:
-        for future in under_way:
+        for _, future in under_way:
             future.cancel()
-        for future in under_way:
+        for _, future in under_way:
             if not future.cancelled():
-                future.exception()  # waits
+                with contextlib.suppress(CancelledError, asyncio.CancelledError):
+                    future.exception()  # waits
+
+
+def _result(task: _T, future: Future[_R], lost: Callable[[_T, WorkerError], _R] | None) -> _R:
+    try:
+        with _telling_of_workers():
+            return future.result()
+    except _GivenUpError as error:
+        if lost is None:
+            raise
+        return lost(task, error)
+
+
+class _GivenUpError(WorkerError):
+    """One task was given up; the executor goes on."""
+
+
+@contextlib.contextmanager
+def _telling_of_workers() -> Generator[None]:
+    """Say in our words that workers are gone; each kind of executor has its own error for it.
+
+    Raises
+    ------
+    WorkerError
+        If they are.
+    """
+    try:
+        yield
+    except BrokenExecutor as error:
+        msg = (
+            "a worker process ended before its work was done, killed or out of memory, and its "
+            "pool with it; run the job again, which goes on from there, with fewer workers if "
+            "memory was short"
+        )
+        raise WorkerError(msg) from error
+    except (CancelledError, asyncio.CancelledError) as error:
+        msg = "the executor was shut down or lost its workers; run the job again, which goes on from there"
+        raise WorkerError(msg) from error
+    except Exception as error:
+        # By its name: dask need not be installed.
+        if type(error).__name__ != "KilledWorker":
+            raise
+        msg = f"each worker that tried this died, killed or out of memory: {error}"
+        raise _GivenUpError(msg) from error
 
 
 def read_ahead(

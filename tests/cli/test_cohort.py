@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tifffile
+from pyarrow import csv as pa_csv
 
 from microtome.image import MultiscaleImage
 
@@ -154,14 +155,19 @@ def test_ingest_of_a_manifest(run: Any, manifest: Path, tmp_path: Path, workers:
     command = ("ingest", "--manifest", manifest, "--cohort", root, "--workers", workers)
     done = run(*command)
     assert done.code == 0, done.err
-    assert done.out.splitlines() == [
-        str(root / f"he/1_0mpp/images/t{i}.ome.zarr") for i in range(3)
-    ]
+    head, written, every = (line.split() for line in done.out.splitlines())
+    assert head == ["ingest", "images", "MB", "seconds", "of", "workers"]
+    assert written[:2] == ["done", "3"]
+    assert float(written[2]) > 0
+    assert every[:2] == ["all,", "in"]
     assert "ingest: 3 of 3" in done.err
     assert {t: (r["patient_id"], r["year"]) for t, r in tissues(root).items()} == {
         f"t{i}": (f"p{i}", 2000 + i) for i in range(3)
     }
-    assert run(*command).code == 0
+    again = run(*command)
+    assert again.code == 0
+    assert "already there" in again.out
+    assert "done" not in again.out
 
 
 def test_a_manifest_that_fails(run: Any, manifest: Path, tmp_path: Path) -> None:
@@ -180,12 +186,48 @@ def test_a_manifest_goes_on(run: Any, manifest: Path, tmp_path: Path) -> None:
     broken.write_bytes(b"II*\0broken")
     manifest.write_text(manifest.read_text() + f"t3,{broken},he,p3,2003\n")
     options = ("ingest", "--manifest", manifest, "--cohort", tmp_path / "cohort")
-    assert run(*options).code == 1
+    stopped = run(*options)
+    assert stopped.code == 1
+    assert [line.split()[:3] for line in stopped.out.splitlines()[1:3]] == [
+        ["failed", "1", "0.0"],
+        ["not", "begun", "3"],
+    ]
     assert not (tmp_path / "cohort").exists()
     done = run(*options, "--on-error", "continue")
     assert done.code == 1
     assert "3 of 4 rows are ingested, 1 failed" in done.err
     assert set(tissues(tmp_path / "cohort")) == {"t0", "t1", "t2"}
+    report = tmp_path / "manifest.ingest.csv"
+    lines = done.out.splitlines()
+    assert lines[1].split()[:2] == ["done", "3"]
+    assert lines[2].split()[:2] == ["failed", "1"]
+    assert lines[4].startswith(f"failed: row 4 (t3, he): {broken}")
+    assert lines[5] == f"what became of each row: {report}"
+    rows = pa_csv.read_csv(report).to_pylist()
+    assert [(r["row"], r["tissue_id"], r["state"]) for r in rows] == [
+        *((i + 1, f"t{i}", "written") for i in range(3)),
+        (4, "t3", "failed"),
+    ]
+    assert str(broken) in rows[3]["reason"]
+    for row in rows[:3]:
+        files = [f for f in Path(row["image"]).rglob("*") if f.is_file()]
+        assert row["bytes"] == sum(f.stat().st_size for f in files) > 0
+        assert row["seconds"] > 0
+
+
+def test_a_report_that_cannot_be_is_told_first(run: Any, manifest: Path, tmp_path: Path) -> None:
+    options = ("ingest", "--manifest", manifest, "--cohort", tmp_path / "cohort", "--report")
+    for place, words in {
+        "report.txt": "a report is a .csv, .tsv, .parquet file",
+        "none/report.csv": "where the report goes, does not exist",
+    }.items():
+        done = run(*options, tmp_path / place)
+        assert done.code != 0
+        assert words in done.err
+        assert not (tmp_path / "cohort").exists()
+    assert run(*options, tmp_path / "report.parquet").code == 0
+    rows = pq.read_table(tmp_path / "report.parquet").to_pylist()
+    assert [row["state"] for row in rows] == ["written"] * 3
 
 
 def test_a_source_or_a_manifest(run: Any, manifest: Path, slide: Path, tmp_path: Path) -> None:

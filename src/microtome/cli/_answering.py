@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from ._console import progress, say
 from ._options import Flag, ResolutionOption, Tissues, parse_mpp
+from ._workers import DaskOption, WorkersOption, executor_of
 
 __all__ = ["bench", "conformance", "demo", "info", "predict", "report"]
 
@@ -58,6 +59,8 @@ def predict(
     image: str | None = None,
     mpp: str | None = None,
     overwrite: Annotated[bool, Flag] = False,
+    workers: WorkersOption = 1,
+    dask: DaskOption = None,
 ) -> None:
     """Run a model over slides, tile by tile, and stitch its answer back onto them.
 
@@ -100,6 +103,11 @@ def predict(
         Micrometres per pixel of one image that states none.
     overwrite
         Replace predictions that are there.
+    workers
+        Processes on this machine that share the tissues of a cohort; 1 does them here, one after
+        the other.
+    dask
+        Address of a dask scheduler whose workers share the tissues, for example tcp://host:8786.
     """
     from microtome.cohort import CohortLayout
     from microtome.errors import InvalidInputError, NotFoundError
@@ -110,7 +118,10 @@ def predict(
     if instances and (out is None or blend != "crop"):
         msg = "--instances is for one image, with --out, and labels are not blended: leave out --blend"
         raise InvalidInputError(msg)
-    with progress() as show:
+    if out is not None and (workers, dask) != (1, None):
+        msg = "--workers and --dask share the tissues of a cohort; one image, with --out, is predicted here"
+        raise InvalidInputError(msg)
+    with executor_of(workers, dask) as executor, progress() as show:
         if out is not None:
             opened = open_image(source, mpp=parse_mpp(mpp), image=image)
             work = predict_instances if instances else partial(do, blend=blend)
@@ -139,6 +150,7 @@ def predict(
                 overlap=overlap,
                 batch_size=batch_size,
                 overwrite=overwrite,
+                executor=executor,
                 progress=show,
             )
         elif not source.exists():

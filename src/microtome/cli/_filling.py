@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from microtome.errors import InvalidInputError
 
 from ._console import progress, say, shape_text
+from ._ingesting import ingest_table
 from ._options import Flag, ResolutionOption, Tissues, parse_mpp
 from ._workers import DaskOption, WorkersOption, executor_of
 
@@ -34,6 +35,7 @@ def ingest(
     upsample: Annotated[bool, Flag] = False,
     overwrite: Annotated[bool, Flag] = False,
     on_error: Literal["stop", "continue"] = "stop",
+    report: Path | None = None,
     workers: WorkersOption = 1,
     dask: DaskOption = None,
 ) -> None:
@@ -74,6 +76,10 @@ def ingest(
         Replace an image made from something else.
     on_error
         Of a manifest: stop at the first row that fails, or continue and tell at the end.
+    report
+        Of a manifest: file, .csv, .tsv or .parquet, that says what became of each row. With
+        --on-error continue there is one always, beside the manifest: tissues.ingest.csv of
+        tissues.csv.
     workers
         Processes on this machine that share the rows of a manifest; 1 does them here.
     dask
@@ -95,9 +101,10 @@ def ingest(
         if given:
             msg = f"{', '.join(given)} and --manifest exclude each other: the table says it of each row"
             raise InvalidInputError(msg)
-        _ingest_manifest(
+        ingest_table(
             manifest,
             cohort,
+            report=report,
             resolution=resolution,
             codec=codec,
             upsample=upsample,
@@ -107,6 +114,9 @@ def ingest(
             dask=dask,
         )
         return
+    if report is not None:
+        msg = "--report is of a manifest; give --manifest"
+        raise InvalidInputError(msg)
     if source is None or tissue is None or modality is None:
         msg = "give SOURCE with --tissue and --modality, or many of them with --manifest"
         raise InvalidInputError(msg)
@@ -131,17 +141,6 @@ def ingest(
             progress=show,
         )
     say(f"{made.uri}: {shape_text(made.level_shape(0))}, {made.mpp}, {made.level_count} levels")
-
-
-def _ingest_manifest(
-    manifest: Path, cohort: Path, *, workers: int, dask: str | None, **options: Any
-) -> None:
-    from microtome.cohort import ingest_manifest as do
-
-    with executor_of(workers, dask) as executor, progress() as show:
-        paths = do(manifest, cohort, executor=executor, progress=show, **options)
-    for path in paths:
-        say(str(path))
 
 
 def mask(

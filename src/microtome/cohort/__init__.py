@@ -20,6 +20,7 @@ from ._images import (
 from ._imaging import BaseImagingDataset
 from ._info import CohortInfo, ImageInfo, LevelInfo, info
 from ._ingest import ingest
+from ._ingest_report import IngestOutcome, IngestState
 from ._layout import CohortLayout, check_tissue_id
 from ._manifest import OnError, ingest_manifest
 from ._masks import mask
@@ -83,6 +84,8 @@ __all__ = [
     "IMCModality",
     "ImageInfo",
     "ImageMode",
+    "IngestOutcome",
+    "IngestState",
     "LevelInfo",
     "MIBIModality",
     "Modality",

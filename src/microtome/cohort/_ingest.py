@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from microtome.coordinates import Mpp, Resolution
-from microtome.errors import ExistsError, InvalidInputError, MicrotomeError
+from microtome.errors import ExistsError, MicrotomeError
 from microtome.image import MultiscaleImage, begin_image, channel_indices
 from microtome.progress import Progress, silent
 from microtome.sources import open_image
@@ -22,20 +22,15 @@ from microtome.storage import Codec, image_layout
 
 from ._fingerprint import fingerprint
 from ._images import stored_type
+from ._ingest_channels import RGB, channels_to_store
 from ._ingest_source import IngestSource
 from ._layout import CohortLayout, check_tissue_id
 from ._modality import Modality, parse_modality
 from ._tables import add_tissue, add_to_panel, channel_order
 
-__all__ = ["Beginning", "channels_to_store", "ingest"]
+__all__ = ["Beginning", "Ingested", "ingest", "store_image"]
 
 _log = logging.getLogger(__name__)
-
-# A pixel size that differs by less is the same: 0.4999 and 0.5 um are one scanner's setting, but
-# resampling is exact all the same, so this only decides what counts as up-sampling.
-_FINER = 1.02
-_RGB = ("red", "green", "blue")
-_RGB_NAMES = {_RGB, ("r", "g", "b"), ("channel 0", "channel 1", "channel 2")}
 
 
 def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
@@ -112,6 +107,68 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
     ExistsError
         If the tissue has an image made from something else.
     """
+    done = store_image(
+        source,
+        cohort=cohort,
+        tissue_id=tissue_id,
+        modality=modality,
+        mpp=mpp,
+        resolution=resolution,
+        axes=axes,
+        channel_names=channel_names,
+        image=image,
+        patient_id=patient_id,
+        specimen_id=specimen_id,
+        split=split,
+        codec=codec,
+        upsample=upsample,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    return MultiscaleImage.open(done.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """An image that is in a cohort, and what the cohort's tables say of it."""
+
+    path: Path
+    modality: Modality
+    channels: list[str]
+    """In the order in which they are stored."""
+    wrote: bool
+    """Whether it was written now; else it was there."""
+    row: dict[str, Any]
+    """Of the table of tissues."""
+
+
+def store_image(  # noqa: PLR0913 - as `ingest`
+    source: Any,
+    *,
+    cohort: str | os.PathLike[str],
+    tissue_id: str,
+    modality: str | Modality,
+    mpp: float | tuple[float, float] | Mpp | None = None,
+    resolution: float | str | tuple[float, float] | Resolution = 1.0,
+    axes: str | None = None,
+    channel_names: Sequence[str] | None = None,
+    image: str | int | None = None,
+    patient_id: str | None = None,
+    specimen_id: str | None = None,
+    split: str | None = None,
+    codec: Codec = "train",
+    upsample: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
+    note: bool = True,
+) -> Ingested:
+    """Write an image as `ingest` does.
+
+    Parameters
+    ----------
+    note
+        Whether the cohort's tables are told; if not, the caller does it, for many images at once.
+    """
     check_tissue_id(tissue_id)
     kind = parse_modality(modality)
     target = Resolution.parse(resolution)
@@ -134,60 +191,30 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
             settings["image"] = image
         job = _Job(opened, layout, kind, target, tissue_id, settings)
         job.verify_free(overwrite=overwrite)
-        job.fill(progress)
+        order, wrote = job.fill(progress, note=note)
         base = opened.level(0)
-        add_tissue(
-            layout,
-            {
-                "tissue_id": tissue_id,
-                "dataset": layout.root.resolve().name,
-                "patient_id": patient_id,
-                "specimen_id": specimen_id,
-                "modality": kind.name,
-                "split": split,
-                "mpp": float(np.sqrt(own.y * own.x)),
-                "mpp_source": own.source,
-                "width": base.width,
-                "height": base.height,
-                "source": opened.uri,
-                "sha256": digest,
-            },
-        )
+        row = {
+            "tissue_id": tissue_id,
+            "dataset": layout.root.resolve().name,
+            "patient_id": patient_id,
+            "specimen_id": specimen_id,
+            "modality": kind.name,
+            "split": split,
+            "mpp": float(np.sqrt(own.y * own.x)),
+            "mpp_source": own.source,
+            "width": base.width,
+            "height": base.height,
+            "source": opened.uri,
+            "sha256": digest,
+        }
+        if note:
+            add_tissue(layout, row)
     except Exception:
         # A full disk must not leave an empty cohort where there was none. After an interrupt, which
         # is no Exception, writes may still be going on.
         before.restore(layout)
         raise
-    return MultiscaleImage.open(job.path)
-
-
-def channels_to_store(
-    image: MultiscaleImage,
-    modality: Modality,
-    resolution: Resolution,
-    given: Sequence[str] | None,
-    *,
-    upsample: bool,
-) -> list[str]:
-    """Return the names of the channels that a source has for a modality; no pixel is read.
-
-    Raises
-    ------
-    InvalidInputError
-        If the source does not fit the modality, or is coarser than the resolution.
-    NoResolutionError
-        If nobody states its pixel size.
-    """
-    own = image.require_mpp()
-    _verify_flat(image)
-    channels = _channels(image, modality, given)
-    if not upsample and max(own.y / resolution.mpp[0], own.x / resolution.mpp[1]) > _FINER:
-        msg = (
-            f"{image.uri} has {own}, coarser than the resolution {resolution} um asked for: pixels would be "
-            f"invented. Use a coarser --resolution, or allow it with --upsample (upsample=True)"
-        )
-        raise InvalidInputError(msg)
-    return channels
+    return Ingested(job.path, kind, order, wrote, row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,19 +271,25 @@ class _Job:
             )
             raise ExistsError(msg)
 
-    def fill(self, progress: Progress) -> None:
-        """Write the image unless it is there, and only then note its channels."""
+    def fill(self, progress: Progress, *, note: bool) -> tuple[list[str], bool]:
+        """Write the image unless it is there, and only then note its channels.
+
+        Returns
+        -------
+        The channels in the order in which they are stored, and whether anything was written.
+        """
         channels: list[str] = self.settings["channels"]
         if self.modality.kind != "multiplex":
-            self._write_unless_made(channels, progress)
-            return
+            return channels, self._write_unless_made(channels, progress)
         order = channel_order(self.layout, self.modality, channels)
+        wrote = False
         while True:
-            self._write_unless_made(order, progress)
+            wrote = self._write_unless_made(order, progress) or wrote
             stored = order
-            order = add_to_panel(self.layout, self.modality, self.tissue_id, stored)
+            if note:
+                order = add_to_panel(self.layout, self.modality, self.tissue_id, stored)
             if order == stored:
-                return
+                return order, wrote
             _log.info("the panel of %s has grown meanwhile; writing once more", self.modality)
 
     def _is_made(self, order: Sequence[str] | None) -> bool:
@@ -267,56 +300,12 @@ class _Job:
         same = there.metadata.get("microtome", {}).get("ingest") == self.settings
         return same and (order is None or list(there.channel_names or ()) == list(order))
 
-    def _write_unless_made(self, order: Sequence[str], progress: Progress) -> None:
+    def _write_unless_made(self, order: Sequence[str], progress: Progress) -> bool:
         if self._is_made(order):
             _log.info("%s is there already, made from the same source", self.path)
-        else:
-            _write(self, order, progress)
-
-
-def _verify_flat(image: MultiscaleImage) -> None:
-    sizes = dict(zip(image.axes, image.level_shape(0), strict=True))
-    deep = {axis: size for axis, size in sizes.items() if axis in "tz" and size > 1}
-    if deep:
-        msg = f"{image.uri} has axes {image.axes} of {image.level_shape(0)}; a cohort holds single planes"
-        raise InvalidInputError(msg)
-
-
-def _channels(image: MultiscaleImage, modality: Modality, given: Sequence[str] | None) -> list[str]:
-    """Return the names of the channels to store, checked against the modality."""
-    if modality.kind == "brightfield":
-        if image.nchannels != len(_RGB) or image.dtype != np.uint8:
-            msg = f"{modality} is red, green and blue of 8 bits; {image.uri} has {image.nchannels} channels of {image.dtype}"
-            raise InvalidInputError(msg)
-        if tuple(str(name).lower() for name in image.channel_names or ()) not in _RGB_NAMES:
-            msg = (
-                f"{modality} is red, green and blue; {image.uri} names its channels "
-                f"{image.channel_names}. Is it fluorescence? If they are colours, say so with "
-                "--channel red --channel green --channel blue (channel_names=)"
-            )
-            raise InvalidInputError(msg)
-        return list(_RGB)
-    names = image.channel_names
-    if names == _RGB and image.dtype == np.uint8 and given is None:
-        msg = (
-            f"{image.uri} is a colour photograph, red, green and blue; {modality} has a channel a "
-            "marker. If these are markers, name them with --channel (channel_names=)"
-        )
-        raise InvalidInputError(msg)
-    if not image.has_channel_axis and given is not None and len(given) == 1:
-        names = tuple(given)
-    # A source without names numbers its channels; a panel of numbers would join by accident.
-    if names is None or names == tuple(f"channel {i}" for i in range(len(names))):
-        msg = (
-            f"{image.uri} has {image.nchannels} channels without names, and channels of {modality} are "
-            "known by name; give them in order with --channel (channel_names=)"
-        )
-        raise InvalidInputError(msg)
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        msg = f"{image.uri}: channel names must be unique, {twice} occur more than once"
-        raise InvalidInputError(msg)
-    return list(names)
+            return False
+        _write(self, order, progress)
+        return True
 
 
 def _stored_type(
@@ -354,7 +343,7 @@ def _write(job: _Job, order: Sequence[str], progress: Progress) -> None:
         layout=image_layout("cyx", source.shape, codec=settings["codec"]),
         # What may not be replaced was refused before.
         overwrite=True,
-        rgb=list(order) == list(_RGB),
+        rgb=list(order) == list(RGB),
         metadata={
             "microtome": {
                 "ingest": settings,

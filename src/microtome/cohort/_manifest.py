@@ -5,25 +5,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
-import numpy as np
 import pyarrow as pa
 
-from microtome.coordinates import Mpp, Resolution
-from microtome.errors import FormatError, InvalidInputError, MicrotomeError
-from microtome.image import MultiscaleImage
+from microtome.coordinates import Resolution
+from microtome.errors import InvalidInputError, MicrotomeError, WorkerError
 from microtome.jobs import run_each, verify_executor
 from microtome.progress import Progress, silent
-from microtome.sources import image_from_array, open_image
-from microtome.storage import Codec, locked
+from microtome.storage import Codec, clear_drafts, locked
 
 from ._given import read_given
-from ._ingest import Beginning, channels_to_store, ingest
+from ._ingest import Beginning
+from ._ingest_notes import Notes
+from ._ingest_report import IngestOutcome, IngestState, outcome_of, report_writer
+from ._ingest_row import Failure, Peek, RowTask, Stored, ingest_row, peek_at
 from ._layout import CohortLayout
 from ._manifest_rows import ManifestRow, read_rows
 from ._merge import MOST_NAMED
@@ -49,6 +48,8 @@ def ingest_manifest(  # noqa: PLR0913 - what holds for all rows, and where the w
     on_error: OnError = "stop",
     executor: Executor | None = None,
     progress: Progress = silent,
+    report: str | os.PathLike[str] | None = None,
+    told: Callable[[IngestOutcome], None] | None = None,
 ) -> list[Path]:
     """Write all sources of a table into a cohort.
 
@@ -75,6 +76,11 @@ def ingest_manifest(  # noqa: PLR0913 - what holds for all rows, and where the w
         Where: any `concurrent.futures` executor; by default here, one after the other.
     progress
         Called with the rows done and to do.
+    report
+        File that says what became of each row, however the run ends: `.csv`, `.tsv` or `.parquet`.
+        One that is there is replaced.
+    told
+        Called with what became of each row; of those that were not begun, at the end.
 
     Returns
     -------
@@ -87,6 +93,9 @@ def ingest_manifest(  # noqa: PLR0913 - what holds for all rows, and where the w
     MicrotomeError
         If rows failed: of the kind that all of them have in common. Lists them; what was ingested
         stays.
+    WorkerError
+        If the executor lost its workers. What was ingested stays, and the same run again goes on
+        from there.
     """
     if on_error not in get_args(OnError):
         msg = f"on_error must be one of {get_args(OnError)}, got {on_error!r}"
@@ -107,121 +116,94 @@ def ingest_manifest(  # noqa: PLR0913 - what holds for all rows, and where the w
         CohortLayout.open(cohort)  # refuses one that is damaged
     rows = read_rows(table, base, layout, place)
     facts = _facts(table, layout, place, overwrite=overwrite)
-    tasks = [_Task(row, layout, target, codec, upsample, overwrite) for row in rows]
-    peeks = list(run_each(_peek, tasks, executor))
-    failed = [peek for peek in peeks if isinstance(peek, _Failure)]
-    if failed and on_error == "stop":
-        raise _as_one(failed, f"{place}: nothing was ingested")
-    CohortLayout.open_or_create(cohort)
-    good = [peek for peek in peeks if isinstance(peek, _Peek)]
-    ingested = 0
-    try:
-        for peek in good:
-            if peek.task.row.modality.kind == "multiplex":
-                extend_panel(layout, peek.task.row.modality, peek.channels)
-        with contextlib.closing(run_each(_ingest, [p.task for p in good], executor)) as outcomes:
-            for count, outcome in enumerate(outcomes, start=1):
-                ingested += outcome is None
-                failed += [] if outcome is None else [outcome]
-                progress("ingest", count, len(good))
-                if failed and on_error == "stop":
-                    break
-    finally:
-        # However it ends: what is said of tissues that are there shall stand beside them.
-        _note(layout, facts, failed, overwrite=overwrite)
-        before.restore(layout)
-    if failed:
-        raise _as_one(failed, f"{place}: {ingested} of {len(rows)} rows are ingested")
+    tasks = [RowTask(row, layout, target, codec, upsample, overwrite) for row in rows]
+    with _Outcomes(rows, report, told) as outcomes:
+        peeks = list(run_each(peek_at, tasks, executor, lost=_gone))
+        failed = [peek for peek in peeks if isinstance(peek, Failure)]
+        for failure in failed:
+            outcomes.add(failure)
+        if failed and on_error == "stop":
+            raise _as_one(failed, f"{place}: nothing was ingested")
+        CohortLayout.open_or_create(cohort)
+        good = [peek for peek in peeks if isinstance(peek, Peek)]
+        notes = Notes(layout)
+        try:
+            for peek in good:
+                if peek.task.row.modality.kind == "multiplex":
+                    extend_panel(layout, peek.task.row.modality, peek.channels)
+            work = run_each(ingest_row, [peek.task for peek in good], executor, lost=_gone)
+            with contextlib.closing(work) as results:
+                for count, result in enumerate(results, start=1):
+                    outcomes.add(result)
+                    failed += [result] if isinstance(result, Failure) else notes.add(result)
+                    progress("ingest", count, len(good))
+                    if failed and on_error == "stop":
+                        break
+        finally:
+            # However it ends: what is said of tissues that are there shall stand beside them.
+            failed += notes.flush()
+            _note(layout, facts, failed, overwrite=overwrite)
+            for modality in {row.modality for row in rows}:
+                clear_drafts(layout.images(modality, target))
+            before.restore(layout)
+        if failed:
+            there = outcomes.count("written") + outcomes.count("there")
+            raise _as_one(failed, f"{place}: {there} of {len(rows)} rows are ingested")
     return [layout.image(row.modality, target, row.tissue_id) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """One row, as it travels to a worker."""
+class _Outcomes:
+    """What became of the rows; told, and written down, however the run ends."""
 
-    row: ManifestRow
-    layout: CohortLayout
-    resolution: Resolution
-    codec: Codec
-    upsample: bool
-    overwrite: bool
+    def __init__(
+        self,
+        rows: Sequence[ManifestRow],
+        report: str | os.PathLike[str] | None,
+        told: Callable[[IngestOutcome], None] | None,
+    ) -> None:
+        self._rows = rows
+        self._write = None if report is None else report_writer(report)
+        self._told = told
+        self._found: dict[int, IngestOutcome] = {}
 
+    def __enter__(self) -> Self:
+        return self
 
-@dataclass(frozen=True, slots=True)
-class _Peek:
-    """What a source states of itself, without its pixels."""
+    def __exit__(self, *error: object) -> None:
+        for row in self._rows:
+            if row.number not in self._found:
+                self._keep(outcome_of(row, "not begun"))
+        if self._write is not None:
+            self._write(list(self._found.values()))
 
-    task: _Task
-    channels: list[str]
+    def add(self, result: Stored | Failure) -> None:
+        """Keep what a worker said of a row."""
+        if isinstance(result, Failure):
+            found = outcome_of(
+                result.row, "failed", reason=str(result.error), seconds=result.seconds
+            )
+        else:
+            found = outcome_of(
+                result.task.row,
+                "written" if result.done.wrote else "there",
+                image=str(result.done.path),
+                size=result.size,
+                seconds=result.seconds,
+            )
+        self._keep(found)
 
+    def count(self, state: IngestState) -> int:
+        """Return how many rows came out in a way."""
+        return sum(found.state == state for found in self._found.values())
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """A row that cannot be ingested."""
-
-    row: ManifestRow
-    error: MicrotomeError | OSError
-
-    def __str__(self) -> str:
-        return f"{self.row}: {self.error}"
-
-
-def _peek(task: _Task) -> _Peek | _Failure:
-    try:
-        image = _open(task.row)
-        channels = channels_to_store(
-            image,
-            task.row.modality,
-            task.resolution,
-            task.row.channel_names,
-            upsample=task.upsample,
-        )
-    except (MicrotomeError, OSError) as error:
-        return _Failure(task.row, error)
-    return _Peek(task, channels)
-
-
-def _ingest(task: _Task) -> _Failure | None:
-    row = task.row
-    array = row.path.suffix.lower() == ".npy"
-    try:
-        ingest(
-            _open(row) if array else row.path,
-            cohort=task.layout.root,
-            tissue_id=row.tissue_id,
-            modality=row.modality,
-            mpp=None if array else row.mpp,
-            resolution=task.resolution,
-            channel_names=None if array else row.channel_names,
-            image=row.image,
-            patient_id=row.patient_id,
-            specimen_id=row.specimen_id,
-            split=row.split,
-            codec=task.codec,
-            upsample=task.upsample,
-            overwrite=task.overwrite,
-        )
-    except (MicrotomeError, OSError) as error:
-        return _Failure(row, error)
-    return None
+    def _keep(self, outcome: IngestOutcome) -> None:
+        self._found[outcome.row] = outcome
+        if self._told is not None:
+            self._told(outcome)
 
 
-def _open(row: ManifestRow) -> MultiscaleImage:
-    if row.path.suffix.lower() != ".npy":
-        return open_image(row.path, mpp=row.mpp, channel_names=row.channel_names, image=row.image)
-    try:
-        pixels = np.load(row.path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        msg = f"{row.path} is not an array of numbers that can be read: {error}"
-        raise FormatError(msg) from error
-    return image_from_array(
-        pixels,
-        axes=row.axes,
-        mpp=None if row.mpp is None else Mpp.from_user(row.mpp),
-        channel_names=row.channel_names,
-        uri=str(row.path),
-        name=row.path.stem,
-    )
+def _gone(task: RowTask, error: WorkerError) -> Failure:
+    return Failure(task.row, error)
 
 
 def _facts(table: pa.Table, layout: CohortLayout, place: str, *, overwrite: bool) -> pa.Table:
@@ -234,7 +216,7 @@ def _facts(table: pa.Table, layout: CohortLayout, place: str, *, overwrite: bool
 
 
 def _note(
-    layout: CohortLayout, facts: pa.Table, failed: Sequence[_Failure], *, overwrite: bool
+    layout: CohortLayout, facts: pa.Table, failed: Sequence[Failure], *, overwrite: bool
 ) -> None:
     """Put clinical data beside the tissues that are there, but for rows that failed."""
     without = {failure.row.number - 1 for failure in failed}
@@ -248,7 +230,7 @@ def _note(
             write_parquet(noted, layout.tissues)
 
 
-def _as_one(failed: Iterable[_Failure], how: str) -> MicrotomeError:
+def _as_one(failed: Iterable[Failure], how: str) -> MicrotomeError:
     """Return one error for all, of the kind that they have in common."""
     ordered = sorted(failed, key=lambda failure: failure.row.number)
     kind = MicrotomeError

@@ -27,7 +27,9 @@ from ._modality import Modality
 
 __all__ = [
     "MeasuredChannels",
+    "add_all_to_panel",
     "add_tissue",
+    "add_tissues",
     "add_to_panel",
     "extend_panel",
     "panel",
@@ -145,28 +147,54 @@ def tissue_row(layout: CohortLayout, tissue_id: str, modality: Modality) -> dict
 
 def add_tissue(layout: CohortLayout, row: Mapping[str, Any]) -> None:
     """Add or replace the row of a (tissue_id, modality)."""
+    add_tissues(layout, [row])
+
+
+def add_tissues(layout: CohortLayout, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add or replace rows, in their order; the table is written once, and not if nothing is new.
+
+    Parameters
+    ----------
+    layout
+        The cohort.
+    rows
+        With `tissue_id` and `modality`. What one says nothing of stays as it was, and so does the
+        place of a row in which nothing changes.
+    """
     with locked(layout.lock, what=f"the cohort {layout.root}"):
         # Another process may have begun the cohort, failed, and undone that.
         layout.write_manifest()
         table = read_tissues(layout)
-        same = pc.and_(
-            pc.equal(table["tissue_id"].cast(pa.string()), row["tissue_id"]),
-            pc.equal(table["modality"].cast(pa.string()), row["modality"]),
+        ids, modalities = (
+            table[name].cast(pa.string()).to_pylist() for name in ("tissue_id", "modality")
         )
-        old = table.filter(same)
-        known = {
-            **(old.to_pylist()[0] if old.num_rows else {}),
-            **{k: v for k, v in row.items() if v is not None},
-        }
+        places = {key: place for place, key in enumerate(zip(ids, modalities, strict=True))}
         fields = {field.name: field.type for field in [*TISSUES_SCHEMA, *table.schema]}
-        new = pa.table(
-            {
-                name: _column(layout.tissues, name, known.get(name), kind)
-                for name, kind in fields.items()
-            }
-        )
-        rest = table.filter(pc.invert(same))
-        merged = pa.concat_tables([rest, new], promote_options="default")
+        dropped: list[int] = []
+        added: list[pa.Table] = []
+        for row in rows:
+            place = places.get((row["tissue_id"], row["modality"]))
+            old = {} if place is None else table.slice(place, 1).to_pylist()[0]
+            known = {**old, **{k: v for k, v in row.items() if v is not None}}
+            if place is not None:
+                if known == old:
+                    continue
+                dropped.append(place)
+            added.append(
+                pa.table(
+                    {
+                        name: _column(layout.tissues, name, known.get(name), kind)
+                        for name, kind in fields.items()
+                    }
+                )
+            )
+        if not added:
+            return
+        kept = np.ones(table.num_rows, np.bool_)
+        kept[dropped] = False
+        rest = table.filter(pa.array(kept))
+        merged = pa.concat_tables([rest, *added], promote_options="default")
+        merged = merged.combine_chunks()
         write_parquet(merged.replace_schema_metadata(None), layout.tissues)
 
 
@@ -326,10 +354,25 @@ def add_to_panel(
     -------
     The channels in panel order, in which the image must store its planes.
     """
+    return add_all_to_panel(layout, modality, {tissue_id: channels})[tissue_id]
+
+
+def add_all_to_panel(
+    layout: CohortLayout, modality: Modality, measured: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Note as `add_to_panel` does, for many tissues with one writing of each table."""
     with locked(layout.lock, what=f"the cohort {layout.root}"):
-        names = _extended(layout, modality, channels)
-        _note_measured(layout.channels_per_tissue(modality), names, tissue_id, set(channels))
-    return [name for name in names if name in set(channels)]
+        every = dict.fromkeys(name for channels in measured.values() for name in channels)
+        names = _extended(layout, modality, list(every))
+        _note_measured(
+            layout.channels_per_tissue(modality),
+            names,
+            {tissue: set(channels) for tissue, channels in measured.items()},
+        )
+    return {
+        tissue: [name for name in names if name in set(channels)]
+        for tissue, channels in measured.items()
+    }
 
 
 def extend_panel(layout: CohortLayout, modality: Modality, channels: Sequence[str]) -> None:
@@ -365,7 +408,7 @@ def _extended(layout: CohortLayout, modality: Modality, channels: Sequence[str])
     return names + new
 
 
-def _note_measured(path: Path, names: Sequence[str], tissue_id: str, measured: set[str]) -> None:
+def _note_measured(path: Path, names: Sequence[str], measured: Mapping[str, set[str]]) -> None:
     rows: list[dict[str, Any]] = []
     others: dict[str, pa.DataType] = {}
     if path.is_file():
@@ -374,10 +417,20 @@ def _note_measured(path: Path, names: Sequence[str], tissue_id: str, measured: s
         others = {
             field.name: field.type for field in table.schema if field.name not in {index, *names}
         }
-        rows = [
-            {**row, "tissue_id": row[index]} for row in table.to_pylist() if row[index] != tissue_id
-        ]
-    rows.append({"tissue_id": tissue_id, **{name: name in measured for name in names}})
+        rows = [{**row, "tissue_id": row[index]} for row in table.to_pylist()]
+        known = {row["tissue_id"]: row for row in rows}
+        # A tissue of which the table says the same already keeps its place.
+        same = {
+            tissue
+            for tissue, mine in measured.items()
+            if tissue in known and all(known[tissue].get(n) == (n in mine) for n in names)
+        }
+        measured = {tissue: mine for tissue, mine in measured.items() if tissue not in same}
+        if not measured:
+            return
+        rows = [row for row in rows if row["tissue_id"] not in measured]
+    for tissue_id, mine in measured.items():
+        rows.append({"tissue_id": tissue_id, **{name: name in mine for name in names}})
     columns = {"tissue_id": pa.array([row["tissue_id"] for row in rows], pa.string())}
     for name in names:
         # A tissue that was there before a channel joined the panel did not measure it.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from microtome.cohort import (
 )
 from microtome.coordinates import Resolution
 from microtome.image import MultiscaleImage
+from microtome.jobs import run_each, verify_executor
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData, collate_regions, decollate_regions
 
@@ -48,6 +51,7 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     overlap: int = 64,
     batch_size: int = 8,
     overwrite: bool = False,
+    executor: Executor | None = None,
     progress: Progress = silent,
 ) -> list[Path]:
     """Run a model over the images of a cohort and keep its answers there.
@@ -74,6 +78,9 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
         As for `predict`.
     overwrite
         Replace predictions that are there; otherwise they are kept and only missing ones made.
+    executor
+        Where tissues are predicted: any `concurrent.futures` executor, to which the model can be
+        pickled; by default here, one after the other. Embeddings are made here.
     progress
         Called with what is done and to do.
 
@@ -84,31 +91,31 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     Raises
     ------
     InvalidInputError
-        As `predict`; also if the resolution or modality is not in the cohort.
+        As `predict`; also if the resolution or modality is not in the cohort, or the executor
+        forks.
+    WorkerError
+        If the executor lost its workers; what is done stays, and the same call again goes on.
     """
+    verify_executor(executor)
     layout = CohortLayout.open(cohort)
     target = layout.resolution(resolution)
     only = [parse_modality(modality)] if modality is not None else None
     chosen = tissues_with_images(layout, target, tissues=tissues, modalities=only)
     directory = layout.predictions(target, name)
-    written: list[Path] = []
-    for tissue_id, modalities in chosen.items():
-        path = directory / f"{tissue_id}.ome.zarr"
+    # The callback stays where it is: another process cannot call it.
+    told = progress if executor is None else silent
+    options = {"tile_size": tile_size, "overlap": overlap, "batch_size": batch_size}
+    written = [directory / f"{tissue_id}.ome.zarr" for tissue_id in chosen]
+    tasks: list[_Task] = []
+    for path, (tissue_id, modalities) in zip(written, chosen.items(), strict=True):
         if MultiscaleImage.exists(path) and not overwrite:
             _log.info("%s is there already", path)
         else:
-            image = open_tissue_image(layout, modalities[0], target, tissue_id)
-            predict(
-                model,
-                image,
-                path,
-                tile_size=tile_size,
-                overlap=overlap,
-                batch_size=batch_size,
-                overwrite=overwrite,
-                progress=progress,
-            )
-        written.append(path)
+            place = layout, modalities[0], target, tissue_id
+            tasks.append(_Task(model, place, path, {**options, "overwrite": overwrite}, told))
+    for done, _ in enumerate(run_each(_predicted, tasks, executor), start=1):
+        if executor is not None:
+            progress("images", done, len(tasks))
     if not hasattr(model, "embed"):
         return written
     for size, tiles in _tilings(layout, target, {kinds[0] for kinds in chosen.values()}):
@@ -119,6 +126,23 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
             embed_tiles(model, tiles, table, progress=progress)
         written.append(table)
     return written
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One tissue to predict, as it travels to a worker."""
+
+    model: Any
+    place: tuple[CohortLayout, Modality, Resolution, str]
+    out: Path
+    options: Mapping[str, Any]
+    progress: Progress
+
+
+def _predicted(task: _Task) -> Path:
+    image = open_tissue_image(*task.place)
+    predict(task.model, image, task.out, progress=task.progress, **task.options)
+    return task.out
 
 
 class _Chain:

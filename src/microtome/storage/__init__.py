@@ -8,7 +8,7 @@ from ._files import locked, replace_file, storage_errors, verify_free
 from ._hierarchy import DirectoryStore, DraftStore, is_inside
 from ._layout import CODECS, Codec, Layout, default_layout, image_layout, label_layout
 from ._opening import begin_store, open_store
-from ._publish import Draft
+from ._publish import Draft, clear_drafts
 from ._remote import Place, StorageOptions, place_of
 from ._shard_writer import ShardWriter
 from ._store import ImageStore, WritableArray
@@ -39,6 +39,7 @@ __all__ = [
     "WritableArray",
     "array_metadata",
     "begin_store",
+    "clear_drafts",
     "create_array",
     "default_layout",
     "image_layout",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Generator, Mapping
@@ -25,13 +26,17 @@ from microtome.errors import BusyError, ExistsError
 from ._documents import group_document, write_document
 from ._files import storage_errors, sync_directory
 
-__all__ = ["Draft", "is_versioned", "publishing"]
+__all__ = ["Draft", "clear_drafts", "is_versioned", "publishing"]
 
 _PENDING = "zarr.json.pending"
 _ROOTS = ("zarr.json", ".zgroup", ".zarray")
 # What an Icechunk repository opens by: which snapshot is the newest.
 _BRANCH = ("refs", "branch.main", "ref.json")
 _LOCK_SUFFIX = ".lock"
+# What a writer leaves that is killed: see `_prefix`, `_aside` and `_publish_lock`.
+_LEFT = re.compile(
+    r"\.(?P<target>.+)\.(partial-[0-9a-f]{12}(\.lock)?|replaced-[0-9a-f]{12}|publish\.lock)"
+)
 # Renaming takes milliseconds; who waits longer than this waits for a process that hangs.
 _PUBLISH_SECONDS = 60.0
 
@@ -120,6 +125,18 @@ class Draft:
         if not self._overwrite:
             msg = f"{self.target} exists already; choose another place or allow overwriting"
             raise ExistsError(msg)
+
+
+def clear_drafts(directory: Path) -> None:
+    """Clear up after writers that died in a directory, whatever it was that they wrote.
+
+    The next writer of the same target does so as well; but of a target that its writer completed
+    before it died there may be none. Writers that live are left alone.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        left = [_LEFT.fullmatch(entry.name) for entry in directory.iterdir()]
+        for name in sorted({found["target"] for found in left if found}):
+            _sweep(directory / name)
 
 
 def is_versioned(place: Path) -> bool:
