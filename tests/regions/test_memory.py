@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from microtome.regions import Windows, _memory, read_regions
-from microtome.regions._memory import batch_memory
+from microtome.regions._memory import batch_memory, claim_memory, lock_memory
 
 SHAPE = (2, 3, 1024, 1024)
 
@@ -73,7 +73,78 @@ def test_little_waits_to_be_used_again(monkeypatch):
     # A batch of another size passes them over and pushes them out in the end.
     for _ in range(4):
         batch_memory((5, *SHAPE[1:]), np.float32)
-    assert sum(len(memory) for memory in _memory._FREE) <= 3 * 4 * np.prod(SHAPE)
+    assert sum(block.size for block in _memory._FREE) <= 3 * 4 * np.prod(SHAPE)
+
+
+def test_larger_memory_serves_smaller_batches_but_not_much_smaller_ones():
+    large = batch_memory((4, 1024, 1024), np.float32)
+    place = address(large)
+    del large
+    held = batch_memory((1, 512, 1024), np.uint32)
+    assert address(held) != place
+    small = batch_memory((2, 1024, 1024), np.float32)
+    assert address(small) == place
+    assert small.shape == (2, 1024, 1024)
+    other = batch_memory((2, 1024, 1024), np.float32)
+    assert address(other) != place
+
+
+def test_the_one_that_fits_best_is_taken():
+    sizes = (8, 4, 6)
+    batches = [batch_memory((n, 1024, 1024), np.float32) for n in sizes]
+    places = dict(zip(sizes, map(address, batches), strict=True))
+    batches.clear()
+    assert address(batch_memory((5, 1024, 1024), np.float32)) == places[6]
+
+
+def test_who_claims_memory_keeps_it_as_long_as_it_lives(monkeypatch):
+    size = 4 * int(np.prod(SHAPE))
+    monkeypatch.setattr(_memory, "_MOST", size)
+    monkeypatch.setattr(_memory, "_MOST_CLAIMED", 5 * size)
+
+    class Owner:
+        pass
+
+    def free_after(count):
+        batches = [batch_memory(SHAPE, np.float32) for _ in range(count)]
+        batches.clear()
+        return sum(block.size for block in _memory._FREE) // size
+
+    first, second = Owner(), Owner()
+    assert free_after(8) == 1
+    claim_memory(first, 2 * size)
+    claim_memory(first, 3 * size)
+    assert free_after(8) == 3
+    claim_memory(second, 100 * size)
+    assert free_after(9) == 8
+    del second
+    gc.collect()
+    assert len(_memory._FREE) == 3
+    del first
+    gc.collect()
+    assert len(_memory._FREE) == 1
+
+
+def test_memory_is_locked_once_and_let_go_before_it_is_gone(monkeypatch):
+    locked, calls = {}, []
+
+    def lock(at, size):
+        calls.append(at)
+        locked[at] = size
+        return True
+
+    monkeypatch.setattr(_memory, "_MOST", 0)
+    batch = batch_memory(SHAPE, np.float32)
+    assert lock_memory(batch[1:], lock, locked.pop)
+    assert lock_memory(batch, lock, locked.pop)
+    assert calls == [address(batch)]
+    assert locked == {address(batch): batch.nbytes}
+    assert not lock_memory(np.zeros(9), lock, locked.pop)
+    other = batch_memory(SHAPE, np.float32)
+    assert not lock_memory(other, lambda _at, _size: False, locked.pop)
+    del batch, other
+    gc.collect()
+    assert not locked
 
 
 def test_small_ones_are_ordinary():

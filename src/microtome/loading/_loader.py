@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 from microtome.jobs import read_ahead
+from microtome.regions import claim_memory
 
 from ._batches import BatchPlan
 from ._items import Collate, ItemSource
@@ -227,6 +228,9 @@ class TileLoader:
         ahead = self._prefetch and max(-(-self._prefetch // self._together), self._threads)
         if self._together == 1:
             ahead = self._prefetch
+        # Read ahead, under way, and in the hands of the consumer.
+        tiles = (ahead + 2) * self._together * self._plan.batch_size
+        claim_memory(self, tiles * getattr(self._source, "tile_bytes", 0))
         self._watch.begin()
         batches = read_ahead(
             partial(self._read, order),

@@ -2,6 +2,7 @@
 
 from ._collate import collate_regions, decollate_regions, region_batch
 from ._fingerprint import pixels_fingerprint
+from ._memory import claim_memory, lock_memory
 from ._pairs import paired
 from ._read import Padding, read_regions
 from ._region import ImageRegionData, PatchSpecs, RegionSpecs, TileSpecs
@@ -18,9 +19,11 @@ __all__ = [
     "Stack",
     "TileSpecs",
     "Windows",
+    "claim_memory",
     "collate_regions",
     "data_shape_of",
     "decollate_regions",
+    "lock_memory",
     "paired",
     "pixels_fingerprint",
     "read_regions",
