@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
@@ -20,7 +20,7 @@ from microtome.errors import ExistsError, InvalidInputError, NotFoundError
 from microtome.image import Level, MultiscaleImage
 from microtome.jobs import run_each
 from microtome.progress import Progress, silent
-from microtome.storage import Codec, Layout
+from microtome.storage import Codec, Layout, locked, storage_errors
 from microtome.tiling import TileTable
 
 __all__ = ["PackedImage", "pack"]
@@ -108,6 +108,8 @@ def pack(  # noqa: PLR0913 - what to pack, how, and where the work is done
     ------
     ExistsError
         If there is something at `out`.
+    BusyError
+        If another process packs to `out`.
     NotFoundError
         If there is no image to rewrite.
     InvalidInputError
@@ -124,10 +126,7 @@ def pack(  # noqa: PLR0913 - what to pack, how, and where the work is done
     tiles = open_tiles(layout, where, tile_strategy, tile_size)
     chosen = [parse_modality(m) for m in modalities] if modalities is not None else None
     kinds = chosen if chosen is not None else layout.modalities()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that it can take its place in one step; hidden until then.
-    begun = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with _begun(target) as begun:
         tasks = list(_tasks(layout, begun, kinds, where, tiles, only_tiles, codec))
         if not tasks:
             msg = (
@@ -145,10 +144,29 @@ def pack(  # noqa: PLR0913 - what to pack, how, and where the work is done
             done.append(found)
             progress("pack", len(done), len(tasks))
         begun.rename(target)
-    except BaseException:
-        shutil.rmtree(begun, ignore_errors=True)
-        raise
     return done
+
+
+@contextlib.contextmanager
+def _begun(target: Path) -> Generator[Path]:
+    """Give a directory to pack into, and remove it, and whatever a run that died left in it.
+
+    It lies beside the target, so that it can take its place in one step, hidden until then.
+    """
+    lock = target.parent / f".{target.name}.packing.lock"
+    begun = lock.with_suffix("")
+    with storage_errors(target), locked(lock, what=f"what is packed to {target}", timeout=0.0):
+        # One at a time has the lock, and the dead have none: what is there is nobody's.
+        shutil.rmtree(begun, ignore_errors=True)
+        if target.exists():
+            msg = f"{target} exists; another process packed to it meanwhile"
+            raise ExistsError(msg)
+        begun.mkdir()
+        try:
+            yield begun
+        finally:
+            shutil.rmtree(begun, ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 def _tasks(

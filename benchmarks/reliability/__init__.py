@@ -1,0 +1,1 @@
+"""What microtome withstands: kills, mutated files, many small images; figures for docs/reliability.md."""
