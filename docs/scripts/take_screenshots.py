@@ -29,7 +29,7 @@ from microtome.viewer import viewer_app
 
 SIZE = {"width": 1280, "height": 800}
 PLACE = "#tissue=colon&modality=ihc_FHL2&x=512&y=512"
-OVERLAYS = "&zoom=1.25&layers=masks:tissue:0.25,tilings:default-128:0.4:stat=tissue_fraction"
+OVERLAYS = "&zoom=1.25&layers=masks:tissue:0.15,tilings:default-128:1"
 LINKED = (
     "&zoom=0.7&modality2=stains"
     "&layers2=predictions:demo:0.6:channel=nuclear_density:map=magma"
@@ -77,7 +77,6 @@ def take_viewer(browser: Browser, url: str, folder: Path) -> None:
         page.wait_for_selector(".tissue[aria-current]")
         page.evaluate(CALM)
         if scheme == "light":
-            page.locator(".openseadragon-canvas").first.focus()
             page.keyboard.press("Enter")  # Select the tile in the middle.
         else:
             page.get_by_role("radio", name="stains").check()
@@ -92,13 +91,17 @@ def take_viewer(browser: Browser, url: str, folder: Path) -> None:
 
 
 def take_report(browser: Browser, cohort: Path, folder: Path) -> None:
-    """The top of the report."""
+    """The top of the report, and its first slide."""
     with tempfile.TemporaryDirectory() as made:
         written = Path(made) / "report.html"
         report(cohort, written)
         page = browser.new_page(viewport=SIZE, color_scheme="light")
         page.goto(written.as_uri())
+        # Where it lay on the machine that took the picture is nobody's business.
+        page.add_style_tag(content=".path { display: none }")
         keep(page, folder / "report.png")
+        page.locator("section.tissue").first.evaluate("(e) => e.scrollIntoView()")
+        keep(page, folder / "report_slide.png")
 
 
 def main() -> None:
