@@ -6,6 +6,7 @@
 #   make interop      only the tests that open what we write in other projects' readers
 #   make bench        the benchmarks
 #   make bench-peers  spatial reads beside tiledbsoma too, in an environment of its own
+#   make soma         tests beside tiledbsoma, in the same environment
 #   make spatialdata  tests beside spatialdata, in an environment of its own
 #   make check        what CI runs, in CI's order
 #   make constraints  resolve constraints.txt anew
@@ -23,7 +24,7 @@ BUILD_TOOLS := pip hatchling editables
 # Exactly this: a range would let pip choose a build for other hardware over a CPU wheel it has at hand.
 TORCH := 2.13.0
 
-.PHONY: demo test lint types docs interop spatialdata bench bench-peers check constraints floors format clean
+.PHONY: demo test lint types docs interop soma spatialdata bench bench-peers check constraints floors format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -61,23 +62,27 @@ PEERS_INSTALL := $(PEERS) -m pip --disable-pip-version-check --quiet install \
 bench-peers: .venv-bench/.installed
 	$(PEERS) -W ignore -m benchmarks spatial_reads $(BENCH_ARGS)
 
+soma: .venv-bench/.installed
+	$(PEERS) -m pytest tests/interop/test_soma.py $(TEST_ARGS)
+
 .venv-bench/.installed: constraints.txt constraints-bench.txt pyproject.toml
 	$(PYTHON) -m venv --clear .venv-bench
 	$(PEERS_INSTALL) --upgrade $(BUILD_TOOLS)
-	$(PEERS_INSTALL) --no-build-isolation --editable '.[bench,bench-soma]'
+	$(PEERS_INSTALL) --no-build-isolation pytest hypothesis --editable '.[bench,bench-soma]'
 	@touch $@
 
-# spatialdata 0.7 wants a dask below 2026.1.2, ngff-zarr one from there on: they share no environment.
+# spatialdata 0.7 wants a dask below 2026.1.2, ngff-zarr one from there on. Here it has what it wants;
+# beside the other tests it stands without being asked, which all that is tested of it bears.
 SPATIALDATA := .venv-spatialdata/bin/python
 SPATIALDATA_INSTALL := $(SPATIALDATA) -m pip --disable-pip-version-check --quiet install \
 	--constraint constraints-spatialdata.txt
 spatialdata: .venv-spatialdata/.installed
 	$(SPATIALDATA) -m pytest -m interop tests/interop/test_spatialdata_*.py \
-		tests/sources/test_zarr_stores.py $(TEST_ARGS)
+		tests/sources/test_zarr_stores.py tests/cli/test_exporting.py $(TEST_ARGS)
 
 .venv-spatialdata/.installed: constraints-spatialdata.txt pyproject.toml
 	$(PYTHON) -m venv --clear .venv-spatialdata
-	$(SPATIALDATA_INSTALL) --upgrade $(BUILD_TOOLS)
+	$(SPATIALDATA_INSTALL) --upgrade $(BUILD_TOOLS) setuptools
 	$(SPATIALDATA_INSTALL) --no-build-isolation torch==$(TORCH) pytest hypothesis --editable '.[spatialdata,geometry]'
 	@touch $@
 
@@ -107,8 +112,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) --no-build-isolation --editable '.[dev]'
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
+$(VENV)/.installed-test: $(VENV)/.installed constraints-beside.txt
 	$(INSTALL) --no-build-isolation --editable '.[all,bench,interop,test]'
+	$(PIP) install --no-deps --requirement constraints-beside.txt
 	@touch $@
 
 # A clean environment with everything in it, frozen. Local build tags (+cpu) are cut off: the same

@@ -43,7 +43,8 @@ FLOORS = {
     "prediction": 5,
     "interop": 6,
     "view": 7,
-    "cli": 8,
+    "viewer": 8,
+    "cli": 9,
 }
 # They stand outside: one re-exports every room, the other starts the command line.
 FREE = {"__init__", "__main__"}
@@ -201,13 +202,13 @@ def plain(distribution: str) -> str:
 
 
 def declared_for_users(pyproject: Path) -> set[str]:
-    """What is installed for a user with all extras: the core, each that `all` names, the heavy one."""
+    """What is installed for a user with all extras: the core, each that `all` names, the heavy ones."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     (everything,) = extras["all"]
     named = everything.removeprefix("microtome[").removesuffix("]").split(",")
-    # spatialdata brings a hundred packages, so `all` does without.
-    heavy = extras.get("spatialdata", [])
+    # They bring a hundred packages and fifty, so `all` does without.
+    heavy = [*extras.get("spatialdata", []), *extras.get("soma", [])]
     requirements = [
         *project["dependencies"],
         *(line for extra in named for line in extras[extra]),
