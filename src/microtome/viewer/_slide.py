@@ -249,9 +249,10 @@ def _size(tile_size: tuple[int, int]) -> int | str:
 
 def _predicted(layer: Layer) -> dict[str, Any]:
     image = layer.open().image
-    kind = "labels" if image.kind == "labels" else "dense"
-    names = list(image.channel_names or [layer.name])
-    return {"id": layer.id, "name": layer.name, "kind": kind, "channels": names}
+    said: dict[str, Any] = {"id": layer.id, "name": layer.name}
+    if image.kind == "labels":
+        return said | {"kind": "labels", "channels": []}
+    return said | {"kind": "dense", "channels": list(image.channel_names or [layer.name])}
 
 
 def identity_of(image: MultiscaleImage) -> str:
