@@ -7,6 +7,8 @@ import random
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HE = "#tissue=core_one&modality=he"
 
 
@@ -151,6 +153,52 @@ def test_links_are_read_as_they_are_written(viewer):
         }"""
     )
     assert same == [True, True]
+
+
+def test_what_changes_while_tiles_load_is_shown_in_the_end(viewer):
+    """Three settings in a row: the second one completes after the third has begun."""
+    viewer.open(HE)
+    left, order = viewer.page.evaluate(
+        """async () => {
+            const { Stack } = await import(new URL("static/stack.js", document.baseURI));
+            const items = [], made = [];
+            const world = {
+                removeItem: (item) => items.splice(items.indexOf(item), 1),
+                removeAll: () => items.splice(0),
+                getIndexOfItem: (item) => items.indexOf(item),
+                setItemIndex: (item, index) => items.splice(index, 0, ...items.splice(items.indexOf(item), 1)),
+            };
+            const viewer = {
+                world,
+                addTiledImage: ({ tileSource, success }) => {
+                    const item = { url: tileSource.getTileUrl(), loaded: false, setOpacity() {}, getFullyLoaded() { return this.loaded; } };
+                    item.listeners = [];
+                    item.addHandler = (_, listener) => item.listeners.push(listener);
+                    item.complete = () => { item.loaded = true; item.listeners.forEach((one) => one({ fullyLoaded: true })); };
+                    items.push(item);
+                    made.push(item);
+                    success({ item });
+                },
+            };
+            const stack = new Stack(viewer, () => {}, () => {});
+            stack.reset({ width: 10, height: 10, tile_size: 256, max_zoom: 0 });
+            const over = { key: "mask", identity: "m", tile: () => "mask", opacity: 0 };
+            const show = (name) => stack.show([{ key: "image", identity: name, tile: () => name, opacity: 1 }, over]);
+            const seen = () => items.map(({ url }) => url).join(" ");
+            const states = [];
+            for (const name of ["a", "b", "c"]) show(name);
+            states.push(seen());
+            for (const item of ["a", "b", "c"].map((name) => made.find(({ url }) => url === name))) {
+                item.complete();
+                states.push(`${seen()} ${stack.complete}`);
+            }
+            show("a");
+            states.push(seen());
+            return [states, made.map(({ url }) => url)];
+        }"""
+    )
+    assert left == ["a b c mask", "a b c mask false", "b c mask false", "c mask true", "c a mask"]
+    assert order == ["a", "mask", "b", "c", "a"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HE = "#tissue=core_one&modality=he"
 STAINS = "#tissue=core_one&modality=stains"
 JPEG = 4  # What JPEG may change in the middle of a flat square.

@@ -301,7 +301,10 @@ class App {
     const arrange = () => panels.forEach((panel) => panel.set(!narrow.matches));
     narrow.addEventListener("change", arrange);
     arrange();
-    if (this.#cohort.kind === "image") panels[0].set(false);
+    if (this.#cohort.kind === "image") {
+      panels[0].set(false);
+      panels[0].button.hidden = true; // One picture needs no list.
+    }
     const lead = (action) => {
       this.#linked.lead(this.#view.pane);
       action(this.#view.pane);
