@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 from microtome.image import Channels, Level, MultiscaleImage
-from microtome.progress import Progress
+from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData
 from microtome.tiling import TilePlan, plan_tiles
 
@@ -25,7 +23,8 @@ from ._batches import TileReading, level_index, planned_level, sample_count, spa
 from ._blend import Blend
 from ._canvas import Canvas, Made
 from ._devices import in_turn, running_on
-from ._model import Preprocess, model_name
+from ._finished import as_stored, is_of, refuse_finished
+from ._model import Preprocess, model_name, verify_channels
 from ._output import as_array, checked_maps, place_of
 from ._record import record_of, with_record
 from ._resuming import settings_of
@@ -33,7 +32,7 @@ from ._space import OutputSpace, checked_fill, checked_names, free_place
 from ._tissue import masks_of, tiles_with_tissue
 from ._workplace import ResumedTarget, Workplace
 
-__all__ = ["Job"]
+__all__ = ["Job", "verify_image"]
 
 _MEANS = {"linear", "gaussian"}
 
@@ -71,6 +70,17 @@ class Job:
         return _Run(self, image, out, mask, progress).result()
 
 
+def verify_image(job: Job, image: MultiscaleImage) -> None:
+    """Refuse an image that a job cannot be done for, without reading a pixel of it.
+
+    Raises
+    ------
+    MicrotomeError
+        As the job would, before its first tile.
+    """
+    _Run(replace(job, skip_empty=False), image, Path(), None, silent)
+
+
 class _Run:
     """One image of a job.
 
@@ -97,26 +107,28 @@ class _Run:
         self._samples = sample_count(chosen)
         self._plan = self._planned(1)
         # Refused now rather than after the mask was made.
-        TileReading.of(image, self._plan, self._level, job.channels, job.batch_size)
+        reading = TileReading.of(image, self._plan, self._level, job.channels, job.batch_size)
+        verify_channels(job.preprocess, len(reading.channels), image)
         self._space = OutputSpace.of(image, job.level)
         self._names = job.channel_names
         if self._names is None:
             self._names = getattr(job.model, "channel_names", None)
         self._masks = masks_of(image, job.level, mask, skip_empty=job.skip_empty)
-        self._digest = ""
+        self._settings: dict[str, Any] = {}
 
     def result(self) -> MultiscaleImage:
         """Do what is missing, and open the result."""
         job = self._job
         with running_on(job.model, job.preprocess, job.devices) as runs:
-            settings = self._settings()
-            self._digest = f"{zlib.crc32(json.dumps(settings).encode()):08x}"
+            settings = self._settings = as_stored(self._depends_on())
             place = Workplace(self._out, settings, resume=job.resume)
             keep = True
             try:
-                if self._is_published(place) or (job.keep_finished and self._is_same()):
+                if self._is_published(place) or (job.keep_finished and is_of(self._out, settings)):
                     keep = False
                     return MultiscaleImage.open(self._out)
+                if not job.overwrite:
+                    refuse_finished(self._out, settings)
                 free_place(self._out, self._image, overwrite=job.overwrite)
                 self._predict(runs, place)
                 self._publish(place)
@@ -221,7 +233,7 @@ class _Run:
             model=model_name(self._job.model),
         )
         record["run"] = place.run
-        record["settings"] = self._digest
+        record["settings"] = self._settings
         kept = self._kept()
         if kept is not None:
             record["skipped_tiles"] = int((~kept).sum())
@@ -259,13 +271,6 @@ class _Run:
             return False
         ours: Any = MultiscaleImage.open(self._out).metadata.get("microtome", {})
         return ours.get("prediction", {}).get("run") == place.run
-
-    def _is_same(self) -> bool:
-        """Whether there is a prediction of the same image with the same settings."""
-        if not MultiscaleImage.exists(self._out):
-            return False
-        ours: Any = MultiscaleImage.open(self._out).metadata.get("microtome", {})
-        return ours.get("prediction", {}).get("settings") == self._digest
 
     # -- tiles
 
@@ -307,7 +312,8 @@ class _Run:
         self._plan = self._planned(scale[-1].denominator)
         return (before.shape, before.overlap) != (self._plan.shape, self._plan.overlap)
 
-    def _settings(self) -> dict[str, Any]:
+    def _depends_on(self) -> dict[str, Any]:
+        """Return what the result depends on."""
         job, plan = self._job, self._plan
         common = settings_of(
             self._image,

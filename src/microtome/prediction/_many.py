@@ -10,19 +10,21 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, cast
 
-from microtome.errors import ExistsError, InvalidInputError
+from microtome.errors import ExistsError, InvalidInputError, MicrotomeError
 from microtome.image import MultiscaleImage
 from microtome.jobs import run_each
 from microtome.progress import Progress, silent
 from microtome.sources import open_image
 
 from ._devices import copies_of
-from ._job import Job
+from ._job import Job, verify_image
 from ._tiff import is_tiff
 
 __all__ = ["named_images", "predict_each"]
 
 _SUFFIX = ".ome.zarr"
+# Of images that cannot be opened so many are named.
+_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ def predict_each(
     if (out.exists() and not out.is_dir()) or MultiscaleImage.exists(out):
         msg = f"{out} is there and no directory of predictions; choose another place"
         raise ExistsError(msg)
+    _verify_each(job, named)
     tasks: list[_Task] = []
     for name, image in named.items():
         own = cast("Mapping[str, Any]", mask).get(name) if by_name else mask
@@ -102,6 +105,29 @@ def predict_each(
     for done, _ in enumerate(each, 1):
         progress("images", done, len(tasks))
     return {name: MultiscaleImage.open(task.out) for name, task in zip(named, tasks, strict=True)}
+
+
+def _verify_each(job: Job, named: Mapping[str, Any]) -> None:
+    """Open every image before the first is predicted: one that fails after hours is found now.
+
+    Raises
+    ------
+    MicrotomeError
+        If some cannot be predicted; it says why of each, and is of the first one's kind.
+    """
+    wrong: dict[str, MicrotomeError] = {}
+    for name, image in named.items():
+        try:
+            verify_image(job, open_image(image))
+        except MicrotomeError as error:
+            wrong[name] = error
+    if not wrong:
+        return
+    told = "; ".join(f"{name}: {error}" for name, error in list(wrong.items())[:_TOLD])
+    more = f"; and {len(wrong) - _TOLD} more" if len(wrong) > _TOLD else ""
+    first = next(iter(wrong.values()))
+    msg = f"{len(wrong)} of {len(named)} images cannot be predicted, and none was: {told}{more}"
+    raise type(first)(msg) from first
 
 
 def _on_devices(job: Job, tasks: Sequence[_Task]) -> Generator[str]:

@@ -10,6 +10,8 @@ from functools import partial
 from typing import Any
 
 from microtome.errors import DependencyError, InvalidInputError, NotFoundError, UnknownNameError
+from microtome.image import MultiscaleImage
+from microtome.normalization import Normalization
 
 __all__ = [
     "Preprocess",
@@ -18,6 +20,8 @@ __all__ = [
     "model_name",
     "running",
     "stain_density_model",
+    "verify_channels",
+    "verify_function",
 ]
 
 Preprocess = Callable[[Any], Any]
@@ -52,6 +56,7 @@ def running(
         if isinstance(model, type):
             msg += "; make an instance of it"
         raise InvalidInputError(msg)
+    verify_function(preprocess, "preprocess", "normalize")
     torch = sys.modules.get("torch")
     # Without torch in memory there is no module of torch.
     if torch is not None and isinstance(model, torch.nn.Module):
@@ -63,6 +68,50 @@ def running(
         yield function
     else:
         yield lambda batch: function(preprocess(batch))
+
+
+def verify_function(function: Any, name: str, method: str) -> None:
+    """Refuse what cannot be called, such as a normalization in place of its method.
+
+    Parameters
+    ----------
+    function
+        What was given; None is nothing.
+    name
+        Of the argument.
+    method
+        Of a normalization, that was meant.
+
+    Raises
+    ------
+    InvalidInputError
+        If it cannot be called.
+    """
+    if function is None or callable(function):
+        return
+    msg = f"{name} must be a function of a batch, got {type(function).__name__}"
+    if callable(getattr(function, method, None)):
+        msg += f"; pass its method {method}: {name}=normalization.{method}"
+    raise InvalidInputError(msg)
+
+
+def verify_channels(preprocess: Preprocess | None, channels: int, image: MultiscaleImage) -> None:
+    """Refuse a normalization of other channels than a model is shown, before it is shown any.
+
+    Raises
+    ------
+    InvalidInputError
+        If `preprocess` is the method of a normalization that was fitted on another number.
+    """
+    owner = getattr(preprocess, "__self__", None)
+    conversion = getattr(owner, "conversion", None)  # one of somebody else's has none
+    if not isinstance(owner, Normalization) or conversion is None:
+        return
+    try:
+        conversion(channels, image.dtype)
+    except InvalidInputError as error:
+        msg = f"preprocess is a normalization of other channels than {image.uri}: {error}"
+        raise InvalidInputError(msg) from error
 
 
 def copy_on(model: Any, device: Any) -> Any:

@@ -19,7 +19,7 @@ from ._blend import Blend, checked_blend
 from ._devices import checked_devices
 from ._job import Job
 from ._many import predict_each
-from ._model import Preprocess
+from ._model import Preprocess, verify_function
 from ._tiff import is_tiff, predict_tiff
 
 __all__ = ["predict"]
@@ -130,7 +130,7 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         ``.ome.tiff``: one OME-TIFF instead, by way of a hidden OME-Zarr beside it; it has no place
         for attributes, nor for where the image lies. Of several images, the directory of their
         predictions, ``<name>.ome.zarr``: those that are there, of the same images with the same
-        settings, are kept.
+        settings, are kept. All images are opened before the first is predicted.
     tile_size
         Pixels; one number, (height, width), or (depth, height, width) where the image has planes.
         None predicts the whole level at once.
@@ -196,7 +196,8 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     Raises
     ------
     ExistsError
-        If there is something at `out`, or a run with other settings was left and `resume` is true.
+        If there is something at `out`, or a run with other settings was left and `resume` is true. The
+        message says how the settings of what is there differ.
     BusyError
         If another process is predicting to `out`.
     InvalidInputError
@@ -213,6 +214,9 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     if multiple_of < 1:
         msg = f"multiple_of must be at least 1, got {multiple_of}"
         raise InvalidInputError(msg)
+    # Before images are opened, tissue is looked for and the first tiles are read.
+    verify_function(preprocess, "preprocess", "normalize")
+    verify_function(postprocess, "postprocess", "denormalize")
     job = Job(
         model=model,
         tile_size=tile_size,

@@ -18,7 +18,7 @@ from microtome.tiling import TilePlan
 from ._fingerprint import array_fingerprint, model_fingerprint, source_fingerprint
 from ._model import Preprocess, model_name
 
-__all__ = ["Claim", "settings_of", "verify_settings"]
+__all__ = ["Claim", "differences", "settings_of", "verify_settings"]
 
 
 class Claim:
@@ -95,13 +95,16 @@ def verify_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, A
     ExistsError
         If one of them differs; the message says which, and how.
     """
-    other = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+    other = differences(found, wanted)
     if other:
-        told = "; ".join(
-            f"{key}: {found.get(key)!r} then, {wanted.get(key)!r} now" for key in other
-        )
         msg = (
-            f"a run with other settings was left at {path} ({told}); go on with the same "
+            f"a run with other settings was left at {path} ({other}); go on with the same "
             "settings, or start over with resume=False"
         )
         raise ExistsError(msg)
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Say in which settings two runs differ; nothing where they do not."""
+    other = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+    return "; ".join(f"{key}: {found.get(key)!r} then, {wanted.get(key)!r} now" for key in other)
