@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from microtome.errors import InvalidInputError, OutOfRangeError
 from microtome.loading import BlockOrder, StorageSource, TileLoader
+from microtome.loading._batches import SharedPlan
 
 numbers = st.lists(st.integers(-3, 12), min_size=1, max_size=120)
 
@@ -146,3 +149,121 @@ def test_positions_outside_the_epoch_are_refused():
         BlockOrder([1, 2, 3]).rows(2, 4)
     with pytest.raises(InvalidInputError, match="epoch must be"):
         BlockOrder([1, 2, 3]).at_epoch(-1)
+
+
+# ------------------------------------------------------------------ shared by ranks
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=60),
+    world_size=st.integers(2, 5),
+    batch_size=st.integers(2, 9),
+    mixed=st.integers(1, 40),
+    epoch=st.integers(0, 3),
+    drop_last=st.booleans(),
+)
+def test_ranks_read_every_row_once_in_equally_many_batches(
+    sizes, world_size, batch_size, mixed, epoch, drop_last
+):
+    blocks = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    order = BlockOrder(blocks, 5, epoch, mixed, world_size)
+    count, largest = len(blocks), max(sizes)
+    least, most = order.share_sizes
+    try:
+        plans = [
+            SharedPlan(count, (least, most), batch_size, rank, world_size, drop_last)
+            for rank in range(world_size)
+        ]
+    except InvalidInputError:
+        # Only of few tiles: fewer than one batch, or one tile, for a rank.
+        assert least < max(batch_size, -(-most // batch_size))
+        return
+    seen = []
+    for rank, plan in enumerate(plans):
+        share = order.share(rank)
+        assert least <= share[1] - share[0] <= most
+        spans = [plan.span(step, share) for step in range(len(plan))]
+        assert spans[0][0] == share[0]
+        assert all(a[1] == b[0] for a, b in pairwise(spans))
+        lengths = {b - a for a, b in spans}
+        assert min(lengths) >= 1
+        assert max(lengths) <= batch_size
+        if drop_last:
+            assert lengths == {batch_size}
+        else:
+            assert spans[-1][1] == share[1]
+        seen.append(np.concatenate([order.rows(a, b) for a, b in spans]))
+    rows = np.concatenate(seen)
+    assert len(np.unique(rows)) == len(rows)
+    if not drop_last:
+        assert sorted(rows.tolist()) == list(range(count))
+    owners = [set(blocks[own].tolist()) for own in seen]
+    shared = sum(len(a & b) for i, a in enumerate(owners) for b in owners[:i])
+    if 8 * largest <= count // world_size:
+        assert shared == 0
+    elif all(size <= count // world_size for size in sizes):
+        assert shared <= world_size - 1
+
+
+def test_one_share_is_the_order_itself():
+    blocks = np.arange(200) // 7
+    alone, one = (
+        BlockOrder(blocks, 3, mixed=30),
+        BlockOrder(blocks, 3, mixed=30, shares=4).shared(1),
+    )
+    assert one.rows(0, 200).tolist() == alone.rows(0, 200).tolist()
+    assert one.rule == alone.rule
+    # As it was before there were shares: what somebody trained with can be trained again.
+    assert alone.rows(0, 8).tolist() == [110, 30, 126, 34, 163, 33, 108, 31]
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_a_block_is_read_by_one_rank_and_each_epoch_deals_anew(source_of, world_size):
+    def loader(rank, **options):
+        return TileLoader(
+            stored(source_of, 300, 4 << 20),
+            8,
+            order="blocked",
+            seed=1,
+            rank=rank,
+            world_size=world_size,
+            **options,
+        )
+
+    dealt = []
+    for epoch in (0, 1):
+        owner = {}
+        for rank in range(world_size):
+            for batch in loader(rank, epoch=epoch):
+                for row in batch.region_spec["data_idx"]:
+                    assert owner.setdefault(row // 6, rank) == rank
+        assert sorted(owner) == list(range(50))
+        dealt.append(owner)
+    assert dealt[0] != dealt[1]
+    whole = [b.region_spec["data_idx"].tolist() for b in loader(1)]
+    for stop in range(1, len(whole)):
+        first, second = loader(1), loader(1)
+        batches = iter(first)
+        for _ in range(stop):
+            next(batches)
+        second.load_state_dict(first.state_dict())
+        batches.close()
+        assert [b.region_spec["data_idx"].tolist() for b in second] == whole[stop:]
+        with pytest.raises(InvalidInputError, match=r"world_size|rule"):
+            TileLoader(stored(source_of, 300, 4 << 20), 8, order="blocked").load_state_dict(
+                first.state_dict()
+            )
+
+
+def test_ranks_that_blocks_cannot_be_dealt_to_are_refused(source_of):
+    with pytest.raises(InvalidInputError, match="cannot be shared by 9 ranks"):
+        TileLoader(stored(source_of, 8), 4, order="blocked", world_size=9)
+    with pytest.raises(InvalidInputError, match="rank must be"):
+        TileLoader(stored(source_of, 96), 4, order="blocked", rank=2, world_size=2)
+    with pytest.raises(InvalidInputError, match="shares must be"):
+        BlockOrder([0, 1]).shared(0)
+    with pytest.raises(OutOfRangeError, match="no rank 2"):
+        BlockOrder([0, 1, 2, 3], shares=2).share(2)
+    plan = SharedPlan(10, (5, 5), 2, 0, 2)
+    with pytest.raises(OutOfRangeError, match="no batch 3"):
+        plan.span(3, (0, 5))

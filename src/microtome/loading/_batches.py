@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from microtome.errors import InvalidInputError, OutOfRangeError
 
-__all__ = ["BatchPlan"]
+__all__ = ["BatchPlan", "SharedPlan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +112,87 @@ class BatchPlan:
         if left >= self.world_size:
             return whole, 1
         return whole - 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPlan:
+    """The batches of one rank of several, each of which reads positions of its own.
+
+    Shares differ a little from epoch to epoch and from rank to rank, the number of batches does not:
+    the last ones of a rank with fewer positions are smaller, about half of a batch or more. With
+    `drop_last` as many batches are whole as every rank has in any epoch, and the rest is not read.
+
+    Parameters
+    ----------
+    count
+        Positions in an epoch.
+    sizes
+        The fewest and the most positions of a share.
+    batch_size
+        Most positions in a batch, 2 or more.
+    rank, world_size
+        Which of how many processes this is.
+    drop_last
+        Whether only whole batches are read.
+
+    Raises
+    ------
+    InvalidInputError
+        If a number is out of its range, or a rank had no batch, or fewer tiles than batches.
+    """
+
+    count: int
+    sizes: tuple[int, int]
+    batch_size: int
+    rank: int
+    world_size: int
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world_size or self.batch_size < 2:
+            msg = (
+                f"rank must be from 0 to world_size - 1 and batch_size 2 or more, got {self.rank} of "
+                f"{self.world_size} and {self.batch_size}"
+            )
+            raise InvalidInputError(msg)
+        least, _ = self.sizes
+        if not len(self) or len(self) > least:
+            remedy = "a smaller batch_size or fewer ranks"
+            msg = (
+                f"{self.count} tiles cannot be shared by {self.world_size} ranks in equally many "
+                f"batches of {self.batch_size} with drop_last={self.drop_last}; use {remedy}"
+            )
+            raise InvalidInputError(msg)
+
+    def __len__(self) -> int:
+        least, most = self.sizes
+        return least // self.batch_size if self.drop_last else -(-most // self.batch_size)
+
+    def span(self, step: int, share: tuple[int, int]) -> tuple[int, int]:
+        """Return the half-open interval of positions that a rank reads at a step.
+
+        Parameters
+        ----------
+        step
+            Number of the batch.
+        share
+            The rank's positions in this epoch.
+
+        Raises
+        ------
+        OutOfRangeError
+            If there is no such step.
+        """
+        count, size = len(self), self.batch_size
+        if not 0 <= step < count:
+            msg = f"no batch {step}, an epoch has {count}"
+            raise OutOfRangeError(msg)
+        low, high = share
+        missing = 0 if self.drop_last else count * size - (high - low)
+        smaller = min(count, -(-2 * missing // size))
+        whole = count - smaller
+        if step < whole:
+            return low + step * size, low + (step + 1) * size
+        begin, number = low + whole * size, step - whole
+        left = high - begin
+        return begin + left * number // smaller, begin + left * (number + 1) // smaller

@@ -8,7 +8,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from microtome.errors import InvalidInputError
+from microtome.errors import InvalidInputError, OutOfRangeError
 from microtome.sampling import KEYS
 
 from ._order import positions, shuffled
@@ -17,6 +17,9 @@ __all__ = ["BlockOrder"]
 
 _SEEDS = 2**64
 _EPOCHS = 2**32
+_MOST_SHARES = 2**31
+# A share is of whole blocks where it has at least so many of the largest.
+_SMALL = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,18 @@ class _Cut:
     """Where each block begins in them, (blocks,)."""
     size: NDArray[np.int64]
     """Rows of each block, (blocks,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """The blocks of an epoch in their order; one that two ranks share is two pieces."""
+
+    edges: NDArray[np.int64]
+    """Position at which each begins, and the end of the last, (pieces + 1,)."""
+    first: NDArray[np.int64]
+    """Where its rows begin in those of `_Cut`, (pieces,)."""
+    stretch: NDArray[np.int64]
+    """Number of what it is mixed with, ascending, (pieces,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +65,8 @@ class BlockOrder:
         From 0 to 2^32 - 1.
     mixed
         Tiles that are shuffled together, at least. More of them come closer to a uniform order.
+    shares
+        Ranks that the blocks are dealt to.
 
     Raises
     ------
@@ -67,10 +84,11 @@ class BlockOrder:
     seed: int = 0
     epoch: int = 0
     mixed: int = 1024
+    shares: int = 1
     kind: str = field(init=False, default="blocked")
     _cut: _Cut = field(init=False, repr=False)
-    _edges: NDArray[np.int64] = field(init=False, repr=False)
-    _which: NDArray[np.int64] = field(init=False, repr=False)
+    _bounds: NDArray[np.int64] = field(init=False, repr=False)
+    _pieces: _Pieces = field(init=False, repr=False)
     _keys: NDArray[np.uint64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +100,7 @@ class BlockOrder:
             ("seed", 0, _SEEDS - 1),
             ("epoch", 0, _EPOCHS - 1),
             ("mixed", 1, 2**62),
+            ("shares", 1, _MOST_SHARES),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -103,13 +122,70 @@ class BlockOrder:
         places = np.arange(count, dtype=np.int64)
         which = shuffled(places, np.full_like(places, count), keys[KEYS:])
         edges = np.concatenate([[0], np.cumsum(self._cut.size[which])])
+        ideal = self.count * np.arange(self.shares + 1, dtype=np.int64) // self.shares
+        bounds = ideal
+        if self._whole:
+            after = np.searchsorted(edges, ideal)
+            before = np.maximum(after - 1, 0)
+            nearer = edges[after] - ideal <= ideal - edges[before]
+            bounds = np.where(nearer, edges[after], edges[before])
+        cut = np.union1d(edges, bounds)
+        begins = cut[:-1]
+        slot = np.searchsorted(edges, begins, "right") - 1
+        first = self._cut.first[which[slot]] + begins - edges[slot]
+        # Pieces are mixed with those of their share that begin in the same stretch of `mixed`
+        # positions.
+        share = np.searchsorted(bounds, begins, "right") - 1
+        stretch = (begins - bounds[share]) // self.mixed
+        stretch += share * (self.count // self.mixed + 1)
         for name, value in (
             ("epoch", epoch),
             ("_keys", keys),
-            ("_which", which),
-            ("_edges", edges),
+            ("_bounds", bounds),
+            ("_pieces", _Pieces(cut, first, stretch)),
         ):
             object.__setattr__(self, name, value)
+
+    @property
+    def _largest(self) -> int:
+        return int(self._cut.size.max(initial=0))
+
+    @property
+    def _whole(self) -> bool:
+        """Whether shares are of whole blocks."""
+        return _SMALL * self._largest <= self.count // self.shares
+
+    @property
+    def share_sizes(self) -> tuple[int, int]:
+        """The fewest and the most positions that a share has in any epoch, at the utmost."""
+        # Each end of a share is moved by half a block at most.
+        moved = self._largest if self._whole and self.shares > 1 else 0
+        return self.count // self.shares - moved, -(-self.count // self.shares) + moved
+
+    def share(self, rank: int) -> tuple[int, int]:
+        """Return the half-open interval of positions of this epoch that a rank reads.
+
+        Raises
+        ------
+        OutOfRangeError
+            If there is no such rank.
+        """
+        if not 0 <= rank < self.shares:
+            msg = f"no rank {rank}, the blocks are dealt to {self.shares}"
+            raise OutOfRangeError(msg)
+        return int(self._bounds[rank]), int(self._bounds[rank + 1])
+
+    def shared(self, shares: int) -> BlockOrder:
+        """Return the order of the same blocks, dealt to a number of ranks.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is none.
+        """
+        if not 1 <= shares <= _MOST_SHARES:
+            return BlockOrder(self.blocks, mixed=self.mixed, shares=shares)  # refuses it
+        return self._copy(self.seed, self.epoch, shares)
 
     @property
     def count(self) -> int:
@@ -124,7 +200,8 @@ class BlockOrder:
     @property
     def rule(self) -> str:
         """What else the order depends on, as a text."""
-        return f"storage blocks {crc32(self._cut.rows.tobytes()):08x}, mixed={self.mixed}"
+        told = f"storage blocks {crc32(self._cut.rows.tobytes()):08x}, mixed={self.mixed}"
+        return told if self.shares == 1 else f"{told}, shares={self.shares}"
 
     def at_epoch(self, epoch: int) -> BlockOrder:
         """Return the order of another epoch."""
@@ -133,13 +210,17 @@ class BlockOrder:
     def at(self, seed: int, epoch: int) -> BlockOrder:
         """Return the order of another seed and epoch."""
         if not (0 <= seed < _SEEDS and 0 <= epoch < _EPOCHS):
-            return BlockOrder(self.blocks, seed, epoch, self.mixed)  # refuses it
+            return BlockOrder(self.blocks, seed, epoch, self.mixed, self.shares)  # refuses it
+        return self._copy(seed, epoch, self.shares)
+
+    def _copy(self, seed: int, epoch: int, shares: int) -> BlockOrder:
         # Which row lies where is the same: it took sorting the table.
         other = object.__new__(BlockOrder)
         for name, value in (
             ("blocks", self.blocks),
             ("seed", seed),
             ("mixed", self.mixed),
+            ("shares", shares),
             ("kind", self.kind),
             ("_cut", self._cut),
         ):
@@ -161,13 +242,10 @@ class BlockOrder:
             If the interval does not lie inside the epoch.
         """
         position = positions(start, stop, self.count)
-        # Blocks are mixed with those that begin in the same stretch of `mixed` positions.
-        begins = self._edges[:-1]
-        block = np.searchsorted(self._edges, position, "right") - 1
-        stretch = begins[block] // self.mixed
-        low = begins[np.searchsorted(begins, stretch * self.mixed, "left")]
-        high = self._edges[np.searchsorted(begins, (stretch + 1) * self.mixed, "left")]
+        edges, stretches = self._pieces.edges, self._pieces.stretch
+        stretch = stretches[np.searchsorted(edges, position, "right") - 1]
+        low = edges[np.searchsorted(stretches, stretch, "left")]
+        high = edges[np.searchsorted(stretches, stretch, "right")]
         place = low + shuffled(position - low, high - low, self._keys[:KEYS], stretch)
-        slot = np.searchsorted(self._edges, place, "right") - 1
-        own = self._which[slot]
-        return self._cut.rows[self._cut.first[own] + place - self._edges[slot]]
+        piece = np.searchsorted(edges, place, "right") - 1
+        return self._cut.rows[self._pieces.first[piece] + place - edges[piece]]

@@ -16,10 +16,9 @@ from microtome.errors import InvalidInputError
 from microtome.jobs import read_ahead
 from microtome.regions import claim_memory
 
-from ._batches import BatchPlan
 from ._items import Collate, ItemSource
 from ._order import Order, OrderKind
-from ._orders import order_of, together
+from ._orders import order_of, plan_of, span_of, together
 from ._reader import BatchReader, ReadBatch, SkippedTile
 from ._source import EpochTileSource, TileSource
 from ._state import LoaderState, state_of, verify_state
@@ -64,7 +63,8 @@ class TileLoader:
     threads
         How many batches are read at the same time; by default one a processor, at most `prefetch`.
     rank, world_size
-        Which of how many processes this is; see `BatchPlan` for how they share an epoch.
+        Which of how many processes this is; see `BatchPlan` for how they share an epoch. Of blocks of
+        the storage each rank reads its own, so that none decodes what another does.
     drop_last
         Whether to leave out what does not fill a batch on every rank.
     collate
@@ -118,8 +118,9 @@ class TileLoader:
         convert = converter(as_torch, device)
         self._reader = BatchReader(source, convert, collate, skip=on_error == "skip")
         self._source = source
-        self._order = order_of(order, source, seed, epoch)
-        self._plan = BatchPlan(self._order.count, batch_size, rank, world_size, drop_last)
+        self._order, self._plan = plan_of(
+            order_of(order, source, seed, epoch), batch_size, rank, world_size, drop_last=drop_last
+        )
         self._together = together(self._order, self._plan)
         self._prefetch = prefetch
         self._threads = min(threads or _processors(), max(prefetch, 1))
@@ -182,7 +183,7 @@ class TileLoader:
         OutOfRangeError
             If an epoch has no such batch.
         """
-        return self._order.rows(*self._plan.span(batch))
+        return self._order.rows(*span_of(self._plan, self._order, batch))
 
     def stats(self) -> LoaderStats:
         """Return what has been handed out since the loader was made, and the time that it took."""
@@ -272,7 +273,7 @@ class TileLoader:
         self._standing = order, step
 
     def _read(self, order: Order, steps: range) -> list[ReadBatch | Exception]:
-        spans = [self._plan.span(step) for step in steps]
+        spans = [span_of(self._plan, order, step) for step in steps]
         # The order is asked once: a call costs as much for a thousand positions as for ten.
         first = spans[0][0]
         found = order.rows(first, spans[-1][1])

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 
-from ._batches import BatchPlan
+from ._batches import BatchPlan, SharedPlan
 from ._blocks import BlockOrder
 from ._order import Order, OrderKind, TileOrder
 
-__all__ = ["StorageSource", "order_of", "together"]
+__all__ = ["StorageSource", "order_of", "plan_of", "span_of", "together"]
 
 # Bytes of pixels that are read at once: the whole of what is shuffled together, so that each
 # chunk of it is decoded once. Two such are under way beside the one that is handed out.
@@ -64,8 +64,38 @@ def order_of(order: OrderKind | Order, source: Any, seed: int | None, epoch: int
     return order
 
 
-def together(order: Order, plan: BatchPlan) -> int:
+def plan_of(
+    order: Order, batch_size: int, rank: int, world_size: int, *, drop_last: bool
+) -> tuple[Order, BatchPlan | SharedPlan]:
+    """Return the batches of a rank, and the order that they are cut from.
+
+    Of blocks each rank has its own; of any other order ranks take turns, and so of batches of one,
+    of which all must have equally many.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such rank, or the ranks cannot have equally many batches.
+    """
+    if not isinstance(order, BlockOrder) or batch_size == 1 or world_size <= 1:
+        plan = BatchPlan(order.count, batch_size, rank, world_size, drop_last)
+        return order, plan
+    order = order.shared(world_size)
+    return order, SharedPlan(
+        order.count, order.share_sizes, batch_size, rank, world_size, drop_last
+    )
+
+
+def span_of(plan: BatchPlan | SharedPlan, order: Order, step: int) -> tuple[int, int]:
+    """Return the half-open interval of positions of an order that make a batch."""
+    if isinstance(plan, SharedPlan):
+        return plan.span(step, cast("BlockOrder", order).share(plan.rank))
+    return plan.span(step)
+
+
+def together(order: Order, plan: BatchPlan | SharedPlan) -> int:
     """Return how many batches are read at once: those whose tiles share chunks."""
     if not isinstance(order, BlockOrder):
         return 1
-    return max(1, order.mixed // (plan.batch_size * plan.world_size))
+    ranks = 1 if isinstance(plan, SharedPlan) else plan.world_size
+    return max(1, order.mixed // (plan.batch_size * ranks))

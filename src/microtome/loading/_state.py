@@ -7,7 +7,7 @@ from typing import Any, TypedDict, cast, get_type_hints
 
 from microtome.errors import InvalidInputError
 
-from ._batches import BatchPlan
+from ._batches import BatchPlan, SharedPlan
 from ._order import Order
 
 __all__ = ["LoaderState", "state_of", "verify_state"]
@@ -44,7 +44,7 @@ class LoaderState(TypedDict):
     """Whether what is left over is dropped."""
 
 
-def state_of(order: Order, plan: BatchPlan, done: int) -> LoaderState:
+def state_of(order: Order, plan: BatchPlan | SharedPlan, done: int) -> LoaderState:
     """Return the state of a loader after so many batches of an order."""
     return {
         "version": _VERSION,
