@@ -40,6 +40,8 @@ class HistogramBlock:
     """Whether only pixels inside the tissue mask were counted."""
     mpp: float
     """Pixel size that was counted at."""
+    channels: tuple[ChannelHistogram, ...]
+    """What the charts show, of all channels."""
     notes: tuple[Missing, ...]
 
 
@@ -89,6 +91,7 @@ def histogram_block(
         None if standardizer is None else str(standardizer.spec),
         mask is not None,
         frame_of(image, _SIZE).step_y,
+        tuple(found),
         tuple(notes),
     )
 

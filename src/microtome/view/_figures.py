@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "DPI",
     "MASK_COLOUR",
+    "OTHER_COLOUR",
     "POINT_COLOURS",
     "TILE_COLOUR",
     "new_figure",
@@ -45,7 +47,7 @@ POINT_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00
 OTHER_COLOUR = "#8a8f98"
 _RGB_COLOURS = ("#d62f2f", "#2c9c3e", "#2f62d6")
 _BAR_COLOUR = "#3d6f9e"
-_DPI = 100
+DPI = 100
 
 
 def plot_overview(
@@ -249,7 +251,7 @@ def new_figure(width: int, height: int) -> Figure:
     except ImportError as error:
         msg = "pictures need matplotlib; install microtome[report]"
         raise DependencyError(msg) from error
-    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     FigureCanvasAgg(figure)
     return figure
 

@@ -21,7 +21,15 @@ from microtome.coordinates import Resolution
 from microtome.errors import FormatError, MicrotomeError, UnknownNameError
 from microtome.tiling import TileTable
 
-__all__ = ["Inventory", "Missing", "Tiling", "Tissue", "attempt", "take_inventory"]
+__all__ = [
+    "Inventory",
+    "Missing",
+    "Tiling",
+    "Tissue",
+    "attempt",
+    "open_tiling",
+    "take_inventory",
+]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -219,7 +227,29 @@ def _tiling(layout: CohortLayout, resolution: Resolution, strategy: str, size: s
         path = layout.tile_coordinates(resolution, strategy, size)
         msg = f"{path}: the name of a table of tiles begins with their size, {size!r} is none"
         raise FormatError(msg)
-    table = open_tiles(layout, resolution, strategy, (int(height), int(width)))
+    return open_tiling(layout, resolution, strategy, (int(height), int(width)))
+
+
+def open_tiling(
+    layout: CohortLayout, resolution: Resolution, strategy: str, tile_size: tuple[int, int]
+) -> Tiling:
+    """Open a table of tiles with its statistics.
+
+    Parameters
+    ----------
+    layout, resolution, strategy, tile_size
+        Which; the size is (height, width) in pixels.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is none.
+    FormatError
+        If a table is damaged.
+    """
+    table = open_tiles(layout, resolution, strategy, tile_size)
+    height, width = tile_size
+    size = str(height) if height == width else f"{height}x{width}"
     statistics: dict[str, dict[str, Any]] = {}
     if layout.tile_stats(resolution, strategy, size).is_file():
         for row in tile_statistics(layout, resolution, strategy, size):

@@ -17,10 +17,11 @@ from microtome.errors import DependencyError, InvalidInputError
 from microtome.progress import Progress, silent
 from microtome.storage import replace_file
 
+from ._cohort_blocks import cohort_block
 from ._embeddings import EmbeddingMap, embedding_map
 from ._figures import POINT_COLOURS, new_figure, plot_embeddings
 from ._heat import heat_legend
-from ._inventory import Inventory, Missing, Tiling, attempt, take_inventory
+from ._inventory import Inventory, Missing, attempt, take_inventory
 from ._numbers import tile_numbers
 from ._pictures import Picture, chart_of, own_style, picture_of_pixels
 from ._sections import Section, section_of
@@ -42,29 +43,21 @@ class EmbeddingBlock:
     facts: str
 
 
-@dataclass(frozen=True, slots=True)
-class TilingRow:
-    """A tiling in the table of tilings."""
-
-    resolution: str
-    tiling: Tiling
-    tissues: int
-    shown: bool
-
-
 def report(
     cohort: str | os.PathLike[str],
     output: str | os.PathLike[str] = "report.html",
     *,
     max_tissues: int = 50,
     throughput: bool = True,
+    validation: bool = True,
     progress: Progress = silent,
 ) -> Path:
     """Write one page that shows what a cohort holds.
 
-    The page needs nothing but itself: pictures are part of it, and it runs no script. It shows
-    every tissue with its mask, tiles, predictions and histograms, and tells which command makes
-    what is missing. It appears whole or not at all, and is the same for the same cohort but for
+    The page needs nothing but itself: pictures are part of it, and it runs no script. It tells how
+    much there is, what is wrong with it, who is in which split, which channels were measured, and
+    what tiles cover and waste. It shows every tissue with its mask, tiles, predictions and
+    histograms, and tells which command makes what is missing. It appears whole or not at all, and is the same for the same cohort but for
     the date and the measured throughput.
 
     Parameters
@@ -77,6 +70,8 @@ def report(
         Tissues that are shown with pictures; the table lists all.
     throughput
         Whether to load tiles for two seconds and tell how fast that was.
+    validation
+        Whether to check the cohort, as `microtome.cohort.validate` does, and tell what it found.
     progress
         Called with the tissues done and to do.
 
@@ -107,6 +102,7 @@ def report(
             sections.append(section_of(inventory, tissue, f"tissue-{done}"))
             progress("report", done, len(shown))
         embeddings = list(_embeddings(inventory))
+        block = cohort_block(inventory, sections, validation=validation)
         bar = picture_of_pixels(heat_legend(), "")
     measured = _throughput(inventory) if throughput else None
     text = template.render(
@@ -115,7 +111,7 @@ def report(
         facts=_facts(inventory),
         made=datetime.now(UTC),
         tissues=list(_tissue_rows(inventory, sections)),
-        tilings=list(_tiling_rows(inventory)),
+        cohort=block,
         sections=sections,
         hidden=len(inventory.tissues) - len(shown),
         embeddings=embeddings,
@@ -146,6 +142,7 @@ def _template() -> Any:
     )
     environment.filters["percent"] = _percent
     environment.filters["value"] = _value
+    environment.filters["bytes"] = _bytes
     environment.tests["missing"] = _is_missing
     return environment.get_template(_TEMPLATE)
 
@@ -181,13 +178,6 @@ def _tissue_rows(inventory: Inventory, sections: list[Section]) -> Iterator[dict
             "tiles": None if numbers is None else numbers.tiles,
             "coverage": None if numbers is None else numbers.coverage,
         }
-
-
-def _tiling_rows(inventory: Inventory) -> Iterator[TilingRow]:
-    for resolution, tilings in inventory.tilings.items():
-        for place, tiling in enumerate(tilings):
-            tissues = len(tiling.table.tissue_ids)
-            yield TilingRow(f"{resolution} µm", tiling, tissues, place == 0)
 
 
 def _tiles_in_all(inventory: Inventory) -> int | None:
@@ -246,6 +236,16 @@ def _throughput(inventory: Inventory) -> list[Throughput] | Missing:
 
 def _percent(share: float | None) -> str:
     return "" if share is None or not isfinite(share) else f"{share:.1%}"
+
+
+def _bytes(count: int) -> str:
+    """Write bytes as disks are sold: a kB is 1000 of them."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{count} B" if unit == "B" else f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
 
 
 def _is_missing(value: Any) -> bool:
