@@ -148,6 +148,24 @@ def test_clam(run: Any, made: Path, slide: Path, tmp_path: Path) -> None:
     assert "level" in run("export", "clam", made, tmp_path / "x", "--level", "9").err
 
 
+def test_a_slide_is_called_as_its_file_without_the_last_ending(
+    run: Any, slide: Path, tmp_path: Path
+) -> None:
+    # As TCGA calls them; TRIDENT and CLAM look for the whole of it.
+    name = "TCGA-AA-0001-01Z-00-DX1.3e0a1f"
+    source, root = tmp_path / f"{name}.tif", tmp_path / "study"
+    shutil.copy(slide, source)
+    mt.ingest(source, cohort=root, tissue_id="t", modality="he", resolution=1.0)
+    mt.mask(root, method="whole")
+    mt.tile(root, tile_size=SIZE, method="grid")
+    (first,) = done(run, "trident", root, tmp_path / "job", "--magnification", "20")
+    (second,) = done(run, "clam", root, tmp_path / "job")
+    assert (first.name, second.name) == (f"{name}_patches.h5", f"{name}.h5")
+    for path in (first, second):
+        with h5py.File(path) as file:
+            assert file["coords"].attrs["name"] == name
+
+
 def test_webdataset(run: Any, made: Path, tmp_path: Path) -> None:
     tiles, keep = table(made), {name: pixels(made, name) for name in "ab"}
     paths = done(run, "webdataset", made, tmp_path / "s", "--shard-size", "30", "--shuffle", "4")

@@ -16,7 +16,7 @@ from microtome.tiling import TileTable
 
 from ._cohort_exports import each_tissue, slide_scales
 from ._cohort_tiles import CohortTiles, TissueImages
-from ._coordinates_h5 import write_clam_coordinates, write_trident_coordinates
+from ._coordinates_h5 import slide_name, write_clam_coordinates, write_trident_coordinates
 
 __all__ = ["export_clam", "export_trident"]
 
@@ -75,7 +75,7 @@ def export_trident(
         )
 
     folder = Path(out) / "patches"
-    files = {tissue: folder / f"{slide.name}_patches.h5" for tissue, slide in opened.items()}
+    files = {tissue: folder / f"{slide_name(slide)}_patches.h5" for tissue, slide in opened.items()}
     return each_tissue(files, write, overwrite=overwrite, progress=progress)
 
 
@@ -134,7 +134,7 @@ def export_clam(
         write_clam_coordinates(scaled, path, slide=slide, level=level, overwrite=overwrite)
 
     folder = Path(out) / "patches"
-    files = {tissue: folder / f"{slide.name}.h5" for tissue, slide in opened.items()}
+    files = {tissue: folder / f"{slide_name(slide)}.h5" for tissue, slide in opened.items()}
     return each_tissue(files, write, overwrite=overwrite, progress=progress)
 
 
@@ -180,7 +180,7 @@ def _slides(
             msg = f"{place}, of which {tissue!r} was made, is not there; say in which directory the slides are with --slides (slides=)"
             raise NotFoundError(msg)
         found[tissue] = open_image(place, mpp=row.get("mpp"))
-    names = [slide.name for slide in found.values()]
+    names = [slide_name(slide) for slide in found.values()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         msg = f"several tissues are of a slide called {twice[0]!r}, and a slide has one file of patches; export them apart, with --tissue (tissues=)"

@@ -31,7 +31,12 @@ from ._coordinates_stated import StatedPatches
 from ._qupath import free_file
 from ._qupath_tables import checked_scale, tiles_of_one
 
-__all__ = ["read_h5_coordinates", "write_clam_coordinates", "write_trident_coordinates"]
+__all__ = [
+    "read_h5_coordinates",
+    "slide_name",
+    "write_clam_coordinates",
+    "write_trident_coordinates",
+]
 
 
 def write_trident_coordinates(
@@ -100,7 +105,7 @@ def write_trident_coordinates(
         "level0_magnification": _plain(magnification),
         "target_magnification": _plain(magnification / factor[0]),
         "overlap": overlap,
-        "name": image.name,
+        "name": slide_name(image),
         "savetodir": str(Path(path).parent.parent),
         "level0_width": width,
         "level0_height": height,
@@ -164,7 +169,7 @@ def write_clam_coordinates(
         "downsample": factor,
         "downsampled_level_dim": size,
         "level_dim": size,
-        "name": image.name,
+        "name": slide_name(image),
         "save_path": str(Path(path).parent),
     }
     return _write(path, _places(chosen, factor), attributes, overwrite=overwrite)
@@ -293,6 +298,15 @@ def _h5py() -> Any:
         msg = "HDF5 files need h5py, which is not installed: pip install 'microtome[anndata]'"
         raise DependencyError(msg) from error
     return h5py
+
+
+def slide_name(image: MultiscaleImage) -> str:
+    """Return what TRIDENT and CLAM call a slide: its file without the last ending.
+
+    An image is called as its file up to the first dot, which of a slide of TCGA is a part.
+    """
+    place = Path(image.uri)
+    return place.stem if place.is_file() else image.name
 
 
 def _plane(image: MultiscaleImage, level: int) -> tuple[int, int]:
