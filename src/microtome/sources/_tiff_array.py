@@ -210,6 +210,19 @@ class TiffArray:
         y1 = min(window.rows[1], segment.top + height)
         x0 = max(window.columns[0], segment.left)
         x1 = min(window.columns[1], segment.left + width)
+        # What is read of plain rows stays in the nearest caches until it is copied.
+        step = y1 - y0 if self._plain is None else max(_ROWS_BYTES // self._plain.row_bytes, 1)
+        for top in range(y0, y1, step):
+            self._copy_part(segment, window, (top, min(top + step, y1)), (x0, x1))
+
+    def _copy_part(
+        self,
+        segment: _Segment,
+        window: _Window,
+        rows: tuple[int, int],
+        columns: tuple[int, int],
+    ) -> None:
+        (y0, y1), (x0, x1) = rows, columns
         within = (y0 - segment.top, y1 - segment.top), (x0 - segment.left, x1 - segment.left)
         part = self._part(segment, *within)
         sample = slice(None) if segment.sample is None else segment.sample - window.samples[0]
@@ -229,7 +242,10 @@ class TiffArray:
     def _part(
         self, segment: _Segment, rows: tuple[int, int], columns: tuple[int, int]
     ) -> NDArray[Any] | None:
-        """Return part of a segment as (rows, columns, samples), None where nothing was written."""
+        """Return part of a segment as (rows, columns, samples), None where nothing was written.
+
+        It may be of this thread's own memory, which its next call uses again.
+        """
         plain, plane = self._plain, self._planes[segment.page]
         if plain is not None and plane.counts[segment.number] >= rows[1] * plain.row_bytes:
             start = plane.offsets[segment.number]

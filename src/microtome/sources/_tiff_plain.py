@@ -7,6 +7,7 @@ segments would take the whole page from the disk.
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -83,7 +84,8 @@ class PlainRows(NamedTuple):
 
         Returns
         -------
-        The pixels, (rows, columns, samples); None where the file ends before them.
+        The pixels, (rows, columns, samples), in memory that the next call of this thread uses again;
+        None where the file ends before them.
 
         Raises
         ------
@@ -99,8 +101,8 @@ class PlainRows(NamedTuple):
         count, taken = rows[1] - rows[0], columns[1] - columns[0]
         at = start + rows[0] * self.row_bytes
         if taken * _NARROW >= self.width:
-            data = os.pread(file, count * self.row_bytes, at)
-            if len(data) < count * self.row_bytes:
+            data = _memory(count * self.row_bytes)
+            if os.preadv(file, [data], at) < len(data):
                 return None
             whole = np.frombuffer(data, self.dtype).reshape(count, self.width, self.samples)
             return whole[:, slice(*columns)]
@@ -111,3 +113,18 @@ class PlainRows(NamedTuple):
                 return None
             at += self.row_bytes
         return part
+
+
+_KEPT = threading.local()
+# Of what is read at once; a single row may be longer.
+_MOST_KEPT = 1 << 20
+
+
+def _memory(size: int) -> memoryview:
+    """Return memory to read into: fresh pages cost as much as what is read into them."""
+    if size > _MOST_KEPT:
+        return memoryview(bytearray(size))
+    kept: bytearray | None = getattr(_KEPT, "rows", None)
+    if kept is None or len(kept) < size:
+        kept = _KEPT.rows = bytearray(size)
+    return memoryview(kept)[:size]
