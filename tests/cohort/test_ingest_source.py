@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -87,6 +90,20 @@ def test_what_is_read_at_once_does_not_grow_with_the_image(tmp_path: Path) -> No
             made.build_levels(source=source)
         largest.append(source.largest)
     assert largest[0] == largest[1] == 64 * 64
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_image() -> None:
+    """An image of 150 MB of pixels and one of 450 MB, each in a process of its own."""
+    peaks = []
+    for height in (4096, 12_288):
+        command = [sys.executable, "-m", "benchmarks.ingest_memory", str(height), "12288"]
+        ended = subprocess.run(
+            command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        )
+        peaks.append(json.loads(ended.stdout)["peak_mib"])
+    assert peaks[1] - peaks[0] < 64, "a file of a level more at most, and what the system rounds"
+    assert peaks[1] < 700
 
 
 def test_the_same_files_as_in_two_passes(tmp_path: Path) -> None:
