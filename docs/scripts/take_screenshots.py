@@ -29,7 +29,7 @@ from microtome.viewer import viewer_app
 
 SIZE = {"width": 1280, "height": 800}
 PLACE = "#tissue=colon&modality=ihc_FHL2&x=512&y=512"
-OVERLAYS = "&zoom=1.25&layers=masks:tissue:0.15,tilings:default-128:1"
+OVERLAYS = "&zoom=1.05&layers=masks:tissue:0.15,tilings:default-128:1"
 LINKED = (
     "&zoom=0.7&modality2=stains"
     "&layers2=predictions:demo:0.6:channel=nuclear_density:map=magma"
@@ -62,7 +62,9 @@ def keep(page: Page, target: Path) -> None:
     """Write what a page shows; 256 colours look the same and are a third of the bytes."""
     taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     with replace_file(target) as beside:
-        taken.quantize(256).save(beside, format="PNG", optimize=True)
+        taken.quantize(256, dither=Image.Dither.NONE).save(
+            beside, format="PNG", optimize=True
+        )
     print(target)
 
 
