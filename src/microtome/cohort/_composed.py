@@ -24,6 +24,7 @@ from ._composition import (
 )
 from ._dataset import cohort_directory, tile_corner
 from ._frames import FrameBox, FramePlace
+from ._html import composed_html
 from ._imaging import BaseImagingDataset
 from ._layout import CohortLayout
 from ._modality import Modality, parse_modality
@@ -437,3 +438,6 @@ class ComposedImagingDataset:
     def __repr__(self) -> str:
         unit = "tissues" if self.tiles is None else "tiles"
         return f"{type(self).__name__}({self.name!r}, {len(self)} {unit} of {len(self._tissue_ids)} tissues in {', '.join(self._datasets)} at {self.resolution} um)"
+
+    def _repr_html_(self) -> str:
+        return composed_html(self)

@@ -25,6 +25,7 @@ from ._cells import cell_task_names, instances_kind, open_cell_mask, read_label_
 from ._dataset import Request
 from ._framed import FramedDataset
 from ._frames import FramePlace
+from ._html import dataset_html
 from ._images import open_tissue_mask, read_labels
 from ._tissues import (
     CellMask,
@@ -368,6 +369,9 @@ class BaseImagingDataset(FramedDataset, Generic[TissueT]):
         request: Request,
     ) -> TissueT:
         """Wrap a region in the type of the modality."""
+
+    def _repr_html_(self) -> str:
+        return dataset_html(self)
 
 
 def _whole(

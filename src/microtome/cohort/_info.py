@@ -10,6 +10,7 @@ from typing import Any
 from microtome.image import MultiscaleImage
 from microtome.sources import open_image
 
+from ._html import cohort_html
 from ._layout import CohortLayout
 from ._tables import read_parquet, read_tissues
 
@@ -107,6 +108,9 @@ class CohortInfo:
         lines.extend(f"  statistics  {spec}" for spec in self.standardizations)
         lines.extend(f"  prediction  {name}" for name in self.predictions)
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return cohort_html(self)
 
 
 def info(

@@ -21,6 +21,7 @@ from microtome.sampling import CohortSampler, SamplingRule
 
 from ._composed import ComposedImagingDataset
 from ._dataset import cohort_directory
+from ._html import spora_html
 from ._modality import Modality
 from ._spora_arguments import (
     Options,
@@ -421,6 +422,9 @@ class SporaDataset:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} {self.sampling_unit} an epoch, of {', '.join(self._number)})"
+
+    def _repr_html_(self) -> str:
+        return spora_html(self)
 
 
 def _made_again(arguments: dict[str, Any], epoch: int) -> SporaDataset:

@@ -3,6 +3,7 @@
 from ._affine import Resampling
 from ._channels import Channels, channel_indices
 from ._growing import GrowingLevels, halved_box
+from ._html import CardPicture, html_card, html_of, short_list
 from ._image import MultiscaleImage
 from ._level import Level, MemoryArray, PixelArray, as_array
 from ._ngff import DatasetEntry, ImageMetadata, Kind, read_metadata, write_metadata
@@ -17,6 +18,7 @@ from ._writer import begin_image
 __all__ = [
     "STACK_AXES",
     "ArrayStack",
+    "CardPicture",
     "Channels",
     "DatasetEntry",
     "GrowingLevels",
@@ -40,9 +42,12 @@ __all__ = [
     "halve_labels",
     "halve_mean",
     "halved_box",
+    "html_card",
+    "html_of",
     "image_at",
     "pyramid_shapes",
     "read_metadata",
+    "short_list",
     "stack_axes",
     "write_metadata",
 ]

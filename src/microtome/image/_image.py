@@ -14,6 +14,7 @@ from microtome.storage import ImageStore, Layout, Place, StorageOptions
 
 from ._editing import EditableImage
 from ._history import At, ImageHistory
+from ._html import image_html
 from ._level import Level, ReadOnly
 from ._metadata import Metadata
 from ._ngff import Kind
@@ -370,6 +371,9 @@ class MultiscaleImage(ImageHistory, EditableImage):
     def __repr__(self) -> str:
         shape = self._levels[0].shape
         return f"MultiscaleImage({self._uri!r}, {shape} {self.dtype}, {self.level_count} levels)"
+
+    def _repr_html_(self) -> str:
+        return image_html(self)
 
 
 def _verify_mode(mode: object) -> None:

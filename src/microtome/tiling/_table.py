@@ -29,6 +29,7 @@ from ._columns import (
     tissue_names,
 )
 from ._files import Stated, read_stated, read_table, write_arrow, write_parquet
+from ._html import tiles_html
 from ._index import read_index, write_index
 from ._tile import Tile, TileSelection, read_size
 
@@ -363,6 +364,9 @@ class TileTable:
             f"TileTable({len(self)} tiles of {height}x{width} in {len(self._places)} tissues, "
             f"strategy={self.strategy!r}, resolution={self.resolution!r})"
         )
+
+    def _repr_html_(self) -> str:
+        return tiles_html(self)
 
     @property
     def tissue_ids(self) -> tuple[str, ...]:
