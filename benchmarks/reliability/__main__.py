@@ -1,23 +1,26 @@
-"""Run the long versions: ``python -m benchmarks.reliability kills|mutations|images``."""
+"""Run the long versions: ``python -m benchmarks.reliability kills|images``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 def main() -> int:
     """Do what is asked and print a table in Markdown; the exit code says whether anything broke."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["kills"])
+    parser.add_argument("what", choices=["kills", "images"])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", help="these jobs or formats only")
+    parser.add_argument("--only", nargs="*", help="these jobs only")
+    parser.add_argument("--counts", type=int, nargs="*", default=[1000, 5000, 20_000])
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        return _kills(asked, Path(directory))
+        return {"kills": _kills, "images": _images}[asked.what](asked, Path(directory))
 
 
 def _kills(asked: argparse.Namespace, folder: Path) -> int:
@@ -26,18 +29,34 @@ def _kills(asked: argparse.Namespace, folder: Path) -> int:
 
     undisturbed = Undisturbed(folder / "undisturbed")
     broken: list[str] = []
-    print(
-        "| job | killed | done before | left half-way | wrong |\n|---|---|---|---|---|", flush=True
-    )
+    _head("job", "killed", "done before", "left half-way", "wrong")
     for name, job in JOBS.items():
         if asked.only and name not in asked.only:
             continue
         found = kill_at_random(undisturbed, job, asked.kills, asked.seed)
         broken += [f"{name}: {told}" for told in found.broken]
-        row = (name, found.kills, found.late, found.halfway, len(found.broken))
-        print(f"| {' | '.join(map(str, row))} |", flush=True)
+        _row((name, found.kills, found.late, found.halfway, len(found.broken)))
     print("\n".join(broken))
     return bool(broken)
+
+
+def _images(asked: argparse.Namespace, folder: Path) -> int:
+    from .images import measure, rows
+
+    measured = [measure(folder / str(count), count) for count in asked.counts]
+    _head("for one image", *(f"{count:,} images" for count in asked.counts))
+    for row in rows(measured):
+        _row(row)
+    return 0
+
+
+def _head(*names: str) -> None:
+    _row(names)
+    _row(["---"] * len(names))
+
+
+def _row(values: Iterable[Any]) -> None:
+    print(f"| {' | '.join(map(str, values))} |", flush=True)
 
 
 if __name__ == "__main__":
