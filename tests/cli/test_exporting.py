@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import shutil
 import tarfile
 from pathlib import Path
@@ -20,7 +21,7 @@ from shapely.geometry import shape
 
 import microtome as mt
 from microtome.cohort import CohortLayout, open_tiles
-from microtome.interop import _cohort_exports
+from microtome.interop import CohortTiles, _cohort_exports
 
 SIZE = 32
 # Tiles at 1 um on a slide of 0.5 um per pixel.
@@ -190,6 +191,22 @@ def test_webdataset(run: Any, made: Path, tmp_path: Path) -> None:
     assert done(run, *again, "4") == paths
     assert [path.stat().st_mtime_ns for path in paths] == before
     assert run("export", *again, "5").code == 1
+
+
+def test_a_tiling_with_its_images_is_a_source_of_tiles_that_travels(made: Path) -> None:
+    tiles = CohortTiles.open(made, split="test")
+    assert list(tiles.images) == ["b"]
+    stored, rows = pixels(made, "b"), tiles.tiles.rows()
+    tiles.read_batch([0])  # what is open does not travel
+    there = pickle.loads(pickle.dumps(tiles))
+    assert there.images == tiles.images
+    seen = 0
+    for batch in mt.TileLoader(there, batch_size=8, seed=0, as_torch=False):
+        for data, facts in zip(batch.data, batch.additional_metadata, strict=True):
+            at = int(np.flatnonzero(rows.tile_id == facts["tile_id"])[0])
+            np.testing.assert_array_equal(data, tile_of(stored, rows.row[at], rows.col[at]))
+            seen += 1
+    assert seen == len(tiles)
 
 
 def test_coco(run: Any, made: Path, tmp_path: Path) -> None:
