@@ -131,17 +131,17 @@ def test_memory_is_locked_once_and_let_go_before_it_is_gone(monkeypatch):
     def lock(at, size):
         calls.append(at)
         locked[at] = size
-        return True
+        return locked.pop
 
     monkeypatch.setattr(_memory, "_MOST", 0)
     batch = batch_memory(SHAPE, np.float32)
-    assert lock_memory(batch[1:], lock, locked.pop)
-    assert lock_memory(batch, lock, locked.pop)
+    assert lock_memory(batch[1:], lock)
+    assert lock_memory(batch, lock)
     assert calls == [address(batch)]
     assert locked == {address(batch): batch.nbytes}
-    assert not lock_memory(np.zeros(9), lock, locked.pop)
+    assert not lock_memory(np.zeros(9), lock)
     other = batch_memory(SHAPE, np.float32)
-    assert not lock_memory(other, lambda _at, _size: False, locked.pop)
+    assert not lock_memory(other, lambda _at, _size: None)
     del batch, other
     gc.collect()
     assert not locked

@@ -77,6 +77,10 @@ class TileLoader:
         Where tensors go, anything `torch.device` takes; copied there ahead of time as well.
     as_torch
         Whether `data` is a torch tensor; None for a tensor where torch is installed, else numpy.
+    pin_memory
+        Whether tensors lie in memory that a CUDA device copies from directly. By default where
+        `device` is one: the memory of batches is then locked once and used again. True without a
+        device gives tensors in torch's own pinned memory, for ``.to(device, non_blocking=True)``.
     on_error
         What becomes of tiles whose data are damaged, missing or out of reach. ``"raise"``: the
         batch and its rows are named. ``"skip"``: they are left out, logged, and told by `skipped`.
@@ -105,6 +109,7 @@ class TileLoader:
         collate: Collate | None = None,
         device: str | torch.device | None = None,
         as_torch: bool | None = None,
+        pin_memory: bool | None = None,
         on_error: OnBadTile = "raise",
     ) -> None:
         if prefetch < 0 or (threads is not None and threads < 1):
@@ -115,7 +120,7 @@ class TileLoader:
         if on_error not in get_args(OnBadTile):
             msg = f"on_error must be one of {get_args(OnBadTile)}, got {on_error!r}"
             raise InvalidInputError(msg)
-        convert = converter(as_torch, device)
+        convert = converter(as_torch, device, pin=pin_memory)
         self._reader = BatchReader(source, convert, collate, skip=on_error == "skip")
         self._source = source
         self._order, self._plan = plan_of(

@@ -91,7 +91,7 @@ def claim_memory(owner: object, size: int) -> None:
 
 
 def lock_memory(
-    batch: NDArray[Any], lock: Callable[[int, int], bool], unlock: Callable[[int], object]
+    batch: NDArray[Any], lock: Callable[[int, int], Callable[[int], object] | None]
 ) -> bool:
     """Lock the memory of a batch into place, for as long as it is used by one batch after another.
 
@@ -100,9 +100,8 @@ def lock_memory(
     batch
         An array of `batch_memory`, or a view of one.
     lock
-        Called with address and size in bytes, once in the life of the memory; whether it could.
-    unlock
-        Called with the address before the memory is given back.
+        Called with address and size in bytes, once in the life of the memory. Returns what is called
+        with the address before the memory is given back, None where it could not lock it.
 
     Returns
     -------
@@ -111,8 +110,8 @@ def lock_memory(
     at = batch.ctypes.data
     for block in list(_BLOCKS):
         if block.address <= at < block.address + block.size:
-            if block.unlock is None and lock(block.address, block.size):
-                block.unlock = unlock
+            if block.unlock is None:
+                block.unlock = lock(block.address, block.size)
             return block.unlock is not None
     return False
 
