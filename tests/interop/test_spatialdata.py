@@ -1,9 +1,7 @@
 """Elements of SpatialData are images of ours: the same pixels, at the same places of its systems.
 
-Not in the `interop` extra: what spatialdata 0.7 is built on (xarray-schema) needs `pkg_resources`,
-which setuptools 82 removed, so that it would hold back the whole environment. In one of its own:
-``pip install --constraint constraints.txt --editable '.[test]' spatialdata`` and then
-``pip install 'setuptools<82'``.
+Not in the `interop` extra: spatialdata 0.7 asks for an older dask than the other readers, and is installed
+beside them without what it asks for (`constraints-beside.txt`), and with it by ``make spatialdata``.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ with warnings.catch_warnings():
     # What it imports warns of its own future, and of a config file that is not there.
     warnings.simplefilter("ignore")
     spatialdata = pytest.importorskip(
-        "spatialdata", reason="needs spatialdata, which is in no extra"
+        "spatialdata", reason="needs a spatialdata that can be imported"
     )
     from spatialdata.datasets import blobs
     from spatialdata.models import Image2DModel, Image3DModel, Labels3DModel

@@ -129,7 +129,8 @@ def test_cells_of_a_mibi_field(tmp_path):
     )
     peer = Peer(opened, {"spots": "mibi"}, {"spots": "global"}, tile_dim_in_units=12)
     assert len(ours) == len(peer) == 272
-    np.testing.assert_allclose(ours.tiles_coords, peer.tiles_coords)
+    columns = ["x", "y", "extent", "minx", "miny", "maxx", "maxy"]  # 0.8 has one of slices, too
+    np.testing.assert_allclose(ours.tiles_coords[columns], peer.tiles_coords[columns])
     assert ours.dataset_index["instance_id"].tolist() == values.tolist()
     for index in range(0, 272, 17):
         np.testing.assert_array_equal(ours[index]["mibi"].values, peer[index]["mibi"].values)

@@ -217,7 +217,9 @@ def test_shapes_that_are_no_tiles_are_refused(tmp_path):
 
     def changed(square):
         sdata = to_spatialdata({"a": image}, tiles=tiles)
-        sdata["a_tiles"].geometry.iloc[1] = square
+        squares = sdata["a_tiles"].geometry.copy()
+        squares.iloc[1] = square
+        sdata["a_tiles"]["geometry"] = squares
         return sdata
 
     for square, words in (

@@ -143,7 +143,10 @@ def test_cut_tiles_are_those_of_spatialdata(sample, region, system, image):
         assert tile.dtype == expected.dtype
         np.testing.assert_array_equal(tile.values, expected.values)
         for axis in tile.dims:
-            np.testing.assert_array_equal(tile.coords[axis], expected.coords[axis])
+            known = expected.coords[axis].to_numpy()
+            if axis != "c":
+                known = known - known[0] + 0.5  # of 0.8, they go on counting in the whole image
+            np.testing.assert_array_equal(tile.coords[axis], known)
 
 
 @pytest.mark.parametrize("region", ["blobs_circles", "blobs_labels"])

@@ -132,7 +132,7 @@ def _values(table: Any, name: str) -> NDArray[Any]:
         return _dense(table.layers[layer][:, [table.var_names.get_loc(variable)]])
     msg = (
         f"the table has no {name!r}: obs {list(table.obs)[:8]}, X {list(table.var_names)[:8]}, layers "
-        f"{list(table.layers)}, obsm {list(table.obsm)}"
+        f"{[layer for layer in table.layers if layer is not None]}, obsm {list(table.obsm)}"
     )
     raise UnknownNameError(msg)
 

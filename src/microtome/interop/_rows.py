@@ -53,7 +53,10 @@ class TableRows:
             var=table.var,
             uns={key: deepcopy(value) for key, value in table.uns.items() if key != _ATTRS},
             obsm={key: _copied(value[part]) for key, value in table.obsm.items()},
-            layers={key: _copied(value[part]) for key, value in table.layers.items()},
+            # From anndata 0.13 on, the layer None is X.
+            layers={
+                key: _copied(value[part]) for key, value in table.layers.items() if key is not None
+            },
             varm={key: value.copy() for key, value in table.varm.items()},
             varp={key: value.copy() for key, value in table.varp.items()},
         )

@@ -378,4 +378,6 @@ def _from_pandas(column: Any) -> pa.Array[Any]:
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
     # A NaN among numbers is a number; missing text is none.
-    return pa.array(column, from_pandas=column.dtype.kind != "f")
+    made = pa.array(column, from_pandas=column.dtype.kind != "f")
+    # What text is in pandas 3; ours is the other.
+    return made.cast(pa.string()) if pa.types.is_large_string(made.type) else made
