@@ -115,3 +115,20 @@ several = {"first": slide, "second": slide}
 made = mt.predict(identity, several, "results", tile_size=128, overlap=32)
 print({name: image.level_shape(0) for name, image in made.items()})
 # --8<-- [end:many]
+
+# --8<-- [start:augmented]
+from microtome.prediction import TestTimeAugmentation
+
+model = TestTimeAugmentation(Blur(), states=8)  # 4 where tiles are not square
+turned = mt.predict(model, slide, "turned.ome.zarr", tile_size=64, overlap=8)
+print(turned.metadata["microtome"]["prediction"]["model"])
+# This model turns with its input: the mean is what it says once.
+print(np.allclose(turned.level(0)[...], tiled.level(0)[...], atol=1e-3))
+# --8<-- [end:augmented]
+
+# --8<-- [start:finished]
+try:
+    mt.predict(Blur(), slide, "tiled.ome.zarr", tile_size=128, overlap=8)
+except mt.MicrotomeError as error:
+    print(f"{type(error).__name__}: {error}")
+# --8<-- [end:finished]
