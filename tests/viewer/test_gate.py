@@ -202,6 +202,11 @@ def test_a_token_must_be_one(study, token):
         viewer_app(study.root, token=token)
 
 
+def test_a_cohort_states_its_own_pixel_sizes(study):
+    with pytest.raises(InvalidInputError, match="leave out --mpp"):
+        viewer_app(study.root, mpp=0.5)
+
+
 def test_what_is_not_there_is_said_at_once(tmp_path):
     import numpy as np
     import tifffile

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microtome.cohort import open_tiles
+from microtome.coordinates import Mpp, Resolution
+from microtome.image import MultiscaleImage, begin_image
 from microtome.sources import open_image
 from microtome.viewer._colours import COLOUR_MAPS, MASK_COLOUR, colour_of_labels, coloured
 from microtome.viewer._overlays import sampled
@@ -51,6 +53,28 @@ def test_an_overlay_is_what_lies_at_the_micrometre(size, own, left, top, data):
     expected = pixels[np.clip(rows, 0, 89)][:, np.clip(columns, 0, 129)]
     np.testing.assert_array_equal(values[known], expected[inside])
     assert not values[~known].any()
+
+
+def test_a_coarse_zoom_is_taken_from_a_coarse_level(tmp_path):
+    labels = np.random.default_rng(3).integers(0, 9, (700, 900)).astype(np.uint32)
+    with begin_image(
+        tmp_path / "l.ome.zarr", dtype=labels.dtype, shape=labels.shape, axes="yx",
+        mpp=Mpp.from_user(1.0), channel_names=None, kind="labels",
+    ) as image:  # fmt: skip
+        image.level(0)[...] = labels
+        image.build_levels()
+    image = MultiscaleImage.open(tmp_path / "l.ome.zarr")
+    assert image.level_count > 1
+    placed = Placed(image, pixels_to_um(image, (0.0, 0.0)))
+    # Of a picture of half the pixel size: zoom 0 has pixels of four micrometres, level 2 too.
+    window = window_of(1400, 1800, 0, 0, 0)
+    assert window.step == 8
+    values, known = sampled(placed, np.diag([0.5, 0.5, 1.0]), window)
+    assert known.all()
+    coarse = min(2, image.level_count - 1)
+    step = 2 ** (2 - coarse)
+    expected = image.level(coarse)[...][step // 2 :: step, step // 2 :: step]
+    np.testing.assert_array_equal(values, expected[: values.shape[0], : values.shape[1]])
 
 
 def he_tile(array, zoom, col, row):
@@ -150,9 +174,6 @@ def test_predicted_labels_have_their_colours(study, client, picture):
     assert [v["id"] for v in layers["masks"]] == ["tissue"]
     assert [v["id"] for v in layers["cells"]] == ["instances"]
     shown = picture("api/overlay/a/he/predictions/types/2/1/1.png")
-    from microtome.coordinates import Resolution
-    from microtome.image import MultiscaleImage
-
     path = study.layout.predictions(Resolution.parse(0.5), "types") / "a.ome.zarr"
     labels = MultiscaleImage.open(path).level(0)[...][0]
     at = ((np.arange(256) + 256) // 4)[:, None], ((np.arange(256) + 256) // 4)[None]

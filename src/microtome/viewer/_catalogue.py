@@ -14,7 +14,7 @@ import numpy as np
 
 from microtome.cohort import CohortLayout, Modality
 from microtome.coordinates import Mpp, Resolution
-from microtome.errors import MicrotomeError, UnknownNameError
+from microtome.errors import InvalidInputError, MicrotomeError, UnknownNameError
 from microtome.image import MultiscaleImage
 from microtome.sources import open_image
 from microtome.view import Inventory, take_inventory
@@ -63,8 +63,13 @@ def catalogue_of(
     ------
     NotFoundError, FormatError, NoResolutionError
         If there is nothing, nothing that can be read, or an image without a pixel size.
+    InvalidInputError
+        If a pixel size or a name is given for a cohort.
     """
-    if is_cohort(path) and mpp is None and image is None:
+    if is_cohort(path):
+        if mpp is not None or image is not None:
+            msg = f"{path} is a cohort, whose images state their pixel sizes: leave out --mpp (mpp=) and --image (image=)"
+            raise InvalidInputError(msg)
         return _Cohort(take_inventory(Path(path)))
     opened = open_image(path, mpp=mpp, image=image)
     return _Single(opened, Path(path).name or str(path))
