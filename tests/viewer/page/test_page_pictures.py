@@ -313,4 +313,31 @@ def test_two_views_show_the_same_micrometre(viewer, site, at):
     assert check() > 8
 
 
+# Of pixels (x, y) to micrometres: turned by a quarter, a half and a third of a right angle.
+TURNS = {
+    "quarter": [[0.0, -0.5, 300.0], [0.5, 0.0, 20.0]],
+    "half": [[-0.5, 0.0, 330.0], [0.0, -0.5, 280.0]],
+    "thirty": [[0.4330127, -0.25, 150.0], [0.25, 0.4330127, -10.0]],
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_picture_that_lies_turned_is_turned_beside_another(viewer, site, at, turn):
+    def lie_turned(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "to_um": TURNS[turn]})
+
+    viewer.page.route("**/api/image/core_one/stains", lie_turned)
+    viewer.open(HE + "&x=400&y=300&zoom=0.9&modality2=stains&channels2=DAPI:ffffff:0:1000")
+    pixels, link, seen = viewer.pixels(1), viewer.hash(), 0
+    for row, column in middles(site.stains.shape[1:]):
+        x_um, y_um = np.array(TURNS[turn]) @ [column + 0.5, row + 0.5, 1]
+        y, x = at(pixels, link, y_um / 0.5 - 0.5, x_um / 0.5 - 0.5)
+        if 4 <= y < pixels.shape[0] - 60 and 4 <= x < pixels.shape[1] - 4:
+            expected = round(site.stains[0, row, column] / 1000 * 255)
+            np.testing.assert_allclose(pixels[y, x], [expected] * 3, atol=2)
+            seen += 1
+    assert seen > 8
+
+
 STAINS_EDGE = (40.0, 25.0)

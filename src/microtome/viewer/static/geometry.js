@@ -19,5 +19,8 @@ export function inverse(map) {
 /** How much longer a line becomes: the mean over both axes. */
 export const scaleOf = (map) => Math.sqrt(Math.abs(determinant(map)));
 
+/** Whether left and right change places. */
+export const isMirror = (map) => determinant(map) < 0;
+
 /** Degrees by which the x axis is turned. */
 export const angleOf = ([[a], [d]]) => (Math.atan2(d, a) * 180) / Math.PI;

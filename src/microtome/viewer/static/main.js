@@ -3,6 +3,7 @@
 import { readCohort, readImage } from "./api.js";
 import { ChannelPanel } from "./channels.js";
 import { settled, shown } from "./elements.js";
+import { isMirror } from "./geometry.js";
 import { listenToKeys } from "./keys.js";
 import { LayerPanel } from "./layers.js";
 import { Linked } from "./link.js";
@@ -116,6 +117,8 @@ class App {
     const modalities = this.#shownViews.map((view, at) => (at === index ? modality : view.modality));
     await this.#open(tissue, modalities, (view, info, at) => (at === index ? this.#carried(view, info) : view.settings));
     this.#views[index].pane.goToPhysical(place);
+    this.#linked.lead(this.#views[0].pane);
+    this.#linked.moved(this.#views[0].pane);
     this.#write(false);
   }
 
@@ -152,6 +155,9 @@ class App {
       const { channels, layers } = settings(view, infos[index], index);
       view.open(tissue, modality, infos[index], { channels, layers }, moved);
     });
+    if (new Set(infos.map(({ to_um: toUm }) => isMirror(toUm))).size > 1) {
+      notices.say("These two pictures are mirror images of each other: only their middles show the same place.");
+    }
     byId("side").setAttribute("aria-pressed", String(this.#count > 1));
     if (this.#count !== before) await laidOut();
     if (serial !== this.#serial) throw new Superseded();

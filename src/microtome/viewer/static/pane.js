@@ -31,17 +31,21 @@ export class Pane {
   #stack;
   #scale;
   #listen;
+  #turns;
   #moving = false;
   #loading = false;
 
   /**
    * @param {HTMLElement} stage where the picture goes
+   * @param {boolean} turns whether the picture is turned to lie as that of another pane does; the first
+   *     one is upright, as its link says nothing else.
    * @param {Object} listen `moved()` after each change of the view, `rested()` when it stands still,
    *     `resized()`, `pointed(x, y)` with the level-0 pixel under the pointer or null, `clicked(x, y)`,
    *     `failed(message)`.
    */
-  constructor(stage, listen) {
+  constructor(stage, turns, listen) {
     this.#stage = stage;
+    this.#turns = turns;
     this.#listen = listen;
     const surface = stage.querySelector(".surface");
     this.#viewer = new OpenSeadragon.Viewer({
@@ -138,30 +142,30 @@ export class Pane {
     viewport.panTo(new OpenSeadragon.Point(x / width, y / width), immediately);
   }
 
-  /** The same place for another picture: micrometres in the middle, micrometres a screen pixel, degrees. */
+  /** The same place for another picture: micrometres in the middle, micrometres a screen pixel, degrees of their x axis on the screen. */
   get physical() {
     const centre = this.#viewer.viewport.getCenter(true);
     const { to_um: toUm, width } = this.info;
     return {
       um: apply(toUm, [centre.x * width, centre.y * width]),
       umPerPixel: scaleOf(toUm) / this.zoom,
-      degrees: this.#viewer.viewport.getRotation(true) + angleOf(toUm),
+      degrees: this.#viewer.viewport.getRotation(true) - angleOf(toUm),
     };
   }
 
   goToPhysical({ um, umPerPixel, degrees }) {
     const { to_um: toUm } = this.info;
     const [x, y] = apply(inverse(toUm), um);
-    const turned = degrees - angleOf(toUm);
-    if (Math.abs(turned - this.#viewer.viewport.getRotation(true)) > 1e-9) this.#viewer.viewport.setRotation(turned, true);
+    const turned = (((degrees + angleOf(toUm)) % 360) + 360) % 360;
+    const { viewport } = this.#viewer;
+    if (this.#turns && Math.abs(turned - viewport.getRotation(true)) > 1e-6) viewport.setRotation(turned, true);
     this.goTo({ x, y, zoom: scaleOf(toUm) / umPerPixel });
   }
 
-  /** The whole picture, upright. */
+  /** The whole picture. */
   home(immediately = still.matches) {
     const { width, height } = this.info;
     const margin = 0.03 * Math.max(1, height / width);
-    this.#viewer.viewport.setRotation(0, true);
     this.#viewer.viewport.fitBounds(new OpenSeadragon.Rect(-margin, -margin, 1 + 2 * margin, height / width + 2 * margin), immediately);
   }
 

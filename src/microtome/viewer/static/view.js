@@ -15,7 +15,7 @@ export class View {
   #listen;
 
   /**
-   * @param {HTMLElement} root a `.pane` of the page
+   * @param {HTMLElement} root a `.pane` of the page; the first one is `data-view` 0
    * @param {Object} listen `moved()`, `rested()`, `resized()`, `touched()`, `pointed(x, y)`, `chosen(modality)`,
    *     `tiles()`, `failed(message)`
    */
@@ -23,7 +23,7 @@ export class View {
     this.#root = root;
     this.#listen = listen;
     this.#name = root.getAttribute("aria-label");
-    this.pane = new Pane(root.querySelector(".stage"), {
+    this.pane = new Pane(root.querySelector(".stage"), root.dataset.view !== "0", {
       moved: () => {
         this.#showZoom();
         listen.moved();
