@@ -25,6 +25,8 @@ _LOCK = ".cohort.lock"
 
 _TISSUE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LONGEST_ID = 200
+# A path that was made of an address has lost a slash; one letter is a drive.
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
 def check_tissue_id(tissue_id: str) -> str:
@@ -65,9 +67,12 @@ class CohortLayout:
         ------
         NotFoundError
             If there is no directory.
+        InvalidInputError
+            If it is the address of a store.
         FormatError
             If it is not a cohort, or one of a newer format.
         """
+        _verify_no_address(path)
         layout = cls(Path(path))
         if not layout.root.is_dir():
             msg = f"there is no cohort at {path}; make one with `microtome ingest ... --cohort {path}`"
@@ -85,9 +90,12 @@ class CohortLayout:
 
         Raises
         ------
+        InvalidInputError
+            If it is the address of a store.
         FormatError
             If there is something else, which is left as it is.
         """
+        _verify_no_address(path)
         layout = cls(Path(path))
         if os.path.lexists(layout.root):
             if not layout.root.is_dir():
@@ -328,6 +336,22 @@ def size_name(tile_size: int | tuple[int, int]) -> str:
     """Return how the names of files call a size of tiles: ``"224"``, or ``"224x448"``."""
     height, width = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
     return f"{height}" if height == width else f"{height}x{width}"
+
+
+def _verify_no_address(path: str | os.PathLike[str]) -> None:
+    """Refuse the address of a store, of which a path would make a directory called ``s3:``.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is one.
+    """
+    if found := _ADDRESS.match(os.fspath(path)):
+        msg = (
+            f"{path} is an address ({found[1]}), and a cohort is a directory: copy or mount it, or "
+            "open its images one by one (open_image), which can lie in stores"
+        )
+        raise InvalidInputError(msg)
 
 
 def sweep(target: Path) -> None:
