@@ -52,3 +52,33 @@ assert tiles_from_spatialdata("mine.zarr").table.to_pydict()["tissue_frac"] == [
     0.25,
     1.0,
 ]
+
+# --8<-- [start:answers]
+import torch
+from spatialdata import read_zarr
+
+dataset = mt.ImageTilesDataset(
+    "mine.zarr",
+    {"cells": "he"},
+    {"cells": "global"},
+    tile_dim_in_units=12,
+    table_name="table",
+    output="region",
+    tile_size=24,
+)
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(1))
+batches = np.split(np.arange(len(dataset)), range(32, len(dataset), 32))
+with torch.inference_mode():
+    scores = [
+        model(torch.from_numpy(dataset.read_batch(rows).data)) for rows in batches
+    ]
+
+table = dataset.dataset_table  # a row a tile, in their order
+table.obs["score"] = torch.cat(scores).numpy()[:, 0]
+sdata = read_zarr("mine.zarr")
+sdata["scored"] = table
+sdata["map"] = to_spatialdata({"map": image})["map"]  # or what predict made
+for name in ("scored", "map"):
+    sdata.write_element(name)
+print(cells_from_spatialdata("mine.zarr", "scored").columns.tolist())
+# --8<-- [end:answers]
