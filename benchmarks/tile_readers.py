@@ -221,7 +221,7 @@ def float_memmap(task: TileTask) -> Generator[Read]:
     yield from _converted(raw_memmap(task))
 
 
-def float_zarr(task: TileTask, *, workers: int) -> Generator[Read]:
+def float_zarr(task: TileTask, *, workers: int, pipeline: str | None = None) -> Generator[Read]:
     """Load with zarr-python in a torch DataLoader.
 
     Parameters
@@ -230,6 +230,8 @@ def float_zarr(task: TileTask, *, workers: int) -> Generator[Read]:
         What is read.
     workers
         Its worker processes, spawned once and kept; starting them is not measured.
+    pipeline
+        What decodes for zarr-python; its own by default.
     """
     from torch.utils.data import DataLoader
 
@@ -237,7 +239,7 @@ def float_zarr(task: TileTask, *, workers: int) -> Generator[Read]:
 
     positions = Positions(task.batch)
     loader = DataLoader(
-        ZarrTiles(str(task.array()), task.side),
+        ZarrTiles(str(task.array()), task.side, pipeline),
         batch_sampler=positions,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,

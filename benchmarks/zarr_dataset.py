@@ -25,10 +25,12 @@ class ZarrTiles(torch.utils.data.Dataset[torch.Tensor]):
         Directory of the array, axes (c, y, x).
     side
         Side of a tile.
+    pipeline
+        Class that decodes for zarr-python; its own by default.
     """
 
-    def __init__(self, path: str, side: int) -> None:
-        self.path, self.side = path, side
+    def __init__(self, path: str, side: int, pipeline: str | None = None) -> None:
+        self.path, self.side, self.pipeline = path, side, pipeline
         self.array: zarr.Array[Any] | None = None
 
     def __getitem__(self, place: tuple[int, int]) -> torch.Tensor:
@@ -36,7 +38,11 @@ class ZarrTiles(torch.utils.data.Dataset[torch.Tensor]):
             # Opened where it is used, which may be a worker process.
             import zarr
 
-            self.array = zarr.open_array(self.path, mode="r")
+            if self.pipeline is None:
+                self.array = zarr.open_array(self.path, mode="r")
+            else:
+                with zarr.config.set({"codec_pipeline.path": self.pipeline}):
+                    self.array = zarr.open_array(self.path, mode="r")
         row, col = place
         tile = self.array[:, row : row + self.side, col : col + self.side]
         return torch.from_numpy(np.asarray(tile).astype(np.float32))
