@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -213,7 +213,7 @@ def undisturbed(
 
 
 @contextlib.contextmanager
-def killing(pid: Callable[[], int], images: Path, after: int) -> Iterator[list[int]]:
+def killing(pid: Callable[[], int], images: Path, after: int) -> Generator[list[int]]:
     """Kill a process while an image is half written and some are whole; says whom, once it did."""
     killed: list[int] = []
     over = threading.Event()

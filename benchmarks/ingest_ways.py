@@ -1,0 +1,211 @@
+"""Who turns an OME-TIFF into a multiscale OME-Zarr image how, all levels included.
+
+Each is run in a process of its own, `python -m benchmarks.ingest_ways NAME SOURCE TARGET`, so that
+the most memory it needs is its own; what it needed is printed as JSON.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .machine import cpu_seconds
+from .pyramid_builders import peak_memory
+
+__all__ = ["LEVELS", "WAYS"]
+
+LEVELS = 7
+_SIDE = 1024
+_BLOCK = 1 << 22
+
+
+def microtome(source: Path, target: Path) -> None:
+    """Write with what is measured here, in its default layout."""
+    import microtome as mt
+
+    image = mt.open_image(source)
+    base = image.level(0)
+    with mt.MultiscaleImage.create(
+        target,
+        type=base.dtype,
+        level_shape=base.shape,
+        channel_names=image.channel_names,
+        mpp=image.require_mpp(),
+    ) as made:
+        made.build_levels(source=base.array)
+
+
+def _ingested(source: Path, target: Path, codec: Any) -> None:
+    from microtome.cohort import ingest
+
+    # A whole cohort: the source's hash and the tables are in the figure.
+    ingest(
+        source, cohort=target, tissue_id="t", modality="codex", resolution=0.5, codec=codec
+    ).close()
+
+
+def ingest_fast(source: Path, target: Path) -> None:
+    """Ingest into a cohort, with the codec of the others."""
+    _ingested(source, target, "fast")
+
+
+def ingest_train(source: Path, target: Path) -> None:
+    """Ingest into a cohort, with its default codec, which packs better and takes longer."""
+    _ingested(source, target, "train")
+
+
+def _pixels(source: Path, side: int) -> Any:
+    import dask.array as da
+    import tifffile
+    import zarr
+
+    store = tifffile.imread(source, aszarr=True)
+    return da.from_zarr(zarr.open_array(store, mode="r")).rechunk((1, side, side))
+
+
+def _codec() -> Any:
+    from zarr.codecs import BloscCodec
+
+    return BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")
+
+
+def _factors() -> list[dict[str, int]]:
+    return [{"c": 1, "y": 2**level, "x": 2**level} for level in range(1, LEVELS)]
+
+
+def ome_zarr_py(source: Path, target: Path) -> None:
+    """Write with ome-zarr-py: its pyramid of local means, all levels as one dask graph."""
+    import zarr
+    from ome_zarr import OMEZarrImage, OMEZarrMultiscale
+    from ome_zarr.scale import Methods
+    from ome_zarr.writer import write_multiscale
+
+    axes = ["c", "y", "x"]
+    pyramid = OMEZarrMultiscale(
+        OMEZarrImage(data=_pixels(source, _SIDE), axes=axes),
+        scale_factors=_factors(),
+        method=Methods.LOCAL_MEAN,
+    )
+    write_multiscale(
+        [level.data for level in pyramid.images],
+        zarr.open_group(target, mode="w"),
+        axes=axes,
+        storage_options={"compressors": [_codec()]},
+    )
+
+
+def ngff_zarr(source: Path, target: Path) -> None:
+    """Write with ngff-zarr: each level from the one before."""
+    import ngff_zarr as nz
+
+    image = nz.to_ngff_image(
+        _pixels(source, _SIDE), dims=["c", "y", "x"], scale={"c": 1.0, "y": 0.5, "x": 0.5}
+    )
+    made = nz.to_multiscales(
+        image,
+        scale_factors=[{"y": 2**level, "x": 2**level} for level in range(1, LEVELS)],
+        method=nz.Methods.ITKWASM_BIN_SHRINK,
+        chunks={"c": 1, "y": _SIDE, "x": _SIDE},
+    )
+    nz.to_ngff_zarr(target, made, version="0.5", compressors=[_codec()])
+
+
+def bioio(source: Path, target: Path) -> None:
+    """Write with the writer of bioio, which resizes each level from the finest."""
+    from bioio_ome_zarr.writers import OMEZarrWriter
+
+    pixels = _pixels(source, _SIDE)
+    shapes = [
+        (pixels.shape[0], pixels.shape[1] >> level, pixels.shape[2] >> level)
+        for level in range(LEVELS)
+    ]
+    writer = OMEZarrWriter(
+        str(target),
+        level_shapes=shapes,
+        dtype=pixels.dtype,
+        chunk_shape=(1, _SIDE, _SIDE),
+        compressor=_codec(),
+        axes_names=["c", "y", "x"],
+        axes_types=["channel", "space", "space"],
+    )
+    writer.write_full_volume(pixels)
+
+
+def dask(source: Path, target: Path) -> None:
+    """Write as one does by hand: `dask.array.coarsen`, all levels as one graph, into our layout."""
+    import dask.array as da
+    import numpy as np
+    import zarr
+
+    group = zarr.open_group(target, mode="w")
+    pixels, levels, targets = _pixels(source, 2048).rechunk((-1, 2048, 2048)), [], []
+    dtype = pixels.dtype
+    for level in range(LEVELS):
+        if level:
+            pixels = da.coarsen(np.mean, pixels, {1: 2, 2: 2}).astype(dtype)
+        shard = (pixels.shape[0], min(2048, pixels.shape[1]), min(2048, pixels.shape[2]))
+        levels.append(pixels.rechunk(shard))
+        targets.append(
+            group.create_array(
+                str(level),
+                shape=pixels.shape,
+                dtype=dtype,
+                chunks=(1, 128, 128),
+                shards=shard,
+                compressors=_codec(),
+            )
+        )
+    da.store(levels, targets, lock=False)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Read the source, write it elsewhere, and wait until it lies on the disk."""
+    buffer = bytearray(_BLOCK)
+    target.mkdir()
+    with source.open("rb", buffering=0) as read, (target / "copy").open("wb", buffering=0) as made:
+        while size := read.readinto(buffer):
+            made.write(memoryview(buffer)[:size])
+        os.fsync(made.fileno())
+
+
+_TIFF = ["tifffile", "imagecodecs", "zarr", "dask.array"]
+
+WAYS: Mapping[str, tuple[Callable[[Path, Path], None], Sequence[str]]] = {
+    "microtome": (microtome, ["microtome.image", "microtome.sources", "tensorstore", *_TIFF[:2]]),
+    "microtome ingest, codec fast": (
+        ingest_fast,
+        ["microtome.cohort", "tensorstore", "pyarrow.parquet", *_TIFF[:2]],
+    ),
+    "microtome ingest, codec train": (
+        ingest_train,
+        ["microtome.cohort", "tensorstore", "pyarrow.parquet", *_TIFF[:2]],
+    ),
+    "ome-zarr-py": (ome_zarr_py, [*_TIFF, "ome_zarr", "ome_zarr.writer", "skimage.transform"]),
+    "ngff-zarr": (ngff_zarr, [*_TIFF, "ngff_zarr", "itkwasm_downsample"]),
+    "bioio": (bioio, [*_TIFF, "bioio_ome_zarr.writers"]),
+    "dask": (dask, _TIFF),
+    "copy": (copy, []),
+}
+"""Each with the modules that it needs: importing is not what is measured."""
+
+
+def main() -> None:
+    """Do it one way, and print processor and wall seconds and peak memory in bytes."""
+    name, source, target = sys.argv[1:]
+    write, modules = WAYS[name]
+    for module in modules:
+        importlib.import_module(module)
+    began, cpu = time.perf_counter(), cpu_seconds()
+    write(Path(source), Path(target))
+    cpu, wall = cpu_seconds() - cpu, time.perf_counter() - began
+    print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak_memory()}))
+
+
+if __name__ == "__main__":
+    main()
