@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from microtome.cohort import CohortLayout, Modality, open_tiles, parse_modality
 from microtome.coordinates import Resolution
-from microtome.errors import ExistsError, InvalidInputError, NotFoundError
+from microtome.errors import ExistsError, InvalidInputError, NotFoundError, StorageError
 from microtome.image import Level, MultiscaleImage
 from microtome.jobs import run_each
 from microtome.progress import Progress, silent
@@ -138,7 +138,7 @@ def pack(  # noqa: PLR0913 - what to pack, how, and where the work is done
         def others(directory: str, names: list[str]) -> list[str]:
             return [name for name in names if Path(directory) / name in rewritten]
 
-        shutil.copytree(layout.root, begun, ignore=others, dirs_exist_ok=True)
+        _copy_files(layout.root, begun, others)
         done: list[PackedImage] = []
         for found in run_each(_rewritten, tasks, executor):
             done.append(found)
@@ -167,6 +167,32 @@ def _begun(target: Path) -> Generator[Path]:
         finally:
             shutil.rmtree(begun, ignore_errors=True)
             lock.unlink(missing_ok=True)
+
+
+def _copy_files(source: Path, target: Path, others: Callable[[str, list[str]], list[str]]) -> None:
+    """Copy a directory but for some of what is in it.
+
+    Raises
+    ------
+    OSError
+        The first that there was: `copytree` goes on after it, and tells all of them as texts.
+    """
+    failed: list[OSError] = []
+
+    def copy(one: str, other: str) -> str:
+        try:
+            return shutil.copy2(one, other)
+        except OSError as error:
+            failed.append(error)
+            raise
+
+    try:
+        shutil.copytree(source, target, ignore=others, copy_function=copy, dirs_exist_ok=True)
+    except shutil.Error as error:
+        if failed:
+            raise failed[0] from error
+        msg = f"cannot copy {source} to {target}: {error}"
+        raise StorageError(msg) from error
 
 
 def _tasks(
