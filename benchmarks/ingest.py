@@ -164,6 +164,6 @@ def _fluorescence() -> NDArray[np.uint16]:
             light += height * np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * width**2))
         for top in range(0, SIDE, _TILE):
             for left in range(0, SIDE, _TILE):
-                turned = np.rot90(light, rng.integers(4))
+                turned = np.rot90(light, int(rng.integers(4)))
                 plane[top : top + _TILE, left : left + _TILE] = rng.poisson(turned)
     return pixels

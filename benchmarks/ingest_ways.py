@@ -92,8 +92,9 @@ def ome_zarr_py(source: Path, target: Path) -> None:
         scale_factors=_factors(),
         method=Methods.LOCAL_MEAN,
     )
+    levels: list[Any] = [level.data for level in pyramid.images]
     write_multiscale(
-        [level.data for level in pyramid.images],
+        levels,
         zarr.open_group(target, mode="w"),
         axes=axes,
         storage_options={"compressors": [_codec()]},

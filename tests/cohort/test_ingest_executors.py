@@ -80,7 +80,7 @@ def scheduler() -> Iterator[Any]:
             n_workers=2,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=None,  # pyright: ignore[reportArgumentType] - none, as it documents
             host="127.0.0.1",
         ) as cluster,
         Client(cluster) as client,
