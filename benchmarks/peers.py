@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -137,32 +138,29 @@ def _spatialdata(flat: Path, places: Items, store: Path) -> Generator[Read]:
     import dask.array as da
     import pandas as pd
     import torch
-    from spatialdata import SpatialData, read_zarr  # pyright: ignore[reportMissingImports] - where it is installed
-    from spatialdata.dataloader import ImageTilesDataset  # pyright: ignore[reportMissingImports]
-    from spatialdata.models import (  # pyright: ignore[reportMissingImports]
-        Image2DModel,
-        ShapesModel,
-        TableModel,
-    )
     from torch.utils.data import DataLoader
 
-    pixels = da.from_array(np.load(flat, mmap_mode="r"), chunks=PEERS_LAYOUT.chunk)
+    spatialdata: Any = import_module("spatialdata")
+    models: Any = import_module("spatialdata.models")
+    loading: Any = import_module("spatialdata.dataloader")
+    arrays: Any = da
+    pixels = arrays.from_array(np.load(flat, mmap_mode="r"), chunks=PEERS_LAYOUT.chunk)
     # A quarter off the edges of pixels, so that both sides of a tile round alike.
     centres = places[:, ::-1] + SIDE / 2 + 0.25
     table = anndata.AnnData(np.zeros((len(places), 1), np.float32))
     table.obs["region"] = pd.Categorical(["places"] * len(places))
     table.obs["instance_id"] = np.arange(len(places))
-    SpatialData(
-        images={"image": Image2DModel.parse(pixels, dims=("c", "y", "x"))},
-        shapes={"places": ShapesModel.parse(centres, geometry=0, radius=20.0)},
+    spatialdata.SpatialData(
+        images={"image": models.Image2DModel.parse(pixels, dims=("c", "y", "x"))},
+        shapes={"places": models.ShapesModel.parse(centres, geometry=0, radius=20.0)},
         tables={
-            "table": TableModel.parse(
+            "table": models.TableModel.parse(
                 table, region="places", region_key="region", instance_key="instance_id"
             )
         },
     ).write(store)
-    dataset = ImageTilesDataset(
-        read_zarr(store),
+    dataset = loading.ImageTilesDataset(
+        spatialdata.read_zarr(store),
         {"places": "image"},
         {"places": "global"},
         tile_dim_in_units=SIDE,
@@ -188,7 +186,9 @@ def _spatialdata(flat: Path, places: Items, store: Path) -> Generator[Read]:
 def _streamed(pixels: NDArray[Any], flat: Path, options: Options) -> Table:
     """Measure streams of tiles that were cut beforehand."""
     work, across = options.work, SIZE // SIDE
-    corners = np.stack(np.mgrid[0:across, 0:across], -1).reshape(-1, 2)[: 4 * options.items] * SIDE
+    corners = (
+        np.indices((across, across)).transpose(1, 2, 0).reshape(-1, 2)[: 4 * options.items] * SIDE
+    )
     packed = _written(
         pixels, work / "packed.ome.zarr", Layout((CHANNELS, SIDE, SIDE), (CHANNELS, 2016, 2016))
     )
@@ -225,7 +225,8 @@ def _streamed(pixels: NDArray[Any], flat: Path, options: Options) -> Table:
 
 def _webdataset(tiles: list[NDArray[Any]], path: Path) -> Generator[Read]:
     import torch
-    import webdataset as wds  # pyright: ignore[reportMissingImports] - where it is installed
+
+    wds: Any = import_module("webdataset")
 
     with wds.TarWriter(str(path)) as out:
         for number, tile in enumerate(tiles):
@@ -246,11 +247,12 @@ def _webdataset(tiles: list[NDArray[Any]], path: Path) -> Generator[Read]:
 
 def _litdata(tiles: list[NDArray[Any]], path: Path) -> Generator[Read]:
     import torch
-    from litdata import StreamingDataLoader, StreamingDataset  # pyright: ignore[reportMissingImports] - as above
-    from litdata.streaming.writer import BinaryWriter  # pyright: ignore[reportMissingImports]
+
+    lit: Any = import_module("litdata")
+    writers: Any = import_module("litdata.streaming.writer")
 
     path.mkdir()
-    writer = BinaryWriter(str(path), chunk_bytes="64MB")
+    writer = writers.BinaryWriter(str(path), chunk_bytes="64MB")
     for number, tile in enumerate(tiles):
         writer[number] = tile
     writer.done()
@@ -259,8 +261,8 @@ def _litdata(tiles: list[NDArray[Any]], path: Path) -> Generator[Read]:
     def together(samples: list[Any]) -> Any:
         return torch.from_numpy(np.stack(samples).astype(np.float32))
 
-    dataset = StreamingDataset(str(path), shuffle=False)
-    loader = StreamingDataLoader(dataset, batch_size=BATCH, collate_fn=together)
+    dataset = lit.StreamingDataset(str(path), shuffle=False)
+    loader = lit.StreamingDataLoader(dataset, batch_size=BATCH, collate_fn=together)
 
     def read(_: Items) -> Iterator[Any]:
         yield from loader
