@@ -35,7 +35,7 @@ __all__ = ["Killed", "Undisturbed", "kill_at_random"]
 _STEPS = frozenset({"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"})
 _LONGEST = 120.0
 # A report names the hour in which it was made, and a prediction the run that made it.
-_HOUR = re.compile(rb"\d{4}-\d\d-\d\d( \d\d:\d\d)?")
+_HOUR = re.compile(rb"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d)?)?")
 _RUN = re.compile(rb'"run": *"[0-9a-f]+"')
 
 
