@@ -108,7 +108,7 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml
 	$(INSTALL) --no-build-isolation --editable '.[all]'
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(VENV)/.installed-test
 	$(INSTALL) --no-build-isolation --editable '.[dev]'
 	@touch $@
 

@@ -24,6 +24,7 @@ VERBS = [
     "stats",
     "predict",
     "report",
+    "view",
     "export",
     "bench",
     "pack",

@@ -65,7 +65,7 @@ def tile_shapes(tiles: TileTable, transforms: Mapping[str, Any]) -> dict[str, An
     InvalidInputError
         If there are no tiles.
     """
-    import geopandas  # pyright: ignore[reportMissingModuleSource] (in the extra)
+    import geopandas
     from spatialdata.models import ShapesModel
 
     if not len(tiles):
