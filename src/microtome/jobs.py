@@ -24,6 +24,7 @@ from concurrent.futures import (
     wait,
 )
 from itertools import islice
+from multiprocessing.connection import wait as wait_for
 from typing import TypeVar
 
 from microtome.errors import InvalidInputError, WorkerError
@@ -208,7 +209,26 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
     if workers < 1:
         msg = f"workers must be at least 1, got {workers}"
         raise InvalidInputError(msg)
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    return ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent
+    )
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended, however that was.
+
+    Workers wait for work at a pipe that they hold both ends of: of a parent that was killed they
+    would never hear.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait_for([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="microtome-parent", daemon=True).start()
 
 
 def verify_executor(executor: Executor | None) -> None:

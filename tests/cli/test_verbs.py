@@ -327,3 +327,14 @@ def test_one_of_several_images_in_a_file(run: Any, shared_data: Path, tmp_path: 
     ]
     for name, pixels in zip(names, stored, strict=False):
         np.testing.assert_array_equal(pixels, open_image(mcd, image=name).level(0)[...])
+
+
+@pytest.mark.parametrize(
+    "given", [("--blend", "linear"), ("--skip-empty",), ("--start-over",), ("--mpp", "0.5")]
+)
+def test_what_is_for_one_image_is_refused_of_a_cohort(
+    run: Any, tmp_path: Path, given: tuple[str, ...]
+) -> None:
+    done = run("predict", tmp_path, *given)
+    assert done.code == 2
+    assert f"{given[0]} is for one image, with --out" in done.err.replace("\n", " ")

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +107,16 @@ def everything(
 ) -> list[str]:
     """Do each verb that goes over tissues, and return what the check finds."""
     found: list[str] = []
+    predicting: Any = {"name": "same", "tile_size": 96, "overlap": 32, "executor": executor}
     steps: list[Callable[[], object]] = [
         lambda: ingest_manifest(columns, root, executor=executor),
         lambda: mask(root, method="whole", executor=executor),
         lambda: tile(root, tile_size=48, executor=executor),
         lambda: stats(root, executor=executor),
         # A ufunc is a model that any process can be given.
-        lambda: predict_cohort(
-            np.positive, root, name="same", tile_size=96, overlap=32, executor=executor
+        *(
+            partial(predict_cohort, np.positive, root, modality=modality, **predicting)
+            for modality in ("he", "imc")
         ),
         lambda: pack(root, packed, tile_size=48, executor=executor),
         lambda: found.extend(map(str, validate(root, checksums=True, executor=executor))),

@@ -248,6 +248,11 @@ def test_all_that_is_wrong_is_told_at_once(manifest: Path, tmp_path: Path) -> No
             "call one of them image",
             id="scene",
         ),
+        pytest.param(
+            {"tissue_id": ["t"], "path": ["x"], "modality": ["he"], "Split": ["train"]},
+            "call the column 'Split' 'split'",
+            id="capital",
+        ),
         pytest.param({"tissue_id": [], "path": [], "modality": []}, "has no rows", id="empty"),
         pytest.param(
             {"tissue_id": ["t"], "path": ["x"], "modality": [2.5]}, "must hold text", id="type"
@@ -300,6 +305,29 @@ def test_the_others_go_on_where_one_may_fail(manifest: Path, tmp_path: Path) -> 
     assert set(facts(root)) == {("a", "imc"), ("c", "imc"), ("x", "he"), ("y", "he")}
     assert facts(root)["c", "imc"]["age"] == 52, "clinical data of the others is there"
     assert panel_names(root) == ["DNA", "CD3", "CD8", "PanCK"]
+
+
+def test_a_file_that_is_missing_stops_no_others_where_one_may_fail(
+    manifest: Path, tmp_path: Path
+) -> None:
+    rows = rows_of(manifest)
+    rows[0]["mpp"] = "-1"
+    rows[3]["path"] = "raw/gone.tif"
+    write_csv(manifest, rows)
+    told: list[Any] = []
+    with pytest.raises(MicrotomeError, match="3 of 5 rows are ingested, 2 failed"):
+        ingest_manifest(manifest, tmp_path / "cohort", on_error="continue", told=told.append)
+    assert set(facts(tmp_path / "cohort")) == {("b", "imc"), ("c", "imc"), ("y", "he")}
+    states = {each.row: each.state for each in told}
+    assert states == {1: "failed", 2: "written", 3: "written", 4: "failed", 5: "written"}
+    reasons = {each.row: each.reason for each in told}
+    assert "gone.tif does not exist" in reasons[4]
+    assert "not a possible pixel size" in reasons[1]
+    # What is wrong with the table stops it in any case.
+    write_csv(manifest, [*rows, rows[1]])
+    with pytest.raises(InvalidInputError, match="there more than once"):
+        ingest_manifest(manifest, tmp_path / "other", on_error="continue")
+    assert not (tmp_path / "other").exists()
 
 
 def test_failures_of_many_kinds_are_one_error(manifest: Path, tmp_path: Path) -> None:

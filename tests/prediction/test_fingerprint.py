@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 
 import numpy as np
@@ -130,3 +131,10 @@ def test_slots_count():
 
     assert model_fingerprint(Slotted(1)) == model_fingerprint(Slotted(1))
     assert model_fingerprint(Slotted(1)) != model_fingerprint(Slotted(2))
+
+
+def test_a_ufunc_counts_by_its_name():
+    found = model_fingerprint(np.positive)
+    assert found != model_fingerprint(np.negative)
+    inspect.signature(np.positive)
+    assert model_fingerprint(np.positive) == found

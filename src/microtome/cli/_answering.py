@@ -77,7 +77,7 @@ def predict(
     out
         Where the prediction of one image goes.
     modality
-        Which modality of the cohort; H&E where there is one.
+        Which modality of the cohort; by default H&E of each tissue that has it, or its first.
     tissue
         Only this tissue; may be given several times.
     resolution
@@ -121,6 +121,18 @@ def predict(
     if out is not None and (workers, dask) != (1, None):
         msg = "--workers and --dask share the tissues of a cohort; one image, with --out, is predicted here"
         raise InvalidInputError(msg)
+    if out is None:
+        of_one = {
+            "--blend": blend != "crop",
+            "--skip-empty": skip_empty,
+            "--start-over": start_over,
+            "--image": image is not None,
+            "--mpp": mpp is not None,
+        }
+        given = [option for option, is_given in of_one.items() if is_given]
+        if given:
+            msg = f"{', '.join(given)} is for one image, with --out; over a cohort nothing of it is done"
+            raise InvalidInputError(msg)
     with executor_of(workers, dask) as executor, progress() as show:
         if out is not None:
             opened = open_image(source, mpp=parse_mpp(mpp), image=image)

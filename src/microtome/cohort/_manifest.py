@@ -71,7 +71,8 @@ def ingest_manifest(  # noqa: PLR0913 - what holds for all rows, and where the w
         As for `ingest`, for all rows.
     on_error
         ``"stop"``: nothing is written if a row is wrong, and no more once one fails.
-        ``"continue"``: the other rows are ingested, and what failed is told in one error at the end.
+        ``"continue"``: the other rows are ingested, and what failed is told in one error at the end;
+        so are files that are missing and numbers that are wrong.
     executor
         Where: any `concurrent.futures` executor; by default here, one after the other.
     progress
@@ -114,12 +115,17 @@ def ingest_manifest(  # noqa: PLR0913 - what holds for all rows, and where the w
     before = Beginning.of(cohort)
     if before.cohort:
         CohortLayout.open(cohort)  # refuses one that is damaged
-    rows = read_rows(table, base, layout, place)
+    rows, wrong = read_rows(table, base, layout, place, apart=on_error == "continue")
     facts = _facts(table, layout, place, overwrite=overwrite)
-    tasks = [RowTask(row, layout, target, codec, upsample, overwrite) for row in rows]
+    tasks = [
+        RowTask(row, layout, target, codec, upsample, overwrite)
+        for row in rows
+        if row.number not in wrong
+    ]
     with _Outcomes(rows, report, told) as outcomes:
         peeks = list(run_each(peek_at, tasks, executor, lost=_gone))
-        failed = [peek for peek in peeks if isinstance(peek, Failure)]
+        failed = [Failure(row, wrong[row.number]) for row in rows if row.number in wrong]
+        failed += [peek for peek in peeks if isinstance(peek, Failure)]
         for failure in failed:
             outcomes.add(failure)
         if failed and on_error == "stop":

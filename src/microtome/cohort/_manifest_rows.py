@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,10 @@ __all__ = ["ManifestRow", "read_rows"]
 _T = TypeVar("_T")
 
 _REQUIRED = ("tissue_id", "path", "modality")
+_KNOWN = (
+    *_REQUIRED,
+    *("mpp", "patient_id", "specimen_id", "split", "channel_names", "axes", "image"),
+)
 _log = logging.getLogger(__name__)
 
 # What people call columns that have another name here.
@@ -64,8 +68,10 @@ class ManifestRow:
         return f"row {self.number} ({self.tissue_id}, {self.modality})"
 
 
-def read_rows(table: pa.Table, base: Path, layout: CohortLayout, place: str) -> list[ManifestRow]:
-    """Read the rows of a manifest.
+def read_rows(
+    table: pa.Table, base: Path, layout: CohortLayout, place: str, *, apart: bool = False
+) -> tuple[list[ManifestRow], dict[int, MicrotomeError]]:
+    """Read the rows of a manifest; and what is wrong with some, by their numbers.
 
     Parameters
     ----------
@@ -77,6 +83,9 @@ def read_rows(table: pa.Table, base: Path, layout: CohortLayout, place: str) -> 
         The cohort, whose patients' splits must not be contradicted.
     place
         The manifest, for messages.
+    apart
+        Whether a row whose file or numbers are wrong is told apart from the others. What is wrong
+        with the table, as a row without an id or two of one name, is an error in any case.
 
     Raises
     ------
@@ -94,6 +103,11 @@ def read_rows(table: pa.Table, base: Path, layout: CohortLayout, place: str) -> 
         msg = f"{place}: if columns {unknown} say which image of a file is meant, call one of them image; else give it another name"
         raise FormatError(msg)
     for name in table.column_names:
+        meant = name.strip().lower().replace(" ", "_")
+        if meant in _KNOWN and name != meant and meant not in table.column_names:
+            msg = f"{place}: call the column {name!r} {meant!r}; as it is, it would be taken for clinical data"
+            raise FormatError(msg)
+    for name in table.column_names:
         if meant := _MEANT.get(name.lower().replace(" ", "_")):
             _log.warning(
                 "%s: column %r goes to the table of tissues as clinical data; if it is %s, call it so",
@@ -106,30 +120,36 @@ def read_rows(table: pa.Table, base: Path, layout: CohortLayout, place: str) -> 
         raise FormatError(msg)
     problems: list[str] = []
     rows: list[ManifestRow] = []
+    wrong: dict[int, MicrotomeError] = {}
     for number, values in enumerate(table.to_pylist(), start=1):
-        row = _row(number, values, base, problems)
-        rows += [] if row is None else [row]
+        mine: list[str] = []
+        row = _row(values, base, mine)
+        if row is not None:
+            row = replace(row, number=number)
+            rows.append(row)
+        if apart and row is not None and mine:
+            wrong[number] = InvalidInputError("; ".join(mine))
+        else:
+            problems += [f"row {number}: {each}" for each in mine]
     problems += _repeated(rows) + _contradictions(rows, layout)
     if problems:
         count = f"{len(problems)} problem" + ("s" if problems[1:] else "")
         msg = f"{place}: {count}, nothing was ingested\n" + "\n".join(problems)
         raise InvalidInputError(msg)
-    return rows
+    return rows, wrong
 
 
-def _row(
-    number: int, values: Mapping[str, Any], base: Path, problems: list[str]
-) -> ManifestRow | None:
+def _row(values: Mapping[str, Any], base: Path, problems: list[str]) -> ManifestRow | None:
     """Return a row, or None if it has no id or modality; all that is wrong joins the problems."""
 
     def checked(check: Callable[[Any], _T], name: str) -> _T | None:
         value = values.get(name)
         if value is None and name in _REQUIRED:
-            problems.append(f"row {number}: no {name}")
+            problems.append(f"no {name}")
         try:
             return None if value is None else check(value)
         except MicrotomeError as error:
-            problems.append(f"row {number}: {error}")
+            problems.append(str(error))
             return None
 
     tissue_id = checked(check_tissue_id, "tissue_id")
@@ -139,11 +159,11 @@ def _row(
     names = checked(_names, "channel_names")
     axes = values.get("axes")
     if axes is not None and path is not None and path.suffix.lower() != ".npy":
-        problems.append(f"row {number}: axes {axes!r} are for .npy arrays, a file states its own")
+        problems.append(f"axes {axes!r} are for .npy arrays, a file states its own")
     if tissue_id is None or modality is None:
         return None
     return ManifestRow(
-        number,
+        0,
         tissue_id,
         path or base,  # of a row without a file nothing is read: that is a problem
         modality,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,6 +42,7 @@ __all__ = [
     "slide_scales",
 ]
 
+_log = logging.getLogger(__name__)
 _INSTANCES = "instances"
 _COCO_JOB = "tiles.json"
 
@@ -265,6 +267,13 @@ def export_spatialdata(
             except NotFoundError:
                 continue  # its cells were not looked for; nothing is made up
     known = _cells_by_tissue(images.layout)(images.tissue_ids[0]) if len(images) == 1 else None
+    if len(images) > 1 and labels and images.layout.cells.is_file():
+        _log.warning(
+            "%s: what is known of cells comes along when one tissue is exported; of these %d there are "
+            "only the cells' shapes",
+            out,
+            len(images),
+        )
     made = to_spatialdata(
         images,
         labels=labels,

@@ -26,6 +26,7 @@ from microtome.cohort import (
     tissues_with_images,
 )
 from microtome.coordinates import Resolution
+from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
 from microtome.jobs import run_each, verify_executor
 from microtome.progress import Progress, silent
@@ -69,7 +70,8 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     name
         Name of the model: a directory.
     modality
-        Which images; by default each tissue's first, H&E before IHC before multiplex.
+        Which images; by default each tissue's first, H&E before IHC before multiplex, where all of
+        these are brightfield, or all multiplex.
     tissues
         Which tissues; None for all.
     resolution
@@ -77,7 +79,8 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     tile_size, overlap, batch_size
         As for `predict`.
     overwrite
-        Replace predictions that are there; otherwise they are kept and only missing ones made.
+        Replace predictions that are there; otherwise only missing ones are made, and those that are
+        of the same images, model and settings kept.
     executor
         Where tissues are predicted: any `concurrent.futures` executor, to which the model can be
         pickled; by default here, one after the other. Embeddings are made here.
@@ -92,7 +95,9 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     ------
     InvalidInputError
         As `predict`; also if the resolution or modality is not in the cohort, or the executor
-        forks.
+        forks; or if some tissues have brightfield images and others multiplex ones only.
+    ExistsError
+        If a prediction that is there is of another image, model or setting.
     WorkerError
         If the executor lost its workers; what is done stays, and the same call again goes on.
     """
@@ -101,6 +106,7 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     target = layout.resolution(resolution)
     only = [parse_modality(modality)] if modality is not None else None
     chosen = tissues_with_images(layout, target, tissues=tissues, modalities=only)
+    _verify_one_kind(chosen)
     directory = layout.predictions(target, name)
     # The callback stays where it is: another process cannot call it.
     told = progress if executor is None else silent
@@ -109,10 +115,10 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     tasks: list[_Task] = []
     for path, (tissue_id, modalities) in zip(written, chosen.items(), strict=True):
         if MultiscaleImage.exists(path) and not overwrite:
+            # Looked at all the same: it may be of another image, model or setting.
             _log.info("%s is there already", path)
-        else:
-            place = layout, modalities[0], target, tissue_id
-            tasks.append(_Task(model, place, path, {**options, "overwrite": overwrite}, told))
+        place = layout, modalities[0], target, tissue_id
+        tasks.append(_Task(model, place, path, {**options, "overwrite": overwrite}, told))
     for done, _ in enumerate(run_each(_predicted, tasks, executor), start=1):
         if executor is not None:
             progress("images", done, len(tasks))
@@ -128,6 +134,15 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     return written
 
 
+def _verify_one_kind(chosen: Mapping[str, Sequence[Modality]]) -> None:
+    """Refuse tissues of which no model could take all."""
+    first = {modalities[0] for modalities in chosen.values()}
+    if len({modality.kind for modality in first}) > 1:
+        names = sorted(str(modality) for modality in first)
+        msg = f"tissues are imaged as {', '.join(names)}, which no model takes alike; say which with --modality (modality=)"
+        raise InvalidInputError(msg)
+
+
 @dataclass(frozen=True, slots=True)
 class _Task:
     """One tissue to predict, as it travels to a worker."""
@@ -141,7 +156,12 @@ class _Task:
 
 def _predicted(task: _Task) -> Path:
     image = open_tissue_image(*task.place)
-    predict(task.model, image, task.out, progress=task.progress, **task.options)
+    if task.options["overwrite"]:
+        predict(task.model, image, task.out, progress=task.progress, **task.options)
+    else:
+        # As one of several: what is finished is kept, or refused where it is another prediction.
+        several = {task.place[3]: image}
+        predict(task.model, several, task.out.parent, progress=task.progress, **task.options)
     return task.out
 
 

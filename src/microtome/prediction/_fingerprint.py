@@ -131,6 +131,12 @@ def _(value: Any) -> Iterable[Any]:
     return value.func, value.args, value.keywords
 
 
+@_parts.register(np.ufunc)
+def _(value: Any) -> Iterable[Any]:
+    # Not its __dict__, where NumPy keeps a signature that somebody asked for.
+    return value.__name__, value.nin, value.nout, value.types
+
+
 @_parts.register(MethodType)
 def _(value: Any) -> Iterable[Any]:
     return value.__func__, value.__self__

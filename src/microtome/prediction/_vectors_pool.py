@@ -54,8 +54,9 @@ def pool_labels(
         The objects, (Y, X) of integers on the same pixels: 0 is background.
     out
         Path of the parquet file: `tissue_id`, `cell_id` (the label), `area` (pixels), `centroid_y`,
-        `centroid_x` (micrometres, null where nobody knows the pixel size) and `embedding`, a list of
-        C float32; a row an object, in the order of labels.
+        `centroid_x` (micrometres as OME-NGFF counts them, from the middle of the first pixel; null
+        where nobody knows the pixel size) and `embedding`, a list of C float32; a row an object, in
+        the order of labels. A cohort's table of cells counts from the edge, half a pixel more.
     tissue_id
         What the picture is called in the table; the name of the image by default.
     level

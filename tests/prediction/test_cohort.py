@@ -1,0 +1,75 @@
+"""A cohort's predictions: those that are there are of the same images, models and settings, or told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from microtome.cohort import ingest
+from microtome.errors import ExistsError, InvalidInputError
+from microtome.image import MultiscaleImage
+from microtome.prediction import predict_cohort
+
+RNG = np.random.default_rng(0)
+OPTIONS = {"name": "m", "tile_size": 64, "overlap": 16}
+
+
+def add(root, tissue, modality="he", shape=(90, 80, 3), **options):
+    pixels = RNG.integers(0, 255, shape, dtype=np.uint8)
+    axes = "yxc" if modality == "he" else "cyx"
+    place = {"cohort": root, "tissue_id": tissue, "modality": modality, "mpp": 1.0}
+    ingest(pixels, axes=axes, resolution=1.0, **place, **options)
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    root = tmp_path / "study"
+    for tissue in "ab":
+        add(root, tissue)
+    return root
+
+
+def written(paths):
+    return {path.name: path.stat().st_mtime_ns for path in paths}
+
+
+def test_again_only_what_is_missing_is_made(cohort):
+    before = written(predict_cohort(np.positive, cohort, **OPTIONS))
+    assert written(predict_cohort(np.positive, cohort, **OPTIONS)) == before
+    add(cohort, "c")
+    after = written(predict_cohort(np.positive, cohort, **OPTIONS))
+    assert after.keys() - before.keys() == {"c.ome.zarr"}
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        pytest.param(np.negative, {}, "model", id="model"),
+        pytest.param(np.positive, {"overlap": 8}, "overlap", id="settings"),
+    ],
+)
+def test_a_prediction_with_other_settings_is_told(cohort, model, options, words):
+    paths = predict_cohort(np.positive, cohort, **OPTIONS)
+    with pytest.raises(ExistsError, match=words):
+        predict_cohort(model, cohort, **{**OPTIONS, **options})
+    pixels = MultiscaleImage.open(paths[0])["level0"][...]
+    # Asked for, it takes their place.
+    predict_cohort(np.invert, cohort, overwrite=True, **OPTIONS)
+    np.testing.assert_array_equal(MultiscaleImage.open(paths[0])["level0"][...], ~pixels)
+
+
+def test_a_prediction_of_another_image_is_told(cohort):
+    predict_cohort(np.positive, cohort, **OPTIONS)
+    add(cohort, "a", overwrite=True)
+    with pytest.raises(ExistsError, match=r"a\.ome\.zarr"):
+        predict_cohort(np.positive, cohort, **OPTIONS)
+    predict_cohort(np.positive, cohort, tissues=["b"], **OPTIONS)
+
+
+def test_kinds_of_images_do_not_mix(cohort):
+    add(cohort, "m", "imc", (2, 70, 60), channel_names=["x", "y"])
+    with pytest.raises(InvalidInputError, match="imaged as he, imc, which no model takes alike"):
+        predict_cohort(np.positive, cohort, **OPTIONS)
+    names = [path.name for path in predict_cohort(np.positive, cohort, modality="imc", **OPTIONS)]
+    assert names == ["m.ome.zarr"]
