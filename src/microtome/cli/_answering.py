@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ._console import progress, say
+from ._console import progress, say, say_paths
 from ._options import Flag, ResolutionOption, Tissues, parse_mpp
 from ._workers import DaskOption, WorkersOption, executor_of
 
@@ -171,8 +171,7 @@ def predict(
         else:
             msg = f"{source} is no cohort; for one image say where its prediction goes with --out"
             raise InvalidInputError(msg)
-    for path in written:
-        say(str(path))
+    say_paths(written)
 
 
 def report(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 from microtome.errors import (
@@ -24,6 +25,7 @@ __all__ = [
     "progress",
     "run",
     "say",
+    "say_paths",
     "set_verbosity",
     "shape_text",
 ]
@@ -42,6 +44,12 @@ def say(text: str) -> None:
     """Print a result, unless only warnings and errors are wanted."""
     if _log.level <= logging.INFO:
         sys.stdout.write(f"{text}\n")
+
+
+def say_paths(paths: Iterable[Path]) -> None:
+    """Print where results are, a line each."""
+    for path in paths:
+        say(str(path))
 
 
 def shape_text(shape: Sequence[int]) -> str:

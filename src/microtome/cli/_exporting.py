@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from microtome.errors import InvalidInputError
 
-from ._console import progress, say
+from ._console import progress, say, say_paths
 from ._options import Flag, ResolutionOption, Tissues, parse_mpp
 from ._workers import DaskOption, WorkersOption, executor_of
 
@@ -189,7 +189,7 @@ def qupath_tiles(
             overwrite=overwrite,
             progress=show,
         )
-    _tell(written)
+    say_paths(written)
 
 
 def qupath_cells(
@@ -243,7 +243,7 @@ def qupath_cells(
             overwrite=overwrite,
             progress=show,
         )
-    _tell(written)
+    say_paths(written)
 
 
 def trident(
@@ -284,7 +284,7 @@ def trident(
             overwrite=overwrite,
             progress=show,
         )
-    _tell(written)
+    say_paths(written)
 
 
 def clam(
@@ -320,7 +320,7 @@ def clam(
         written = export_clam(
             chosen, output, level=level, slides=slides, overwrite=overwrite, progress=show
         )
-    _tell(written)
+    say_paths(written)
 
 
 def webdataset(
@@ -372,7 +372,7 @@ def webdataset(
         written = write_webdataset(
             chosen, output, rows=rows, shard_size=shard_size, executor=executor, progress=show
         )
-    _tell(written)
+    say_paths(written)
 
 
 def coco(
@@ -400,7 +400,7 @@ def coco(
     chosen = tiling.of(cohort)
     with progress() as show:
         written = export_coco(chosen, output, classes=classes, progress=show)
-    _tell(written)
+    say_paths(written)
 
 
 def parquet(
@@ -457,11 +457,6 @@ def spatialdata(
 
     chosen = tiling.of(cohort)
     say(str(export_spatialdata(chosen, output)))
-
-
-def _tell(paths: list[Path]) -> None:
-    for path in paths:
-        say(str(path))
 
 
 export_app = App(

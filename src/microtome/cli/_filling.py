@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from microtome.errors import InvalidInputError
 
-from ._console import progress, say, shape_text
+from ._console import progress, say, say_paths, shape_text
 from ._ingesting import ingest_table
 from ._options import Flag, ResolutionOption, Tissues, parse_mpp
 from ._workers import DaskOption, WorkersOption, executor_of
@@ -260,8 +260,7 @@ def stats(
             executor=executor,
             progress=show,
         )
-    for path in written:
-        say(str(path))
+    say_paths(written)
     if not written:
         say(
             "nothing to compute: no multiplex modality; brightfield is standardized by fixed numbers"

@@ -21,7 +21,7 @@ from ._imaging import BaseImagingDataset
 from ._info import CohortInfo, ImageInfo, LevelInfo, info
 from ._ingest import ingest
 from ._ingest_report import IngestOutcome, IngestState
-from ._layout import CohortLayout, check_tissue_id
+from ._layout import CohortLayout, check_tissue_id, size_name, tile_size_of
 from ._manifest import OnError, ingest_manifest
 from ._masks import mask
 from ._metadata import add_cells, add_metadata
@@ -46,7 +46,7 @@ from ._spora import SamplingUnit, SporaDataset
 from ._spora_tables import Draws
 from ._stats import stats
 from ._survey import Finding, Severity
-from ._tables import measured_channels, panel, read_tissues, tissue_row
+from ._tables import measured_channels, panel, read_parquet, read_tissues, tissue_row
 from ._tiles import TilingMethod, open_tiles, tile, tile_statistics
 from ._tissues import (
     CellMask,
@@ -122,12 +122,15 @@ __all__ = [
     "panel",
     "parse_modality",
     "read_alignments",
+    "read_parquet",
     "read_tissue_mask",
     "read_tissues",
     "register_modality",
     "set_alignment",
+    "size_name",
     "stats",
     "tile",
+    "tile_size_of",
     "tile_statistics",
     "tissue_row",
     "tissues_with_images",

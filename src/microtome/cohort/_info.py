@@ -135,7 +135,7 @@ def info(
     if isinstance(path, MultiscaleImage):
         return _image_info(open_image(path, image=image))
     layout = CohortLayout(Path(path))
-    if image is None and (layout.manifest.is_file() or layout.tissues.is_file()):
+    if image is None and layout.has_begun:
         return _cohort_info(CohortLayout.open(path))
     return _image_info(open_image(path, image=image))
 

@@ -227,7 +227,7 @@ class Beginning:
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> Beginning:
         layout = CohortLayout(Path(path))
-        return cls(layout.root.is_dir(), layout.manifest.is_file() or layout.tissues.is_file())
+        return cls(layout.root.is_dir(), layout.has_begun)
 
     def restore(self, layout: CohortLayout) -> None:
         """Undo the beginning of a cohort that nothing came into."""

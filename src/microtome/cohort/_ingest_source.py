@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from microtome.coordinates import Mpp
-from microtome.image import MultiscaleImage
+from microtome.image import MultiscaleImage, channel_runs
 from microtome.storage import READ, Box, Pending
 
 __all__ = ["IngestSource"]
@@ -50,9 +50,9 @@ class IngestSource:
         self._dtype = np.dtype(dtype)
         self._level = level
         self._shape = (len(self._channels), *image.grid_at(target))
-        base, own = image.level(0), image.require_mpp()
+        own = image.require_mpp()
         self._ratio = target.y / own.y, target.x / own.x
-        self._as_it_is = self._is_as_it_is(base.axes, base.dtype)
+        self._as_it_is = self._is_as_it_is()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -82,8 +82,8 @@ class IngestSource:
         wanted = self._channels[first:last]
         if self._as_it_is:
             array = self._image.level(0).array
-            for place, run in _runs(wanted):
-                array.read_into((run, y, x), out[place : place + run[1] - run[0]]).result()
+            for low, high, place in channel_runs(wanted):
+                array.read_into(((low, high), y, x), out[place : place + high - low]).result()
         else:
             pixels = self._image.read_grid(
                 self._target, y, x, channels=wanted, dtype=self._dtype, level=self._level
@@ -91,22 +91,10 @@ class IngestSource:
             out[...] = pixels.reshape(out.shape)
         return READ
 
-    def _is_as_it_is(self, axes: str, dtype: np.dtype[Any]) -> bool:
-        same = all(abs(ratio - 1) < _SAME for ratio in self._ratio)
+    def _is_as_it_is(self) -> bool:
+        """Whether what is stored are the pixels of the source's finest level."""
         base = self._image.level(0)
+        same = all(abs(ratio - 1) < _SAME for ratio in self._ratio)
         finest = self._level == 0 or self._image.best_level(self._target) == 0
-        return (same and finest and axes == "cyx" and dtype == self._dtype) and self._shape[
-            1:
-        ] == base.shape[1:]
-
-
-def _runs(channels: Sequence[int]) -> list[tuple[int, tuple[int, int]]]:
-    """Cut channels into runs of neighbours: the place of the first, and the half-open interval."""
-    found: list[tuple[int, tuple[int, int]]] = []
-    for place, channel in enumerate(channels):
-        if found and found[-1][1][1] == channel:
-            start, (low, _) = found[-1]
-            found[-1] = start, (low, channel + 1)
-        else:
-            found.append((place, (channel, channel + 1)))
-    return found
+        alike = (base.axes, base.dtype, base.shape[1:]) == ("cyx", self._dtype, self._shape[1:])
+        return same and finest and alike

@@ -17,7 +17,14 @@ from microtome.storage import locked, replace_file, storage_errors
 
 from ._modality import Modality, parse_modality
 
-__all__ = ["CohortLayout", "check_tissue_id", "is_written", "size_name", "sweep"]
+__all__ = [
+    "CohortLayout",
+    "check_tissue_id",
+    "is_written",
+    "size_name",
+    "sweep",
+    "tile_size_of",
+]
 
 FORMAT = "microtome-cohort"
 FORMAT_VERSION = 1
@@ -115,9 +122,14 @@ class CohortLayout:
             raise
         return layout
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a cohort, ours or one of the SPORA layout."""
+        return self.manifest.is_file() or self.tissues.is_file()
+
     def write_manifest(self) -> None:
         """Write cohort.json unless the cohort has begun; under the cohort's lock."""
-        if self.manifest.is_file() or self.tissues.is_file():
+        if self.has_begun:
             return
         manifest = {
             "format": FORMAT,
@@ -336,6 +348,22 @@ def size_name(tile_size: int | tuple[int, int]) -> str:
     """Return how the names of files call a size of tiles: ``"224"``, or ``"224x448"``."""
     height, width = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
     return f"{height}" if height == width else f"{height}x{width}"
+
+
+def tile_size_of(name: str) -> tuple[int, int]:
+    """Return the (height, width) that `size_name` calls so.
+
+    Raises
+    ------
+    FormatError
+        If it is no such name.
+    """
+    height, _, width = name.partition("x")
+    sides = height, width or height
+    if not all(map(str.isdecimal, sides)):
+        msg = f"{name!r} is no size of tiles"
+        raise FormatError(msg)
+    return int(sides[0]), int(sides[1])
 
 
 def _verify_no_address(path: str | os.PathLike[str]) -> None:

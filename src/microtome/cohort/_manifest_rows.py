@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,13 +102,13 @@ def read_rows(
     if unknown and "image" not in table.column_names:
         msg = f"{place}: if columns {unknown} say which image of a file is meant, call one of them image; else give it another name"
         raise FormatError(msg)
-    for name in table.column_names:
-        meant = name.strip().lower().replace(" ", "_")
+    plain = {name: name.strip().lower().replace(" ", "_") for name in table.column_names}
+    for name, meant in plain.items():
         if meant in _KNOWN and name != meant and meant not in table.column_names:
             msg = f"{place}: call the column {name!r} {meant!r}; as it is, it would be taken for clinical data"
             raise FormatError(msg)
     for name in table.column_names:
-        if meant := _MEANT.get(name.lower().replace(" ", "_")):
+        if meant := _MEANT.get(plain[name]):
             _log.warning(
                 "%s: column %r goes to the table of tissues as clinical data; if it is %s, call it so",
                 place,
@@ -123,10 +123,8 @@ def read_rows(
     wrong: dict[int, MicrotomeError] = {}
     for number, values in enumerate(table.to_pylist(), start=1):
         mine: list[str] = []
-        row = _row(values, base, mine)
-        if row is not None:
-            row = replace(row, number=number)
-            rows.append(row)
+        row = _row(number, values, base, mine)
+        rows += [] if row is None else [row]
         if apart and row is not None and mine:
             wrong[number] = InvalidInputError("; ".join(mine))
         else:
@@ -139,7 +137,9 @@ def read_rows(
     return rows, wrong
 
 
-def _row(values: Mapping[str, Any], base: Path, problems: list[str]) -> ManifestRow | None:
+def _row(
+    number: int, values: Mapping[str, Any], base: Path, problems: list[str]
+) -> ManifestRow | None:
     """Return a row, or None if it has no id or modality; all that is wrong joins the problems."""
 
     def checked(check: Callable[[Any], _T], name: str) -> _T | None:
@@ -163,7 +163,7 @@ def _row(values: Mapping[str, Any], base: Path, problems: list[str]) -> Manifest
     if tissue_id is None or modality is None:
         return None
     return ManifestRow(
-        0,
+        number,
         tissue_id,
         path or base,  # of a row without a file nothing is read: that is a problem
         modality,

@@ -73,7 +73,7 @@ def validate(
     if not layout.root.is_dir():
         msg = f"there is no cohort at {cohort}"
         raise NotFoundError(msg)
-    if not (layout.manifest.is_file() or layout.tissues.is_file()):
+    if not layout.has_begun:
         msg = f"{cohort} is a directory but no cohort: it has neither cohort.json nor metadata/tissues.parquet"
         raise FormatError(msg)
     only = None if resolution is None else Resolution.parse(resolution)

@@ -1,7 +1,7 @@
 """`MultiscaleImage`: the levels of one picture, and where every pixel lies."""
 
 from ._affine import Resampling
-from ._channels import Channels, channel_indices
+from ._channels import Channels, channel_indices, channel_runs
 from ._growing import GrowingLevels, halved_box
 from ._html import CardPicture, html_card, html_of, short_list
 from ._image import MultiscaleImage
@@ -38,6 +38,7 @@ __all__ = [
     "begin_image",
     "blocks_of",
     "channel_indices",
+    "channel_runs",
     "grid_size",
     "halve_labels",
     "halve_mean",

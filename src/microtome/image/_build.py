@@ -1,6 +1,7 @@
 """Building the pyramid: every pixel of the finest level read once, memory bounded, whole files out.
 
-The finest level is read where it was written, or is itself written on the way, from a source. Levels are computed depth first. What is read for one file of level 1 is halved into a quarter of a
+The finest level is read where it was written, or is itself written on the way, from a source.
+Levels are computed depth first. What is read for one file of level 1 is halved into a quarter of a
 file of level 2 while it is in memory, that into a quarter of a file of level 3, and so on: at any
 time there is one unfinished file a level, however large the image. A file is written when it is
 complete, once.

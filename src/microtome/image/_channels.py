@@ -14,7 +14,7 @@ from ._level import as_index
 if TYPE_CHECKING:
     from ._levels import LevelStack
 
-__all__ = ["Channels", "channel_indices", "wanted_channels"]
+__all__ = ["Channels", "channel_indices", "channel_runs", "wanted_channels"]
 
 Channels = int | str | slice | Sequence[int] | Sequence[str]
 """A channel by number or name, several by a list or a slice; the channel axis always stays."""
@@ -87,3 +87,17 @@ def wanted_channels(image: LevelStack, channels: Channels | None) -> list[int] |
         msg = f"{image.uri} has no channel axis {image.data_axis_order}, yet got {channels!r}"
         raise InvalidInputError(msg)
     return channel_indices(channels, image.channel_names, image.nchannels)
+
+
+def channel_runs(channels: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Group channels into runs of neighbours: (first, one past last, place of the first among them).
+
+    What lies between two runs need not be read.
+    """
+    runs: list[tuple[int, int, int]] = []
+    for at, channel in enumerate(channels):
+        if runs and runs[-1][1] == channel:
+            runs[-1] = (runs[-1][0], channel + 1, runs[-1][2])
+        else:
+            runs.append((channel, channel + 1, at))
+    return runs

@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from microtome.cohort import read_parquet
 from microtome.coordinates import Mpp, Resolution
 from microtome.errors import (
     DependencyError,
     FormatError,
     InvalidInputError,
-    NotFoundError,
     UnknownNameError,
 )
 from microtome.prediction import vectors_to_anndata
@@ -133,7 +132,7 @@ def cells_to_anndata(
     InvalidInputError, UnknownNameError, ExistsError, DependencyError
         As `tiles_to_anndata`.
     """
-    table: Any = cells if isinstance(cells, pa.Table) else _read(Path(cells))
+    table: Any = cells if isinstance(cells, pa.Table) else read_parquet(Path(cells), [])
     lost = {"tissue_id", "cell_id"} - set(table.column_names)
     if lost:
         msg = f"a table of cells has tissue_id and cell_id; got {', '.join(table.column_names)}"
@@ -204,17 +203,6 @@ def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
         msg = f"column {name!r} holds {kind}, and must hold numbers"
         raise InvalidInputError(msg)
     return table[name].cast(pa.float64()).to_numpy()
-
-
-def _read(path: Path) -> pa.Table:
-    if not path.is_file():
-        msg = f"there is no file {path}"
-        raise NotFoundError(msg)
-    try:
-        return pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        msg = f"{path} is not a parquet file that can be read: {error}"
-        raise FormatError(msg) from error
 
 
 def _written(made: Any, out: str | os.PathLike[str] | None, *, overwrite: bool) -> Any:

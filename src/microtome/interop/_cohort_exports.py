@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -13,9 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from microtome.cohort import CohortLayout, open_cell_mask
+from microtome.cohort import CohortLayout, open_cell_mask, read_parquet
 from microtome.errors import (
     ExistsError,
     FormatError,
@@ -213,15 +213,12 @@ def export_coco(
         )
 
     files = {tissue: Path(out) / tissue / "annotations.json" for tissue in tiles.images}
-    missing = {
-        tissue: path
-        for tissue, path in files.items()
-        if not _is_done(path, _coco_job(tiles, tissue, classes))
-    }
+    jobs = {tissue: _coco_job(tiles, tissue, classes) for tissue in files}
+    missing = {tissue: path for tissue, path in files.items() if not _is_done(path, jobs[tissue])}
     for tissue, path in missing.items():
         with replace_file(path.with_name(_COCO_JOB)) as temporary:
-            job = _coco_job(tiles, tissue, classes)
-            temporary.write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
+            text = json.dumps(jobs[tissue], indent=2)
+            temporary.write_text(text + "\n", encoding="utf-8")
     each_tissue(missing, write, progress=progress)
     return list(files.values())
 
@@ -260,12 +257,11 @@ def export_spatialdata(
     """
     images = tiles.images
     labels: dict[str, MultiscaleImage] = {}
-    for tissue in images:
-        if _INSTANCES in images.layout.cell_mask_kinds(images.resolution):
-            try:
+    if _INSTANCES in images.layout.cell_mask_kinds(images.resolution):
+        for tissue in images:
+            # One whose cells were not looked for has none; nothing is made up.
+            with contextlib.suppress(NotFoundError):
                 labels[f"{tissue}_cells"] = _cell_mask(images, tissue)
-            except NotFoundError:
-                continue  # its cells were not looked for; nothing is made up
     known = _cells_by_tissue(images.layout)(images.tissue_ids[0]) if len(images) == 1 else None
     if len(images) > 1 and labels and images.layout.cells.is_file():
         _log.warning(
@@ -280,14 +276,10 @@ def export_spatialdata(
         cells=known.to_pandas() if known is not None and labels else None,
         tiles=tiles.tiles,
     )
-    draft = Draft(out)
-    try:
+    with Draft(out) as draft:
         draft.path.rmdir()  # spatialdata writes where there is nothing
         made.write(draft.path)
         draft.publish()
-    except BaseException:
-        draft.discard()
-        raise
     return Path(out)
 
 
@@ -379,11 +371,7 @@ def _cells_by_tissue(layout: CohortLayout) -> Callable[[str], pa.Table | None]:
     """Return what looks up the rows of a tissue in the table of cells; None where there is none."""
     if not layout.cells.is_file():
         return lambda _: None
-    try:
-        table = pq.read_table(layout.cells)
-    except (pa.ArrowException, OSError) as error:
-        msg = f"{layout.cells} is not a parquet file that can be read: {error}"
-        raise FormatError(msg) from error
+    table = read_parquet(layout.cells, [])
     if "tissue_id" not in table.column_names:
         msg = f"{layout.cells} has no column tissue_id; it has {', '.join(table.column_names)}"
         raise UnknownNameError(msg)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from microtome.cohort import CohortLayout, Modality, open_tiles
+from microtome.cohort import CohortLayout, Modality, open_tiles, size_name
 from microtome.coordinates import Resolution
 from microtome.errors import ExistsError, InvalidInputError
 from microtome.storage import locked
@@ -99,9 +99,9 @@ def add_tiles(
         at = int(np.flatnonzero(outside)[0])
         msg = f"{path}: tile {at}, at row {rows.row[at]} and col {rows.col[at]}, shows nothing of the {height} x {width} pixels of {tissue_id!r}; is it a file of this slide?"
         raise InvalidInputError(msg)
-    place = layout.tile_coordinates(target, table.strategy, _size(table))
+    place = layout.tile_coordinates(target, table.strategy, size_name(table.tile_size))
     with locked(layout.lock, what=f"the cohort {layout.root}"):
-        if layout.tile_stats(target, table.strategy, _size(table)).is_file():
+        if layout.tile_stats(target, table.strategy, size_name(table.tile_size)).is_file():
             msg = f"{place} was made by `microtome tile`; name another strategy"
             raise ExistsError(msg)
         made = _joined(layout, target, table, place, overwrite=overwrite)
@@ -153,8 +153,3 @@ def _joined(
         before.table.filter(others), before.tile_size, before.strategy, before.resolution
     )
     return TileTable.concat([kept, table]) if len(kept) else table
-
-
-def _size(table: TileTable) -> str:
-    height, width = table.tile_size
-    return f"{height}" if height == width else f"{height}x{width}"

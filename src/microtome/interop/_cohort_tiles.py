@@ -19,6 +19,8 @@ from microtome.cohort import (
     open_tissue_image,
     parse_modality,
     read_tissues,
+    size_name,
+    tile_size_of,
     tissue_row,
     tissues_with_images,
 )
@@ -294,7 +296,7 @@ def _tiling(
     size: int | tuple[int, int] | None,
 ) -> TileTable:
     if strategy is None or size is None:
-        text = None if size is None else _size_text(size)
+        text = None if size is None else size_name(size)
         there = layout.tilings(resolution)
         fitting = [
             (name, each)
@@ -307,14 +309,8 @@ def _tiling(
             msg = f"{many} at {resolution} um per pixel in {layout.root}, which has {shown}; say which with --strategy and --size (tile_strategy=, tile_size=)"
             raise InvalidInputError(msg)
         strategy, text = fitting[0]
-        height, _, width = text.partition("x")
-        size = (int(height), int(width or height))
+        size = tile_size_of(text)
     return open_tiles(layout, resolution, strategy, size)
-
-
-def _size_text(size: int | tuple[int, int]) -> str:
-    height, width = (size, size) if isinstance(size, int) else size
-    return f"{height}" if height == width else f"{height}x{width}"
 
 
 def _of_split(layout: CohortLayout, split: str | None) -> set[str] | None:

@@ -82,8 +82,7 @@ def to_soma(
     levels = _checked(opened, target, tile_size)
     total = sum(len(_strips(level, tile_size)) for level in levels)
     done = 0
-    draft = Draft(target)
-    try:
+    with Draft(target) as draft:
         with (
             storage_errors(draft.target),
             soma_errors(target, writing=True),
@@ -103,9 +102,6 @@ def to_soma(
                     progress("write", done, total)
             made.metadata[_NOTE] = json.dumps(_note(opened))
         draft.publish()
-    except BaseException:
-        draft.discard()
-        raise
     return target
 
 

@@ -23,6 +23,7 @@ from microtome.cohort import (
     SingleIHCImagingDataset,
     open_tissue_image,
     parse_modality,
+    tile_size_of,
     tissues_with_images,
 )
 from microtome.coordinates import Resolution
@@ -207,7 +208,6 @@ def _tilings(
     for strategy, size in layout.tilings(resolution):
         if strategy != "default":
             continue
-        height, _, width = size.partition("x")
         datasets: list[BaseImagingDataset[Any]] = []
         for modality in sorted(modalities, key=str):
             if modality.kind != "brightfield":
@@ -215,7 +215,7 @@ def _tilings(
             options: dict[str, Any] = {
                 "path": layout.root,
                 "resolution": resolution,
-                "tile_size": (int(height), int(width or height)),
+                "tile_size": tile_size_of(size),
                 "mean_std_type": "raw",
             }
             name = layout.root.name

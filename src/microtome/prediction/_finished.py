@@ -12,7 +12,7 @@ from microtome.image import MultiscaleImage
 
 from ._resuming import differences
 
-__all__ = ["as_stored", "is_of", "refuse_finished"]
+__all__ = ["as_stored", "is_of", "record_at", "refuse_finished"]
 
 
 def as_stored(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,10 +52,15 @@ def refuse_finished(out: Path, settings: Mapping[str, Any]) -> None:
     raise ExistsError(msg)
 
 
+def record_at(out: Path) -> dict[str, Any]:
+    """Return what the image at a place says of the prediction that it is; nothing where there is none."""
+    if not MultiscaleImage.exists(out):
+        return {}
+    ours: Any = MultiscaleImage.open(out).metadata.get("microtome", {})
+    return ours.get("prediction", {})
+
+
 def _settings_of(out: Path) -> dict[str, Any] | None:
     """Return what the prediction at a place was made with; None where nothing says so."""
-    if not MultiscaleImage.exists(out):
-        return None
-    ours: Any = MultiscaleImage.open(out).metadata.get("microtome", {})
-    found = ours.get("prediction", {}).get("settings")
+    found = record_at(out).get("settings")
     return found if isinstance(found, dict) else None

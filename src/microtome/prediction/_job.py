@@ -23,7 +23,7 @@ from ._batches import TileReading, level_index, planned_level, sample_count, spa
 from ._blend import Blend
 from ._canvas import Canvas, Made
 from ._devices import in_turn, running_on
-from ._finished import as_stored, is_of, refuse_finished
+from ._finished import as_stored, is_of, record_at, refuse_finished
 from ._model import Preprocess, model_name, verify_channels
 from ._output import as_array, checked_maps, place_of
 from ._record import record_of, with_record
@@ -267,10 +267,7 @@ class _Run:
 
     def _is_published(self, place: Workplace) -> bool:
         """Whether the run that was left had come to its end, but for tidying up."""
-        if place.made is None or not MultiscaleImage.exists(self._out):
-            return False
-        ours: Any = MultiscaleImage.open(self._out).metadata.get("microtome", {})
-        return ours.get("prediction", {}).get("run") == place.run
+        return place.made is not None and record_at(self._out).get("run") == place.run
 
     # -- tiles
 

@@ -124,15 +124,12 @@ def _write(made: Any, out: Path, *, overwrite: bool) -> None:
     import zarr
     from anndata.io import write_elem
 
-    draft = Draft(out, overwrite=overwrite)
     # No shards, as the tables are small; releases before 0.12 have no setting for them.
     wanted = {"auto_shard_zarr_v3": False}
     known = {name: value for name, value in wanted.items() if hasattr(anndata.settings, name)}
-    try:
+    with Draft(out, overwrite=overwrite) as draft:
         # Zarr v3, as all that we write, and not consolidated, which v3 has no word for.
         group = zarr.open_group(draft.path, mode="w", zarr_format=3)
         with anndata.settings.override(**known):
             write_elem(group, "/", made)
         draft.publish()
-    finally:
-        draft.discard()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
-from microtome.image import ImageStack, PixelArray
+from microtome.image import ImageStack, PixelArray, channel_runs
 from microtome.storage import Box, BoxBatch, Conversion, Pending, ReadBatch, StoredArray
 
 from ._stacks import Pixels, Stack
@@ -59,7 +59,7 @@ class Source:
             box, new = ((0, 1),) * len(lead), (None,) * len(lead)
             reads.extend((box, (at, *new)) for at in range(len(channels)))
         else:
-            for first, last, at in _runs(channels):
+            for first, last, at in channel_runs(channels):
                 part = slice(at, at + last - first)
                 box = tuple((first, last) if axis == "c" else (0, 1) for axis in lead)
                 reads.append((box, tuple(part if axis == "c" else None for axis in lead)))
@@ -241,17 +241,6 @@ class Foreign:
 def _first_channel(place: Sequence[Any]) -> int:
     """Return the first channel of a batch that an index of its windows means."""
     return next((at.start if isinstance(at, slice) else at for at in place if at is not None), 0)
-
-
-def _runs(channels: list[int]) -> list[tuple[int, int, int]]:
-    """Group channels into runs of neighbours: (first, one past last, place in the output)."""
-    runs: list[tuple[int, int, int]] = []
-    for at, channel in enumerate(channels):
-        if runs and runs[-1][1] == channel:
-            runs[-1] = (runs[-1][0], channel + 1, runs[-1][2])
-        else:
-            runs.append((channel, channel + 1, at))
-    return runs
 
 
 def reader_of(image: Stack, pixels: Pixels, channels: list[int], rank: int) -> Source | Foreign:

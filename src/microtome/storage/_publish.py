@@ -17,7 +17,7 @@ import shutil
 import uuid
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
@@ -43,6 +43,8 @@ _PUBLISH_SECONDS = 60.0
 
 class Draft:
     """A directory that is being written and is not there until `publish`.
+
+    As a context manager it discards what is not published when the block is left.
 
     Parameters
     ----------
@@ -72,6 +74,12 @@ class Draft:
                 with publishing(self.target):
                     self._verify_target()
             self.path, self._lock = _claim(self.target)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.discard()
 
     def write_root(self, attributes: Mapping[str, Any]) -> None:
         """Write the root group's metadata; it takes effect with `publish`."""

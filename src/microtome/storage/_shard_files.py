@@ -212,7 +212,8 @@ class _Shards:
             with self._lock:
                 self._open[path] = shard
                 self._open.move_to_end(path)
-                dropped = [self._open.popitem(last=False) for _ in range(self._too_many())]
+                many = len(self._open) - self._most
+                dropped = [self._open.popitem(last=False) for _ in range(many)]
                 for name, _ in dropped:
                     self._young.pop(name, None)
                     self._old.pop(name, None)
@@ -221,9 +222,6 @@ class _Shards:
         for each in rested:
             each.release()
         return shard
-
-    def _too_many(self) -> int:
-        return max(0, len(self._open) - self._most)
 
     def _used(self, path: str, shard: Shard) -> list[Shard]:
         """Note that a shard is read; return those that have not been for long."""

@@ -15,6 +15,7 @@ from microtome.cohort import (
     open_tiles,
     parse_modality,
     read_tissues,
+    tile_size_of,
     tile_statistics,
 )
 from microtome.coordinates import Resolution
@@ -221,13 +222,13 @@ def _tissues(
 
 
 def _tiling(layout: CohortLayout, resolution: Resolution, strategy: str, size: str) -> Tiling:
-    height, _, width = size.partition("x")
-    width = width or height
-    if not (height.isdecimal() and width.isdecimal()):
+    try:
+        sides = tile_size_of(size)
+    except FormatError as error:
         path = layout.tile_coordinates(resolution, strategy, size)
         msg = f"{path}: the name of a table of tiles begins with their size, {size!r} is none"
-        raise FormatError(msg)
-    return open_tiling(layout, resolution, strategy, (int(height), int(width)))
+        raise FormatError(msg) from error
+    return open_tiling(layout, resolution, strategy, sides)
 
 
 def open_tiling(

@@ -119,10 +119,15 @@ def overview_of(inventory: Inventory) -> CohortOverview:
 def patient_text(row: dict[str, Any]) -> str | None:
     """Return the patient of a row of the tissue table as text; None where it names none."""
     value = row.get("patient_id")
-    if value is None or value != value:  # noqa: PLR0124 - what pandas writes for none is not itself
-        return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # A column of numbers with gaps.
+    return text_or_none(value)
+
+
+def text_or_none(value: Any) -> str | None:
+    """Return a cell of a table as text; None where nothing is in it."""
+    if value is None or value != value:  # noqa: PLR0124 - what pandas writes for none is not itself
+        return None
     return str(value) or None
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ._inventory import Inventory, Tiling, take_inventory
-from ._overview import patient_text
+from ._overview import patient_text, text_or_none
 
 __all__ = ["SharedPatient", "SplitBalance", "SplitRow", "balance_of", "split_balance"]
 
@@ -76,13 +75,17 @@ def balance_of(inventory: Inventory) -> SplitBalance:
     tiling = next((found for found in shown if found is not None), None)
     rows: dict[str | None, list[dict[str, Any]]] = {}
     for row in inventory.rows:
-        rows.setdefault(_split(row), []).append(row)
+        rows.setdefault(text_or_none(row.get("split")), []).append(row)
     order = [*(split for split in rows if split is not None), *([None] if None in rows else [])]
     split_of_tissues: dict[str, dict[str, None]] = {}
     splits_of_patients: dict[str, dict[str, None]] = {}
     unnamed: dict[str, bool] = {}
     for row in inventory.rows:
-        split, patient, tissue = _split(row), patient_text(row), str(row["tissue_id"])
+        split, patient, tissue = (
+            text_or_none(row.get("split")),
+            patient_text(row),
+            str(row["tissue_id"]),
+        )
         if split is None:
             continue
         split_of_tissues.setdefault(tissue, {})[split] = None
@@ -97,11 +100,6 @@ def balance_of(inventory: Inventory) -> SplitBalance:
     )
 
 
-def _split(row: dict[str, Any]) -> str | None:
-    value = row.get("split")
-    return None if value is None or value != value else str(value) or None  # noqa: PLR0124 - NaN
-
-
 def _row(split: str | None, rows: list[dict[str, Any]], tiling: Tiling | None) -> SplitRow:
     tissues = dict.fromkeys(str(row["tissue_id"]) for row in rows)
     patients = {name for row in rows if (name := patient_text(row)) is not None}
@@ -110,10 +108,7 @@ def _row(split: str | None, rows: list[dict[str, Any]], tiling: Tiling | None) -
 
 
 def _shared(splits: dict[str, dict[str, None]]) -> tuple[SharedPatient, ...]:
-    return tuple(_several(splits.items()))
-
-
-def _several(items: Iterable[tuple[str, dict[str, None]]]) -> Iterable[SharedPatient]:
-    for name, found in items:
-        if len(found) > 1:
-            yield SharedPatient(name, tuple(found))
+    """Return those that are in several splits."""
+    return tuple(
+        SharedPatient(name, tuple(found)) for name, found in splits.items() if len(found) > 1
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -20,7 +19,7 @@ from microtome.errors import (
 
 from ._catalogue import catalogue_of
 from ._facts_at import pixel_at, tiles_in
-from ._gate import App, Gate
+from ._gate import App, Gate, new_token
 from ._page_files import page_files
 from ._studio import Studio
 
@@ -28,13 +27,14 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-__all__ = ["viewer_app"]
+__all__ = ["NEEDS", "viewer_app"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+NEEDS = "the viewer needs starlette and uvicorn; install microtome[view]"
+
 _CACHE_BYTES = 128 << 20
-_TOKEN_BYTES = 24
 # Tiles drawn at a time: decoding has threads of its own, and what waits can still be dropped.
 _AT_ONCE = max(2, min(8, os.cpu_count() or 1))
 _KEPT = "private, max-age=3600"
@@ -81,9 +81,8 @@ def viewer_app(
         from starlette.applications import Starlette
         from starlette.routing import Route
     except ImportError as error:
-        msg = "the viewer needs starlette and uvicorn; install microtome[view]"
-        raise DependencyError(msg) from error
-    chosen = secrets.token_urlsafe(_TOKEN_BYTES) if token is None else token
+        raise DependencyError(NEEDS) from error
+    chosen = new_token() if token is None else token
     if not chosen or not all(c.isascii() and (c.isalnum() or c in "-_") for c in chosen):
         msg = f"a token is letters, digits, '-' and '_', got {chosen!r}"
         raise InvalidInputError(msg)
@@ -132,7 +131,9 @@ class _Answers:
         if found is None:
             raise _unknown()
         # Asked for anew each time, so that a page never runs with the scripts of another version.
-        return _answer(request, found.media, found.data, found.tag, "no-cache")
+        if _has(request, found.tag):
+            return _same(found.tag, "no-cache")
+        return _answer(found.media, found.data, found.tag, "no-cache")
 
     async def cohort(self, request: Request) -> Response:
         return _json(await self._worked(request, self._studio.catalogue.facts))
@@ -154,9 +155,9 @@ class _Answers:
         def work() -> Response:
             slide = self._studio.slide(tissue, modality)
             if _has(request, slide.placed.identity):
-                return _same(slide.placed.identity)
+                return _same(slide.placed.identity, _KEPT)
             media, data = self._studio.picture_tile(slide, place, kind, channels)
-            return _answer(request, media, data, slide.placed.identity, _KEPT)
+            return _answer(media, data, slide.placed.identity, _KEPT)
 
         return await self._worked(request, work)
 
@@ -170,9 +171,9 @@ class _Answers:
             slide = self._studio.slide(tissue, modality)
             identity = f"{slide.placed.identity}-{slide.layer(kind, layer).open().identity}"
             if _has(request, identity):
-                return _same(identity)
+                return _same(identity, _KEPT)
             media, data = self._studio.overlay_tile(slide, kind, layer, place, options)
-            return _answer(request, media, data, identity, _KEPT)
+            return _answer(media, data, identity, _KEPT)
 
         return await self._worked(request, work)
 
@@ -251,17 +252,15 @@ def _has(request: Request, tag: str) -> bool:
     return f'"{tag}"' in [v.strip() for v in request.headers.get("if-none-match", "").split(",")]
 
 
-def _same(tag: str) -> Response:
+def _same(tag: str, keep: str) -> Response:
     from starlette.responses import Response
 
-    return Response(None, 304, headers={"etag": f'"{tag}"', "cache-control": _KEPT})
+    return Response(None, 304, headers={"etag": f'"{tag}"', "cache-control": keep})
 
 
-def _answer(request: Request, media: str, data: bytes, tag: str, keep: str) -> Response:
+def _answer(media: str, data: bytes, tag: str, keep: str) -> Response:
     from starlette.responses import Response
 
-    if _has(request, tag):
-        return Response(None, 304, headers={"etag": f'"{tag}"', "cache-control": keep})
     headers = {"etag": f'"{tag}"', "cache-control": keep}
     return Response(data, media_type=media, headers=headers)
 

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from microtome.cohort import CohortLayout, Modality
-from microtome.coordinates import Mpp, Resolution
+from microtome.cohort import CohortLayout, Modality, panel
+from microtome.coordinates import Mpp
 from microtome.errors import InvalidInputError, MicrotomeError, UnknownNameError
 from microtome.image import MultiscaleImage
 from microtome.sources import open_image
@@ -66,19 +66,13 @@ def catalogue_of(
     InvalidInputError
         If a pixel size or a name is given for a cohort.
     """
-    if is_cohort(path):
+    if CohortLayout(Path(path)).has_begun:
         if mpp is not None or image is not None:
             msg = f"{path} is a cohort, whose images state their pixel sizes: leave out --mpp (mpp=) and --image (image=)"
             raise InvalidInputError(msg)
         return _Cohort(take_inventory(Path(path)))
     opened = open_image(path, mpp=mpp, image=image)
     return _Single(opened, Path(path).name or str(path))
-
-
-def is_cohort(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is the directory of a cohort, ours or of the SPORA layout."""
-    root = Path(path)
-    return (root / "cohort.json").is_file() or (root / "metadata" / "tissues.parquet").is_file()
 
 
 class _Single:
@@ -140,7 +134,7 @@ class _Cohort:
         """Return the tissues, and the columns that tell them apart."""
         tissues: list[dict[str, Any]] = []
         columns: dict[str, set[str]] = {}
-        modalities: dict[str, tuple[Modality, Resolution]] = {}
+        modalities: dict[str, Modality] = {}
         for tissue_id, pictures in self._pictures.items():
             values: dict[str, Any] = {}
             for picture in pictures.values():
@@ -148,7 +142,7 @@ class _Cohort:
                 values |= {k: _plain(v) for k, v in tissue.values.items()}
                 if tissue.split is not None:
                     values["split"] = tissue.split
-                modalities.setdefault(picture.modality.name, (picture.modality, tissue.resolution))
+                modalities.setdefault(picture.modality.name, picture.modality)
             for name, value in values.items():
                 columns.setdefault(name, set()).add(str(value))
             tissues.append(
@@ -165,12 +159,10 @@ class _Cohort:
                 if len(known) > 1 or any(name not in t["metadata"] for t in tissues)
             ],
             "modalities": list(modalities),
-            "panels": self._panels([modality for modality, _ in modalities.values()]),
+            "panels": self._panels(list(modalities.values())),
         }
 
     def _panels(self, modalities: Sequence[Modality]) -> dict[str, list[str]]:
-        from microtome.cohort import panel
-
         found: dict[str, list[str]] = {}
         for modality in modalities:
             if self.inventory.layout.channels(modality).is_file():

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-__all__ = ["Gate"]
+__all__ = ["Gate", "new_token"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -17,6 +17,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_URL = 8192
 """Most bytes of a path and its query."""
+_TOKEN_BYTES = 24
 _NAMES = ("127.0.0.1", "localhost")
 # What every answer carries. `blob:` is how a page shows pictures that it fetched itself.
 _HEADERS = [
@@ -40,6 +41,11 @@ _KINDS = {
     413: "a request has no body here",
     414: f"an address is at most {MOST_URL} bytes long",
 }
+
+
+def new_token() -> str:
+    """Return a secret that nobody guesses."""
+    return secrets.token_urlsafe(_TOKEN_BYTES)
 
 
 class Gate:

@@ -95,13 +95,12 @@ def _dense(
     placed: Placed, slide: Slide, window: Window, options: Mapping[str, str]
 ) -> NDArray[np.uint8]:
     channel = _channel(placed.image, options.get("channel"))
-    limits = [_number(options, "low"), _number(options, "high")]
-    if None in limits:
-        own = placed.contrast_of(channel)
-        low = own.low if limits[0] is None else limits[0]
-        high = own.high if limits[1] is None else limits[1]
-    else:
-        low, high = float(limits[0] or 0), float(limits[1] or 0)
+    low, high = _number(options, "low"), _number(options, "high")
+    # Worked out only where it is needed: that reads pixels.
+    if low is None:
+        low = placed.contrast_of(channel).low
+    if high is None:
+        high = placed.contrast_of(channel).high
     if not low < high:
         high = low + 1e-9 * max(1.0, abs(low))
     values, known = sampled(placed, slide.placed.to_um, window, channel=channel)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import socket
 import threading
 import webbrowser
@@ -14,14 +13,14 @@ from collections.abc import Callable
 from microtome.coordinates import Mpp
 from microtome.errors import DependencyError, InvalidInputError, StorageError
 
-from ._app import viewer_app
+from ._app import NEEDS, viewer_app
+from ._gate import new_token
 
 __all__ = ["view"]
 
 _log = logging.getLogger(__name__)
 
 _ADDRESS = "127.0.0.1"
-_TOKEN_BYTES = 24
 _BACKLOG = 128
 _LAST_WORDS = 2  # seconds for tiles that are under way when the server ends
 
@@ -67,12 +66,11 @@ def view(
     try:
         import uvicorn
     except ImportError as error:
-        msg = "the viewer needs starlette and uvicorn; install microtome[view]"
-        raise DependencyError(msg) from error
+        raise DependencyError(NEEDS) from error
     if not 0 <= port < 1 << 16:
         msg = f"a port is a number from 0 to {(1 << 16) - 1}, got {port}"
         raise InvalidInputError(msg)
-    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    token = new_token()
     app = viewer_app(path, token=token, mpp=mpp, image=image)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

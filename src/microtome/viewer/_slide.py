@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -148,10 +148,9 @@ class Slide:
         UnknownNameError
             If there is none.
         """
-        for known in LAYER_KINDS:
-            for layer in self.layers.get(known, ()) if known == kind else ():
-                if layer.id == layer_id:
-                    return layer
+        for layer in self.layers.get(cast("LayerKind", kind), ()):
+            if layer.id == layer_id:
+                return layer
         msg = f"there are no {kind!r} {layer_id!r} over this picture"
         raise UnknownNameError(msg)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from microtome.coordinates import Mpp
 from microtome.errors import InvalidInputError, OutOfRangeError
-from microtome.image import MultiscaleImage
+from microtome.image import MultiscaleImage, channel_runs
 
 __all__ = ["TILE_SIZE", "Window", "max_zoom", "read_tile", "window_of"]
 
@@ -135,20 +135,20 @@ def read_tile(
     dtype = None if exact else np.float64 if image.dtype.itemsize > 2 else np.float32
     height = rows if exact else max(1, int(_BAND / (columns * fine[0] * fine[1])))
     parts: list[NDArray[Any]] = []
-    for run in _runs(picked):
+    for first, stop, _ in channel_runs(picked):
         bands = [
             image.read_grid(
                 mpp,
                 (top, min(top + height, window.y[1])),
                 window.x,
-                channels=run,
+                channels=range(first, stop),
                 dtype=dtype,
                 level=index,
             )
             for top in range(window.y[0], window.y[1], height)
         ]
         whole = bands[0] if len(bands) == 1 else np.concatenate(bands, axis=-2)
-        parts.append(whole.reshape(len(run), rows, columns))
+        parts.append(whole.reshape(stop - first, rows, columns))
     if not parts:
         return np.empty((0, rows, columns), image.dtype)
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -167,14 +167,3 @@ def _counted(image: MultiscaleImage) -> MultiscaleImage:
         kind=image.kind,
         name=image.name,
     )
-
-
-def _runs(channels: Sequence[int]) -> list[list[int]]:
-    """Split channels into runs of neighbours: what lies between them is not read."""
-    runs: list[list[int]] = []
-    for channel in channels:
-        if runs and channel == runs[-1][-1] + 1:
-            runs[-1].append(channel)
-        else:
-            runs.append([channel])
-    return runs
