@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import (
     BrokenExecutor,
     Executor,
@@ -205,3 +207,93 @@ def is_running(process: int) -> bool:
         return False
     status = Path(f"/proc/{process}/stat")
     return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+INTERRUPTED = """
+import sys, time
+from pathlib import Path
+from microtome.jobs import process_pool, run_each
+
+def work(number):
+    try:
+        print("begun", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleared", flush=True)
+
+if __name__ == "__main__":
+    try:
+        with process_pool(2) as pool:
+            print("ready", flush=True)
+            list(run_each(work, range(9), pool))
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="interrupts one process as POSIX does")
+@pytest.mark.parametrize("whom", ["all of them, as a terminal does", "the parent"])
+@pytest.mark.parametrize("after", ["ready", "begun"])
+def test_an_interrupt_ends_workers_that_clear_up_and_say_nothing(tmp_path, whom, after):
+    script = tmp_path / "parent.py"
+    script.write_text(INTERRUPTED)
+    parent = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    began = time.monotonic()
+    seen = []
+    while after not in seen:
+        seen.append(parent.stdout.readline().strip())
+    if whom == "the parent":
+        os.kill(parent.pid, signal.SIGINT)
+    else:
+        os.killpg(parent.pid, signal.SIGINT)
+    out, err = parent.communicate(timeout=50)
+    assert (parent.returncode, err) == (130, "")
+    assert time.monotonic() - began < 50, "a task was waited for"
+    lines = [*seen, *out.split()]
+    assert lines.count("begun") <= lines.count("cleared") <= 2, "an interrupt may hit a print"
+    until = time.monotonic() + 30  # what tracks semaphores ends a moment later
+    while left := list(members(parent.pid)):
+        assert time.monotonic() < until, f"{left} are running still"
+        time.sleep(0.05)
+
+
+def members(group: int) -> Iterator[int]:
+    """Processes of a group that are running."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if fields[0] != "Z" and int(fields[2]) == group:
+                yield int(stat.parent.name)
+
+
+def test_a_pool_goes_on_after_a_job_that_was_interrupted():
+    with process_pool(1) as pool:
+        assert list(run_each(abs, [-1], pool)) == [1]
+        (worker,) = pool._processes
+        os.kill(worker, signal.SIGINT)
+        time.sleep(0.2)
+        assert list(run_each(abs, [-2, 3], pool)) == [2, 3]
+
+
+def test_a_shell_s_job_in_the_background_is_not_interrupted(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(INTERRUPTED.replace("time.sleep(60)", "time.sleep(0.3)"))
+    ignoring = f"trap '' INT; exec {sys.executable} {script}"
+    parent = subprocess.Popen(
+        ["/bin/sh", "-c", ignoring], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert parent.stdout is not None
+    while parent.stdout.readline().strip() != "begun":
+        pass
+    os.killpg(parent.pid, signal.SIGINT)
+    out = parent.communicate(timeout=50)[0]
+    assert parent.returncode == 0
+    assert out.split().count("cleared") == 9

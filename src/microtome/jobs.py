@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import multiprocessing
 import os
+import signal
+import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import (
@@ -25,7 +29,7 @@ from concurrent.futures import (
 )
 from itertools import islice
 from multiprocessing.connection import wait as wait_for
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from microtome.errors import InvalidInputError, WorkerError
 
@@ -73,7 +77,8 @@ def run_each(
     Notes
     -----
     The first task that fails ends the job: those that have not begun are cancelled, those that
-    have are waited for, and its error is raised.
+    have are waited for, and its error is raised. An interrupt ends it alike, and reaches the tasks
+    that are under way in a pool of `process_pool`, so that they clear up and nobody waits long.
     """
     if executor is None:
         yield from map(function, tasks)
@@ -82,14 +87,19 @@ def run_each(
     ahead = iter(tasks)
     under_way: deque[tuple[_T, Future[_R]]] = deque()
     limit = _AHEAD * (_processors() + _workers(executor))
+    work = executor.interruptible(function) if isinstance(executor, _Pool) else function
     try:
         for task in ahead:
             with _telling_of_workers():
-                under_way.append((task, executor.submit(function, task)))
+                under_way.append((task, executor.submit(work, task)))
             if len(under_way) >= limit:
                 yield _result(*under_way.popleft(), lost)
         while under_way:
             yield _result(*under_way.popleft(), lost)
+    except KeyboardInterrupt:
+        if isinstance(executor, _Pool):
+            executor.interrupt()
+        raise
     finally:
         for _, future in under_way:
             future.cancel()
@@ -209,9 +219,95 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
     if workers < 1:
         msg = f"workers must be at least 1, got {workers}"
         raise InvalidInputError(msg)
-    return ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent
-    )
+    return _Pool(workers)
+
+
+class _Pool(ProcessPoolExecutor):
+    """Processes that hear an interrupt while they work, and only then.
+
+    A terminal sends it to all of them and to this one. Those that wait for work leave it to this
+    one, and say nothing; those that work are interrupted as work in this process is, clear up what
+    they had begun and hand the interrupt back.
+    """
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers, multiprocessing.get_context("spawn"), initializer=_begin_worker)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Hand out a task; processes that are started for it are deaf until they are ready."""
+        with _interrupts_held():
+            return super().submit(fn, *args, **kwargs)
+
+    def interruptible(self, function: Callable[[_T], _R]) -> Callable[[_T], _R]:
+        """Return a function that can be interrupted in a worker; once it was, it does no more."""
+        return functools.partial(_interruptible, time.monotonic(), function)
+
+    def interrupt(self) -> None:
+        """Interrupt the tasks under way, also where only this process was interrupted."""
+        if _HAS_INTERRUPTS:
+            for process in list((getattr(self, "_processes", None) or {}).values()):
+                with contextlib.suppress(ProcessLookupError, ValueError):
+                    os.kill(process.pid, signal.SIGINT)
+
+
+# Windows knows no signal for one process that it could take for an interrupt.
+_HAS_INTERRUPTS = sys.platform != "win32"
+# In a worker: whether it hears interrupts, as its parent does, and when it last heard one.
+_hears_interrupts = False
+_interrupted = -math.inf
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Generator[None]:
+    """Keep interrupts from this thread while the block runs; what it starts begins without them."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin_worker() -> None:
+    global _hears_interrupts  # noqa: PLW0603 - of this process, said once when it begins
+    if sys.platform != "win32":
+        # A shell's job in the background is begun with interrupts ignored, and so are its workers.
+        _hears_interrupts = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+        if _hears_interrupts:
+            signal.signal(signal.SIGINT, _note_interrupt)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _end_with_parent()
+
+
+def _note_interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - what Python passes
+    global _interrupted  # noqa: PLW0603 - of this process, which handles a signal in one thread
+    _interrupted = time.monotonic()
+
+
+def _interruptible(began: float, function: Callable[[_T], _R], task: _T) -> _R:
+    """Call a function in a worker, where an interrupt may end it, once.
+
+    The clock is one for all processes of a machine: a job that began before an interrupt was heard
+    is interrupted, whether its task had begun then or not.
+    """
+    if _interrupted > began:
+        raise KeyboardInterrupt
+    if not _hears_interrupts:
+        return function(task)
+
+    def interrupt(number: int, frame: object) -> None:
+        # A second one, as of an impatient person, would disturb how the first clears up.
+        signal.signal(signal.SIGINT, _note_interrupt)
+        _note_interrupt(number, frame)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        return function(task)
+    finally:
+        signal.signal(signal.SIGINT, _note_interrupt)
 
 
 def _end_with_parent() -> None:
