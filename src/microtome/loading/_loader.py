@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from microtome.errors import InvalidInputError
 from microtome.jobs import read_ahead
 from microtome.regions import claim_memory
+from microtome.storage import KeptChunks
 
 from ._items import Collate, ItemSource
 from ._order import Order, OrderKind
@@ -62,6 +63,13 @@ class TileLoader:
         How many batches to read ahead; 0 reads in the thread of the consumer, when asked.
     threads
         How many batches are read at the same time; by default one a processor, at most `prefetch`.
+    cache_bytes
+        How much memory decoded chunks may take that stay for batches and epochs to come, shared by
+        the threads; 0, the default, keeps none. In a shuffled or blocked order those that come first
+        stay, so that every epoch finds the same share; in ``"sequential"`` those that were used last.
+        Of arrays that only the array engine reads (remote ones, other codecs) it keeps as much again,
+        until the process ends. What lies uncompressed on a disk is in memory anyway; what foreign
+        formats decode is not kept.
     rank, world_size
         Which of how many processes this is; see `BatchPlan` for how they share an epoch. Of blocks of
         the storage each rank reads its own, so that none decodes what another does.
@@ -103,6 +111,7 @@ class TileLoader:
         epoch: int | None = None,
         prefetch: int = 2,
         threads: int | None = None,
+        cache_bytes: int = 0,
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
@@ -120,16 +129,21 @@ class TileLoader:
         if on_error not in get_args(OnBadTile):
             msg = f"on_error must be one of {get_args(OnBadTile)}, got {on_error!r}"
             raise InvalidInputError(msg)
+        if isinstance(cache_bytes, bool) or not isinstance(cache_bytes, int) or cache_bytes < 0:  # pyright: ignore[reportUnnecessaryIsInstance] - what a user types
+            msg = f"cache_bytes must be a whole number of bytes, 0 or more, got {cache_bytes!r}"
+            raise InvalidInputError(msg)
         convert = converter(as_torch, device, pin=pin_memory)
-        self._reader = BatchReader(source, convert, collate, skip=on_error == "skip")
         self._source = source
         self._order, self._plan = plan_of(
             order_of(order, source, seed, epoch), batch_size, rank, world_size, drop_last=drop_last
         )
+        evicts = self._order.kind == "sequential"
+        kept = KeptChunks(cache_bytes, evicts=evicts) if cache_bytes else None
+        self._reader = BatchReader(source, convert, collate, skip=on_error == "skip", kept=kept)
         self._together = together(self._order, self._plan)
         self._prefetch = prefetch
         self._threads = min(threads or _processors(), max(prefetch, 1))
-        self._watch = Watch(self._threads, prefetch)
+        self._watch = Watch(self._threads, prefetch, keeps=kept is not None)
         self._skipped: list[SkippedTile] = []
         self._resume = 0  # the batch that the next iteration starts with
         # What was last handed out: a running iteration keeps its order when the epoch is set.

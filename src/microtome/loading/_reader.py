@@ -19,6 +19,7 @@ from microtome.errors import (
     StorageError,
 )
 from microtome.regions import ImageRegionData
+from microtome.storage import KeptChunks, tallied
 
 from ._items import Collate, reading
 from ._order import Order
@@ -61,6 +62,12 @@ class ReadBatch:
     """Reading and decoding: the source's part."""
     convert_seconds: float
     """Making tensors, copying to a device, collating."""
+    decode_seconds: float = 0.0
+    """Of the reading, decoding, summed over the threads that do it."""
+    decoded: float = 0.0
+    """Chunks of local arrays that were decoded: a share of those that were for several batches."""
+    found: float = 0.0
+    """Chunks that were decoded already."""
     skipped: tuple[SkippedTile, ...] = ()
     """Tiles of the batch that could not be read."""
 
@@ -83,12 +90,21 @@ class BatchReader:
         How samples become a batch; None as the source has it.
     skip
         Whether tiles that cannot be read are left out; else they are an error.
+    kept
+        Where chunks stay decoded from batch to batch; None where they do not.
     """
 
     def __init__(
-        self, source: Any, convert: Convert, collate: Collate | None = None, *, skip: bool = False
+        self,
+        source: Any,
+        convert: Convert,
+        collate: Collate | None = None,
+        *,
+        skip: bool = False,
+        kept: KeptChunks | None = None,
     ) -> None:
         self._skip = skip
+        self._kept = kept
         self._name = type(source).__name__
         self._convert = convert
         self._reading = reading(source, collate)
@@ -120,16 +136,19 @@ class BatchReader:
     def _read(self, order: Order, rows: Sequence[NDArray[np.int64]]) -> Iterator[ReadBatch]:
         started = perf_counter()
         together = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        found = self._reading.read(together, order.epoch)
+        with tallied(self._kept) as tally:
+            found = self._reading.read(together, order.epoch)
         if self._reading.collate is None:
             self._verify(found, len(together))
-        seconds = (perf_counter() - started) / len(rows)
+        share = 1 / len(rows)
+        seconds = (perf_counter() - started) * share
+        chunks = tally.decode_seconds * share, tally.decoded * share, tally.found * share
         sizes = [len(r) for r in rows]
         started = perf_counter()
         for own, size in zip(self._reading.batches(found, sizes), sizes, strict=True):
             batch = self._converted(own)
             now = perf_counter()
-            yield ReadBatch(batch, size, _bytes_of(batch), seconds, now - started)
+            yield ReadBatch(batch, size, _bytes_of(batch), seconds, now - started, *chunks)
             started = now
 
     def _without_bad(
@@ -156,7 +175,7 @@ class BatchReader:
                 tile.error,
             )
         if not good:
-            return ReadBatch(None, 0, 0, 0.0, 0.0, tuple(bad))
+            return ReadBatch(None, 0, 0, 0.0, 0.0, skipped=tuple(bad))
         kept = np.asarray(good, np.int64)
         try:
             (found,) = self._read(order, [kept])

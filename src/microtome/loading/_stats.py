@@ -29,15 +29,19 @@ class LoaderStats:
     """How long the consumer waited for them."""
     read_seconds: float = 0.0
     """How long the source took to read them, decoding included, summed over the threads."""
+    decode_seconds: float = 0.0
+    """How long chunks of local Zarr arrays took to be decoded, summed over the threads that decode;
+    what the array engine or the reader of a foreign format decodes is counted as reading alone."""
     convert_seconds: float = 0.0
     """How long making tensors, collating and copying to a device took, summed over the threads."""
     amplification: float | None = None
     """How many pixels of chunks a tile touches for each of its own, on average, were no chunk
     shared; from the layout that the batches tell of, None where they tell of none."""
     cache_hits: int | None = None
-    """Chunks that were found decoded; None where the source does not count them."""
+    """Chunks of local Zarr arrays that were found decoded, or what the source counts as such; None
+    where nothing is kept (``cache_bytes=0``) and the source does not count."""
     cache_misses: int | None = None
-    """Chunks that had to be decoded; None where the source does not count them."""
+    """Chunks that had to be decoded; None as above."""
 
     def plus(self, found: ReadBatch, waited: float) -> LoaderStats:
         """Return the figures with one more batch in them."""
@@ -50,6 +54,7 @@ class LoaderStats:
             wait_seconds=self.wait_seconds + waited,
             read_seconds=self.read_seconds + found.read_seconds,
             convert_seconds=self.convert_seconds + found.convert_seconds,
+            decode_seconds=self.decode_seconds + found.decode_seconds,
         )
 
     @property

@@ -27,9 +27,13 @@ class Watch:
     ----------
     threads, prefetch
         Of the loader, for what may be said about them.
+    keeps
+        Whether decoded chunks are kept.
     """
 
-    def __init__(self, threads: int, prefetch: int) -> None:
+    def __init__(self, threads: int, prefetch: int, *, keeps: bool = False) -> None:
+        self._keeps = keeps
+        self._chunks = 0.0, 0.0
         self._threads = threads
         self._prefetch = prefetch
         self._stats = LoaderStats()
@@ -59,6 +63,7 @@ class Watch:
             factors = [amplification(region) for region in regions_of(found.batch)]
             stats = replace(stats, amplification=next((f for f in factors if f is not None), None))
         self._stats = stats
+        self._chunks = self._chunks[0] + found.found, self._chunks[1] + found.decoded
         # The first batch is waited for whatever the loader does.
         self._waited += waited if self._seen else 0.0
         self._seen += 1
@@ -82,6 +87,9 @@ class Watch:
         """Return the figures, with those that the source itself counts."""
         told = getattr(source, "cache_info", None)
         if not callable(told):
-            return self._stats
+            if not self._keeps:
+                return self._stats
+            hits, misses = map(round, self._chunks)
+            return replace(self._stats, cache_hits=hits, cache_misses=misses)
         counted: Any = told()
         return replace(self._stats, cache_hits=int(counted.hits), cache_misses=int(counted.misses))

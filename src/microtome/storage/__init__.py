@@ -6,12 +6,14 @@ from ._conversion import Conversion
 from ._documents import OURS, is_group, read_group, write_group
 from ._files import locked, replace_file, storage_errors, verify_free
 from ._hierarchy import DirectoryStore, DraftStore, is_inside
+from ._kept_chunks import KeptChunks
 from ._layout import CODECS, Codec, Layout, default_layout, image_layout, label_layout
 from ._opening import begin_store, open_store
 from ._publish import Draft, clear_drafts
 from ._remote import Place, StorageOptions, place_of
 from ._shard_writer import ShardWriter
 from ._store import ImageStore, WritableArray
+from ._tally import Tally, tallied
 from ._transfers import READ
 from ._versions import Snapshot, VersionedStore, is_versioned
 
@@ -27,6 +29,7 @@ __all__ = [
     "Draft",
     "DraftStore",
     "ImageStore",
+    "KeptChunks",
     "Layout",
     "Pending",
     "Place",
@@ -35,6 +38,7 @@ __all__ = [
     "Snapshot",
     "StorageOptions",
     "StoredArray",
+    "Tally",
     "VersionedStore",
     "WritableArray",
     "array_metadata",
@@ -54,6 +58,7 @@ __all__ = [
     "read_group",
     "replace_file",
     "storage_errors",
+    "tallied",
     "verify_free",
     "write_group",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,7 @@ from ._handles import FORKED, Stamp, create_handle, facts_of, open_handle, stamp
 from ._layout import Layout
 from ._options import StorageOptions
 from ._remote import Place
+from ._tally import current_tally
 from ._transfers import READ, Box, ReadTransfer, write_by_file
 
 __all__ = [
@@ -91,6 +93,7 @@ class StoredArray:
         # Not the document itself: thousands of images are open at once.
         self._facts = None if document is None else array_facts(document)
         self._store: ts.TensorStore | None = None
+        self._keeping: tuple[StorageOptions, ts.TensorStore] | None = None
         self._stamp: Stamp | None = None
         self._reader: ChunkReader | None = None
 
@@ -363,7 +366,24 @@ class StoredArray:
                 self._reader = ChunkReader.of(str(self._path.resolve()), self.document)
             # Last: another thread that sees the handle takes all the rest for known.
             self._store = store
+        tally = current_tally()
+        if tally is not None and tally.kept is not None and self._reader is None:
+            return self._kept(self._store, tally.kept.limit)
         return self._store
+
+    def _kept(self, store: ts.TensorStore, limit: int) -> ts.TensorStore:
+        """Return a handle that keeps what the engine decodes, for whoever asks for that just now."""
+        options = self._options or StorageOptions()
+        if self._writable or options.cache_bytes:
+            return store
+        options = replace(options, cache_bytes=limit)
+        found = self._keeping
+        if found is None or found[0] != options:
+            # Of two threads that do this at once both handles share what is kept.
+            found = options, open_handle(self._path, options, writable=False, modern=False)
+            self._verified(facts_of(found[1]))
+            self._keeping = found
+        return found[1]
 
     def _verified(self, found: ArrayFacts) -> ArrayFacts:
         """Return what the engine says, unless pixels were promised that are not there."""

@@ -16,6 +16,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
+from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,8 +24,10 @@ from numpy.typing import NDArray
 
 from ._chunks import ChunkReader
 from ._conversion import Conversion
+from ._kept_chunks import HeldChunks, KeptChunks
 from ._plans import ChunkPlan, plan_chunks, shard_place
 from ._shard_files import Shard
+from ._tally import current_tally
 from ._thread_memory import MEMORY
 
 try:
@@ -177,13 +180,39 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 -
         if _DISK.is_asked():
             chunks.announce()
         call = _COMPILER.after(reader.chunk_bytes * len(plan.local))
-        if call is None:
+        if call is None and batch.conversion is not None:
             # To convert piece by piece would cost it more than to do it for the batch.
-            return batch.conversion is None and _read_here(reader, plan, batch, chunks)
-        return _read_compiled(call, reader, plan, batch, chunks)
+            return False
+        return _read(call, reader, plan, batch, chunks)
     except (OSError, ValueError, RuntimeError):
         # RuntimeError is what decoders raise, and where there can be no more threads.
         return False
+
+
+def _read(
+    call: _Compiled | None, reader: ChunkReader, plan: ChunkPlan, batch: BoxBatch, chunks: _Chunks
+) -> bool:
+    """Read, count what is read where somebody asked, and keep what may be kept."""
+    tally = current_tally()
+    # What is not compressed lies in memory as the system has it.
+    kept = None if tally is None or reader.compression is None else tally.kept
+    held = None if kept is None else chunks.held(kept, plan, reader.chunk_bytes)
+    spent: list[int] = []
+    done = False
+    try:
+        if call is None:
+            done = _read_here(reader, plan, batch, chunks, held, spent)
+        else:
+            done = _read_compiled(call, reader, plan, batch, chunks, held, spent)
+    finally:
+        if kept is not None and held is not None:
+            kept.give(held, decoded=done)
+    if tally is not None and done:
+        found = 0 if held is None else int(np.count_nonzero(held.address))
+        tally.found += found
+        tally.decoded += int(np.count_nonzero(chunks.offset >= 0)) - found
+        tally.decode_seconds += sum(spent) / 1e9
+    return done
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,6 +223,8 @@ class _Chunks:
     ----------
     shards
         Files that hold them, which stay open as long as this is there; None for one that is not.
+    paths
+        Of these files.
     shard
         Place of each chunk's file in these.
     offset, length
@@ -201,6 +232,7 @@ class _Chunks:
     """
 
     shards: list[Shard | None]
+    paths: list[str]
     shard: NDArray[np.int64]
     offset: NDArray[np.int64]
     length: NDArray[np.int64]
@@ -214,14 +246,24 @@ class _Chunks:
         offset = np.full(len(plan.shard), -1, np.int64)
         length = np.full(len(plan.shard), -1, np.int64)
         shards: list[Shard | None] = []
+        paths: list[str] = []
         for begin, end in zip(new.tolist(), [*new[1:].tolist(), len(plan.shard)], strict=True):
             at = shard_place(int(plan.shard[begin]), reader.shard, reader.shape)
             shard = reader.shard_at(at)
             shards.append(shard)
+            paths.append(reader.shard_path(at))
             if shard is not None:
                 entries = shard.entries.reshape(-1, 2)[plan.local[begin:end]]
                 offset[begin:end], length[begin:end] = entries[:, 0], entries[:, 1]
-        return cls(shards, np.cumsum(place) - 1, offset, length)
+        return cls(shards, paths, np.cumsum(place) - 1, offset, length)
+
+    def held(self, kept: KeptChunks, plan: ChunkPlan, chunk_bytes: int) -> HeldChunks:
+        """Look up which of them stayed decoded."""
+        files = [
+            None if shard is None else (path, shard.stamp)
+            for path, shard in zip(self.paths, self.shards, strict=True)
+        ]
+        return kept.hold(files, self.shard, plan.local, self.offset >= 0, chunk_bytes)
 
     def addresses(self) -> NDArray[np.int64]:
         """Return where in memory each chunk is; 0 for one that was never written."""
@@ -267,21 +309,32 @@ def _waits() -> int:
 _DISK = _Disk()
 
 
-def _read_here(reader: ChunkReader, plan: ChunkPlan, batch: BoxBatch, chunks: _Chunks) -> bool:
+def _read_here(
+    reader: ChunkReader,
+    plan: ChunkPlan,
+    batch: BoxBatch,
+    chunks: _Chunks,
+    held: HeldChunks | None,
+    spent: list[int],
+) -> bool:
     """Read without compiled code."""
     if not batch.out.flags.c_contiguous:
         return False
     flat = batch.out.reshape(-1).view(np.uint8)
-    scratch = MEMORY.chunk(reader.chunk_bytes)[: reader.chunk_bytes]
-    pixels = scratch.view(reader.dtype).reshape(reader.chunk)
+    usual = MEMORY.chunk(reader.chunk_bytes)[: reader.chunk_bytes]
+    memory = {} if held is None else held.memory
     first, starts, sizes = plan.first.tolist(), plan.start.tolist(), plan.size.tolist()
     targets, dtype = plan.target.tolist(), batch.out.dtype
     places = zip(chunks.shard.tolist(), chunks.offset.tolist(), chunks.length.tolist(), strict=True)
     for number, (at, offset, length) in enumerate(places):
         shard = chunks.shards[at]
         there = offset >= 0
-        if shard is not None and there:
+        scratch = memory.get(number, usual)
+        pixels = scratch.view(reader.dtype).reshape(reader.chunk)
+        if shard is not None and there and not (held is not None and held.address[number]):
+            began = perf_counter_ns()
             reader.decode(memoryview(shard.bytes)[offset : offset + length], scratch)
+            spent.append(perf_counter_ns() - began)
         for copy in range(first[number], first[number + 1]):
             start, size = starts[copy], sizes[copy]
             goes: NDArray[Any] = np.ndarray(size, dtype, flat, targets[copy], batch.strides)
@@ -294,7 +347,13 @@ def _read_here(reader: ChunkReader, plan: ChunkPlan, batch: BoxBatch, chunks: _C
 
 
 def _read_compiled(
-    call: _Compiled, reader: ChunkReader, plan: ChunkPlan, batch: BoxBatch, chunks: _Chunks
+    call: _Compiled,
+    reader: ChunkReader,
+    plan: ChunkPlan,
+    batch: BoxBatch,
+    chunks: _Chunks,
+    held: HeldChunks | None,
+    spent: list[int],
 ) -> bool:
     itemsize, copies = reader.dtype.itemsize, len(plan.box)
     lead = _MOST_AXES - len(reader.chunk)
@@ -303,7 +362,12 @@ def _read_compiled(
     start[:, lead:], size[:, lead:] = plan.start, plan.size
     sides = np.asarray((1,) * lead + reader.chunk, np.int64)
     strides = np.asarray((0,) * lead + batch.strides, np.int64)
-    source = chunks.addresses()
+    source, length = chunks.addresses(), chunks.length
+    keep = np.zeros(len(length), np.int64)
+    if held is not None:
+        keep = held.goes
+        source = np.where(held.address, held.address, source)
+        length = np.where(held.address, -1, length)
     packed = {None: 0, "blosc": 1, "zstd": 2}[reader.compression]
     fill = np.full(1, reader.fill, reader.dtype).view(np.uint8)
     conversion, kind, along = batch.conversion, -1, _MOST_AXES
@@ -328,11 +392,14 @@ def _read_compiled(
         scratch = MEMORY.chunk(reader.chunk_bytes + reader.chunk[-1] * itemsize)
         # Here, so that whoever does the work holds on to what it goes to.
         target = plan.target + batch.out.ctypes.data
-        return call.kernel(
-            np.asarray(part, np.int64), source, chunks.length, plan.first, start, size, target,
+        nanoseconds = np.zeros(1, np.int64)
+        damaged = call.kernel(
+            np.asarray(part, np.int64), source, length, plan.first, start, size, target,
             channel, sides, strides, facts, fill, scratch, call.calls,
-            steps.codes, steps.first, steps.second,
+            steps.codes, steps.first, steps.second, keep, nanoseconds,
         )  # fmt: skip
+        spent.append(int(nanoseconds[0]))
+        return damaged
 
     parts = _parts(plan, reader.chunk_bytes)
     found = [work(parts[0])] if len(parts) == 1 else _shared(work, parts)

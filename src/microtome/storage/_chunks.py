@@ -152,7 +152,11 @@ class ChunkReader:
 
     def shard_at(self, place: Sequence[int]) -> Shard | None:
         """Return a shard by its number along each axis, None where there is none."""
-        return SHARDS.get(self.prefix + "/".join([str(at) for at in place]), self.index)
+        return SHARDS.get(self.shard_path(place), self.index)
+
+    def shard_path(self, place: Sequence[int]) -> str:
+        """Return the file of a shard, whether it is there or not."""
+        return self.prefix + "/".join([str(at) for at in place])
 
     def read_into(self, box: Box, out: NDArray[Any]) -> bool:
         """Read a box into a buffer.

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
 from importlib import import_module
 from typing import Any
 
 __all__ = [
     "call_blosc",
+    "call_clock",
     "call_lz4",
     "call_lz4_part",
     "call_zstd",
@@ -41,6 +43,8 @@ def compiled(function: Any, signature: Any = None) -> Any:
 def libraries() -> list[int] | None:
     """Return the addresses of what decodes: LZ4, the same in part, ZSTD, its context's two, Blosc.
 
+    Then that of the system's clock, and which of its clocks is asked.
+
     None where imagecodecs was built without libraries of its own, where Numba is told to compile
     nothing, and where bytes have another order than in files.
     """
@@ -59,9 +63,10 @@ def libraries() -> list[int] | None:
             for name in functions:
                 address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
                 found[name] = int(address or 0)
+        clock = ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value
     except (ImportError, OSError, AttributeError):
         return None
-    return list(found.values())
+    return [*found.values(), int(clock or 0), time.CLOCK_MONOTONIC]
 
 
 def _foreign(result: Any, *arguments: Any) -> Any:
@@ -108,6 +113,13 @@ def call_blosc(typing: Any, at: Any, source: Any, target: Any, room: Any, thread
     del typing, at, source, target, room, threads
     i32, i64 = _types.int32, _types.int64
     return i32(i64, i64, i64, i64, i32), _foreign(_I32, _I64, _I64, _I64, _I32)
+
+
+@_extending.intrinsic
+def call_clock(typing: Any, at: Any, which: Any, target: Any) -> Any:
+    del typing, at, which, target
+    i32, i64 = _types.int32, _types.int64
+    return i32(i64, i32, i64), _foreign(_I32, _I32, _I64)
 
 
 @_extending.intrinsic
