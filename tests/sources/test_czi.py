@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -170,3 +171,22 @@ def test_damage_is_ours_to_tell(
     path.write_bytes(data[: int(kept * len(data))] if cut else data)
     refusal = read_or_refused(path)
     assert not refusal or str(path) in refusal
+
+
+def test_more_planes_than_the_file_can_hold_are_refused(
+    tmp_path: Path, read_or_refused: Any
+) -> None:
+    """One byte of the directory that is changed would ask for terabytes."""
+    path = written(tmp_path / "a.czi", panel((1, 3, 1)))
+    data = bytearray(path.read_bytes())
+    # Of each entry: the letter of the dimension in four bytes, where it starts and its size.
+    places = [found.start() for found in re.finditer(b"C\0\0\0", data)]
+    refused = []
+    for at in places:
+        broken = bytearray(data)
+        broken[at + 6] = 0x22
+        path.write_bytes(broken)
+        refused.append(read_or_refused(path))
+    told = [text for text in refused if "does not fit into the file" in text]
+    assert told
+    assert all(str(path) in text for text in told)

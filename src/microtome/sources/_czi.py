@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ _TYPES = {
 }
 _ORDER = "tczyx"
 _METRE_UM = 1e6
+# Of a plane the file's directory has one entry at least, and each takes more than this.
+_ENTRY_BYTES = 32
 
 # Cameras have tiles of about this size; the library does not tell.
 _TILE = 1024
@@ -131,6 +134,7 @@ class _File:
             self.scenes: dict[int, Any] = dict(self._reader.scenes_bounding_rectangle)
             self.whole: Any = self._reader.total_bounding_rectangle
             self.box: dict[str, tuple[int, int]] = dict(self._reader.total_bounding_box)
+            self._verify_planes()
             self.types: set[str] = set(self._reader.pixel_types.values())
             text: str = self._reader.raw_metadata
         try:
@@ -138,6 +142,18 @@ class _File:
         except (ElementTree.ParseError, DefusedXmlException, ValueError) as error:
             msg = f"{path}: its metadata cannot be read: {error}"
             raise FormatError(msg) from error
+
+    def _verify_planes(self) -> None:
+        """Refuse more planes than can be: the library itself counts through them for hours."""
+        planes = math.prod(
+            last - first for axis, (first, last) in self.box.items() if axis in "TCZ"
+        )
+        if planes > self.path.stat().st_size // _ENTRY_BYTES:
+            msg = (
+                f"{self.path} is damaged: it states {planes} planes, and a directory of them "
+                "does not fit into the file"
+            )
+            raise FormatError(msg)
 
     def read(self, scene: int | None, roi: tuple[int, int, int, int], plane: dict[str, int]) -> Any:
         """Return (rows, columns, samples)."""
