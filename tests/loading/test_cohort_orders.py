@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from microtome.cohort import MultiplexImagingDataset, ingest, mask, tile
-from microtome.errors import UnknownNameError
+from microtome.errors import InvalidInputError, UnknownNameError
 from microtome.loading import BlockOrder, DrawnOrder, StorageSource, TileLoader
 
 SIDE, SIZE = 640, 64
@@ -136,3 +136,30 @@ def test_a_chunk_is_decoded_about_once_an_epoch(dataset, monkeypatch):
         counts[kind] = sum(map(len, reads)) / len(set().union(*reads))
     assert counts["blocked"] < 1.7
     assert counts["random"] > 2.5
+
+
+def test_a_state_of_another_tiling_of_as_many_tiles_is_refused(dataset):
+    def stopped(split, batches=3):
+        loader = TileLoader(dataset(split=split), 8, seed=1, prefetch=0)
+        iterator = iter(loader)
+        for _ in range(batches):
+            next(iterator)
+        return loader.state_dict()
+
+    one, other = dataset(split="test"), dataset(split="test")
+    assert one.rows_fingerprint == other.rows_fingerprint
+    assert one.rows_fingerprint != dataset(split="train").rows_fingerprint
+    state = stopped("test")
+    TileLoader(other, 8, prefetch=0).load_state_dict(state)
+    # The same tissue with its tiles one pixel further: as many, and others.
+    other.tiles = other.tiles.from_columns(
+        {
+            "tissue_id": other.tiles.table["tissue_id"],
+            "row": np.asarray(other.tiles.table["row"]) + 1,
+            "col": np.asarray(other.tiles.table["col"]),
+        },
+        tile_size=SIZE,
+        strategy="default",
+    )
+    with pytest.raises(InvalidInputError, match="stands at batch 3 of 13 over other tiles"):
+        TileLoader(other, 8, prefetch=0).load_state_dict(state)

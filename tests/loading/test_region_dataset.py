@@ -499,3 +499,13 @@ def test_blocks_are_of_neighbours(by_place: bool) -> None:
         ]
         # 32 patches as a square have sides of 96 or so, any 32 of the image of 600.
         assert np.mean(spread) < 200
+
+
+def test_patches_of_one_patching_are_told_from_those_of_another() -> None:
+    def told(side: int = 640, seed: int = 2, count: int = 2) -> str:
+        patching = StratifiedPatching([(1, 3, side, side)] * count, (16, 16), seed=seed)
+        stacks = open_stacks([np.zeros((3, side, side), np.uint8)] * count, "CYX")
+        return RegionDataset(stacks, patching).rows_fingerprint
+
+    assert told() == told()
+    assert len({told(), told(seed=3), told(side=656), told(count=1)}) == 4

@@ -162,3 +162,36 @@ def test_what_is_no_state_is_refused(source_of, wrong):
     with pytest.raises(InvalidInputError, match=r"state|epoch must be"):
         other.load_state_dict(state)
     assert other.state_dict() == before
+
+
+def fingerprinted(source, text):
+    source.rows_fingerprint = text
+    return source
+
+
+def stopped_state(source, batches=2):
+    loader = TileLoader(source, 5, seed=3, prefetch=0)
+    iterator = iter(loader)
+    for _ in range(batches):
+        next(iterator)
+    return loader.state_dict()
+
+
+def test_the_state_of_another_table_of_as_many_tiles_is_refused(source_of):
+    state = stopped_state(fingerprinted(source_of(37), "one"))
+    same = TileLoader(fingerprinted(source_of(37), "one"), 5)
+    same.load_state_dict(json.loads(json.dumps(state)))
+    other = TileLoader(fingerprinted(source_of(37), "two"), 5)
+    with pytest.raises(InvalidInputError, match=r"batch 2 of 8 over other tiles.*one, here two"):
+        other.load_state_dict(state)
+    # Between epochs other tiles are fine.
+    other.load_state_dict(state | {"batch": 8})
+    other.load_state_dict(state | {"batch": 0})
+
+
+def test_a_source_that_does_not_tell_and_a_state_of_before_are_taken_at_their_word(source_of):
+    state = stopped_state(fingerprinted(source_of(37), "one"))
+    TileLoader(source_of(37), 5).load_state_dict(state)
+    del state["tiles"]
+    TileLoader(fingerprinted(source_of(37), "two"), 5).load_state_dict(state)
+    assert stopped_state(source_of(37))["tiles"] == ""

@@ -10,7 +10,7 @@ import tifffile
 import zarr
 
 from microtome.image import MultiscaleImage
-from microtome.regions import pixels_fingerprint
+from microtome.regions import columns_fingerprint, pixels_fingerprint
 from microtome.sources import open_image, open_stacks
 from microtome.storage import Layout
 
@@ -86,3 +86,25 @@ def test_levels_and_snapshots_are_told_apart(tmp_path) -> None:
     now = MultiscaleImage.open(tmp_path / "b")
     assert pixels_fingerprint(now) != before
     assert pixels_fingerprint(history) == before
+
+
+def test_columns_of_tables_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    row, col = np.arange(50), np.arange(50) * 3
+    one = columns_fingerprint(("t",), row, col)
+    assert len(one) == 16
+    assert columns_fingerprint(("t",), row.astype(np.int32), col) == one
+    changed = row.copy()
+    changed[49] += 1
+    for other in (
+        columns_fingerprint(("u",), row, col),
+        columns_fingerprint(("t",), changed, col),
+        columns_fingerprint(("t",), row[::-1], col),
+        columns_fingerprint(("t",), row[:49], col[:49]),
+        columns_fingerprint(("t",), col, row),
+    ):
+        assert other != one
+    # Of very long ones every so many rows are looked at, and their number.
+    monkeypatch.setattr("microtome.regions._fingerprint._MOST_ROWS", 10)
+    one = columns_fingerprint((), row)
+    assert columns_fingerprint((), row + 1) != one
+    assert columns_fingerprint((), np.arange(51)) != one

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from microtome.errors import UnknownNameError
+from microtome.regions import columns_fingerprint
 
 from ._dataset import ModalityDataset
 
@@ -62,6 +63,20 @@ class StoredDataset(ModalityDataset):
         """
         height, width = self._with_tiles("tile_bytes").tile_size
         return self._images[0].nchannels * height * width * np.dtype(np.float32).itemsize
+
+    @property
+    def rows_fingerprint(self) -> str:
+        """Sixteen letters that tell these tiles from others of the same number, for loaders that resume.
+
+        Raises
+        ------
+        InvalidInputError
+            If the dataset has no tile size.
+        """
+        tiles = self._with_tiles("rows_fingerprint")
+        found = tiles.rows(self._table_rows(np.arange(len(self))))
+        about = (*tiles.tile_size, *self._tissue_ids)
+        return columns_fingerprint(about, self._image_of[found.tissue], found.row, found.col)
 
     def tile_column(self, name: str) -> NDArray[Any]:
         """Return what a column says of each tile, (len(self),): for orders and weights.

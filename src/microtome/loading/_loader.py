@@ -22,7 +22,7 @@ from ._order import Order, OrderKind
 from ._orders import order_of, plan_of, span_of, together
 from ._reader import BatchReader, ReadBatch, SkippedTile
 from ._source import EpochTileSource, TileSource
-from ._state import LoaderState, state_of, verify_state
+from ._state import LoaderState, state_of, tiles_of, verify_state
 from ._stats import LoaderStats
 from ._tensors import converter
 from ._watch import Watch
@@ -145,6 +145,7 @@ class TileLoader:
         self._threads = min(threads or _processors(), max(prefetch, 1))
         self._watch = Watch(self._threads, prefetch, keeps=kept is not None)
         self._skipped: list[SkippedTile] = []
+        self._tiles: str | None = None
         self._resume = 0  # the batch that the next iteration starts with
         # What was last handed out: a running iteration keeps its order when the epoch is set.
         self._standing: tuple[Order, int] = self._order, 0
@@ -219,7 +220,10 @@ class TileLoader:
         What was read ahead and not handed out counts as not read.
         """
         order, done = self._standing
-        return state_of(order, self._plan, done)
+        if self._tiles is None:
+            # Asked when it is wanted: of a long table it takes a second.
+            self._tiles = tiles_of(self._source)
+        return state_of(order, self._plan, done, self._tiles)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where another loader stood: the next iteration yields exactly its next batch.
@@ -236,7 +240,8 @@ class TileLoader:
         ------
         InvalidInputError
             If it is no such state, or stands in the middle of an epoch that this loader would cut
-            otherwise: other tiles, order, batch size or number of ranks.
+            otherwise: other tiles (where the source has a `rows_fingerprint`, as datasets of cohorts
+            do; else another number of them), order, batch size or number of ranks.
         """
         done, of = verify_state(state, self.state_dict())
         self._order = self._order.at(state["seed"], state["epoch"])

@@ -10,10 +10,12 @@ from microtome.errors import InvalidInputError
 from ._batches import BatchPlan, SharedPlan
 from ._order import Order
 
-__all__ = ["LoaderState", "state_of", "verify_state"]
+__all__ = ["LoaderState", "state_of", "tiles_of", "verify_state"]
 
 _VERSION = 2
 # What must agree for a position inside an epoch to mean the same batches.
+# Left out by earlier versions, and of sources that cannot tell: not compared then.
+_MAY_BE_UNKNOWN = {"tiles": ""}
 _FIXED_IN_AN_EPOCH = ("count", "order", "rule", "batch_size", "world_size", "drop_last")
 
 
@@ -36,6 +38,8 @@ class LoaderState(TypedDict):
     """Kind of the order."""
     rule: str
     """What else the order depends on."""
+    tiles: str
+    """What tells the tiles from others of the same number; empty where the source does not say."""
     batch_size: int
     """Tiles in a batch."""
     world_size: int
@@ -44,8 +48,14 @@ class LoaderState(TypedDict):
     """Whether what is left over is dropped."""
 
 
-def state_of(order: Order, plan: BatchPlan | SharedPlan, done: int) -> LoaderState:
-    """Return the state of a loader after so many batches of an order."""
+def tiles_of(source: Any) -> str:
+    """Return what tells the tiles of a source from others; empty where it does not say."""
+    told = getattr(source, "rows_fingerprint", "")
+    return told if isinstance(told, str) else ""
+
+
+def state_of(order: Order, plan: BatchPlan | SharedPlan, done: int, tiles: str = "") -> LoaderState:
+    """Return the state of a loader after so many batches of an order, over tiles of a fingerprint."""
     return {
         "version": _VERSION,
         "seed": order.seed,
@@ -55,6 +65,7 @@ def state_of(order: Order, plan: BatchPlan | SharedPlan, done: int) -> LoaderSta
         "count": order.count,
         "order": order.kind,
         "rule": order.rule,
+        "tiles": tiles,
         "batch_size": plan.batch_size,
         "world_size": plan.world_size,
         "drop_last": plan.drop_last,
@@ -76,6 +87,7 @@ def verify_state(state: Mapping[str, Any], own: LoaderState) -> tuple[int, int]:
     InvalidInputError
         If it is no state, or stands in the middle of an epoch that the loader would cut otherwise.
     """
+    state = {**_MAY_BE_UNKNOWN, **state}
     wrong = [
         name
         for name, kind in get_type_hints(LoaderState).items()
@@ -98,4 +110,12 @@ def verify_state(state: Mapping[str, Any], own: LoaderState) -> tuple[int, int]:
                     f"loader has {mine[name]!r}: resume with the same, or at the start of an epoch"
                 )
                 raise InvalidInputError(msg)
+        if state["tiles"] and own["tiles"] and state["tiles"] != own["tiles"]:
+            msg = (
+                f"the state stands at batch {done} of {of} over other tiles: as many as this loader's "
+                f"source has, but not the same ones in the same order (fingerprint {state['tiles']}, here "
+                f"{own['tiles']}); resume with the table of tiles that it was made with, or at the start of "
+                "an epoch"
+            )
+            raise InvalidInputError(msg)
     return done, of

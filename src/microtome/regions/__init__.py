@@ -1,7 +1,7 @@
 """Regions: which windows to read, one function that reads them, and the type they travel in."""
 
 from ._collate import collate_regions, decollate_regions, region_batch
-from ._fingerprint import pixels_fingerprint
+from ._fingerprint import columns_fingerprint, pixels_fingerprint
 from ._memory import claim_memory, lock_memory
 from ._pairs import paired
 from ._read import Padding, read_regions
@@ -21,6 +21,7 @@ __all__ = [
     "Windows",
     "claim_memory",
     "collate_regions",
+    "columns_fingerprint",
     "data_shape_of",
     "decollate_regions",
     "lock_memory",
