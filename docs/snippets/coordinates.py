@@ -84,3 +84,12 @@ print(np.allclose(half.data, fine.read_at(mpp=0.5, region=box)))
 own = fine.read_spatial_region(0, box, region_transform=to_pixels, resample="area")
 print(own.data.shape)
 # --8<-- [end:spacing]
+
+# --8<-- [start:grid]
+from microtome.coordinates import MicrometreGrid
+
+grid = MicrometreGrid.of_level(image.level(1), image.level(0))
+place = grid.middles([0, 3])  # of the pixel in row 0 and column 3, (y, x)
+print(place, grid.to_ngff(place), grid.to_pixels(place))
+print(grid.windows(place, 3))  # the first pixel of a window of 3 x 3 around it
+# --8<-- [end:grid]

@@ -77,9 +77,9 @@ def test_a_row_a_tile_in_their_order(tmp_path, monkeypatch, batch_size, group):
     assert table["tissue_id"].to_pylist() == [f"t{row % 2}" for row in range(23)]
     assert table["tile_id"].to_pylist() == list(range(23))
     assert np.array_equal(np.stack([table["row"], table["col"]], 1), tiles.starts)
-    # Pixels of half a micrometre, and the centre of the first is the origin.
+    # Pixels of half a micrometre, counted from the edge.
     centres = np.stack([table["centroid_y"], table["centroid_x"]], 1)
-    np.testing.assert_allclose(centres, (tiles.starts + 8) * 0.5 - 0.25)
+    np.testing.assert_allclose(centres, (tiles.starts + 8) * 0.5)
     vectors = np.array(table["embedding"].to_pylist())
     np.testing.assert_allclose(vectors, tiles.expected(), rtol=1e-5)
     assert [row for rows in tiles.read for row in rows] == list(range(23))
@@ -96,7 +96,12 @@ def test_the_file_says_which_model(tmp_path):
     path = embed_tiles(mean, Tiles(), tmp_path / "e.parquet")
     note = json.loads(pq.read_schema(path).metadata[b"microtome"])
     assert note.pop("library_version")
-    assert note == {"format": "tile-embeddings", "version": 1, "model": f"{__name__}.mean"}
+    assert note == {
+        "format": "tile-embeddings",
+        "version": 2,
+        "micrometres_from": "upper left edge of the image",
+        "model": f"{__name__}.mean",
+    }
 
 
 def test_tile_ids_may_be_names(tmp_path):

@@ -76,7 +76,8 @@ def test_means_are_those_of_scipy_on_the_whole(tmp_path_factory, shape, count, b
         expected = scipy.ndimage.mean(plane, labels, ids)
         found = np.array(table["embedding"].to_pylist())[:, channel]
         np.testing.assert_allclose(found, expected, rtol=1e-6)
-    centres = np.array(scipy.ndimage.center_of_mass(np.ones(shape), labels, ids)) * (0.5, 0.25)
+    middles = np.array(scipy.ndimage.center_of_mass(np.ones(shape), labels, ids))
+    centres = (middles + 0.5) * (0.5, 0.25)
     np.testing.assert_allclose(np.stack([table["centroid_y"], table["centroid_x"]], 1), centres)
 
 
@@ -103,7 +104,10 @@ def test_blocks_of_a_stored_image_are_read_once(stored, tmp_path, monkeypatch):
     assert calls[-1][1] == calls[-1][2] == len(calls) > 1
     note = json.loads(pq.read_schema(path).metadata[b"microtome"])
     assert note["channels"] == ["channel 2", "channel 0"]
-    first = np.argwhere(labels == ids[0]).mean(0) * 0.5 + (10, 20)
+    assert note["version"] == 2
+    assert note["micrometres_from"] == "upper left edge of the image"
+    # Wherever the image lies.
+    first = (np.argwhere(labels == ids[0]).mean(0) + 0.5) * 0.5
     np.testing.assert_allclose(
         [table["centroid_y"][0].as_py(), table["centroid_x"][0].as_py()], first
     )
@@ -139,9 +143,9 @@ def test_crops_are_centred_on_cells(tmp_path, size):
     image = open_image(pixels, axes="cyx", mpp=(0.5, 0.25))
     height, width = np.broadcast_to(size, 2).tolist()
     rng = np.random.default_rng(1)
-    # Pixels, as their centres lie: that of the first is the origin.
     cells = rng.integers((0, 0), (90, 70), (30, 2))
-    crops = CellCrops(image, cells * (0.5, 0.25), size=size, cell_ids=[f"c{n}" for n in range(30)])
+    places = (cells + 0.5) * (0.5, 0.25)
+    crops = CellCrops(image, places, size=size, cell_ids=[f"c{n}" for n in range(30)])
     padded = np.pad(pixels, ((0, 0), (20, 20), (20, 20)))
     rows = np.array([3, 29, 0])
     batch = crops.read_batch(rows)
@@ -162,8 +166,7 @@ def test_crops_are_centred_on_cells(tmp_path, size):
     table = pq.read_table(path)
     assert table.column_names[:2] == ["tissue_id", "cell_id"]
     assert table["cell_id"].to_pylist() == [f"c{n}" for n in range(30)]
-    centres = np.stack([table["centroid_y"], table["centroid_x"]], 1)
-    assert (np.abs(centres / (0.5, 0.25) - cells) <= 0.5 + 1e-9).all()
+    np.testing.assert_array_equal(np.stack([table["centroid_y"], table["centroid_x"]], 1), places)
 
 
 def test_crops_of_a_coarser_level_and_some_channels(stored):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from microtome.coordinates import Resolution
+from microtome.coordinates import MicrometreGrid, Resolution, counts_from_edge
 from microtome.errors import FormatError, InvalidInputError, UnknownNameError
 from microtome.storage import locked
 
@@ -43,6 +44,10 @@ CELLS_SCHEMA = pa.schema(
         ("centroid_x", pa.float64()),
     ]
 )
+
+_PLACES = {"centroid_y", "centroid_x"}
+# Of `embed_tiles` and `pool_labels`.
+_VECTORS = "embedding"
 
 # steinbock's names: of the label, and of the centre in pixels (skimage counts from pixel centres).
 _STEINBOCK_ID = "Object"
@@ -127,8 +132,11 @@ def merged_tissues(layout: CohortLayout, given: pa.Table, place: str) -> Merge:
 
 
 def _read(table: Any) -> tuple[pa.Table, str]:
-    place = str(table) if isinstance(table, str | os.PathLike) else "the table given"
-    return read_given(table, text=TEXT_COLUMNS), place
+    return read_given(table, text=TEXT_COLUMNS), _place_of(table)
+
+
+def _place_of(table: Any) -> str:
+    return str(table) if isinstance(table, str | os.PathLike) else "the table given"
 
 
 def known_tissues() -> dict[str, pa.DataType]:
@@ -153,7 +161,7 @@ def add_cells(
     table
         As for `add_metadata`, with `tissue_id` and `cell_id`, the label of the cell in its mask,
         and where known `centroid_y` and `centroid_x` in micrometres from the upper left edge of
-        the tissue's image.
+        the tissue's image; a table of `pool_labels` is one, whose vectors stay behind.
     tissue_id
         The tissue that the whole table speaks of.
     resolution
@@ -169,7 +177,7 @@ def add_cells(
     Raises
     ------
     FormatError
-        If a column is missing, or a cell is named twice.
+        If a column is missing, a cell is named twice, or micrometres are counted from elsewhere.
     UnknownNameError
         If the cohort has no such tissue; lists them.
     ExistsError
@@ -178,7 +186,8 @@ def add_cells(
         If a column has another type than in the cohort.
     """
     layout = CohortLayout.open(cohort)
-    given, place = _read(table)
+    given, place = _without_vectors(table), _place_of(table)
+    given = read_given(given, text=TEXT_COLUMNS)
     if tissue_id is not None:
         given = _of_one(given, place, check_tissue_id(tissue_id))
     given = _in_our_words(layout, given, place, resolution)
@@ -219,6 +228,29 @@ def _verify_cells(given: pa.Table, place: str) -> None:
         raise FormatError(msg)
 
 
+def _without_vectors(source: Any) -> Any:
+    """Return a table of vectors of ours without them, which no table of cells holds; others as they are.
+
+    Raises
+    ------
+    FormatError
+        If an earlier microtome wrote it, whose places lie half a pixel beside ours.
+    """
+    given = source
+    if isinstance(source, str | os.PathLike) and Path(source).suffix.lower() == ".parquet":
+        given = read_parquet(Path(source), [])
+    if not isinstance(given, pa.Table):
+        return source
+    noted: dict[bytes, bytes] = given.schema.metadata or {}
+    if not counts_from_edge(noted) and not _PLACES.isdisjoint(given.column_names):
+        what = "the table given" if given is source else str(source)
+        msg = f"{what} was written by an earlier microtome, whose centroids count from the middle of the image's first pixel, where its translation is; a table of cells counts from the upper left edge. Make it anew with pool_labels or embed_tiles, or drop {sorted(_PLACES)}"
+        raise FormatError(msg)
+    if b"microtome" in noted and _VECTORS in given.column_names:
+        return given.drop([_VECTORS])
+    return source
+
+
 def _of_one(
     given: pa.Table,
     place: str,
@@ -248,8 +280,8 @@ def _in_our_words(
     if _STEINBOCK_ID in names and "cell_id" not in names:
         given = given.rename_columns({_STEINBOCK_ID: "cell_id"})
     if not set(names).isdisjoint(_STEINBOCK_CENTRE):
-        sizes = layout.resolution(resolution).mpp
-        for size, (old, new) in zip(sizes, _STEINBOCK_CENTRE.items(), strict=True):
+        grid = MicrometreGrid(layout.resolution(resolution).mpp)
+        for axis, (old, new) in enumerate(_STEINBOCK_CENTRE.items()):
             if old not in names or new in names:
                 msg = f"{place}: a centre is {list(_STEINBOCK_CENTRE)} in pixels, or {list(_STEINBOCK_CENTRE.values())} in micrometres; it has {names}"
                 raise FormatError(msg)
@@ -257,6 +289,6 @@ def _in_our_words(
                 msg = f"{place}: column {old!r} must hold pixels, got {given[old].type}"
                 raise FormatError(msg)
             # The middle of the first pixel is 0 there, and half a pixel from the edge here.
-            moved = pc.multiply(pc.add(given[old].cast(pa.float64()), 0.5), size)
+            moved = pc.multiply(pc.add(given[old].cast(pa.float64()), 0.5), grid.size[axis])
             given = given.set_column(given.column_names.index(old), new, moved)
     return given

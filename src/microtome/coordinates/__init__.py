@@ -8,12 +8,15 @@ Two conventions meet here and are never mixed up:
   the translation 0.5.
 
 `transform_from_ngff` and `transform_to_ngff` convert at the border, everything above uses boxes.
+Tables speak of edges, too: their micrometres are counted from the upper left edge of the image, and
+`MicrometreGrid` is what leads there, from pixels and from OME-NGFF's space.
 """
 
 from ._axes import Axis, CoordinateSpace
 from ._centres import transform_from_ngff, transform_to_ngff
 from ._compound import BijectionTransform, SequenceTransform
 from ._graph import TransformGraph
+from ._micrometres import FROM_EDGE, MicrometreGrid, counts_from_edge, micrometres_note
 from ._resolution import MPP_SOURCES, Mpp, MppSource, Resolution
 from ._rfc5 import transform_from_json, transform_to_json
 from ._transforms import (
@@ -27,6 +30,7 @@ from ._transforms import (
 )
 
 __all__ = [
+    "FROM_EDGE",
     "MPP_SOURCES",
     "AffineTransform",
     "Axis",
@@ -34,6 +38,7 @@ __all__ = [
     "CoordinateSpace",
     "CoordinateTransform",
     "IdentityTransform",
+    "MicrometreGrid",
     "Mpp",
     "MppSource",
     "Resolution",
@@ -42,6 +47,8 @@ __all__ = [
     "TransformGraph",
     "TranslationTransform",
     "UniformScaleTransform",
+    "counts_from_edge",
+    "micrometres_note",
     "transform_from_json",
     "transform_from_matrix",
     "transform_from_ngff",

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from microtome.cohort import read_parquet
-from microtome.coordinates import Mpp, Resolution
+from microtome.coordinates import MicrometreGrid, Mpp, Resolution, micrometres_note
 from microtome.errors import (
     DependencyError,
     FormatError,
@@ -60,7 +60,8 @@ def tiles_to_anndata(
     Returns
     -------
     An `anndata.AnnData`, a row a tile in the order of the table, named by tissue and number.
-    ``obsm["spatial"]`` has the centres (x, y) in micrometres, ``obsm["X_embedding"]`` the vectors.
+    ``obsm["spatial"]`` has the centres (x, y) in micrometres from the upper left edge of the image,
+    ``obsm["X_embedding"]`` the vectors.
 
     Raises
     ------
@@ -84,9 +85,8 @@ def tiles_to_anndata(
         raise InvalidInputError(msg)
     rows = tiles.rows()
     height, width = tiles.tile_size
-    spatial = np.stack(
-        [(rows.col + width / 2) * pixel[1], (rows.row + height / 2) * pixel[0]], axis=1
-    )
+    middles = np.stack([rows.row + height / 2, rows.col + width / 2], axis=1)
+    spatial = MicrometreGrid(pixel).from_pixels(middles)[:, ::-1]
     about = {"strategy": tiles.strategy, "tile_size": list(tiles.tile_size)}
     made = _annotated(tiles.table, "tile_id", spatial, variables, vectors, about)
     return _written(made, out, overwrite=overwrite)
@@ -120,8 +120,9 @@ def cells_to_anndata(
     Returns
     -------
     An `anndata.AnnData`, a row a cell in the order of the table, named by tissue and number.
-    ``obsm["spatial"]`` has the columns `centroid_x` and `centroid_y`, micrometres, where the table
-    has them and all are known; ``obsm["X_embedding"]`` the vectors.
+    ``obsm["spatial"]`` has the columns `centroid_x` and `centroid_y`, micrometres from the upper left
+    edge of the image, where the table has them and all are known; ``obsm["X_embedding"]`` the vectors.
+    ``uns["microtome"]`` says what micrometres are counted from; see `vectors_to_anndata`.
 
     Raises
     ------
@@ -190,7 +191,7 @@ def _annotated(
             raise UnknownNameError(msg)
         made.obsm[_VECTORS] = known.obsm[_VECTORS][places]
         about = {**known.uns["microtome"], **about}
-    made.uns["microtome"] = {**about, "spatial_unit": "micrometer"}
+    made.uns["microtome"] = {**about, **micrometres_note(table.schema.metadata)}
     return made
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from microtome.coordinates import FROM_EDGE, MicrometreGrid
 from microtome.errors import InvalidInputError
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData
@@ -27,7 +28,7 @@ __all__ = ["TileBatches", "embed_tiles", "vectors_column"]
 
 # Rows that are written at once: a row group of a batch would be too small to compress or skip.
 _GROUP = 4096
-_VERSION = 1
+_VERSION = 2
 
 
 class TileBatches(Protocol):
@@ -65,8 +66,9 @@ def embed_tiles(
         ``"cell_id"`` where each is around a cell, as of `CellCrops`.
     out
         Path of the parquet file: `tissue_id`, `tile_id` or `cell_id`, `row`, `col` (top-left pixel),
-        `centroid_y`, `centroid_x` (the tile's centre in micrometres, null where nobody knows the
-        pixel size) and `embedding`, a list of D float32.
+        `centroid_y`, `centroid_x` (micrometres from the upper left edge of the image, null where
+        nobody knows the pixel size: the tile's centre, of `CellCrops` the cell's) and `embedding`, a
+        list of D float32.
     batch_size
         Tiles that go through the model at once.
     progress
@@ -94,6 +96,7 @@ def embed_tiles(
         note = {
             "format": "tile-embeddings",
             "version": _VERSION,
+            "micrometres_from": FROM_EDGE,
             "model": model_name(model),
             "library_version": library_version(),
         }
@@ -174,12 +177,17 @@ def _ids(batch: ImageRegionData[Any], start: int) -> list[_Ids]:
 def _centre(
     facts: Mapping[str, Any], place: Sequence[int], size: Sequence[int]
 ) -> tuple[float | None, float | None]:
-    """Return the centre of a tile in micrometres, (y, x); None where nobody knows the pixel size."""
-    mpp, origin = facts.get("mpp"), facts.get("origin")
-    if mpp is None or origin is None:
+    """Return the centre in micrometres, (y, x); None where nobody knows the pixel size."""
+    mpp, known = facts.get("mpp"), facts.get("centroid")
+    if known is not None:
+        # That of a cell, of which the crop's is up to half a pixel away.
+        y, x = known
+        return float(y), float(x)
+    if mpp is None:
         return None, None
-    y, x = (o + (a + n / 2) * m for o, a, n, m in zip(origin, place, size, mpp, strict=True))
-    return float(y), float(x)
+    middle = np.asarray(place) + np.asarray(size) / 2
+    y, x = MicrometreGrid.from_mpp(mpp).from_pixels(middle).tolist()
+    return y, x
 
 
 def _vectors(output: Any, ids: list[_Ids], length: int) -> NDArray[np.float32]:

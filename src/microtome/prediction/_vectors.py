@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from microtome.coordinates import micrometres_note
 from microtome.errors import DependencyError, ExistsError, FormatError, InvalidInputError
 from microtome.storage import Draft, replace_file
 
@@ -40,9 +41,11 @@ def vectors_to_anndata(
     -------
     An `anndata.AnnData` of n rows: ``obsm["X_embedding"]`` has the vectors, (n, D) float32. Those of
     `pool_labels` are `X` as well, whose variables are the channels by name, where their names differ;
-    of a model's vectors `X` has no column. ``obsm["spatial"]`` has the centres (x, y) in micrometres,
-    where all are known; `obs` every other column, named by tissue and number; ``uns["microtome"]``
-    which model and version made them.
+    of a model's vectors `X` has no column. ``obsm["spatial"]`` has the centres (x, y) in micrometres
+    from the upper left edge of the image, where all are known; `obs` every other column, named by
+    tissue and number; ``uns["microtome"]`` which model and version made them, and what micrometres are
+    counted from: in a table that does not say so, of an earlier microtome, from the image's
+    translation, the middle of its first pixel; they stay as they are.
 
     Raises
     ------
@@ -97,7 +100,7 @@ def vectors_to_anndata(
         spatial = spatial.astype(np.float64)
         if np.isfinite(spatial).all():
             made.obsm["spatial"] = spatial
-    made.uns["microtome"] = {**note, "spatial_unit": "micrometer"}
+    made.uns["microtome"] = {**note, **micrometres_note(found.schema.metadata)}
     if out is not None:
         _write(made, Path(out), overwrite=overwrite)
     return made

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from microtome.coordinates import MicrometreGrid
 from microtome.errors import InvalidInputError, OutOfRangeError
 from microtome.image import Channels, MultiscaleImage, channel_indices
 from microtome.regions import ImageRegionData, Windows, read_regions, region_batch
@@ -23,8 +24,8 @@ class CellCrops:
     image
         The image.
     centroids
-        Where the cells are, (n, 2) of (y, x) in micrometres: the columns `centroid_y` and
-        `centroid_x` of a table of cells.
+        Where the cells are, (n, 2) of (y, x) in micrometres from the upper left edge of the image:
+        the columns `centroid_y` and `centroid_x` of a table of cells.
     cell_ids
         What they are called, (n,); 0, 1, ... by default.
     size
@@ -83,8 +84,9 @@ class CellCrops:
         self._size = sides.astype(np.int64)
         chosen = image.level(level)
         # A centre between two pixels, of a crop of even size, is where the cell is, to half a pixel.
-        centre = (places - chosen.translation[-2:]) / chosen.scale[-2:] + 0.5
-        self._starts = np.floor(centre - self._size / 2 + 0.5).astype(np.int64)
+        grid = MicrometreGrid.of_level(chosen, image.level(0))
+        self._starts = grid.windows(places, self._size)
+        self._places = places
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -96,6 +98,8 @@ class CellCrops:
 
     def read_batch(self, rows: NDArray[np.int64], /) -> ImageRegionData[Any]:
         """Read crops as a collated batch; what hangs over the image's edge is 0.
+
+        `additional_metadata` of each has `tissue_id`, `cell_id` and `centroid`, (y, x) as given.
 
         Parameters
         ----------
@@ -113,5 +117,12 @@ class CellCrops:
             raise OutOfRangeError(msg)
         windows = Windows.of(0, self._starts[rows], tuple(self._size.tolist()), self._level)
         pixels = read_regions([self._image], windows, channels=self._channels)
-        facts = [{"tissue_id": self._tissue, "cell_id": self._ids[row]} for row in rows]
+        facts = [
+            {
+                "tissue_id": self._tissue,
+                "cell_id": self._ids[row],
+                "centroid": tuple(self._places[row].tolist()),
+            }
+            for row in rows
+        ]
         return region_batch([self._image], windows, pixels, channels=self._channels, metadata=facts)

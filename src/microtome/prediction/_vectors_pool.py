@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from microtome.coordinates import FROM_EDGE, MicrometreGrid
 from microtome.errors import InvalidInputError
 from microtome.image import Channels, Level, blocks_of, channel_indices
 from microtome.progress import Progress, silent
@@ -27,7 +28,7 @@ __all__ = ["pool_labels"]
 
 # Of the map, all channels, that are read at once.
 _BLOCK_BYTES = 64 << 20
-_VERSION = 1
+_VERSION = 2
 
 
 def pool_labels(
@@ -54,9 +55,9 @@ def pool_labels(
         The objects, (Y, X) of integers on the same pixels: 0 is background.
     out
         Path of the parquet file: `tissue_id`, `cell_id` (the label), `area` (pixels), `centroid_y`,
-        `centroid_x` (micrometres as OME-NGFF counts them, from the middle of the first pixel; null
+        `centroid_x` (micrometres from the upper left edge of the image, as in every table; null
         where nobody knows the pixel size) and `embedding`, a list of C float32; a row an object, in
-        the order of labels. A cohort's table of cells counts from the edge, half a pixel more.
+        the order of labels.
     tissue_id
         What the picture is called in the table; the name of the image by default.
     level
@@ -104,9 +105,10 @@ def pool_labels(
     if wrong.size:
         msg = f"{pixels.uri} is NaN in object {sums.ids[wrong[0]]} of {objects.uri}"
         raise InvalidInputError(msg)
-    centres = sums.places / sums.counts[:, None]
+    places = sums.places / sums.counts[:, None]
     known = pixels.mpp is not None
-    places = centres * dense.scale[-2:] + dense.translation[-2:] if known else centres
+    if known:
+        places = MicrometreGrid.of_level(dense, pixels.level(0)).middles(places)
     table = pa.table(
         {
             "tissue_id": pa.array([tissue_id or pixels.name] * len(sums.ids), pa.string()),
@@ -125,6 +127,7 @@ def pool_labels(
     note = {
         "format": "pooled-labels",
         "version": _VERSION,
+        "micrometres_from": FROM_EDGE,
         "image": pixels.uri,
         "labels": objects.uri,
         "channels": names or [],

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from microtome.coordinates import MicrometreGrid
 from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
 
@@ -86,7 +87,8 @@ def get_cell_tiles(
         raise InvalidInputError(f"edge must be one of {', '.join(_POLICIES)}, got {edge!r}")
     rule = TileRule.read(tile_size, 1, 0.0 if tolerance is None else tolerance)
     centres, ids = _cells(centroids, cell_ids)
-    pixels = centres / _pixel_size(mpp)
+    grid = MicrometreGrid.from_mpp(mpp)
+    pixels = grid.to_pixels(centres)
     outside = ~((pixels >= 0) & (pixels <= tissue.shape)).all(axis=1)
     if outside.any():
         first = int(outside.argmax())
@@ -96,7 +98,7 @@ def get_cell_tiles(
             f"{tissue.shape[0]} x {tissue.shape[1]} pixels of {mpp} um ({int(outside.sum())} of "
             f"{len(ids)} cells do); centroids are micrometres, not pixels"
         )
-    starts = np.floor(pixels - np.array(rule.size) / 2 + 0.5).astype(np.int64)
+    starts = grid.windows(centres, rule.size)
     room = np.maximum(np.array(tissue.shape) - rule.size, 0)
     moved = np.clip(starts, 0, room)
     # A tile that is larger than the image hangs over wherever it lies.
@@ -142,10 +144,3 @@ def _cells(
             f"cell {ids[int(lost.argmax())]} has no centroid ({int(lost.sum())} cells have none)"
         )
     return centres, ids
-
-
-def _pixel_size(mpp: float | tuple[float, float]) -> NDArray[np.float64]:
-    size = np.broadcast_to(np.asarray(mpp, np.float64), (2,))
-    if not (np.isfinite(size) & (size > 0)).all():
-        raise InvalidInputError(f"mpp must be above 0, got {mpp}")
-    return size
