@@ -24,6 +24,7 @@ from microtome.loading import (
     bench,
     iterable_dataset,
 )
+from microtome.loading._bench import BenchRow, _setting
 from microtome.loading._layout import cause_of_waiting
 
 SIZE = 32
@@ -326,6 +327,32 @@ def test_bench_of_an_image_in_large_chunks_advises_others(tmp_path):
     assert report.best in report.rows
     assert "blocked" in str(report)
     assert str(report).count("\n* ") == len(report.advice)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            {("random", 1): 500, ("random", 8): 300, ("blocked", 1): 200, ("blocked", 8): 400},
+            ("order='random', threads=1: 1.2 times", "the best in blocks, with threads=8"),
+        ),
+        (
+            {("random", 1): 50, ("random", 8): 300, ("blocked", 1): 200, ("blocked", 8): 900},
+            ("order='blocked', threads=8: 3.0 times", "uniform order, with threads=8"),
+        ),
+        # In blocks it is the fastest on one thread, which says nothing of the other order's threads.
+        (
+            {("random", 1): 50, ("random", 8): 300, ("blocked", 1): 330, ("blocked", 8): 310},
+            ("order='blocked', threads=1: 1.1 times", "threads=8; so little that order='random'"),
+        ),
+    ],
+)
+def test_bench_advises_the_fastest_of_its_rows(rows, said):
+    made = [BenchRow(order, threads, speed, speed, 1.0) for (order, threads), speed in rows.items()]
+    text = _setting(made)
+    assert all(words in text for words in said)
+    best = max(made, key=lambda row: row.tiles_per_second)
+    assert text.startswith(f"load with order={best.order!r}, threads={best.threads}: ")
 
 
 def test_bench_of_a_cohort(cohort):
