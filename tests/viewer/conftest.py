@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
@@ -18,6 +20,7 @@ from microtome.cohort import (
     CODEXModality,
     CohortLayout,
     HEModality,
+    add_cells,
     add_metadata,
     ingest,
     set_alignment,
@@ -29,6 +32,7 @@ from microtome.image import MultiscaleImage, begin_image
 RESOLUTION = Resolution.parse(0.5)
 TOKEN = "t0ken_of-the-tests"
 PANEL = ["DNA", "CD3", "CD8", "odd:name,&=%"]
+CELL_TYPES = {1: "T cell", 2: "tumour <&>"}
 # A quarter turn and a shift, in micrometres: (x, y) of codex goes to (250 - y, x + 20).
 TURN = [[0.0, -1.0, 250.0], [1.0, 0.0, 20.0]]
 
@@ -47,6 +51,10 @@ class Study:
     cells: NDArray[np.uint32]
     density: NDArray[np.float32]
     """(2, 154, 218) at 2 micrometres."""
+    types: NDArray[np.uint8]
+    """Of cells; of 3 nobody says what it is."""
+    cell_rows: dict[int, dict[str, Any]]
+    """What the table says of cells, by their numbers; of some nothing."""
 
     def image(self, tissue: str = "a", modality: str = "he") -> MultiscaleImage:
         """Open a picture as anybody would."""
@@ -92,15 +100,31 @@ def study(tmp_path_factory) -> Study:
     y, x = np.ogrid[: he.shape[1], : he.shape[2]]
     mask = (y - 300) ** 2 + (x - 400) ** 2 < 250**2
     cells = np.zeros(he.shape[1:], np.uint32)
+    rows: dict[int, dict[str, Any]] = {}
     for number in range(1, 60):
         top, left = rng.integers(0, 590), rng.integers(0, 850)
         cells[top : top + 20, left : left + 17] = number
+        if number % 5:
+            rows[number] = {
+                "centroid_y": (float(top) + 10) * 0.5,
+                "centroid_x": (float(left) + 8.5) * 0.5,
+                "CD3": number / 8,
+                "note": None if number % 2 else f"cell {number}",
+            }
     folder = layout.tissue_mask(RESOLUTION, "a").parent
     folder.mkdir(parents=True)
     for name in "ab":
         np.savez_compressed(folder / f"{name}.npz", mask=mask)
     (folder.parent / "cell_masks" / "instances").mkdir(parents=True)
     np.savez_compressed(folder.parent / "cell_masks" / "instances" / "a.npz", mask=cells)
+    types = np.where(cells > 0, cells % 4, 0).astype(np.uint8)
+    tasks = folder.parent / "cell_masks" / "phenotypes"
+    tasks.mkdir()
+    np.savez_compressed(tasks / "a.npz", mask=types)
+    names = pa.table({"id": [0, *CELL_TYPES], "name": ["background", *CELL_TYPES.values()]})
+    pq.write_table(names, tasks / "label_encoder.parquet")
+    told = [{"tissue_id": "a", "cell_id": n, **row} for n, row in rows.items()]
+    add_cells(root, pa.Table.from_pylist([*told, {**told[0], "tissue_id": "b", "CD3": -1.0}]))
     tile(root, tile_size=64)
     density = rng.random((2, 154, 218), np.float32)
     density[0, 10, 10] = np.nan
@@ -114,7 +138,7 @@ def study(tmp_path_factory) -> Study:
     )  # fmt: skip
     set_alignment(root, "a", "codex", TURN)
     add_metadata(root, {"tissue_id": ["a", "b"], "age": [61, 47], "site": ["one", "one"]})
-    return Study(root, layout, he, codex, mask, cells, density)
+    return Study(root, layout, he, codex, mask, cells, density, types, rows)
 
 
 @contextmanager

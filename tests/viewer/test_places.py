@@ -21,6 +21,8 @@ from microtome.viewer._plane import pixels_to_um
 from microtome.viewer._slide import Placed
 from microtome.viewer._zoom import window_of
 
+from .conftest import CELL_TYPES
+
 SIZES = st.sampled_from(["0.25", "0.3", "0.5", "1", "1.7", "4"])
 SHIFTS = st.integers(-300, 300).map(lambda n: str(Fraction(n, 4)))
 
@@ -172,7 +174,7 @@ def test_predicted_labels_have_their_colours(study, client, picture):
         {"id": "types", "name": "types", "kind": "labels", "channels": []},
     ]
     assert [v["id"] for v in layers["masks"]] == ["tissue"]
-    assert [v["id"] for v in layers["cells"]] == ["instances"]
+    assert [v["id"] for v in layers["cells"]] == ["instances", "phenotypes"]
     shown = picture("api/overlay/a/he/predictions/types/2/1/1.png")
     path = study.layout.predictions(Resolution.parse(0.5), "types") / "a.ome.zarr"
     labels = MultiscaleImage.open(path).level(0)[...][0]
@@ -225,6 +227,8 @@ def test_the_pixel_under_the_pointer(study, client):
         assert answer["um"] == [x * 0.5 + 0.25, y * 0.5 + 0.25]
         assert answer["labels"]["tissue"] == int(study.mask[y, x])
         assert answer["labels"]["instances"] == study.cells[y, x]
+        kind = int(study.types[y, x])
+        assert answer["labels"]["phenotypes"] == CELL_TYPES.get(kind, kind)
         if y < 612:
             density = float(study.density[1, y // 4, x // 4])
             assert answer["labels"]["model rest"] == pytest.approx(density)

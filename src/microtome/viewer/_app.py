@@ -18,7 +18,8 @@ from microtome.errors import (
 )
 
 from ._catalogue import catalogue_of
-from ._facts_at import pixel_at, tiles_in
+from ._cells import cell_at, cell_of
+from ._facts_at import pixel_at, tile_of, tiles_in
 from ._gate import App, Gate, new_token
 from ._page_files import page_files
 from ._studio import Studio
@@ -38,7 +39,7 @@ _CACHE_BYTES = 128 << 20
 # Tiles drawn at a time: decoding has threads of its own, and what waits can still be dropped.
 _AT_ONCE = max(2, min(8, os.cpu_count() or 1))
 _KEPT = "private, max-age=3600"
-_LAYER_OPTIONS = frozenset({"style", "channel", "low", "high", "map"})
+_LAYER_OPTIONS = frozenset({"style", "cell", "channel", "low", "high", "map"})
 _TILES = 5000
 _GONE = 499  # who asked has gone: nobody reads it
 
@@ -100,7 +101,9 @@ def viewer_app(
         f"/api/image/{picture}/tile/{place}.{{ending}}": answers.tile,
         f"/api/overlay/{picture}/{{kind}}/{{layer}}/{place}.png": answers.overlay,
         f"/api/tiles/{picture}/{{tiling}}": answers.tiles,
+        f"/api/tile/{picture}/{{tiling}}/{{number}}": answers.one_tile,
         f"/api/pixel/{picture}": answers.pixel,
+        f"/api/cell/{picture}": answers.cell,
     }
     inner = Starlette(
         routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()],
@@ -189,6 +192,34 @@ class _Answers:
 
         return _json(await self._worked(request, work))
 
+    async def one_tile(self, request: Request) -> Response:
+        number = _whole(request.path_params["number"], "a tile's number")
+        tissue, modality = _picture(request)
+        tiling = request.path_params["tiling"]
+
+        def work() -> dict[str, Any]:
+            slide = self._studio.slide(tissue, modality)
+            return tile_of(slide, slide.tiling(tiling), number)
+
+        return _json(await self._worked(request, work))
+
+    async def cell(self, request: Request) -> Response:
+        tissue, modality = _picture(request)
+        query = request.query_params
+        if "id" in query:
+            number = _whole(query["id"], "a cell's number")
+            return _json(
+                await self._worked(
+                    request, lambda: {"cell": cell_of(self._studio.slide(tissue, modality), number)}
+                )
+            )
+        x, y = (_whole(query.get(name, ""), name) for name in ("x", "y"))
+        return _json(
+            await self._worked(
+                request, lambda: {"cell": cell_at(self._studio.slide(tissue, modality), x, y)}
+            )
+        )
+
     async def pixel(self, request: Request) -> Response:
         x, y = (_whole(request.query_params.get(name, ""), name) for name in ("x", "y"))
         tissue, modality = _picture(request)
@@ -220,7 +251,7 @@ def _place(request: Request) -> tuple[int, int, int]:
 
 
 def _whole(text: str, name: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10):
         msg = f"{name} must be a whole number from 0, got {text[:40]!r}"
         raise InvalidInputError(msg)
     return int(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from microtome.image import MultiscaleImage
 from microtome.sources import open_image
 from microtome.view import Inventory, take_inventory
 
+from ._cells import plain
 from ._cohort_slides import Picture, open_slide
 from ._plane import pixels_to_um
 from ._slide import ChannelFacts, Placed, Slide, identity_of
@@ -139,7 +139,7 @@ class _Cohort:
             values: dict[str, Any] = {}
             for picture in pictures.values():
                 tissue = picture.tissue
-                values |= {k: _plain(v) for k, v in tissue.values.items()}
+                values |= {k: plain(v) for k, v in tissue.values.items()}
                 if tissue.split is not None:
                     values["split"] = tissue.split
                 modalities.setdefault(picture.modality.name, picture.modality)
@@ -183,10 +183,3 @@ class _Cohort:
             msg = f"tissue {tissue_id!r} is imaged as {', '.join(pictures)}, not as {modality!r}"
             raise UnknownNameError(msg)
         return open_slide(self.inventory, list(pictures.values()), pictures[modality])
-
-
-def _plain(value: Any) -> Any:
-    """Return a cell of a table as JSON has it."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, str | int | bool) or value is None else str(value)

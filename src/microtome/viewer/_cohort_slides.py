@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,20 +11,39 @@ from functools import cached_property
 import numpy as np
 
 from microtome.cohort import (
+    CohortLayout,
     Modality,
     open_cell_mask,
     open_tissue_mask,
     panel,
     read_alignments,
+    read_parquet,
 )
 from microtome.coordinates import Resolution
+from microtome.errors import FormatError
 from microtome.image import MultiscaleImage
 from microtome.view import Inventory, Missing, Tissue, find_predictions
 
+from ._cells import read_cell
 from ._plane import Plane, corner_of, pixels_to_um, scaling, shifting
-from ._slide import ChannelFacts, Layer, LayerKind, Placed, Slide, TilingLayer, identity_of
+from ._slide import (
+    CellSource,
+    ChannelFacts,
+    Layer,
+    LayerKind,
+    Placed,
+    Slide,
+    TilingLayer,
+    identity_of,
+)
 
 __all__ = ["Picture", "open_slide"]
+
+
+_log = logging.getLogger(__name__)
+
+# Masks whose labels are the numbers of cells, the one first that tables of cells speak of.
+_NUMBERED = ("instances", "instances_virtues")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +150,19 @@ def open_slide(inventory: Inventory, pictures: Sequence[Picture], picture: Pictu
         _channels(inventory, picture, image),
         layers,
         tuple(_tilings(frame, picture)),
+        _source(frame, picture, layers["cells"]),
     )
+
+
+def _source(frame: _Frame, picture: Picture, masks: Sequence[Layer]) -> CellSource | None:
+    layout, tissue_id = frame.inventory.layout, picture.tissue.tissue_id
+    there = {layer.id for layer in masks}
+    for kind in _NUMBERED:
+        if kind in there:
+            return CellSource(
+                kind, lambda cell: read_cell(layout, tissue_id, cell), layout.cells.is_file()
+            )
+    return None
 
 
 def _channels(
@@ -183,8 +215,23 @@ def _cells(frame: _Frame, picture: Picture) -> list[Layer]:
             def opened(r: Resolution = resolution, k: str = kind) -> Placed:
                 return frame.on_grid(open_cell_mask(layout, r, k, tissue_id))
 
-            found[kind] = Layer(kind, kind.replace("_", " "), opened)
+            names = _names(layout, resolution, kind)
+            found[kind] = Layer(kind, kind.replace("_", " "), opened, names)
     return list(found.values())
+
+
+def _names(layout: CohortLayout, resolution: Resolution, kind: str) -> dict[int, str]:
+    """Return what a task's labels mean; the background has no name."""
+    path = layout.label_encoder(resolution, kind)
+    if kind in _NUMBERED or not path.is_file():
+        return {}
+    try:
+        table = read_parquet(path, ["id", "name"])
+    except FormatError as error:  # without names there are numbers
+        _log.warning("viewer: %s", error)
+        return {}
+    rows = table.select(["id", "name"]).to_pylist()
+    return {int(row["id"]): str(row["name"]) for row in rows if row["id"]}
 
 
 def _predictions(frame: _Frame, picture: Picture) -> list[Layer]:

@@ -14,7 +14,8 @@ __all__ = ["CHANNEL_COLOURS", "COLOUR_MAPS", "MASK_COLOUR", "colour_of_labels", 
 
 CHANNEL_COLOURS = ("#4a7dff", "#ffb000", "#ff3fb4", "#35d461", "#23d5e8", "#ff5a45")
 """Told apart with any colour vision when added up on black; the first is for nuclei."""
-MASK_COLOUR = (255, 210, 63)
+MASK_COLOUR = (74, 168, 255)
+"""Told apart from the first colours of tiles, which `overlays.js` has, with any colour vision."""
 
 # The maps of matplotlib (CC0), in seventeen stops.
 _STOPS = {

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.errors import InvalidInputError, MicrotomeError, OutOfRangeError
+from microtome.errors import InvalidInputError, MicrotomeError, OutOfRangeError, UnknownNameError
+from microtome.tiling import TileTable
 
+from ._cells import plain
 from ._overlays import sampled
 from ._slide import LAYER_KINDS, Slide, TilingLayer
 from ._zoom import Window, max_zoom
 
-__all__ = ["MOST_TILES", "pixel_at", "tiles_in"]
+__all__ = ["MOST_TILES", "pixel_at", "tile_of", "tiles_in"]
 
 MOST_TILES = 20_000
 """Most tiles of one answer."""
@@ -37,7 +39,7 @@ def pixel_at(slide: Slide, x: int, y: int) -> dict[str, Any]:
     Returns
     -------
     `values` a channel, None for those that were not measured; `um`, the pixel's centre; `labels`
-    by the name of the mask, kind of cells or prediction.
+    by the name of the mask, kind of cells or prediction, those of a task by their names.
 
     Raises
     ------
@@ -65,7 +67,10 @@ def pixel_at(slide: Slide, x: int, y: int) -> dict[str, Any]:
                         continue
                     names = placed.image.channel_names or ()
                     name = layer.name if len(names) < 2 else f"{layer.name} {names[channel]}"
-                    labels[name] = _number(value[0, 0])
+                    if name in labels:
+                        name = f"{name} ({kind})"
+                    number = _number(value[0, 0])
+                    labels[name] = layer.names.get(int(number), number) if number else number
             except MicrotomeError:
                 continue
     return {
@@ -109,6 +114,51 @@ def tiles_in(slide: Slide, tiling: TilingLayer, box: Sequence[float], limit: int
         msg = f"limit must be 1 to {MOST_TILES}, got {limit}"
         raise InvalidInputError(msg)
     table = tiling.table.for_tissue(tiling.tissue_id)
+    left, top, width, height = _boxes(slide, tiling, table)
+    touched = (left < x1) & (left + width > x0) & (top < y1) & (top + height > y0)
+    found = np.flatnonzero(touched)
+    picked = found[:limit]
+    return {
+        **_told(slide, tiling, table, picked),
+        "total": int(found.size),
+        "truncated": bool(found.size > picked.size),
+    }
+
+
+def tile_of(slide: Slide, tiling: TilingLayer, tile_id: int) -> dict[str, Any]:
+    """Return a tile by its number.
+
+    Parameters
+    ----------
+    slide
+        The picture that it lies over.
+    tiling
+        Which tiles.
+    tile_id
+        Its number in the table.
+
+    Returns
+    -------
+    `tile` and `columns`, as `tiles_in` has them.
+
+    Raises
+    ------
+    UnknownNameError
+        If the tissue has no such tile.
+    """
+    table = tiling.table.for_tissue(tiling.tissue_id)
+    found = np.flatnonzero(table.rows().tile_id == tile_id)
+    if not found.size:
+        msg = f"tissue {tiling.tissue_id!r} has no tile {tile_id} in {tiling.name!r}"
+        raise UnknownNameError(msg)
+    told = _told(slide, tiling, table, found[:1])
+    return {"tile": told["tiles"][0], "columns": told["columns"]}
+
+
+def _boxes(
+    slide: Slide, tiling: TilingLayer, table: TileTable
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
+    """Return left, top, and the size of all boxes, in level-0 pixels of the picture."""
     rows = table.rows()
     height, width = table.tile_size
     onto = np.linalg.inv(slide.placed.to_um) @ tiling.to_um
@@ -118,25 +168,26 @@ def tiles_in(slide: Slide, tiling: TilingLayer, box: Sequence[float], limit: int
     low, size = corners.min(0), np.ptp(corners, axis=0)
     left = linear[0, 0] * rows.col + linear[0, 1] * rows.row + shift[0] + low[0]
     top = linear[1, 0] * rows.col + linear[1, 1] * rows.row + shift[1] + low[1]
-    touched = (left < x1) & (left + size[0] > x0) & (top < y1) & (top + size[1] > y0)
-    found = np.flatnonzero(touched)
-    picked = found[:limit]
+    return left, top, float(size[0]), float(size[1])
+
+
+def _told(
+    slide: Slide, tiling: TilingLayer, table: TileTable, picked: NDArray[np.intp]
+) -> dict[str, Any]:
+    left, top, width, height = _boxes(slide, tiling, table)
     columns = [name for name in table.table.column_names if name not in _PLACING]
     stats = [table.table[name].take(picked).to_pylist() for name in columns]
     placed = np.stack(
-        [top[picked], left[picked], np.full(picked.size, size[1]), np.full(picked.size, size[0])],
+        [top[picked], left[picked], np.full(picked.size, height), np.full(picked.size, width)],
         axis=1,
     )
+    numbers = table.rows().tile_id[picked]
     return {
         "tiles": [
-            [*numbers, int(tile_id), *map(_cell, cells)]
-            for numbers, tile_id, *cells in zip(
-                _whole(placed), rows.tile_id[picked], *stats, strict=True
-            )
+            [*box, int(tile_id), *map(plain, cells)]
+            for box, tile_id, *cells in zip(_whole(placed), numbers, *stats, strict=True)
         ],
         "columns": columns,
-        "total": int(found.size),
-        "truncated": bool(found.size > picked.size),
     }
 
 
@@ -149,9 +200,3 @@ def _whole(numbers: NDArray[np.float64]) -> list[list[float]]:
 def _number(value: Any) -> float | int | None:
     plain = value.item()
     return None if isinstance(plain, float) and not math.isfinite(plain) else plain
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float) or value is None else str(value)

@@ -25,6 +25,9 @@ _MOST_PIXELS = 1 << 26
 # Pixel sizes are rounded decimals: a centre within this part of a pixel before an edge lies on it.
 _ON_EDGE = 1e-6
 _STYLES = ("outline", "fill")
+# Pixels of the frame around the one cell that was selected: two of white, one of black.
+_FRAME = 3
+_DIGITS = 10  # of a label of 32 bits
 
 
 def overlay_tile(
@@ -45,8 +48,8 @@ def overlay_tile(
     place
         Zoom, column and row.
     options
-        Of cells: `style`, ``"outline"`` or ``"fill"``. Of predicted values: `channel` by name or
-        number, `low` and `high`, `map`.
+        Of cells: `style`, ``"outline"`` or ``"fill"``, or `cell`, the only one that is drawn, with
+        a frame. Of predicted values: `channel` by name or number, `low` and `high`, `map`.
 
     Raises
     ------
@@ -75,6 +78,8 @@ def overlay_tile(
 def _cells(
     placed: Placed, slide: Slide, window: Window, options: Mapping[str, str]
 ) -> NDArray[np.uint8]:
+    if "cell" in options:
+        return _framed(placed, slide, window, options["cell"])
     style = options.get("style", "outline")
     if style not in _STYLES:
         msg = f"cells are drawn as {' or '.join(_STYLES)}, not as {style!r}"
@@ -89,6 +94,34 @@ def _cells(
     for there in (labels[:-2, 1:-1], labels[2:, 1:-1], labels[1:-1, :-2], labels[1:-1, 2:]):
         edge |= there != inner
     return colour_of_labels(np.where(edge, inner, 0))
+
+
+def _framed(placed: Placed, slide: Slide, window: Window, cell: str) -> NDArray[np.uint8]:
+    """Draw a frame around a cell, white in black: seen on any ground, whatever its colours."""
+    if not (cell.isascii() and cell.isdecimal() and len(cell) <= _DIGITS):
+        msg = f"a cell is a whole number from 0, got {cell[:40]!r}"
+        raise InvalidInputError(msg)
+    values, known = sampled(placed, slide.placed.to_um, window, margin=_FRAME)
+    inside = known & (values == int(cell))
+    out = np.zeros((*window.shape, 4), np.uint8)
+    if not inside.any():
+        return out
+    rings = [inside]
+    for _ in range(_FRAME):
+        rings.append(_grown(rings[-1]))
+    own = (slice(_FRAME, -_FRAME),) * 2
+    out[(rings[3] & ~rings[0])[own]] = (0, 0, 0, 255)
+    out[(rings[2] & ~rings[0])[own]] = (255, 255, 255, 255)
+    return out
+
+
+def _grown(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    out = inside.copy()
+    out[1:] |= inside[:-1]
+    out[:-1] |= inside[1:]
+    out[:, 1:] |= inside[:, :-1]
+    out[:, :-1] |= inside[:, 1:]
+    return out
 
 
 def _dense(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +15,14 @@ from microtome.errors import InvalidInputError, UnknownNameError
 from microtome.image import MultiscaleImage
 from microtome.tiling import TileTable
 
-from ._colours import CHANNEL_COLOURS
+from ._colours import CHANNEL_COLOURS, MASK_COLOUR, colour_of_labels
 from ._contrast import Contrast, contrasts
 from ._plane import Plane
 from ._zoom import TILE_SIZE, max_zoom
 
 __all__ = [
     "LAYER_KINDS",
+    "CellSource",
     "ChannelFacts",
     "Layer",
     "LayerKind",
@@ -84,6 +85,18 @@ class TilingLayer:
     count: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CellSource:
+    """Where the cells of a tissue are numbered and told of."""
+
+    layer: str
+    """The mask whose labels are the cells' numbers."""
+    row: Callable[[int], Mapping[str, Any] | None]
+    """What the table says of a cell; None where it says nothing."""
+    table: bool
+    """Whether there is a table."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelFacts:
     """What is known of a channel besides its pixels."""
@@ -110,6 +123,8 @@ class Slide:
         What can be laid over it, by kind.
     tilings
         Its tiles.
+    cells
+        Where its cells are numbered; None where they are not.
 
     Raises
     ------
@@ -122,6 +137,7 @@ class Slide:
     channels: tuple[ChannelFacts, ...]
     layers: Mapping[LayerKind, tuple[Layer, ...]]
     tilings: tuple[TilingLayer, ...]
+    cells: CellSource | None = None
 
     def __post_init__(self) -> None:
         image = self.placed.image
@@ -223,10 +239,14 @@ class Slide:
             "kind": "rgb" if self.rgb else "channels",
             "channels": [] if self.rgb else self.first_channels,
             "dtype": str(image.dtype),
+            "cells": None if self.cells is None else self.cells.layer,
             "to_um": self.placed.to_um[:2].tolist(),
             "layers": {
-                "masks": [{"id": v.id, "name": v.name} for v in self.layers.get("masks", ())],
-                "cells": [{"id": v.id, "name": v.name} for v in self.layers.get("cells", ())],
+                "masks": [
+                    {"id": v.id, "name": v.name, "color": _hex(MASK_COLOUR)}
+                    for v in self.layers.get("masks", ())
+                ],
+                "cells": [_labelled(v) for v in self.layers.get("cells", ())],
                 "tilings": [
                     {
                         "id": v.id,
@@ -244,6 +264,21 @@ class Slide:
 def _size(tile_size: tuple[int, int]) -> int | str:
     height, width = tile_size
     return height if height == width else f"{height} x {width}"
+
+
+def _labelled(layer: Layer) -> dict[str, Any]:
+    numbers = np.array([list(layer.names)], np.int64).reshape(1, -1)
+    colours = colour_of_labels(numbers)[0, :, :3].tolist()
+    named = zip(layer.names.values(), colours, strict=True)
+    return {
+        "id": layer.id,
+        "name": layer.name,
+        "names": [{"name": name, "color": _hex(colour)} for name, colour in named],
+    }
+
+
+def _hex(colour: Sequence[int]) -> str:
+    return f"#{bytes(colour).hex()}"
 
 
 def _predicted(layer: Layer) -> dict[str, Any]:

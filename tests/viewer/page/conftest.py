@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from microtome.cohort import CohortLayout, StainsModality, ingest, tile
+from microtome.cohort import CohortLayout, StainsModality, add_cells, ingest, tile
 from microtome.coordinates import Mpp, Resolution
 from microtome.image import begin_image
 
@@ -111,6 +112,8 @@ def make_cohort(root: Path) -> dict[str, Any]:
     instances.mkdir(parents=True)
     np.savez_compressed(instances / "core_one.npz", mask=cells)
     tile(root, tile_size=64)
+    row = {"tissue_id": "core_one", "cell_id": 8, "type": "T <b>cell</b>", "CD3": 3.25}
+    add_cells(root, pa.Table.from_pylist([row]))
     store(
         layout.predictions(RESOLUTION, "model") / "core_one.ome.zarr",
         np.stack([density, 1 - density]),

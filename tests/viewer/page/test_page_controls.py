@@ -52,15 +52,22 @@ def test_the_link_is_copied(viewer):
 def test_a_link_to_what_is_not_there_is_told(viewer):
     viewer.open("#tissue=nobody&x=bad&channels=%%&layers=masks:unknown:1,,x")
     alert = viewer.page.get_by_role("alert")
-    assert "There is no tissue nobody here" in alert.inner_text()
+    assert alert.locator("p").all_inner_texts() == [
+        "This part of the link cannot be read: x=bad",
+        "This part of the link cannot be read: channels=%%",
+        "This part of the link cannot be read: layers=x",
+        "There is no tissue nobody here; this is the first one.",
+        "he of core_one has no masks unknown, which the link asks for.",
+    ]
     assert viewer.hash()["tissue"] == "core_one"
-    alert.get_by_role("button", name="Close this message").click()
+    for _ in range(5):
+        alert.get_by_role("button", name="Close this message").first.click()
     assert alert.inner_text() == ""
 
 
 def test_what_the_server_says_is_read_on_the_page(viewer):
     viewer.open(HE)
-    viewer.meant = ("422", "ERR_FAILED")
+    viewer.meant = ("422", "ERR_FAILED", "failed to load")
 
     def refuse(route):
         route.fulfill(
@@ -142,17 +149,25 @@ def test_links_are_read_as_they_are_written(viewer):
             const nasty = "a:b,c&d=e%f#g ü/";
             const state = {
                 tissue: nasty,
+                cell: 4000000000,
+                find: nasty,
+                where: [{ column: nasty, value: nasty }, { column: "b", value: "" }],
                 place: { x: -1.5, y: 2, zoom: 0.125 },
                 views: [
-                    { modality: nasty, channels: [{ name: nasty, color: "#00ff7f", low: -3.5, high: 1e-7 }], layers: [] },
+                    { modality: nasty, tile: { tiling: nasty, id: 12 }, channels: [{ name: nasty, color: "#00ff7f", low: -3.5, high: 1e-7 }], layers: [] },
                     { modality: "b", channels: null, layers: [{ kind: "masks", id: nasty, opacity: 0.25, options: { [nasty]: nasty } }] },
                 ],
             };
             const once = formatLink(state);
-            return [once === formatLink(parseLink(once)), JSON.stringify(parseLink(once).views[1].layers) === JSON.stringify(state.views[1].layers)];
+            const read = parseLink(once);
+            const alike = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+            return [
+                once === formatLink(read), alike(read.views[1].layers, state.views[1].layers), alike(read.views[0].tile, state.views[0].tile),
+                alike([read.cell, read.find, read.where], [state.cell, state.find, state.where]), alike(read.unread, []),
+            ];
         }"""
     )
-    assert same == [True, True]
+    assert same == [True] * 5
 
 
 def test_what_changes_while_tiles_load_is_shown_in_the_end(viewer):

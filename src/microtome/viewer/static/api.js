@@ -45,6 +45,17 @@ export function readTiles(tissue, modality, tiling, [x0, y0, x1, y1], limit, sig
   return json(`${join("api", "tiles", tissue, modality, tiling)}?${box}`, signal);
 }
 
+/** One tile of a tiling by its number: {tile, columns}. */
+export const readTile = (tissue, modality, tiling, id) => json(join("api", "tile", tissue, modality, tiling, String(id)));
+
+const cell = (tissue, modality, query, signal) => json(`${join("api", "cell", tissue, modality)}?${query}`, signal);
+
+/** The cell at a level-0 pixel, {cell}: null where there is none. */
+export const readCellAt = (tissue, modality, x, y, signal) => cell(tissue, modality, `x=${x}&y=${y}`, signal);
+
+/** The cell of a number. */
+export const readCell = (tissue, modality, id, signal) => cell(tissue, modality, `id=${id}`, signal);
+
 /** Channels as the server wants them: index, colour, and what becomes black and full colour. */
 export function channelQuery(channels) {
   return channels.map(({ index, color, low, high }) => `${index}:${color.replace("#", "")}:${low}:${high}`).join(",");

@@ -10,6 +10,12 @@ const STOPS = {
   gray: "000000 202020 404040 606060 808080 a0a0a0 c0c0c0 e0e0e0 ffffff",
 };
 
+// Of tilings, in the order of a picture's list. With the server's colour of masks they are told apart
+// with any colour vision; a test simulates it.
+const TILINGS = ["#ffd23f", "#d9480f", "#d0409c"];
+
+export const tilingColour = (index) => TILINGS[index % TILINGS.length];
+
 export const MAPS = Object.keys(STOPS);
 
 const parsed = Object.fromEntries(

@@ -24,7 +24,7 @@ function table(act) {
     [["m"], "Masks", () => act.layer("masks")],
     [["c"], "Cells", () => act.layer("cells")],
     [["d"], "Predictions", () => act.layer("predictions")],
-    [["Enter"], "Select the tile in the middle", act.select],
+    [["Enter"], "Select the tile and the cell in the middle", act.select],
     [["s"], "Two views side by side", act.side],
     [["v"], "Go on in the other view", act.other],
     [["l"], "Copy a link to this place", act.copy],

@@ -1,6 +1,6 @@
 // The panel of what lies over the picture: predictions, masks, cells, tilings.
 
-import { MAPS, gradient } from "./colormaps.js";
+import { MAPS, gradient, tilingColour } from "./colormaps.js";
 import { el, shown, slider } from "./elements.js";
 
 const GROUPS = [
@@ -69,7 +69,7 @@ export class LayerPanel {
     const groups = GROUPS.map(([kind, title]) => {
       const known = this.#info.layers[kind] ?? [];
       if (known.length === 0) return null;
-      const rows = known.map((layer) => this.#row(kind, layer));
+      const rows = known.map((layer, index) => this.#row(kind, layer, kind === "tilings" ? tilingColour(index) : layer.color));
       return el("section", { class: "group" }, el("h3", { text: title }), el("ul", { class: "layers" }, ...rows));
     }).filter(Boolean);
     if (groups.length === 0) groups.push(el("p", { class: "soft", text: "Nothing lies over this picture: no masks, cells, tiles or predictions." }));
@@ -79,7 +79,7 @@ export class LayerPanel {
     if (focused) this.#root.querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
   }
 
-  #row(kind, layer) {
+  #row(kind, layer, colour) {
     const find = () => this.#layers.find((one) => one.kind === kind && one.id === layer.id);
     const settings = el("div", { class: "settings" });
     const fill = () => settings.replaceChildren(...(find() ? this.#settings(kind, layer, find()) : []));
@@ -95,9 +95,11 @@ export class LayerPanel {
         },
       },
     });
+    const swatch = colour ? el("span", { class: kind === "tilings" ? "swatch framed" : "swatch", "aria-hidden": "true" }) : null;
+    swatch?.style.setProperty("--swatch", colour);
     const note = kind === "tilings" ? el("span", { class: "soft", text: tilingText(layer) }) : null;
     fill();
-    return el("li", {}, el("div", { class: "row" }, el("label", { class: "grow" }, box, el("span", { class: "name", text: layer.name, title: layer.name })), note), settings);
+    return el("li", {}, el("div", { class: "row" }, el("label", { class: "grow" }, box, el("span", { class: "name", text: layer.name, title: layer.name })), note, swatch), settings);
   }
 
   #settings(kind, layer, setting) {
@@ -135,7 +137,7 @@ export class LayerPanel {
           ...values.map((value) => el("option", { value, text: value, selected: setting.options[key] === value })),
         ),
       );
-    if (kind === "cells") parts.push(choice("Style", "style", ["outline", "fill"]));
+    if (kind === "cells") parts.push(choice("Style", "style", ["outline", "fill"]), ...namesOf(layer));
     if (kind === "predictions" && layer.kind === "dense") parts.push(...this.#dense(layer, setting, choice, say));
     if (kind === "tilings") parts.push(...this.#tiling(layer, setting, opacity, say));
     return parts;
@@ -209,6 +211,17 @@ export class LayerPanel {
     const text = counts.truncated ? `${counts.shown} of ${counts.total} tiles around here are drawn: zoom in for all.` : `${counts.total} tiles around here.`;
     return range ? `${text} Purple ${shown(range[0])} to yellow ${shown(range[1])}.` : text;
   }
+}
+
+/** What the colours of a task's labels mean. */
+function namesOf({ names = [] }) {
+  if (names.length === 0) return [];
+  const rows = names.map(({ name, color }) => {
+    const swatch = el("span", { class: "swatch", "aria-hidden": "true" });
+    swatch.style.setProperty("--swatch", color);
+    return el("li", {}, swatch, el("span", { class: "name", text: name, title: name }));
+  });
+  return [el("ul", { class: "names small" }, ...rows)];
 }
 
 const tilingText = ({ size, count }) => [size ? `${size} px` : null, count === undefined || count === null ? null : `${count}`].filter(Boolean).join(" · ");

@@ -1,15 +1,18 @@
 // The page: reads the link, opens what it names, and keeps panels, views and link the same.
 
 import { readCohort, readImage } from "./api.js";
+import { CellChoice } from "./cells.js";
 import { ChannelPanel } from "./channels.js";
-import { settled, shown } from "./elements.js";
+import { Details } from "./details.js";
+import { drawer } from "./drawer.js";
+import { settled } from "./elements.js";
 import { isMirror } from "./geometry.js";
 import { listenToKeys } from "./keys.js";
 import { LayerPanel } from "./layers.js";
 import { Linked } from "./link.js";
 import { Notices } from "./notices.js";
 import { Readout } from "./readout.js";
-import { carriedChannels, companion, firstChannels, knownLayers } from "./settings.js";
+import { carriedChannels, companion, firstChannels, knownLayers, unknownParts } from "./settings.js";
 import { formatLink, parseLink } from "./state.js";
 import { TissueList } from "./tissues.js";
 import { View } from "./view.js";
@@ -34,6 +37,8 @@ class App {
   #channels;
   #layers;
   #readout;
+  #details = new Details(byId("details"));
+  #cell = new CellChoice(() => this.#framed(), fail);
   #images = new Map();
   #written = null;
   #writeSoon = settled(() => this.#write(false), 250);
@@ -52,6 +57,7 @@ class App {
       { search: byId("tissue-search"), filters: byId("tissue-filters"), count: byId("tissue-count"), list: byId("tissue-list") },
       cohort,
       (tissue) => this.#guard(this.#chooseTissue(tissue)),
+      () => this.#writeSoon(),
     );
     this.#channels = new ChannelPanel(byId("channels"), (channels) => this.#changed({ channels }));
     this.#layers = new LayerPanel(
@@ -78,6 +84,8 @@ class App {
     const link = parseLink(hash);
     const { tissues } = this.#cohort;
     if (tissues.length === 0) throw new Error("There is no image in this cohort yet. Bring one in with `microtome ingest`.");
+    link.unread.forEach((part) => fail(`This part of the link cannot be read: ${part}`));
+    this.#list.filterBy(link).forEach(fail);
     let tissue = tissues.find(({ tissue_id: id }) => id === link.tissue);
     if (!tissue) {
       if (link.tissue !== null) fail(`There is no tissue ${link.tissue} here; this is the first one.`);
@@ -88,16 +96,27 @@ class App {
       if (modality !== null) fail(`Tissue ${tissue.tissue_id} has no picture ${modality}.`);
       return index === 0 ? tissue.modalities[0] : companion(tissue.modalities, tissue.modalities[0]);
     });
-    await this.#open(tissue, modalities, (view, info, index) => ({
-      channels: firstChannels(info, link.views[index].channels),
-      layers: knownLayers(info, link.views[index].layers ?? []),
-    }));
+    await this.#open(tissue, modalities, (view, info, index) => {
+      const asked = link.views[index];
+      // A picture in place of the one that was asked for need not have what that one has.
+      if ([null, modalities[index]].includes(asked.modality)) unknownParts(info, `${modalities[index]} of ${tissue.tissue_id}`, asked).forEach(fail);
+      return { channels: firstChannels(info, asked.channels), layers: knownLayers(info, asked.layers ?? []) };
+    });
     const [{ pane }] = this.#views;
     this.#linked.lead(pane);
     if (link.place) pane.goTo(link.place);
     else pane.home(true);
     this.#linked.moved(pane);
+    await this.#select(link);
     this.#write(false);
+  }
+
+  /** Select the tiles and the cell that a link names, of a tissue that is there. */
+  async #select({ tissue, views, cell }) {
+    const known = tissue === null || tissue === this.#tissue;
+    const choose = (view, index) => view.pane.tiles.choose(known ? views[index].tile : null).catch((error) => fail(error.message));
+    const naming = known && cell !== null ? this.#cell.named(this.#views[0].pane, cell) : this.#cell.clear();
+    await Promise.all([...this.#shownViews.map(choose), naming]);
   }
 
   async #chooseTissue(tissueId) {
@@ -145,6 +164,7 @@ class App {
     if (serial !== this.#serial) throw new Superseded();
     const moved = this.#tissue !== tissue.tissue_id;
     this.#tissue = tissue.tissue_id;
+    if (moved) this.#cell.clear();
     const before = this.#count;
     this.#count = modalities.length;
     if (this.#active >= this.#count) this.#active = 0;
@@ -188,8 +208,12 @@ class App {
         this.#activate(index);
       },
       pointed: (x, y) => this.#pointed(index, x, y),
+      clicked: (x, y) => this.#clicked(index, x, y),
       chosen: (modality) => this.#guard(this.#chooseModality(index, modality)),
-      tiles: () => index === this.#active && this.#renderTile(),
+      tiles: () => {
+        if (index === this.#active) this.#renderTile();
+        this.#writeSoon();
+      },
       failed: fail,
     };
   }
@@ -209,9 +233,26 @@ class App {
     });
   }
 
+  #clicked(index, x, y) {
+    const view = this.#views[index];
+    const seen = view.layers.some(({ kind }) => kind === "cells");
+    if (seen && view.info.cells !== null) this.#cell.at(view.pane, x, y);
+  }
+
+  /** Another cell was chosen, or none. */
+  #framed() {
+    const { chosen } = this.#cell;
+    this.#details.cell(chosen);
+    this.#views.forEach((view) => (view.cell = chosen && { id: chosen.id, layer: chosen.layer }));
+    this.#shownViews.forEach((view) => view.info && view.draw());
+    this.#writeSoon();
+  }
+
   #changed(settings) {
     const view = this.#view;
     Object.assign(view, settings);
+    // What was chosen goes with what it was chosen from.
+    if (settings.layers && !this.#shownViews.some(({ layers }) => layers.some(({ kind }) => kind === "cells"))) this.#cell.clear();
     this.#stale.add(view);
     this.#drawSoon();
     this.#writeSoon();
@@ -234,18 +275,7 @@ class App {
     this.#layers.recount();
     const { selected, hovered } = this.#view.pane.tiles;
     const found = selected ?? hovered;
-    byId("tile").hidden = !found;
-    if (!found) return;
-    const [row, col, height, width, id, ...stats] = found.tile;
-    const facts = [["tile", id], ["row, col", `${row}, ${col} px`], ["size", `${height} × ${width} px`], ...found.columns.map((name, index) => [name, shown(stats[index] ?? "–")])];
-    const list = byId("tile").querySelector("dl");
-    list.replaceChildren(
-      ...facts.flatMap(([name, value]) => {
-        const [term, text] = [document.createElement("dt"), document.createElement("dd")];
-        [term.textContent, text.textContent] = [name, String(value)];
-        return [term, text];
-      }),
-    );
+    this.#details.tile(found);
   }
 
   // ------------------------------------------------------------------ the link
@@ -258,7 +288,10 @@ class App {
         modality: view.modality,
         channels: view.info.kind === "rgb" ? null : view.channels.filter(({ visible }) => visible),
         layers: view.layers,
+        tile: tileName(view.pane.tiles.selected),
       })),
+      cell: this.#cell.chosen?.id,
+      ...this.#list.filters,
     });
   }
 
@@ -331,7 +364,7 @@ class App {
         layer: (kind) => this.#layers.toggle(kind) || notices.say(`This picture has no ${kind === "tilings" ? "tiles" : kind}.`),
         select: () => {
           const { x, y } = this.#view.pane.place;
-          this.#view.pane.tiles.select(x, y);
+          this.#view.click(x, y);
         },
         side: () => byId("side").click(),
         other: () => this.#count > 1 && this.#activate(1 - this.#active),
@@ -348,18 +381,10 @@ async function laidOut() {
   for (let frame = 0; frame < 3; frame += 1) await new Promise((resolve) => requestAnimationFrame(resolve));
 }
 
+const tileName = (found) => found && { tiling: found.id, id: found.tile[4] };
+
 /** What was asked for is no longer wanted. */
 class Superseded extends Error {}
-
-/** A panel that a button opens and closes. */
-function drawer(button, panel) {
-  const set = (open) => {
-    button.setAttribute("aria-expanded", String(open));
-    panel.hidden = !open;
-  };
-  button.addEventListener("click", () => set(panel.hidden));
-  return { button, set, get open() { return !panel.hidden; } };
-}
 
 try {
   const cohort = await readCohort();

@@ -1,13 +1,12 @@
 // Tiles of tilings, drawn as rectangles over the picture: exactly the rows of the table, in level-0
 // pixels, however far one zooms.
 
-import { readTiles } from "./api.js";
+import { readTile, readTiles } from "./api.js";
 import { colourAt } from "./colormaps.js";
 
 const AT_MOST = 5000; // Rectangles drawn at once; the server tells how many there are.
 const MARGIN = 0.5; // How much is asked for around the view, in views.
 const PAUSE = 150; // ms between two questions for tiles
-const COLOURS = ["#ffd23f", "#3fd0ff", "#ff7ac6", "#8cff66", "#ff9440"];
 
 export class TileShapes {
   canvas;
@@ -37,7 +36,7 @@ export class TileShapes {
     [this.hovered, this.selected] = [null, null];
   }
 
-  /** Show these tilings: {id, opacity, options: {stat}}. */
+  /** Show these tilings: {id, opacity, colour, options: {stat}}. */
   show(layers) {
     this.#layers = layers;
     for (const picked of ["hovered", "selected"]) {
@@ -93,7 +92,24 @@ export class TileShapes {
 
   select(x, y) {
     const found = this.at(x, y);
-    this.selected = found?.tile[4] === this.selected?.tile[4] ? null : found;
+    const same = found && this.selected?.id === found.id && this.selected.tile[4] === found.tile[4];
+    this.#take(same ? null : found);
+  }
+
+  /** Select a tile {tiling, id} that a link names; null: none. */
+  async choose(named) {
+    if (!named) {
+      this.#take(null);
+      return;
+    }
+    const { tissue, modality } = this.#pane;
+    const { tile, columns } = await readTile(tissue, modality, named.tiling, named.id);
+    // Meanwhile another picture may have been opened.
+    if (this.#pane.tissue === tissue && this.#pane.modality === modality) this.#take({ id: named.tiling, tile, columns });
+  }
+
+  #take(found) {
+    this.selected = found;
     this.#pane.redraw();
     this.changed();
   }
@@ -102,7 +118,7 @@ export class TileShapes {
     const context = this.#cleared();
     this.#project = this.#projection();
     if (this.#layers.length > 0 && this.#outgrown()) this.#fetchSoon();
-    this.#layers.forEach((layer, index) => this.#drawTiling(context, layer, COLOURS[index % COLOURS.length]));
+    this.#layers.forEach((layer) => this.#drawTiling(context, layer));
     if (this.hovered) this.#frame(context, this.hovered.tile, "#ffffff", 2);
     if (this.selected) this.#frame(context, this.selected.tile, "#ff2d55", 3);
     if (this.#mark) this.#cross(context, this.#project(...this.#mark));
@@ -127,7 +143,7 @@ export class TileShapes {
     return context;
   }
 
-  #drawTiling(context, { id, opacity, options }, colour) {
+  #drawTiling(context, { id, opacity, options, colour }) {
     const answer = this.#held.get(id)?.answer;
     if (!answer) return;
     const column = answer.columns.indexOf(options.stat);

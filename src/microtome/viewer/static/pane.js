@@ -4,6 +4,7 @@
 // or a place in micrometres.
 
 import { imageTiles, channelQuery, overlayTiles } from "./api.js";
+import { tilingColour } from "./colormaps.js";
 import { el } from "./elements.js";
 import { angleOf, apply, inverse, scaleOf } from "./geometry.js";
 import { TileShapes } from "./overlays.js";
@@ -98,8 +99,11 @@ export class Pane {
     this.tiles.reset();
   }
 
-  /** Show channels {index, color, low, high} of the picture, and layers {kind, id, opacity, options}. */
-  show(channels, layers) {
+  /**
+   * Show channels {index, color, low, high} of the picture, layers {kind, id, opacity, options}, and a
+   * frame around a cell {id, layer}, if not null.
+   */
+  show(channels, layers, cell) {
     const { tissue, modality, info } = this;
     const wanted = [];
     if (info.kind === "rgb" || channels.length > 0) {
@@ -113,8 +117,10 @@ export class Pane {
         wanted.push({ key: `${kind} ${layer.id}`, identity, tile, opacity: layer.opacity });
       }
     }
+    if (cell) wanted.push({ key: "cell", identity: `${cell.layer} ${cell.id}`, tile: overlayTiles(tissue, modality, "cells", cell.layer, { cell: cell.id }), opacity: 1 });
     this.#stack.show(wanted);
-    this.tiles.show(layers.filter((one) => one.kind === "tilings"));
+    const colour = ({ id }) => tilingColour(info.layers.tilings.findIndex((tiling) => tiling.id === id));
+    this.tiles.show(layers.filter((one) => one.kind === "tilings").map((layer) => ({ ...layer, colour: colour(layer) })));
   }
 
   // ------------------------------------------------------------------ where

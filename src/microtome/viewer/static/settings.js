@@ -33,5 +33,14 @@ export function knownLayers(info, layers) {
   return layers.filter(known).map((layer) => ({ ...layer, options: { ...layer.options } }));
 }
 
+/** What a link asks for that the picture does not have, as sentences. */
+export function unknownParts(info, name, { channels, layers }) {
+  const known = new Set(info.channels.map((channel) => channel.name));
+  const lost = (channels ?? []).filter((channel) => !known.has(channel.name)).map((channel) => `channel ${channel.name}`);
+  const there = new Set(knownLayers(info, layers ?? []).map(({ kind, id }) => JSON.stringify([kind, id])));
+  const gone = (layers ?? []).filter(({ kind, id }) => !there.has(JSON.stringify([kind, id]))).map(({ kind, id }) => `${kind} ${id}`);
+  return [...lost, ...gone].map((what) => `${name} has no ${what}, which the link asks for.`);
+}
+
 /** A modality to look at beside another one: a different one if there is any. */
 export const companion = (modalities, modality) => modalities.find((one) => one !== modality) ?? modality;

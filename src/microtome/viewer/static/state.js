@@ -1,10 +1,14 @@
 // A place as a link: which tissue, which picture, where, and what is shown on it. Pure functions; the
-// form is `#tissue=T&modality=M&x=X&y=Y&zoom=Z&channels=...&layers=...`, with `modality2`, `channels2`
-// and `layers2` for the second view. x and y are the level-0 pixel in the middle of the first view,
+// form is `#tissue=T&modality=M&x=X&y=Y&zoom=Z&channels=...&layers=...&tile=...&cell=...&find=...&where=...`,
+// with `modality2`, `channels2`, `layers2` and `tile2` for the second view. x and y are the level-0 pixel in the middle of the first view,
 // zoom is screen pixels for one such pixel.
 //
 //   channels  NAME:RRGGBB:LOW:HIGH,...          those that are shown; absent: as the server proposes
 //   layers    KIND:ID:OPACITY:OPTION=VALUE,...  those that are shown, in masks, cells, tilings, predictions
+//   tile      TILING:NUMBER                     the tile that is selected
+//   cell      NUMBER                            the cell that is selected
+//   find      WORDS                             by which the list of tissues is filtered
+//   where     COLUMN:VALUE,...                  and the values of columns
 
 const encode = (text) => encodeURIComponent(text);
 
@@ -21,7 +25,7 @@ const number = (text) => {
   return text !== undefined && text !== "" && Number.isFinite(value) ? value : null;
 };
 
-const list = (text) => (text === "" ? [] : text.split(","));
+const list = (text) => text.split(",").filter(Boolean);
 
 function parseChannel(text) {
   const [name, color, low, high] = text.split(":");
@@ -41,10 +45,23 @@ function parseLayer(text) {
   };
 }
 
+function parseTile(text) {
+  const [tiling, id] = text.split(":");
+  return tiling && /^\d{1,10}$/.test(id ?? "") ? { tiling: decode(tiling), id: Number(id) } : null;
+}
+
+function parseWhere(text) {
+  const [column, value, ...more] = text.split(":");
+  return column && value !== undefined && more.length === 0 ? { column: decode(column), value: decode(value) } : null;
+}
+
+const parseCell = (text) => (/^[1-9]\d{0,9}$/.test(text) ? Number(text) : null);
+
 /**
  * Read a link's hash.
- * @returns {{tissue: ?string, place: ?{x: number, y: number, zoom: number}, views: Array}} one or two
- *     views {modality, channels, layers}; channels and layers are null where the link is silent.
+ * @returns {{tissue: ?string, place: ?{x: number, y: number, zoom: number}, cell: ?number, find: string,
+ *     where: Array, views: Array, unread: Array<string>}} one or two views {modality, channels, layers,
+ *     tile}; channels and layers are null where the link is silent. `unread` is what makes no sense.
  */
 export function parseLink(hash) {
   const given = new Map();
@@ -53,17 +70,29 @@ export function parseLink(hash) {
     if (cut > 0) given.set(part.slice(0, cut), part.slice(cut + 1));
   }
   const text = (key) => (given.has(key) ? decode(given.get(key)) : null);
-  const items = (key, parse) => (given.has(key) ? list(given.get(key)).map(parse).filter(Boolean) : null);
+  const unread = [];
+  const read = (key, part, parse) => {
+    const found = parse(part);
+    if (found === null) unread.push(`${key}=${decode(part)}`);
+    return found;
+  };
+  const items = (key, parse) => (given.has(key) ? list(given.get(key)).map((part) => read(key, part, parse)).filter(Boolean) : null);
+  const one = (key, parse) => (given.has(key) ? read(key, given.get(key), parse) : null);
   const view = (suffix) => ({
     modality: text(`modality${suffix}`),
     channels: items(`channels${suffix}`, parseChannel),
     layers: items(`layers${suffix}`, parseLayer),
+    tile: one(`tile${suffix}`, parseTile),
   });
-  const [x, y, zoom] = ["x", "y", "zoom"].map((key) => number(given.get(key)));
+  const [x, y, zoom] = ["x", "y", "zoom"].map((key) => one(key, number));
   return {
     tissue: text("tissue"),
     place: x !== null && y !== null && zoom > 0 ? { x, y, zoom } : null,
+    cell: one("cell", parseCell),
+    find: text("find") ?? "",
+    where: items("where", parseWhere) ?? [],
     views: given.has("modality2") ? [view(""), view("2")] : [view("")],
+    unread,
   };
 }
 
@@ -75,11 +104,11 @@ function formatLayer({ kind, id, opacity, options }) {
 }
 
 /** Write what parseLink reads. */
-export function formatLink({ tissue, place, views }) {
+export function formatLink({ tissue, place, views, cell, find, where }) {
   const parts = [];
   const add = (key, value) => value !== null && value !== undefined && parts.push(`${key}=${value}`);
   add("tissue", tissue === null ? null : encode(tissue));
-  views.forEach(({ modality, channels, layers }, index) => {
+  views.forEach(({ modality, channels, layers, tile }, index) => {
     const suffix = index === 0 ? "" : "2";
     add(`modality${suffix}`, modality === null ? null : encode(modality));
     if (index === 0 && place) {
@@ -89,6 +118,10 @@ export function formatLink({ tissue, place, views }) {
     }
     add(`channels${suffix}`, channels?.map(formatChannel).join(","));
     if (layers?.length) add(`layers${suffix}`, layers.map(formatLayer).join(","));
+    add(`tile${suffix}`, tile && `${encode(tile.tiling)}:${tile.id}`);
   });
+  add("cell", cell);
+  add("find", find ? encode(find) : null);
+  add("where", where?.length ? where.map(({ column, value }) => `${encode(column)}:${encode(value)}`).join(",") : null);
   return `#${parts.join("&")}`;
 }

@@ -13,16 +13,23 @@ export class TissueList {
   #choose;
   #current = null;
   #filters = new Map();
+  #controls = new Map(); // By column.
+  #filtered;
 
   /**
    * @param {Object} parts elements: `search`, `filters`, `count`, `list`
    * @param {function(string)} choose told the tissue that was chosen
+   * @param {function()} filtered told when the filters were changed
    */
-  constructor(parts, cohort, choose) {
+  constructor(parts, cohort, choose, filtered) {
     this.#parts = parts;
     this.#cohort = cohort;
     this.#choose = choose;
-    parts.search.addEventListener("input", () => this.#render());
+    this.#filtered = filtered;
+    parts.search.addEventListener("input", () => {
+      this.#render();
+      this.#filtered();
+    });
     parts.filters.replaceChildren(...cohort.columns.map((column) => this.#filter(column)));
     this.#render();
   }
@@ -35,6 +42,31 @@ export class TissueList {
         button.scrollIntoView({ block: "nearest" });
       } else button.removeAttribute("aria-current");
     }
+  }
+
+  /** What the list is filtered by: words, and {column, value} of columns. */
+  get filters() {
+    const set = [...this.#filters].filter(([, { value, exact }]) => value !== (exact ? "*" : ""));
+    return { find: this.#parts.search.value, where: set.map(([column, { value, exact }]) => ({ column, value: exact ? value.slice(1) : value })) };
+  }
+
+  /** Filter the list by these; returns sentences about those that cannot be. */
+  filterBy({ find, where }) {
+    this.#parts.search.value = find;
+    this.#filters.clear();
+    for (const control of this.#controls.values()) control.value = control.localName === "select" ? "*" : "";
+    const lost = where.flatMap(({ column, value }) => {
+      const control = this.#controls.get(column);
+      if (!control) return [`Tissues are not told apart by ${column}, which the link asks for.`];
+      const exact = control.localName === "select";
+      const wanted = exact ? `=${value}` : value;
+      if (exact && ![...control.options].some((option) => option.value === wanted)) return [`No tissue has ${column} ${value}, which the link asks for.`];
+      control.value = wanted;
+      this.#filters.set(column, { value: wanted, exact });
+      return [];
+    });
+    this.#render();
+    return lost;
   }
 
   /** Go to the next (1) or previous (-1) of the tissues that are listed. */
@@ -52,11 +84,13 @@ export class TissueList {
     const changed = ({ target }) => {
       this.#filters.set(column, { value: target.value, exact: target.localName === "select" });
       this.#render();
+      this.#filtered();
     };
     const control =
       values.length <= CHOICES
         ? el("select", { on: { change: changed } }, el("option", { value: "*", text: "all" }), ...values.map((value) => el("option", { value: `=${value}`, text: value || "(none)" })))
         : el("input", { type: "search", placeholder: "contains", on: { input: changed } });
+    this.#controls.set(column, control);
     return el("label", { class: "choice" }, el("span", { class: "slider-name", text: column, title: column }), control);
   }
 

@@ -10,14 +10,15 @@ export class View {
   info = null;
   channels = [];
   layers = [];
+  cell = null; // The one that has a frame.
   #root;
   #name;
   #listen;
 
   /**
    * @param {HTMLElement} root a `.pane` of the page; the first one is `data-view` 0
-   * @param {Object} listen `moved()`, `rested()`, `resized()`, `touched()`, `pointed(x, y)`, `chosen(modality)`,
-   *     `tiles()`, `failed(message)`
+   * @param {Object} listen `moved()`, `rested()`, `resized()`, `touched()`, `pointed(x, y)`, `clicked(x, y)`,
+   *     `chosen(modality)`, `tiles()`, `failed(message)`
    */
   constructor(root, listen) {
     this.#root = root;
@@ -31,7 +32,7 @@ export class View {
       rested: listen.rested,
       resized: listen.resized,
       pointed: listen.pointed,
-      clicked: (x, y) => this.pane.tiles.select(x, y),
+      clicked: (x, y) => this.click(x, y),
       failed: listen.failed,
     });
     this.pane.tiles.changed = listen.tiles;
@@ -72,11 +73,18 @@ export class View {
     this.draw();
   }
 
+  /** Select what lies at a level-0 pixel. */
+  click(x, y) {
+    this.pane.tiles.select(x, y);
+    this.#listen.clicked(x, y);
+  }
+
   /** Draw with the settings as they are now. */
   draw() {
     this.pane.show(
       this.channels.filter(({ visible }) => visible),
       this.layers,
+      this.cell,
     );
   }
 
