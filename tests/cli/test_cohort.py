@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,9 @@ def test_validate(run: Any, cohort: Path) -> None:
     assert done.code == 1
     assert [f["kind"] for f in json.loads(done.out)] == ["orphan", "image-damaged"]
     done = run("-q", "cohort", "validate", cohort)
-    assert (done.code, done.out) == (1, "")
+    assert done.code == 1
+    assert "notes.txt" in done.out
+    assert "errors," not in done.out
     done = run("cohort", "validate", cohort / "none")
     assert (done.code, done.out) == (1, "")
     assert "there is no cohort" in done.err
@@ -188,6 +191,7 @@ def test_a_manifest_goes_on(run: Any, manifest: Path, tmp_path: Path) -> None:
     options = ("ingest", "--manifest", manifest, "--cohort", tmp_path / "cohort")
     stopped = run(*options)
     assert stopped.code == 1
+    assert (stopped.out + stopped.err).count("broken.tif") <= 2, "named, and in the reader's words"
     assert [line.split()[:3] for line in stopped.out.splitlines()[1:3]] == [
         ["failed", "1", "0.0"],
         ["not", "begun", "3"],
@@ -201,8 +205,8 @@ def test_a_manifest_goes_on(run: Any, manifest: Path, tmp_path: Path) -> None:
     lines = done.out.splitlines()
     assert lines[1].split()[:2] == ["done", "3"]
     assert lines[2].split()[:2] == ["failed", "1"]
-    assert lines[4].startswith(f"failed: row 4 (t3, he): {broken}")
-    assert lines[5] == f"what became of each row: {report}"
+    assert lines[4:] == [f"what became of each row: {report}"]
+    assert done.err.count(f"row 4 (t3, he): {broken}") == 1, "it is told once"
     rows = pa_csv.read_csv(report).to_pylist()
     assert [(r["row"], r["tissue_id"], r["state"]) for r in rows] == [
         *((i + 1, f"t{i}", "written") for i in range(3)),
@@ -262,3 +266,47 @@ def test_align(run: Any, cohort: Path) -> None:
     done = run("cohort", "align", cohort, "--tissue-id", "t", "--modality", "codex")
     assert done.code != 0
     assert "imaged as codex" in done.err
+
+
+def test_a_manifest_of_a_spreadsheet_with_semicolons(
+    run: Any, manifest: Path, tmp_path: Path
+) -> None:
+    manifest.write_text(manifest.read_text().replace(",", ";"))
+    done = run("ingest", "--manifest", manifest, "--cohort", tmp_path / "cohort")
+    assert done.code == 0, done.err
+    assert "are separated by semicolons, not by commas" in done.err
+    assert set(tissues(tmp_path / "cohort")) == {"t0", "t1", "t2"}
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("tissue_id,path,patient_id,year", "lacks the columns ['modality']"),
+        ("tissue_id,Path,modality,patient_id,year", "call 'Path' 'path'"),
+        ("tissue_id,path,modality,scene,year", "call one of them image"),
+    ],
+)
+def test_a_manifest_whose_columns_are_wrong_is_a_wrong_request(
+    run: Any, manifest: Path, tmp_path: Path, header: str, words: str
+) -> None:
+    lines = manifest.read_text().splitlines()
+    rows = [line.split(",")[: len(header.split(","))] for line in lines[1:]]
+    manifest.write_text("\n".join([header, *map(",".join, rows)]) + "\n")
+    done = run("ingest", "--manifest", manifest, "--cohort", tmp_path / "cohort")
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
+    assert not (tmp_path / "cohort").exists()
+
+
+def test_quiet_answers_are_still_answers(run: Any, manifest: Path, tmp_path: Path) -> None:
+    root = tmp_path / "cohort"
+    assert run("-q", "ingest", "--manifest", manifest, "--cohort", root).out == ""
+    assert run("-q", "mask", root, "--tissue", "t0").code == 0
+    loud, quiet = (run(*flags, "cohort", "validate", root) for flags in ((), ("-q",)))
+    assert loud.code == quiet.code
+    assert "have no mask" in quiet.out
+    assert quiet.out.splitlines() == loud.out.splitlines()[:-1], "all but the count"
+    shutil.rmtree(next((root / "he").rglob("t1.ome.zarr")))
+    broken = run("-q", "cohort", "validate", root)
+    assert broken.code == 1
+    assert "t1" in broken.out

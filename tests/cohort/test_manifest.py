@@ -20,6 +20,7 @@ import pytest
 import tifffile
 
 from microtome.cohort import CohortLayout, ingest, ingest_manifest, read_tissues
+from microtome.cohort._given import read_given
 from microtome.errors import (
     ExistsError,
     FormatError,
@@ -254,15 +255,57 @@ def test_all_that_is_wrong_is_told_at_once(manifest: Path, tmp_path: Path) -> No
             id="capital",
         ),
         pytest.param({"tissue_id": [], "path": [], "modality": []}, "has no rows", id="empty"),
-        pytest.param(
-            {"tissue_id": ["t"], "path": ["x"], "modality": [2.5]}, "must hold text", id="type"
-        ),
     ],
 )
 def test_a_table_that_is_no_manifest(columns: dict[str, Any], words: str, tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=words):
+    with pytest.raises(InvalidInputError, match=words):
         ingest_manifest(columns, tmp_path / "cohort")
     assert not (tmp_path / "cohort").exists()
+
+
+def test_a_column_of_another_type(tmp_path: Path) -> None:
+    columns = {"tissue_id": ["t"], "path": ["x"], "modality": [2.5]}
+    with pytest.raises(FormatError, match="must hold text"):
+        ingest_manifest(columns, tmp_path / "cohort")
+    assert not (tmp_path / "cohort").exists()
+
+
+@pytest.mark.parametrize(
+    ("ending", "between"), [("csv", ";"), ("csv", "\t"), ("csv", "|"), ("tsv", ",")]
+)
+def test_another_delimiter_is_taken_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str, between: str
+) -> None:
+    path = tmp_path / f"a.{ending}"
+    rows = [["tissue_id", "note", "age"], ["t1", "one. two", "61.5"], ["t2", "three", "48"]]
+    path.write_text("".join(between.join(row) + "\n" for row in rows))
+    table = read_given(path, text=("tissue_id",))
+    assert table.to_pylist() == [
+        {"tissue_id": "t1", "note": "one. two", "age": 61.5},
+        {"tissue_id": "t2", "note": "three", "age": 48.0},
+    ]
+    (record,) = caplog.records
+    assert "as its ending says; read so" in record.getMessage()
+
+
+def test_the_delimiter_of_the_ending_goes_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("tissue_id,channel_names;x\nt,A;B;C\n")
+    assert read_given(path).to_pylist() == [{"tissue_id": "t", "channel_names;x": "A;B;C"}]
+    assert not caplog.records
+
+
+def test_decimal_commas_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("tissue_id;names;age\nt1;a,b;61,5\nt2;7;48\n")
+    with pytest.raises(
+        FormatError, match=r"'age' writes numbers with a decimal comma, such as '61,5'"
+    ):
+        read_given(path)
+    path.write_text("tissue_id;names\nt1;a,b\nt2;7\n")
+    assert read_given(path)["names"].to_pylist() == ["a,b", "7"]
 
 
 def test_what_ingest_notes_is_not_for_a_manifest_to_say(manifest: Path, tmp_path: Path) -> None:

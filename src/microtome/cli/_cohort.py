@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,7 @@ from cyclopts import App, Parameter
 from microtome.errors import InvalidInputError
 
 from ._answering import info
-from ._console import progress, say
+from ._console import answer, progress, say
 from ._options import Flag, ResolutionOption, parse_mpp
 from ._workers import DaskOption, WorkersOption, executor_of
 
@@ -223,10 +222,10 @@ def validate(
             progress=show,
         )
     if as_json:
-        sys.stdout.write(json.dumps([f.as_dict() for f in findings], indent=2) + "\n")
+        answer(json.dumps([f.as_dict() for f in findings], indent=2))
     else:
         for finding in findings:
-            say(str(finding))
+            answer(str(finding))
     errors = sum(finding.severity == "error" for finding in findings)
     if not as_json:
         say(f"{errors} errors, {len(findings) - errors} warnings")

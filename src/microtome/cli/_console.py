@@ -21,6 +21,7 @@ from microtome.progress import Progress
 __all__ = [
     "EXIT_FAILED",
     "EXIT_USAGE",
+    "answer",
     "exit_code",
     "progress",
     "run",
@@ -40,8 +41,13 @@ _LINE_EVERY = 2.0
 _log = logging.getLogger("microtome")
 
 
+def answer(text: str) -> None:
+    """Print what was asked for: of a verb that only looks, its answer, however quiet it shall be."""
+    sys.stdout.write(f"{text}\n")
+
+
 def say(text: str) -> None:
-    """Print a result, unless only warnings and errors are wanted."""
+    """Print what a verb has done, unless only warnings and errors are wanted."""
     if _log.level <= logging.INFO:
         sys.stdout.write(f"{text}\n")
 

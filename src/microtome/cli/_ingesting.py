@@ -23,8 +23,6 @@ _STATES = {
     "failed": "failed",
     "not begun": "not begun",
 }
-# Of rows that failed so many are named in the table; the report has all.
-_MOST_NAMED = 20
 
 
 def ingest_table(
@@ -62,9 +60,9 @@ def ingest_table(
 
 
 def _show(outcomes: Sequence[IngestOutcome], seconds: float) -> None:
+    """Print how many rows came to what; which failed, and why, the error says that follows."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     table = Table("ingest", box=None, pad_edge=False)
     for name in ("images", "MB", "seconds of workers"):
@@ -77,14 +75,6 @@ def _show(outcomes: Sequence[IngestOutcome], seconds: float) -> None:
     # As wide as it needs, where it does not go to a terminal: lines are for other programs, too.
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1000)
     console.print(table)
-    failed = sorted((o for o in outcomes if o.state == "failed"), key=lambda outcome: outcome.row)
-    for outcome in failed[:_MOST_NAMED]:
-        line = (
-            f"failed: row {outcome.row} ({outcome.tissue_id}, {outcome.modality}): {outcome.reason}"
-        )
-        console.print(Text(line))
-    if failed[_MOST_NAMED:]:
-        console.print(Text(f"and {len(failed) - _MOST_NAMED} more"))
 
 
 def _figures(outcomes: Sequence[IngestOutcome]) -> tuple[str, str, str]:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from microtome.errors import InvalidInputError
 
-from ._console import say
+from ._console import answer, say
 
 __all__ = ["panel"]
 
@@ -47,4 +47,4 @@ def panel(
         msg = "--format says what the file of --from is; there is none"
         raise InvalidInputError(msg)
     else:
-        say(str(cohort_panel(cohort, modality)))
+        answer(str(cohort_panel(cohort, modality)))

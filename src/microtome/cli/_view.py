@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ._console import say
+from ._console import answer
 from ._options import parse_mpp
 
 __all__ = ["view"]
@@ -43,7 +43,7 @@ def view(
 
     def ready(url: str) -> None:
         # At once, also into a pipe: the verb goes on until it is interrupted.
-        say(url)
+        answer(url)
         sys.stdout.flush()
 
     do(path, port=port, open_browser=browser, mpp=parse_mpp(mpp), image=image, ready=ready)

@@ -7,6 +7,7 @@ either is text, and a column is of numbers only if every cell of it is one.
 from __future__ import annotations
 
 import csv
+import logging
 import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from ._tables import read_parquet
 
 __all__ = ["as_type", "read_given"]
 
+_log = logging.getLogger(__name__)
+
 # What stands for "no value" in a text file; a parquet file says so itself.
 NO_VALUE = ("", "NA", "N/A", "NaN", "nan", "null")
 
@@ -35,6 +38,10 @@ _FLOAT = (
 )
 _BOOLEAN = r"^(true|false|True|False|TRUE|FALSE)$"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# What stands between columns where the right one stands in no line of names. Spreadsheets write
+# semicolons where a comma is the decimal point.
+_OTHERS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
+_DECIMAL_COMMA = r"^[+-]?[0-9]+(,[0-9]+)?$"
 
 
 def read_given(source: Any, *, text: Collection[str] = (), what: str = "the table") -> pa.Table:
@@ -53,14 +60,16 @@ def read_given(source: Any, *, text: Collection[str] = (), what: str = "the tabl
     Returns
     -------
     Columns of text, integers, floats, booleans or dates; NaN and empty cells are null, and a
-    column without any value is text.
+    column without any value is text. A text file whose line of names is separated by semicolons,
+    tabs, commas or bars instead of what its ending says is read by them, and the log says so.
 
     Raises
     ------
     NotFoundError
         If there is no such file.
     FormatError
-        If it is damaged: rows of different lengths, columns of one name, objects in a column.
+        If it is damaged: rows of different lengths, columns of one name, objects in a column, or
+        decimal commas.
     InvalidInputError
         If it is nothing that can be read as a table.
     """
@@ -104,8 +113,7 @@ def _read_text(path: Path, text: Collection[str]) -> pa.Table:
         raise NotFoundError(msg)
     delimiter = _DELIMITERS[path.suffix.lower()]
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file, delimiter=delimiter), [])
+        delimiter, header = _header(path, delimiter)
         if not header or any(not name.strip() for name in header):
             msg = f"{path} must begin with a line of column names, got {header}"
             raise FormatError(msg)
@@ -130,8 +138,43 @@ def _read_text(path: Path, text: Collection[str]) -> pa.Table:
         stripped = pc.utf8_trim_whitespace(table[name])
         empty = pc.equal(stripped, "")
         values = pc.if_else(empty, pa.scalar(None, pa.string()), stripped)
+        if delimiter == ";":
+            _verify_decimals(values, f"{path}: column {name!r}")
         columns[name] = values if name in text else _typed(values)
     return pa.table(columns)
+
+
+def _header(path: Path, delimiter: str) -> tuple[str, list[str]]:
+    """Return what stands between columns, and their names; says so where the ending says another.
+
+    A line of names with the delimiter of the ending is read by it, whatever else it holds.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = next(csv.reader(file, delimiter=delimiter), [])
+        if len(header) != 1:
+            return delimiter, header
+        for other, words in _OTHERS.items():
+            file.seek(0)
+            found = next(csv.reader(file, delimiter=other), [])
+            if len(found) > 1:
+                _log.warning(
+                    "%s: its columns %s are separated by %s, not by %s as its ending says; read so",
+                    path,
+                    found,
+                    words,
+                    _OTHERS[delimiter],
+                )
+                return other, found
+    return delimiter, header
+
+
+def _verify_decimals(column: Any, place: str) -> None:
+    """Refuse numbers that would be taken for text; names may hold commas, too, but not all of them."""
+    given = column.drop_null()
+    commas = given.filter(pc.match_substring(given, ","))
+    if len(commas) and pc.all(pc.match_substring_regex(given, _DECIMAL_COMMA)).as_py():
+        msg = f"{place} writes numbers with a decimal comma, such as {commas[0].as_py()!r}; write them with a point"
+        raise FormatError(msg)
 
 
 def _typed(column: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from microtome.coordinates import Mpp
-from microtome.errors import FormatError, InvalidInputError, MicrotomeError, NotFoundError
+from microtome.errors import InvalidInputError, MicrotomeError, NotFoundError
 
 from ._layout import CohortLayout, check_tissue_id
 from ._modality import Modality, parse_modality
@@ -89,24 +89,24 @@ def read_rows(
 
     Raises
     ------
-    FormatError
-        If a column is missing or known to nobody here.
     InvalidInputError
-        If a row is wrong; lists all that are.
+        If a column is missing or called something else here, or a row is wrong; lists all that are.
     """
+    plain = {name: name.strip().lower().replace(" ", "_") for name in table.column_names}
     missing = [name for name in _REQUIRED if name not in table.column_names]
     if missing:
-        msg = f"{place} lacks the columns {missing}; it has {table.column_names}"
-        raise FormatError(msg)
+        meant = {name: own for name, own in plain.items() if own in missing}
+        hint = "".join(f"; call {name!r} {own!r}" for name, own in meant.items())
+        msg = f"{place} lacks the columns {missing}; it has {table.column_names}{hint}"
+        raise InvalidInputError(msg)
     unknown = [name for name in _IMAGE if name in table.column_names]
     if unknown and "image" not in table.column_names:
         msg = f"{place}: if columns {unknown} say which image of a file is meant, call one of them image; else give it another name"
-        raise FormatError(msg)
-    plain = {name: name.strip().lower().replace(" ", "_") for name in table.column_names}
+        raise InvalidInputError(msg)
     for name, meant in plain.items():
         if meant in _KNOWN and name != meant and meant not in table.column_names:
             msg = f"{place}: call the column {name!r} {meant!r}; as it is, it would be taken for clinical data"
-            raise FormatError(msg)
+            raise InvalidInputError(msg)
     for name in table.column_names:
         if meant := _MEANT.get(plain[name]):
             _log.warning(
@@ -117,7 +117,7 @@ def read_rows(
             )
     if not table.num_rows:
         msg = f"{place} has no rows"
-        raise FormatError(msg)
+        raise InvalidInputError(msg)
     problems: list[str] = []
     rows: list[ManifestRow] = []
     wrong: dict[int, MicrotomeError] = {}
