@@ -166,9 +166,13 @@ def test_tables_are_not_replaced_unasked(imc: Any, tree: Any) -> None:
     root, _ = imc
     stats(root)
     before = tree(root)
+    (place,) = stats(root)
+    assert tree(root) == before, "the same settings leave nothing to do"
+    (place / "manifest.json").unlink()
+    unknown = tree(root)
     with pytest.raises(ExistsError, match="--overwrite"):
         stats(root)
-    assert tree(root) == before
+    assert tree(root) == unknown
     stats(root, overwrite=True)
     assert tree(root) == before
 
@@ -278,7 +282,10 @@ def test_all_modalities_at_once_or_one(imc: Any, write: Any, tree: Any) -> None:
     before = tree(root / "codex")
     assert [path.parents[3].name for path in stats(root)] == ["imc"]
     assert tree(root / "codex") == before
+    there = tree(root)
+    assert [path.parents[3].name for path in stats(root)] == ["codex", "imc"]
+    assert tree(root) == there, "nothing to do"
     with pytest.raises(ExistsError, match=r"codex.*imc"):
-        stats(root)
+        stats(root, stats_level="image")
     both = stats(root, overwrite=True)
     assert [path.parents[3].name for path in both] == ["codex", "imc"]

@@ -18,8 +18,10 @@ from microtome.image import MultiscaleImage, begin_image, blocks_of, image_at
 from microtome.sources import image_from_array, image_from_levels, open_image
 from microtome.storage import locked
 
+from ._cell_inputs import images_of_tissue
 from ._images import is_there, load_npz_mask, open_tissue_image, tissues_with_images
 from ._layout import CohortLayout, check_tissue_id
+from ._made_of import array_identity
 from ._merge import listed
 from ._tables import read_parquet, write_parquet
 
@@ -98,7 +100,7 @@ def add_cell_masks(
     image = _open(source)
     if mpp is not None:
         image = _resampled(image, Mpp.from_user(mpp), target, (base.height, base.width))
-    largest = _verify_labels(image, (base.height, base.width), tissue_id)
+    largest, identity = _verify_labels(image, (base.height, base.width), tissue_id)
     if is_there(path) and not overwrite:
         msg = f"{path} exists; replace it with --overwrite (overwrite=True)"
         raise ExistsError(msg)
@@ -112,6 +114,12 @@ def add_cell_masks(
     else:
         _name_classes(layout, target, kind, labels, _classes(image), overwrite=overwrite)
     dtype = next(t for t in _TYPES if largest <= np.iinfo(t).max)
+    note = {
+        "kind": kind,
+        "from": image.uri,
+        "images": images_of_tissue(layout, target, tissue_id, modalities),
+        "identity": identity,
+    }
     with begin_image(
         path,
         dtype=dtype,
@@ -121,7 +129,7 @@ def add_cell_masks(
         mpp=Mpp(*target.mpp, "metadata"),
         kind="labels",
         overwrite=True,
-        metadata={"microtome": {"cell_mask": {"kind": kind, "from": image.uri}}},
+        metadata={"microtome": {"cell_mask": note}},
     ) as made:
         level = made.level(0)
         for place, block in _blocks(image):
@@ -185,14 +193,16 @@ def _verify_plane(image: MultiscaleImage) -> None:
         raise FormatError(msg)
 
 
-def _verify_labels(image: MultiscaleImage, shape: tuple[int, int], tissue_id: str) -> int:
-    """Return the largest label."""
+def _verify_labels(
+    image: MultiscaleImage, shape: tuple[int, int], tissue_id: str
+) -> tuple[int, str]:
+    """Return the largest label, and what tells these labels from any others."""
     _verify_plane(image)
     sizes = dict(zip(image.axes, image.level_shape(0), strict=True))
     if (sizes["y"], sizes["x"]) != shape:
         msg = f"{image.uri} has {(sizes['y'], sizes['x'])} pixels, the image of tissue {tissue_id!r} has {shape}; if it was made at another pixel size, give that with --mpp (mpp=)"
         raise FormatError(msg)
-    largest = 0
+    largest, identity = 0, ""
     for _, block in _blocks(image):
         if block.dtype.kind == "f" and not np.array_equal(block, np.floor(block)):
             msg = f"{image.uri} holds {block.dtype} with fractions or NaN, which are no labels"
@@ -201,7 +211,8 @@ def _verify_labels(image: MultiscaleImage, shape: tuple[int, int], tissue_id: st
             msg = f"{image.uri} holds {block.min()}; labels begin at 1, and 0 is the background"
             raise FormatError(msg)
         largest = max(largest, int(block.max()))
-    return largest
+        identity = array_identity(block.astype(np.uint64), identity)
+    return largest, identity
 
 
 def _blocks(image: MultiscaleImage) -> Iterator[tuple[tuple[slice, slice], NDArray[Any]]]:

@@ -22,7 +22,7 @@ from microtome.storage import replace_file
 from ._images import is_there, served_from
 from ._inside import TissuePixels
 
-__all__ = ["CountedTissue", "count_tissue", "forget_others"]
+__all__ = ["CountedTissue", "count_tissue", "forget_others", "is_counted"]
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +67,16 @@ def count_tissue(source: TissuePixels) -> CountedTissue:
             sketch.update(block.pixels, channels=places, mask=block.inside, where=source.where)
         found = CountedTissue(sketch, _save(path, source, sketch, identity))
     return found
+
+
+def is_counted(source: TissuePixels) -> bool:
+    """Whether a tissue was counted, and its files are still those that were."""
+    try:
+        metadata = pq.read_schema(_file(source)).metadata or {}
+        noted = json.loads(metadata.get(_KEY, b"{}")).get("identity")
+    except (pa.ArrowException, OSError, ValueError, AttributeError):
+        return False
+    return noted == _identity(source)
 
 
 def forget_others(sources: list[TissuePixels]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,11 +27,12 @@ from microtome.standardize import (
     StatisticsTables,
 )
 
-from ._counted import count_tissue, forget_others
+from ._counted import count_tissue, forget_others, is_counted
 from ._images import open_tissue_mask, tissues_with_images
 from ._inside import TissuePixels
 from ._layout import CohortLayout
 from ._look import TissueResult, TissueTask, count_pass, look_at
+from ._made_of import Inputs, identity_of_names, image_of_tissue, mask_of_tissue
 from ._modality import Modality
 from ._tables import MeasuredChannels, read_tissues
 from ._unfitted import why_missing
@@ -128,8 +129,9 @@ class Fit:
         InvalidInputError
             If there is no pixel to fit on.
         """
-        apart = spec.quantile_level == "image" or (spec.has_moments and stats_level == "image")
-        tissues = [t for t in self.tissues if apart or t in self.fitted]
+        tissues = self.counted(spec, stats_level)
+        # Before the pixels are read: what is replaced meanwhile is known to be stale.
+        inputs = self.inputs(tissues)
         sources = [self._source(tissue) for tissue in tissues]
         for source in sources:
             # A mask that is missing is found before hours of counting.
@@ -181,9 +183,30 @@ class Fit:
         return FittedTables(
             tables,
             self._manifest(
-                spec, stats_level, dtype, error, dict(zip(tissues, results, strict=True))
+                spec, stats_level, dtype, error, dict(zip(tissues, results, strict=True)), inputs
             ),
         )
+
+    def counted(self, spec: StandardizationSpec, stats_level: Level) -> list[str]:
+        """Return the tissues whose pixels tables are made of."""
+        apart = spec.quantile_level == "image" or (spec.has_moments and stats_level == "image")
+        return [t for t in self.tissues if apart or t in self.fitted]
+
+    def inputs(self, tissues: Sequence[str]) -> dict[str, Inputs]:
+        """Return of which image, mask and channels the numbers of each tissue are made."""
+        place = self.layout, self.modality, self.resolution
+        return {
+            tissue: {
+                "image": image_of_tissue(*place, tissue),
+                "mask": mask_of_tissue(self.layout, self.resolution, tissue),
+                "channels": identity_of_names(self.measured.names_of(tissue)),
+            }
+            for tissue in tissues
+        }
+
+    def is_counted(self, tissues: Sequence[str]) -> bool:
+        """Whether the files of all these tissues are those that were counted."""
+        return all(is_counted(self._source(tissue)) for tissue in tissues)
 
     def _source(self, tissue: str) -> TissuePixels:
         place = self.layout, self.modality, self.resolution, tissue
@@ -297,6 +320,7 @@ class Fit:
         dtype: np.dtype[Any],
         error: float,
         results: dict[str, TissueResult],
+        inputs: Mapping[str, Inputs],
     ) -> dict[str, Any]:
         return {
             "format": "microtome-standardization",
@@ -317,6 +341,7 @@ class Fit:
             "tissues": {
                 tissue: {"pixels": result.pixels, "fitted": tissue in self.fitted}
                 | ({} if result.digest is None else {"counted": result.digest})
+                | dict(inputs[tissue])
                 for tissue, result in results.items()
             },
         }

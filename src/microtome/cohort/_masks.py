@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,10 @@ from ._images import (
     tissues_with_images,
 )
 from ._layout import CohortLayout
+from ._made_of import array_identity, changed, image_of_tissue
 from ._modality import Modality, parse_modality
 
-__all__ = ["mask"]
+__all__ = ["mask", "mask_inputs", "mask_inputs_now"]
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +56,8 @@ def mask(
     """Find the tissue of every slide and store it as labels (1 tissue, 0 background).
 
     Detection runs at 8 um a pixel (or the image's own size where that is coarser) and is stored at
-    the cohort's resolution, so that a tile and its mask share their pixel grid.
+    the cohort's resolution, so that a tile and its mask share their pixel grid. A mask says of which
+    image it was made: where that has been replaced, `mask` again makes it anew.
 
     Parameters
     ----------
@@ -70,7 +73,8 @@ def mask(
         ``"otsu"``, or ``"whole"`` for regions that were chosen to be tissue; see
         `microtome.segmentation.detect_tissue`.
     overwrite
-        Replace masks that are there; otherwise they are kept.
+        Replace masks that are there; otherwise those are kept that were not made of another image
+        than there is now.
     executor
         Where the tissues are looked at: any `concurrent.futures` executor, such as that of
         `microtome.jobs.process_pool`; by default here, one after the other.
@@ -118,13 +122,42 @@ class _Task:
 def _fill(task: _Task) -> float:
     """Find a tissue unless that was done, and return the share of the image that it is."""
     path = task.layout.tissue_mask(task.resolution, task.tissue_id)
-    if is_there(path) and not task.overwrite:
+    if is_there(path) and not task.overwrite and not _is_stale(task, path):
         _log.info("%s is there already", path)
     else:
         image = open_tissue_image(task.layout, task.modality, task.resolution, task.tissue_id)
         found = _detect(image, task.method, task.modality)
-        _store(found, image, path, task.tissue_id, task.modality)
+        _store(found, image, path, task)
     return _share(open_tissue_mask(task.layout, task.resolution, task.tissue_id))
+
+
+def _is_stale(task: _Task, path: Path) -> bool:
+    """Whether a mask is known to be of another image than there is now."""
+    inputs = mask_inputs(path)
+    now = mask_inputs_now(task.layout, task.resolution, task.tissue_id, inputs)
+    if not changed(inputs, now):
+        return False
+    _log.warning("%s was made of another image, and is made anew", path)
+    return True
+
+
+def mask_inputs(path: Path) -> dict[str, Any]:
+    """Return the modality and the identity of the image that a mask was made of; {} if unknown."""
+    if path.suffix == ".npz":
+        return {}
+    noted = MultiscaleImage.open(path).metadata.get("microtome", {}).get("mask", {})
+    return {"modality": noted.get("from"), "image": noted.get("image")} if noted else {}
+
+
+def mask_inputs_now(
+    layout: CohortLayout, resolution: Resolution, tissue_id: str, inputs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the same of the image that there is now."""
+    name = inputs.get("modality")
+    if name is None:
+        return {}
+    image = image_of_tissue(layout, parse_modality(name), resolution, tissue_id)
+    return {"modality": name, "image": image}
 
 
 def _detect(
@@ -141,14 +174,22 @@ def _store(
     found: tuple[NDArray[np.bool_], Mpp],
     image: MultiscaleImage,
     path: Path,
-    tissue_id: str,
-    modality: Modality,
+    task: _Task,
 ) -> None:
     tissue, coarse = found
     if path.suffix == ".npz":
-        msg = f"the mask of tissue {tissue_id!r}, {path}, was made by another tool; remove it first"
+        msg = f"the mask of tissue {task.tissue_id!r}, {path}, was made by another tool; remove it first"
         raise ExistsError(msg)
     own, base = image.require_mpp(), image.level(0)
+    note = {
+        "from": task.modality.name,
+        "mpp": [coarse.y, coarse.x],
+        "method": task.method,
+        "image": image_of_tissue(task.layout, task.modality, task.resolution, task.tissue_id),
+        "identity": array_identity(
+            tissue, coarse.y, coarse.x, own.y, own.x, base.height, base.width
+        ),
+    }
     labels = image_from_array(tissue.astype(np.uint8), axes="yx", mpp=coarse)
     with begin_image(
         path,
@@ -159,7 +200,7 @@ def _store(
         mpp=own,
         kind="labels",
         overwrite=True,
-        metadata={"microtome": {"mask": {"from": modality.name, "mpp": [coarse.y, coarse.x]}}},
+        metadata={"microtome": {"mask": note}},
     ) as made:
         level = made.level(0)
         # Block by block: at full size a mask of a slide may not fit in memory.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from concurrent.futures import Executor
 from pathlib import Path
@@ -16,8 +17,11 @@ from microtome.standardize import Level, StandardizationSpec
 from ._fit import Fit
 from ._layout import CohortLayout
 from ._modality import Modality, parse_modality
+from ._stats_state import state_of
 
 __all__ = ["stats"]
+
+_log = logging.getLogger(__name__)
 
 _QUANTILE = 0.99
 
@@ -42,7 +46,9 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
 
     Pixels are read once, whatever the method, and what was counted of a tissue is kept beside the
     tables: `stats` again, after a tissue was added or for another method or quantile, reads only
-    tissues that are new or whose image or mask changed.
+    tissues that are new or whose image or mask changed. Tables say which images, masks and channels
+    they were made of: where these are others by now, `stats` again with the same settings replaces
+    the tables, and where they are the same, it changes nothing.
 
     Numbers of 8 and 16 bits are counted value by value, and the tables are those of numpy on all
     the pixels. Wider ones stand for the mean of the values that agree with them to 2^-11 (0.05 %):
@@ -56,7 +62,7 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
     cohort
         Directory of the cohort.
     modality
-        Which multiplex modality; None for all that lack these tables. Brightfield is standardized
+        Which multiplex modality; None for all whose tables are missing or stale. Brightfield is standardized
         by fixed numbers and needs no tables.
     method
         ``"quantile_clipping"``, ``"quantile_clipping_log1p"``, ``"arcsinh"``, ``"minmax"``,
@@ -77,7 +83,7 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
         passes over them (of 64 bits: five), and nothing is kept for the next time; it is not the
         default, since 0.05 % is far less than what quantiles of two tissues differ by.
     overwrite
-        Replace tables that are there.
+        Replace tables that were made with other settings.
     executor
         Where the tissues are read: any `concurrent.futures` executor, such as that of
         `microtome.jobs.process_pool`; by default here, one after the other. The tables are the
@@ -87,7 +93,8 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
 
     Returns
     -------
-    Directories of the tables, one a modality.
+    Directories of the tables that were written, one a modality; where nothing was to be done, of
+    those that are there.
 
     Raises
     ------
@@ -97,7 +104,8 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
     NotFoundError
         If a tissue has no mask.
     ExistsError
-        If the tables are there, for all modalities asked for, and `overwrite` is false.
+        If tables are there for all modalities asked for, with other settings or by a microtome that
+        did not note them, and `overwrite` is false.
     FormatError
         If pixels are NaN, or a mask does not fit its image.
     """
@@ -122,16 +130,24 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
         kind: Fit.of(layout, kind, target, split, executor=executor, progress=progress)
         for kind in kinds
     }
-    there = [place for place in places.values() if (place / _last(spec, stats_level)).exists()]
-    if there and len(there) == len(places) and not overwrite:
-        msg = f"{', '.join(map(str, there))} exists; replace it with --overwrite (overwrite=True), which reads only tissues that changed"
+    states = {
+        kind: state_of(place, fits[kind], spec, stats_level, exact=exact)
+        for kind, place in places.items()
+    }
+    refused = [places[kind] for kind, state in states.items() if state == "other"]
+    if refused and len(refused) == len(places) and not overwrite:
+        msg = f"{', '.join(map(str, refused))} exists, with other settings or without a word of them; replace it with --overwrite (overwrite=True), which reads only tissues that changed"
         raise ExistsError(msg)
     written: list[Path] = []
     for kind, place in places.items():
-        if overwrite or place not in there:
+        if overwrite or states[kind] in {"missing", "stale"}:
             fitted = fits[kind].tables(spec, stats_level, exact=exact)
             fitted.tables.write(place, manifest=fitted.manifest)
             written.append(place)
+    if not written and "current" in states.values():
+        # Nothing to do is not nothing there.
+        written = [places[kind] for kind, state in states.items() if state == "current"]
+        _log.info("%s: there already, of the same tissues, images and masks", written)
     return written
 
 
@@ -156,10 +172,3 @@ def _spec(
     if needs != "nothing" and quantile_level is None:
         quantile_level = "image"
     return StandardizationSpec(method, quantile, lower_quantile, quantile_level)
-
-
-def _last(spec: StandardizationSpec, stats_level: Level) -> str:
-    """Name of the file that is written last."""
-    if spec.quantile_level is not None:
-        return f"{spec.quantile_level}_level_upper_quantiles.parquet"
-    return f"{stats_level}_level_means.parquet"

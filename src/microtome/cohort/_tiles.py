@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from microtome.coordinates import Resolution
-from microtome.errors import ExistsError, FormatError, InvalidInputError
+from microtome.errors import InvalidInputError
 from microtome.jobs import run_each
 from microtome.progress import Progress, silent
 from microtome.storage import locked
@@ -30,8 +28,9 @@ from microtome.tiling import (
 
 from ._images import tissues_with_images
 from ._layout import CohortLayout, size_name
+from ._made_of import Inputs
 from ._modality import Modality
-from ._tables import read_parquet
+from ._tile_inputs import inputs_of, settings_of, still_to_do
 from ._tile_tissue import (
     Annotations,
     CellTiling,
@@ -41,8 +40,9 @@ from ._tile_tissue import (
     choose_tiles,
     source_mpp,
 )
+from ._tilings import TilesBefore, TilesMade, open_tiles, tile_statistics
 
-__all__ = ["TilingMethod", "open_tiles", "tile"]
+__all__ = ["TilingMethod", "open_tiles", "tile", "tile_statistics"]
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +82,10 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
     progress: Progress = silent,
 ) -> TileTable:
     """Choose tiles on every tissue mask and write the table with its statistics.
+
+    The table says of which image and mask the tiles of each tissue were made. `tile` again with the
+    same settings makes those of tissues that have none yet, or whose image, mask, annotations or
+    cells are others by now, and leaves the rest; where that is nothing, it changes nothing.
 
     Parameters
     ----------
@@ -123,7 +127,7 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
     resolution
         Which resolution; may be left out where the cohort has one.
     overwrite
-        Replace a table that is there, or what it says of the tissues given.
+        Replace a table that was made with other settings, or what it says of the tissues given.
     executor
         Where the tissues are tiled: any `concurrent.futures` executor, such as that of
         `microtome.jobs.process_pool`; by default here, one after the other. The table is the same.
@@ -137,7 +141,8 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
     Raises
     ------
     ExistsError
-        If the table is there and `overwrite` is false.
+        If the table is there, with other settings or by a microtome that did not note them, and
+        `overwrite` is false.
     NotFoundError
         If a tissue has no mask, or no annotations or cells where they are asked for.
     FormatError
@@ -161,12 +166,6 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
     text = size_name(size)
     path = layout.tile_coordinates(target, name, text)
     chosen = tissues_with_images(layout, target, tissues=tissues)
-    before = _Before.read(layout, target, name, size) if path.exists() else None
-    if before is not None and not overwrite and (tissues is None or before.has(chosen)):
-        msg = (
-            f"{path} exists; replace it with --overwrite (overwrite=True) or name another strategy"
-        )
-        raise ExistsError(msg)
     tiling: MaskTiling | CellTiling
     if method == "cells":
         tiling = _cell_tiling(size, edge, tolerance, stride=stride, align=align)
@@ -176,6 +175,17 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
         tiling = MaskTiling(method, size, step, share, coverage_goal, min_gain_ratio)
     areas = _annotations(layout, chosen, annotations, classes, annotation_mpp)
     cells = cells_of(layout, list(chosen)) if method == "cells" else {}
+    now = inputs_of(layout, target, chosen, areas, cells if method == "cells" else None)
+    settings = settings_of(tiling, align=align, areas=areas, mpp=annotation_mpp)
+    inputs = {tissue_id: {**each, "settings": settings} for tissue_id, each in now.items()}
+    todo = set(chosen)
+    if path.exists() and not overwrite:
+        before = TilesBefore.read(layout, target, name, size)
+        todo = still_to_do(before.tissues, before.inputs, inputs, path)
+        gone = tissues is None and not before.tissues <= chosen.keys()
+        if not todo and not gone:
+            _log.info("%s is there already, made of the same with the same settings", path)
+            return before.tiles
     tasks = [
         TissueTask(
             layout,
@@ -188,32 +198,48 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
             cells.get(tissue_id),
         )
         for tissue_id, modalities in chosen.items()
+        if tissue_id in todo
     ]
+    made, seen = _choose(tasks, name, target, inputs, executor, progress)
+    if areas is not None and todo == set(chosen):
+        areas.verify_seen(seen)
+    if todo == set(chosen) and not any(map(len, made.tables)):
+        _log.warning("no tissue has a tile: the tiling %s %s has none of them", name, text)
+    with locked(layout.lock, what=f"the cohort {layout.root}"):
+        if path.exists() and (tissues is not None or todo != set(chosen)):
+            # Only these were done: what the table says of others stays.
+            before = TilesBefore.read(layout, target, name, size)
+            made = before.updated(made, None if tissues is not None else list(chosen))
+        table = made.table()
+        # The statistics first: a table that is there has them.
+        write_tile_stats(layout.tile_stats(target, name, text), made.stats)
+        table.write(path)
+    return table
+
+
+def _choose(
+    tasks: Sequence[TissueTask],
+    strategy: str,
+    resolution: Resolution,
+    inputs: Mapping[str, Inputs],
+    executor: Executor | None,
+    progress: Progress,
+) -> tuple[TilesMade, set[str]]:
+    """Tile tissues; returns the tiles, and the classes of areas that were seen."""
     tables: list[TileTable] = []
     stats: dict[str, TileStats] = {}
     seen: set[str] = set()
-    for done, found in enumerate(run_each(choose_tiles, tasks, executor), start=1):
+    for done, (task, found) in enumerate(
+        zip(tasks, run_each(choose_tiles, tasks, executor), strict=True), start=1
+    ):
         stats[found.tissue_id] = found.stats
         seen |= found.classes
-        tables.append(_table(found, name, target))
+        tables.append(_table(found, strategy, resolution))
         if len(found.tiles) == 0:
-            _log.warning("%s", _no_tiles(found, size, tolerance))
+            tiling = task.tiling
+            _log.warning("%s", _no_tiles(found, tiling.tile_size, tiling.tolerance))
         progress("tile", done, len(tasks))
-    if areas is not None:
-        areas.verify_seen(seen)
-    if not any(map(len, tables)):
-        _log.warning("no tissue has a tile: the tiling %s %s has none of them", name, text)
-    with locked(layout.lock, what=f"the cohort {layout.root}"):
-        if tissues is not None and path.exists():
-            # Only these were asked for: what the table says of others stays.
-            before = _Before.read(layout, target, name, size)
-            tables.insert(0, before.without(chosen))
-            stats = {**{t: s for t, s in before.stats.items() if t not in chosen}, **stats}
-        table = TileTable.concat(tables)
-        # The statistics first: a table that is there has them.
-        write_tile_stats(layout.tile_stats(target, name, text), stats)
-        table.write(path)
-    return table
+    return TilesMade(tables, stats, {t: inputs[t] for t in stats}), seen
 
 
 def _annotations(
@@ -277,41 +303,6 @@ def _table(found: Chosen, strategy: str, resolution: Resolution) -> TileTable:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Before:
-    """A tiling that is there, with its statistics."""
-
-    tiles: TileTable
-    stats: dict[str, TileStats]
-
-    @classmethod
-    def read(
-        cls, layout: CohortLayout, resolution: Resolution, strategy: str, size: tuple[int, int]
-    ) -> _Before:
-        text = size_name(size)
-        stats: dict[str, TileStats] = {}
-        if layout.tile_stats(resolution, strategy, text).is_file():
-            for row in tile_statistics(layout, resolution, strategy, text):
-                tissue_id = str(row.pop("tissue_id"))
-                stats[tissue_id] = cast("TileStats", row)
-        return cls(open_tiles(layout, resolution, strategy, size), stats)
-
-    def has(self, tissues: Iterable[str]) -> bool:
-        """Whether any of these tissues has been tiled."""
-        return not ({*self.stats, *self.tiles.tissue_ids}).isdisjoint(tissues)
-
-    def without(self, tissues: Iterable[str]) -> TileTable:
-        """Return the tiles of all other tissues."""
-        column = self.tiles.table["tissue_id"].cast(pa.string())
-        others = pc.invert(pc.is_in(column, value_set=pa.array(list(tissues), pa.string())))
-        return TileTable(
-            self.tiles.table.filter(others),
-            self.tiles.tile_size,
-            self.tiles.strategy,
-            self.tiles.resolution,
-        )
-
-
 def _no_tiles(found: Chosen, size: tuple[int, int], tolerance: float | None) -> str:
     """Say why a tissue has no tiles; not an error, but nothing that anybody wants."""
     stats = found.stats
@@ -325,49 +316,3 @@ def _no_tiles(found: Chosen, size: tuple[int, int], tolerance: float | None) -> 
     why = f"its image has {height} x {width}; use smaller tiles" if small else "its tissue is thin"
     share = 1 - (0.85 if tolerance is None else tolerance)
     return f"{told} is tissue to more than {share:.0%}: {why}, or allow more background"
-
-
-def open_tiles(
-    layout: CohortLayout,
-    resolution: Resolution,
-    strategy: str,
-    tile_size: int | tuple[int, int],
-    *,
-    indexed: bool = False,
-) -> TileTable:
-    """Open a table of tiles, ours or spora_io's.
-
-    Parameters
-    ----------
-    layout, resolution, strategy, tile_size
-        Which.
-    indexed
-        Whether to take its index where there is one, which has only the columns that place a tile.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is none; the message says which there are.
-    """
-    text = size_name(tile_size)
-    path = layout.tile_coordinates(resolution, strategy, text)
-    if not path.is_file():
-        there = ", ".join(f"{s} {t}" for s, t in layout.tilings(resolution)) or "none"
-        msg = f"{layout.root} has no tiles {strategy} {text} at {resolution} um per pixel; it has {there}. Make some with `microtome tile`"
-        raise InvalidInputError(msg)
-    size = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
-    table = (TileTable.open if indexed else TileTable.read)(path, tile_size=size)
-    if table.resolution not in {None, resolution.directory}:
-        msg = f"{path} speaks of tiles at {table.resolution}"
-        raise FormatError(msg)
-    if indexed:
-        return table  # as it lies: whatever is made of it would be checked row by row
-    return TileTable(table.table, table.tile_size, strategy, resolution.directory)
-
-
-def tile_statistics(
-    layout: CohortLayout, resolution: Resolution, strategy: str, size: str
-) -> list[dict[str, Any]]:
-    """Return the rows of a tile statistics table."""
-    table = read_parquet(layout.tile_stats(resolution, strategy, size), [])
-    return cast("list[dict[str, Any]]", table.to_pylist())

@@ -17,6 +17,7 @@ from ._survey import DAMAGE, Finding, Survey, told
 from ._validate_images import check_images
 from ._validate_masks import check_cell_masks, check_tissue_masks
 from ._validate_panels import check_panels
+from ._validate_stale import check_stale
 from ._validate_statistics import check_statistics
 from ._validate_tables import check_cells, check_tissues
 from ._validate_tilings import check_tilings
@@ -88,6 +89,7 @@ def validate(
     check_cell_masks(survey, pixels=cells)
     check_tilings(survey)
     check_statistics(survey)
+    check_stale(survey)
     if checksums:
         _check_sources(survey)
     return survey.findings

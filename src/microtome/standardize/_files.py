@@ -18,7 +18,7 @@ from microtome.storage import replace_file
 
 from ._spec import Level
 
-__all__ = ["StoredTable", "read_table", "write_table"]
+__all__ = ["StoredTable", "read_note", "read_table", "write_table"]
 
 _KEY = b"microtome"
 _INDEX = "tissue_id"
@@ -55,6 +55,25 @@ def write_table(table: StoredTable, path: Path) -> None:
     }
     with replace_file(path) as temporary:
         pq.write_table(arrow.replace_schema_metadata(metadata), temporary)
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """Return what we say in a file beside the numbers, without these; empty if it is not ours.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    FormatError
+        If it is damaged.
+    """
+    try:
+        metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+        return dict(json.loads(metadata.get(_KEY, b"{}")))
+    except FileNotFoundError:
+        raise NotFoundError(f"{path} does not exist") from None
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise FormatError(f"{path} is not a table of statistics: {error}") from error
 
 
 def read_table(path: Path, level: Level) -> StoredTable:

@@ -13,15 +13,23 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
+from microtome.errors import (
+    FormatError,
+    InvalidInputError,
+    MicrotomeError,
+    NotFoundError,
+    UnknownNameError,
+)
 from microtome.storage import replace_file
 
-from ._files import StoredTable, read_table, write_table
+from ._files import StoredTable, read_note, read_table, write_table
 from ._spec import Level
 
 __all__ = ["ChannelStatistics", "StatisticsTable", "StatisticsTables"]
 
 _Row = NDArray[np.float32]
+# The file whose note is looked at.
+_FIRST = {"quantiles": "upper_quantiles", "moments": "means"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -248,6 +256,36 @@ class StatisticsTables:
             tuple(note.get("fitted_on", ())),
             note.get("split"),
         )
+
+    @staticmethod
+    def manifest(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], bool]:
+        """Return what was written for people beside the files, and whether it is of these files.
+
+        Parameters
+        ----------
+        directory
+            Of the files.
+
+        Returns
+        -------
+        The content of `manifest.json`, empty where there is none; and whether every file that it
+        speaks of is of the same run, which they are not after one that was killed.
+        """
+        path = Path(directory)
+        try:
+            found = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+            levels = {"quantiles": found["quantile_level"], "moments": found["stats_level"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}, False
+        try:
+            said = [
+                read_note(_file(path, level, _FIRST[key])).get(key) == found.get(key)
+                for key, level in levels.items()
+                if level is not None
+            ]
+        except (MicrotomeError, AttributeError):
+            return found, False
+        return found, bool(said) and all(said)
 
     def write(
         self, directory: str | os.PathLike[str], *, manifest: Mapping[str, Any] | None = None

@@ -1,0 +1,50 @@
+"""What cell masks, and tables of cells, were made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from microtome.coordinates import Resolution
+from microtome.image import MultiscaleImage
+
+from ._cells import INSTANCES
+from ._images import is_there
+from ._layout import CohortLayout
+from ._made_of import Inputs, image_of_tissue, mask_identity
+from ._modality import Modality
+
+__all__ = ["cell_mask_inputs", "cell_mask_of_tissue", "images_of_tissue"]
+
+
+def images_of_tissue(
+    layout: CohortLayout, resolution: Resolution, tissue_id: str, modalities: Sequence[Modality]
+) -> dict[str, str | None]:
+    """Return the identities of a tissue's images by modality.
+
+    Nobody says of which of them cells were found, so that a change of any is told.
+    """
+    return {
+        modality.name: image_of_tissue(layout, modality, resolution, tissue_id)
+        for modality in modalities
+    }
+
+
+def cell_mask_inputs(path: Path) -> Inputs:
+    """Return the images, by modality, that there were of the tissue when a mask was added."""
+    if path.suffix == ".npz":
+        return {}
+    noted = MultiscaleImage.open(path).metadata.get("microtome", {}).get("cell_mask", {})
+    return dict(noted.get("images") or {})
+
+
+def cell_mask_of_tissue(
+    layout: CohortLayout, resolution: Resolution, tissue_id: str, kind: str = INSTANCES
+) -> str | None:
+    """Return the identity of a cell mask at a resolution, or of the next finer one."""
+    finer = [r for r in layout.resolutions() if r != resolution and r.serves(resolution)]
+    for each in (resolution, *reversed(finer)):
+        path = layout.cell_mask(each, kind, tissue_id)
+        if is_there(path):
+            return mask_identity(path)
+    return None

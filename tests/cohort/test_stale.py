@@ -1,0 +1,293 @@
+"""What was made of an image or a mask does not outlive it unnoticed, and is made anew alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from microtome.cohort import (
+    CohortLayout,
+    Finding,
+    add_cell_masks,
+    add_cells,
+    ingest,
+    mask,
+    stats,
+    tile,
+    validate,
+)
+from microtome.coordinates import Resolution
+from microtome.errors import ExistsError
+from microtome.image import MultiscaleImage
+from microtome.packing import pack
+
+Tree = Callable[[Path], dict[str, str]]
+
+SIZE = 120
+OPTIONS: dict[str, Any] = {"tile_size": 32, "method": "grid"}
+TILES = "tiling/1_0mpp/grid/32_tile_coordinates.parquet"
+MASKS = "segmentations/1_0mpp/tissue_masks"
+STATS = "imc/1_0mpp/standardization/quantile_clipping/uq_0.99_image"
+MANIFEST = f"{STATS}/manifest.json"
+
+
+def counts(seed: int, side: int = 60) -> np.ndarray:
+    """Two channels: a bright square of this side in the upper left corner, and noise."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.poisson(1, (2, SIZE, SIZE))
+    pixels[:, :side, :side] += rng.poisson(200, (2, side, side))
+    return pixels.astype(np.uint16)
+
+
+def add(root: Path, tissue_id: str, pixels: np.ndarray, **options: Any) -> None:
+    names = ["DNA", "CD3"]
+    where: dict[str, Any] = {"cohort": root, "tissue_id": tissue_id, "modality": "imc"}
+    ingest(pixels, axes="cyx", channel_names=names, mpp=1.0, **where, **options)
+
+
+def fill(root: Path) -> None:
+    mask(root)
+    tile(root, **OPTIONS)
+    stats(root)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    root = tmp_path / "c"
+    for seed, name in enumerate("ab"):
+        add(root, name, counts(seed))
+    fill(root)
+    return root
+
+
+def stale(root: Path) -> list[Finding]:
+    return [each for each in validate(root) if each.kind == "stale"]
+
+
+def places(root: Path) -> set[str]:
+    return {each.place for each in stale(root)}
+
+
+def fresh(root: Path, tmp_path: Path, sources: dict[str, np.ndarray]) -> Path:
+    """The cohort that one run makes of these sources."""
+    other = tmp_path / "fresh" / root.name
+    for name, pixels in sources.items():
+        add(other, name, pixels)
+    fill(other)
+    return other
+
+
+def same_derived(root: Path, other: Path) -> None:
+    """Tiles, statistics and masks are byte for byte those of the other cohort."""
+    for name in (TILES, TILES.replace("coordinates", "stats"), MANIFEST):
+        assert (root / name).read_bytes() == (other / name).read_bytes(), name
+    for directory in (MASKS, STATS):
+        files = [p for p in sorted((other / directory).rglob("*")) if p.is_file()]
+        assert files
+        for path in files:
+            mine = root / path.relative_to(other)
+            assert mine.read_bytes() == path.read_bytes(), mine
+
+
+def test_nothing_is_stale_that_was_just_made(made: Path) -> None:
+    assert validate(made) == []
+
+
+def test_another_image_is_told_of_all_that_was_made_of_the_old_one(made: Path) -> None:
+    add(made, "a", counts(7), overwrite=True)
+    found = {each.place: each for each in stale(made)}
+    assert set(found) == {MASKS, TILES, STATS}
+    for each in found.values():
+        assert each.severity == "error"
+        assert "another image of a, which has been replaced since" in each.what
+    assert "tiles 'grid 32' were made of" in found[TILES].what
+    assert "microtome tile" in found[TILES].advice
+    assert "microtome mask" in found[MASKS].advice
+    assert "microtome stats --method quantile_clipping/uq_0.99_image" in found[STATS].advice
+
+
+def test_what_is_stale_is_made_anew_and_nothing_else(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(made, "a", counts(7, 90), overwrite=True)
+    kept = made / MASKS / "b.ome.zarr"
+    before = {p: p.stat().st_mtime_ns for p in kept.rglob("*") if p.is_file()}
+    done: list[str] = []
+
+    def noting(what: str, _: int, total: int, /) -> None:
+        done.append(f"{what} {total}")
+
+    mask(made)
+    tile(made, progress=noting, **OPTIONS)
+    assert done == ["tile 1"], "b has its tiles"
+    stats(made)
+    assert stale(made) == []
+    assert {p: p.stat().st_mtime_ns for p in kept.rglob("*") if p.is_file()} == before
+    same_derived(made, fresh(made, tmp_path, {"b": counts(1), "a": counts(7, 90)}))
+
+
+def test_a_second_run_changes_nothing(made: Path, tree: Tree) -> None:
+    add(made, "a", counts(7), overwrite=True)
+    fill(made)
+    before = tree(made)
+    fill(made)
+    assert tree(made) == before
+
+
+def test_the_same_source_again_makes_nothing_stale(made: Path) -> None:
+    add(made, "a", counts(0), overwrite=True)
+    add(made, "a", counts(0), overwrite=True, codec="small")
+    assert validate(made) == []
+
+
+def test_a_new_tissue_is_added_to_tiles_and_statistics(made: Path, tmp_path: Path) -> None:
+    add(made, "c", counts(2, 80))
+    fill(made)
+    every = {"a": counts(0), "b": counts(1), "c": counts(2, 80)}
+    same_derived(made, fresh(made, tmp_path, every))
+
+
+def test_another_mask_makes_tiles_and_statistics_stale(made: Path, tmp_path: Path) -> None:
+    mask(made, method="whole", tissues=["a"], overwrite=True)
+    found = {each.place: each.what for each in stale(made)}
+    assert set(found) == {TILES, STATS}
+    assert all("another tissue mask of a" in what for what in found.values())
+    tile(made, **OPTIONS)
+    stats(made)
+    assert stale(made) == []
+    tissues = pq.read_table(made / TILES)["tissue_id"].to_pylist()
+    assert (tissues.count("a"), tissues.count("b")) == (16, 4)
+
+
+def test_the_same_mask_again_makes_nothing_stale(made: Path) -> None:
+    mask(made, overwrite=True)
+    assert validate(made) == []
+
+
+def test_an_archive_that_is_another_is_noticed(made: Path) -> None:
+    shutil.rmtree(made / MASKS / "a.ome.zarr")
+    np.savez_compressed(made / MASKS / "a.npz", mask=np.ones((SIZE, SIZE), bool))
+    assert places(made) == {TILES, STATS}
+    tile(made, **OPTIONS)
+    stats(made)
+    assert stale(made) == []
+    np.savez_compressed(made / MASKS / "a.npz", mask=np.eye(SIZE, dtype=bool))
+    assert places(made) == {TILES, STATS}
+
+
+def test_other_settings_are_refused_and_not_mixed(made: Path, tree: Tree) -> None:
+    add(made, "c", counts(2))
+    mask(made)
+    before = tree(made)
+    with pytest.raises(ExistsError, match=r"other settings.*--overwrite"):
+        tile(made, tolerance=0.2, **OPTIONS)
+    with pytest.raises(ExistsError, match=r"other settings.*--overwrite"):
+        stats(made, stats_level="image")
+    assert tree(made) == before
+
+
+def test_tables_that_do_not_say_what_they_were_made_of_are_never_stale(made: Path) -> None:
+    path = made / TILES
+    table = pq.read_table(path)
+    kept = {k: v for k, v in table.schema.metadata.items() if k != b"microtome.made_of"}
+    pq.write_table(table.replace_schema_metadata(kept), path)
+    manifest = json.loads((made / MANIFEST).read_text())
+    for each in manifest["tissues"].values():
+        for name in ("image", "mask", "channels"):
+            del each[name]
+    (made / MANIFEST).write_text(json.dumps(manifest))
+    add(made, "a", counts(7), overwrite=True)
+    assert places(made) == {MASKS}
+    with pytest.raises(ExistsError, match="does not say with which settings"):
+        tile(made, **OPTIONS)
+    with pytest.raises(ExistsError, match="without a word of them"):
+        stats(made)
+    tile(made, overwrite=True, **OPTIONS)
+    stats(made, overwrite=True)
+    add(made, "a", counts(8), overwrite=True)
+    assert places(made) == {MASKS, TILES, STATS}
+
+
+def test_a_run_of_stats_that_was_killed_between_files_is_done_again(made: Path) -> None:
+    upper = made / STATS / "image_level_upper_quantiles.parquet"
+    old = upper.read_bytes()
+    add(made, "a", counts(7), overwrite=True)
+    fill(made)
+    whole = upper.read_bytes()
+    assert whole != old
+    upper.write_bytes(old)
+    stats(made)
+    assert upper.read_bytes() == whole
+
+
+def test_pixels_written_over_are_counted_anew(made: Path) -> None:
+    before = (made / MANIFEST).read_text()
+    place = CohortLayout.open(made).tissue_mask(Resolution.parse(1.0), "a")
+    with MultiscaleImage.open(place, "w") as labels:
+        labels.level(0)[...] = np.eye(SIZE, dtype=np.uint8)
+    stats(made)
+    now = json.loads((made / MANIFEST).read_text())
+    assert now["tissues"]["a"]["pixels"] == SIZE
+    assert now["tissues"]["b"] == json.loads(before)["tissues"]["b"]
+
+
+def test_tiles_on_cells_follow_the_cells(made: Path, tmp_path: Path) -> None:
+    def cells(shift: float) -> Path:
+        path = tmp_path / "cells.csv"
+        rows = [f"{t},{n},{20.0 + 5 * n + shift},30.0" for t in "ab" for n in (1, 2)]
+        path.write_text("tissue_id,cell_id,centroid_y,centroid_x\n" + "\n".join(rows) + "\n")
+        return path
+
+    add_cells(made, cells(0))
+    options: dict[str, Any] = {"tile_size": 16, "method": "cells"}
+    first = tile(made, **options)
+    assert stale(made) == []
+    add_cells(made, cells(2), overwrite=True)
+    (found,) = [each for each in stale(made) if each.place.startswith("tiling")]
+    assert "other cells of a, b" in found.what
+    second = tile(made, **options)
+    assert [each for each in stale(made) if each.place.startswith("tiling")] == []
+    np.testing.assert_array_equal(second.column("row"), first.column("row") + 2)
+
+
+def test_tiles_inside_annotations_follow_their_file(made: Path, tmp_path: Path) -> None:
+    def areas(side: int) -> Path:
+        for tissue in "ab":
+            ring = [[0, 0], [side, 0], [side, side], [0, side], [0, 0]]
+            shape = {"type": "Polygon", "coordinates": [ring]}
+            told = {"type": "Feature", "properties": {}, "geometry": shape}
+            text = json.dumps({"type": "FeatureCollection", "features": [told]})
+            (tmp_path / f"{tissue}.geojson").write_text(text)
+        return tmp_path
+
+    options: dict[str, Any] = {**OPTIONS, "strategy": "drawn"}
+    one = tile(made, annotations=areas(32), **options)
+    again = tile(made, annotations=areas(32), **options)
+    assert again.table.equals(one.table)
+    assert len(tile(made, annotations=areas(60), **options)) > len(one)
+
+
+def test_cell_masks_say_of_which_image_they_were(made: Path) -> None:
+    add_cell_masks(made, "a", np.eye(SIZE, dtype=np.int32))
+    assert validate(made) == []
+    add(made, "a", counts(7), overwrite=True)
+    (found,) = [each for each in stale(made) if "cell_masks" in each.place]
+    assert found.severity == "warning"
+    assert "another imc image of a" in found.what
+    add_cell_masks(made, "a", np.eye(SIZE, dtype=np.int32), overwrite=True)
+    assert not any("cell_masks" in each for each in places(made))
+
+
+def test_a_packed_cohort_knows_its_images(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "packed"
+    pack(made, out, tile_size=32, tile_strategy="grid")
+    assert validate(out) == []
+    add(out, "a", counts(7), overwrite=True)
+    assert places(out) == {MASKS, TILES, STATS}
