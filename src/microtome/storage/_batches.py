@@ -45,6 +45,8 @@ _WORTH = 1 << 26
 _SHARED = 1 << 23
 # Each thread keeps memory for one chunk; of larger ones the engine has as many as it decodes.
 _LARGEST_CHUNK = 1 << 26
+# Files that are open for one piece of work; a process may open a thousand.
+_MOST_FILES = 128
 # Batches that are announced to the system, one after the other.
 _ANNOUNCED = 16
 _MOST_AXES = 5
@@ -176,14 +178,14 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 -
     if not len(plan.box):
         return True
     try:
-        chunks = _Chunks.of(reader, plan)
-        if _DISK.is_asked():
-            chunks.announce()
         call = _COMPILER.after(reader.chunk_bytes * len(plan.local))
         if call is None and batch.conversion is not None:
             # To convert piece by piece would cost it more than to do it for the batch.
             return False
-        return _read(call, reader, plan, batch, chunks)
+        return all(
+            _read(call, reader, piece, batch, _Chunks.of(reader, piece))
+            for piece in plan.pieces(_MOST_FILES)
+        )
     except (OSError, ValueError, RuntimeError):
         # RuntimeError is what decoders raise, and where there can be no more threads.
         return False
@@ -193,6 +195,8 @@ def _read(
     call: _Compiled | None, reader: ChunkReader, plan: ChunkPlan, batch: BoxBatch, chunks: _Chunks
 ) -> bool:
     """Read, count what is read where somebody asked, and keep what may be kept."""
+    if _DISK.is_asked():
+        chunks.announce()
     tally = current_tally()
     # What is not compressed lies in memory as the system has it.
     kept = None if tally is None or reader.compression is None else tally.kept

@@ -1,6 +1,6 @@
 """Reading local Zarr v3 arrays without the engine: chunk by chunk, straight into a buffer.
 
-For the layouts that we write (and the same uncompressed) this takes a third of the engine's
+For the layouts that we write, and those of others with the same codecs or none, this takes a third of the engine's
 processor time for a tile: a file is opened once and not for every read, its index is parsed once,
 chunks that lie side by side are read together, and each is decoded into the same scratch memory,
 which never leaves the cache, and copied from there.
@@ -18,13 +18,14 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from ._mounts import is_mappable
+from ._plain_chunks import PlainChunks
 from ._shard_files import SHARDS, Shard, ShardIndex, chunk_grid
 from ._sharding import Sharding
 
@@ -37,6 +38,9 @@ _BLOSC_HEADER = 16
 # Bytes of the chunk, and of what it is compressed to.
 _BLOSC_SIZES = struct.Struct("<4xI4xI")
 _DAMAGED = "the chunk is damaged"
+# Of chunks that are files of their own: larger ones the engine decodes on all processors, where they
+# are not read for a batch.
+_LARGEST_PLAIN = 1 << 19
 # Chunks of a row are read together where no more than this lies between them.
 _GAP = 1 << 14
 _MOST_COUNTED = 1 << 62
@@ -83,14 +87,16 @@ class ChunkReader:
     dtype
         Type of a pixel.
     index
-        How the index of a shard is stored.
+        How the index of a shard is stored; where it says that there is none, a shard is a chunk.
     compression
         How a chunk is compressed.
     fill
         Value of pixels that were never written.
+    lead, separator
+        What the names of shards begin with, and what lies between their numbers.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what metadata say of an array
         self,
         path: str,
         *,
@@ -101,8 +107,11 @@ class ChunkReader:
         index: ShardIndex,
         compression: _Compression,
         fill: float,
+        lead: str = "c/",
+        separator: str = "/",
     ) -> None:
-        self.prefix = f"{path}/c/"
+        self.prefix = f"{path}/{lead}"
+        self._separator = separator
         self.is_mappable = is_mappable(path)
         self.shape = shape
         self.chunk = chunk
@@ -125,30 +134,19 @@ class ChunkReader:
 
     @classmethod
     def _of(cls, path: str, document: Mapping[str, Any]) -> ChunkReader | None:
-        found = Sharding.of(document)
-        if found is None:
+        found = _layout_of(document)
+        if found is None or found["compression"] == "other":
             return None
-        shape, chunk, shard = found.shape, found.chunk, found.shard
-        dtype = found.dtype.newbyteorder("<")
-        compression = _compression(found.codecs)
+        shape, chunk, shard = found["shape"], found["chunk"], found["shard"]
+        dtype = found["dtype"].newbyteorder("<")
         if (
-            compression == "other"
             # Bytes of a chunk, and numbers of chunks, are counted in 64 bits.
-            or math.prod(chunk) * dtype.itemsize >= _MOST_COUNTED
+            math.prod(chunk) * dtype.itemsize >= _MOST_COUNTED
             or math.prod(-(-n // s) * (s // c) for n, s, c in zip(shape, shard, chunk, strict=True))
             >= _MOST_COUNTED
         ):
             return None
-        return cls(
-            path,
-            shape=shape,
-            chunk=chunk,
-            shard=shard,
-            dtype=dtype,
-            index=ShardIndex(chunk_grid(shard, chunk), found.index_at_end, found.has_checksum),
-            compression=cast("_Compression", compression),
-            fill=found.fill,
-        )
+        return cls(path, **{**found, "dtype": dtype})
 
     def shard_at(self, place: Sequence[int]) -> Shard | None:
         """Return a shard by its number along each axis, None where there is none."""
@@ -156,7 +154,7 @@ class ChunkReader:
 
     def shard_path(self, place: Sequence[int]) -> str:
         """Return the file of a shard, whether it is there or not."""
-        return self.prefix + "/".join([str(at) for at in place])
+        return self.prefix + self._separator.join([str(at) for at in place])
 
     def read_into(self, box: Box, out: NDArray[Any]) -> bool:
         """Read a box into a buffer.
@@ -174,6 +172,8 @@ class ChunkReader:
         """
         if not out.size:
             return True
+        if self.index.whole and self.chunk_bytes > _LARGEST_PLAIN:
+            return False
         axes = [
             _shards_along(start, stop, whole, part)
             for (start, stop), whole, part in zip(box, self.shard, self.chunk, strict=True)
@@ -278,6 +278,38 @@ def _shards_along(start: int, stop: int, shard: int, chunk: int) -> list[tuple[i
         ]
         found.append((number, parts))
     return found
+
+
+def _layout_of(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what a reader has to know of an array, by the names of its arguments."""
+    if document["zarr_format"] == 3 and document["codecs"][0]["name"] == "sharding_indexed":
+        shards = Sharding.of(document)
+        if shards is None:
+            return None
+        grid = chunk_grid(shards.shard, shards.chunk)
+        return {
+            "shape": shards.shape,
+            "chunk": shards.chunk,
+            "shard": shards.shard,
+            "dtype": shards.dtype,
+            "index": ShardIndex(grid, shards.index_at_end, shards.has_checksum),
+            "compression": _compression(shards.codecs),
+            "fill": shards.fill,
+        }
+    plain = PlainChunks.of(document)
+    if plain is None:
+        return None
+    return {
+        "shape": plain.shape,
+        "chunk": plain.chunk,
+        "shard": plain.chunk,
+        "dtype": plain.dtype,
+        "index": ShardIndex((1,) * len(plain.chunk), at_end=False, checked=False, whole=True),
+        "compression": plain.codec if plain.codec in {None, "blosc", "zstd"} else "other",
+        "fill": plain.fill,
+        "lead": plain.lead,
+        "separator": plain.separator,
+    }
 
 
 def _compression(codecs: Sequence[Mapping[str, Any]]) -> str | None:

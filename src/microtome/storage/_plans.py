@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,26 @@ class ChunkPlan:
     target: _Whole
     box: _Whole
     place: _Whole
+
+    def pieces(self, files: int) -> Iterator[ChunkPlan]:
+        """Yield it in pieces, each of chunks of at most so many shards."""
+        begins = np.flatnonzero(np.diff(self.shard, prepend=-1))[::files]
+        if len(begins) < 2:
+            yield self
+            return
+        for a, b in pairwise([*begins.tolist(), len(self.shard)]):
+            low, high = int(self.first[a]), int(self.first[b])
+            copies = slice(low, high)
+            yield ChunkPlan(
+                self.shard[a:b],
+                self.local[a:b],
+                self.first[a : b + 1] - low,
+                self.start[copies],
+                self.size[copies],
+                self.target[copies],
+                self.box[copies],
+                self.place[copies],
+            )
 
 
 def plan_chunks(

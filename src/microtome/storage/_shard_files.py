@@ -52,11 +52,14 @@ class ShardIndex:
         Whether it lies at the end of the file, or at its beginning.
     checked
         Whether a checksum (CRC32C) follows it.
+    whole
+        Whether there is none: the file is one chunk.
     """
 
     grid: tuple[int, ...]
     at_end: bool
     checked: bool
+    whole: bool = False
 
     @property
     def size(self) -> int:
@@ -142,6 +145,11 @@ class Shard:
             raise ValueError(msg)
 
     def _read_entries(self, size: int, index: ShardIndex) -> NDArray[np.int64]:
+        if index.whole:
+            if not size:
+                msg = "the file of a chunk is empty"
+                raise ValueError(msg)
+            return np.asarray([0, size], np.int64).reshape(*index.grid, 2)
         if size < index.size:
             msg = "the file is shorter than its index"
             raise ValueError(msg)
