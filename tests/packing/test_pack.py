@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,8 +19,10 @@ from microtome.cohort import (
 )
 from microtome.errors import ExistsError, FormatError, InvalidInputError, NotFoundError
 from microtome.image import MultiscaleImage
-from microtome.loading import TileLoader
+from microtome.loading import TileLoader, TileOrder, WeightedOrder
 from microtome.packing import pack
+from microtome.storage._chunks import ChunkReader
+from microtome.tiling import TileTable
 
 SIZE = 48
 SPEC = "quantile_clipping/uq_0.99_image"
@@ -155,3 +158,101 @@ def test_what_cannot_be_packed_is_refused(cohort, tmp_path):
     with pytest.raises(NotFoundError, match="no images of codex"):
         pack(cohort, tmp_path / "packed", tile_size=SIZE, modalities=["codex"])
     assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------ in an order
+
+
+def offsets_of(root, tissue, modality="imc"):
+    """Return where each chunk of an image lies in its file, on the grid of chunks; -1 for none."""
+    with MultiscaleImage.open(root / f"{modality}/1_0mpp/images/{tissue}.ome.zarr") as image:
+        array = image.level(0).array
+    reader = ChunkReader.of(str(array.path), array.document)
+    assert reader.shape[-2] <= reader.shard[-2]
+    assert reader.shape[-1] <= reader.shard[-1]
+    return reader.shard_at([0, 0, 0]).entries[0, ..., 0]
+
+
+@pytest.mark.parametrize(("size", "strategy"), [(SIZE, "default"), (40, "dense")])
+@pytest.mark.parametrize("only_tiles", [False, True])
+def test_packed_in_an_order_the_sequence_is_the_shuffled_epoch(
+    cohort, tmp_path, size, strategy, only_tiles
+):
+    count = len(imc(cohort, size, strategy))
+    order = TileOrder(count, "random", seed=7, epoch=3)
+    out = tmp_path / "packed"
+    pack(cohort, out, tile_size=size, tile_strategy=strategy, only_tiles=only_tiles, order=order)
+    source, packed = imc(cohort, size, strategy), imc(out, size, strategy)
+    shuffled = list(TileLoader(source, 7, order=order, as_torch=False))
+    streamed = list(TileLoader(packed, 7, order="sequential", as_torch=False))
+    for one, other in zip(shuffled, streamed, strict=True):
+        assert np.array_equal(one.data, other.data)
+        for told, again in zip(one.additional_metadata, other.additional_metadata, strict=True):
+            assert (told["tissue_id"], told["tile_id"]) == (again["tissue_id"], again["tile_id"])
+    # In the files each chunk lies behind those that are read before it.
+    end = dict.fromkeys("ab", -1)
+    seen = set()
+    side = chunks_of(out)[-1]
+    for batch in streamed:
+        places = np.asarray(batch.region_spec["coords"]).tolist()
+        for told, (row, col) in zip(batch.additional_metadata, places, strict=True):
+            tissue = told["tissue_id"]
+            offsets = offsets_of(out, tissue)
+            new = [
+                int(offsets[y, x])
+                for y in range(row // side, min(-(-(row + size) // side), offsets.shape[0]))
+                for x in range(col // side, min(-(-(col + size) // side), offsets.shape[1]))
+                if (tissue, y, x) not in seen and offsets[y, x] >= 0
+            ]
+            seen |= {
+                (tissue, y, x)
+                for y in range(row // side, -(-(row + size) // side))
+                for x in range(col // side, -(-(col + size) // side))
+            }
+            if new:
+                assert min(new) > end[tissue]
+                end[tissue] = max(new)
+    assert min(end.values()) > 0
+    # It is an ordinary cohort, which can be read in any order.
+    again = TileOrder(count, "random", seed=9)
+    rows = order.rows(0, count)[again.rows(0, count)]
+    found = np.concatenate([b.data for b in TileLoader(packed, 7, order=again, as_torch=False)])
+    assert np.array_equal(found, source.read_batch(rows).data)
+    assert [f for f in validate(out) if f.severity == "error"] == []
+
+
+def test_other_readers_read_what_was_put_into_an_order(cohort, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    order = TileOrder(len(imc(cohort)), "random", seed=1)
+    out = tmp_path / "packed"
+    pack(cohort, out, tile_size=SIZE, order=order)
+    for modality in ("imc", "he"):
+        for tissue in "ab":
+            place = f"{modality}/1_0mpp/images/{tissue}.ome.zarr"
+            with MultiscaleImage.open(cohort / place) as image:
+                expected = image.level(0)[...]
+            found = zarr.open_group(out / place, mode="r")["0"][...]
+            assert np.array_equal(found, expected)
+            with MultiscaleImage.open(out / place) as image:
+                assert np.array_equal(image.level(0)[...], expected)
+
+
+def test_an_order_that_is_no_permutation_of_the_table_is_refused(cohort, tmp_path):
+    count = len(imc(cohort))
+    with pytest.raises(InvalidInputError, match=f"{count + 1} positions over {count + 1} tiles"):
+        pack(cohort, tmp_path / "packed", tile_size=SIZE, order=TileOrder(count + 1))
+    twice = WeightedOrder(np.ones(count), epoch_length=count, seed=1)
+    with pytest.raises(InvalidInputError, match="some tiles twice and others not at all"):
+        pack(cohort, tmp_path / "packed", tile_size=SIZE, order=twice)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_index_of_the_table_as_it_was_does_not_come_along(cohort, tmp_path):
+    copied, out = tmp_path / "cohort", tmp_path / "packed"
+    shutil.copytree(cohort, copied)
+    tiling = f"tiling/1_0mpp/default/{SIZE}_tile_coordinates"
+    TileTable.build_index(copied / f"{tiling}.parquet", tile_size=SIZE)
+    count = len(imc(copied))
+    pack(copied, out, tile_size=SIZE, order=TileOrder(count, "random", seed=2))
+    assert (copied / f"{tiling}.arrow").is_file()
+    assert not (out / f"{tiling}.arrow").exists()

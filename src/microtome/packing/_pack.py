@@ -10,25 +10,47 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from microtome.cohort import CohortLayout, Modality, open_tiles, parse_modality
+from microtome.cohort import CohortLayout, Modality, open_tiles, parse_modality, size_name
 from microtome.coordinates import Resolution
 from microtome.errors import ExistsError, InvalidInputError, NotFoundError, StorageError
 from microtome.image import Level, MultiscaleImage
 from microtome.jobs import run_each
 from microtome.progress import Progress, silent
-from microtome.storage import Codec, Layout, locked, storage_errors
+from microtome.storage import Codec, Layout, locked, order_chunks, storage_errors
 from microtome.tiling import TileTable
 
-__all__ = ["PackedImage", "pack"]
+__all__ = ["PackOrder", "PackedImage", "pack"]
 
 # Tiles at any place touch 1.6 times their 224 pixels in chunks of 64, and 2.5 times in those of 128.
 _ANY_PLACE = 64
 _SHARD_BYTES = 64 << 20
+# Tiles in an order are read from all shards of all images in turn: of fewer files, then.
+_ORDERED_SHARD_BYTES = 256 << 20
+_NEVER = np.iinfo(np.int64).max
+
+
+class PackOrder(Protocol):
+    """An order of the rows of a table, such as `TileOrder`: a permutation of them."""
+
+    @property
+    def count(self) -> int:
+        """How many positions it has."""
+        ...
+
+    @property
+    def over(self) -> int:
+        """How many rows it is of."""
+        ...
+
+    def rows(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the rows that stand at positions ``start ... stop - 1``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +79,8 @@ class _Task:
     corners: NDArray[np.int64]
     only_tiles: bool
     codec: Codec
+    visits: NDArray[np.int64] | None
+    """When each tile is read, (tiles,); None for no order."""
 
 
 def pack(  # noqa: PLR0913 - what to pack, how, and where the work is done
@@ -69,6 +93,7 @@ def pack(  # noqa: PLR0913 - what to pack, how, and where the work is done
     resolution: float | str | tuple[float, float] | Resolution | None = None,
     only_tiles: bool = False,
     codec: Codec = "fast",
+    order: PackOrder | None = None,
     executor: Executor | None = None,
     progress: Progress = silent,
 ) -> list[PackedImage]:
@@ -96,6 +121,12 @@ def pack(  # noqa: PLR0913 - what to pack, how, and where the work is done
         attributes (`packed`), and are then good for these tiles alone.
     codec
         Of the chunks, lossless: ``"fast"`` to read, ``"small"`` for a fifth less on disk.
+    order
+        In which the tiles will be read, for instance ``TileOrder(len(table), "random", seed, epoch)``:
+        the packed table has its rows in this order, and the chunks lie in this order in their files.
+        Loaded with ``order="sequential"`` the packed tiles are then this shuffled epoch, and every
+        file is read from its beginning to its end. In any other order they can be read as well. None
+        leaves the table as it is, and chunks where they are in the image.
     executor
         Where images are rewritten: any `concurrent.futures` executor; by default here.
     progress
@@ -114,7 +145,8 @@ def pack(  # noqa: PLR0913 - what to pack, how, and where the work is done
     NotFoundError
         If there is no image to rewrite.
     InvalidInputError
-        If there is no such modality, resolution or tiling, or an image has more axes than channels, y and x.
+        If there is no such modality, resolution or tiling, an image has more axes than channels, y
+        and x, or the order is no permutation of the table's rows.
     """
     layout, target = CohortLayout.open(cohort), Path(out)
     if target.exists():
@@ -125,10 +157,11 @@ def pack(  # noqa: PLR0913 - what to pack, how, and where the work is done
         raise InvalidInputError(msg)
     where = layout.resolution(resolution)
     tiles = open_tiles(layout, where, tile_strategy, tile_size)
+    rows = None if order is None else _permutation(order, tiles)
     chosen = [parse_modality(m) for m in modalities] if modalities is not None else None
     kinds = chosen if chosen is not None else layout.modalities()
     with _begun(target) as begun:
-        tasks = list(_tasks(layout, begun, kinds, where, tiles, only_tiles, codec))
+        tasks = list(_tasks(layout, begun, kinds, where, tiles, only_tiles, codec, rows))
         if not tasks:
             msg = (
                 f"{layout.root} has no images of {', '.join(map(str, kinds))} at {where} with tiles"
@@ -140,6 +173,9 @@ def pack(  # noqa: PLR0913 - what to pack, how, and where the work is done
             return [name for name in names if Path(directory) / name in rewritten]
 
         _copy_files(layout.root, begun, others)
+        if rows is not None:
+            table = layout.tile_coordinates(where, tile_strategy, size_name(tile_size))
+            _reorder(tiles, rows, begun / table.relative_to(layout.root))
         done: list[PackedImage] = []
         for found in run_each(_rewritten, tasks, executor):
             done.append(found)
@@ -204,13 +240,19 @@ def _tasks(
     tiles: TileTable,
     only_tiles: bool,  # noqa: FBT001 - passed on
     codec: Codec,
+    order: NDArray[np.int64] | None,
 ) -> Iterator[_Task]:
+    position = None
+    if order is not None:
+        position = np.empty(len(order), np.int64)
+        position[order] = np.arange(len(order))
     for kind in kinds:
         for tissue in tiles.tissue_ids:
             source = layout.image(kind, where, tissue)
             if not source.is_dir():
                 continue
-            rows = tiles.rows(tiles.positions(tissue))
+            places = tiles.positions(tissue)
+            rows = tiles.rows(places)
             yield _Task(
                 source,
                 begun / source.relative_to(layout.root),
@@ -221,7 +263,29 @@ def _tasks(
                 np.stack([rows.row, rows.col], axis=1),
                 only_tiles,
                 codec,
+                None if position is None else position[places],
             )
+
+
+def _permutation(order: PackOrder, tiles: TileTable) -> NDArray[np.int64]:
+    """Return the rows of a table in an order that has each of them once."""
+    count = len(tiles)
+    if order.over != count or order.count != count:
+        msg = f"the order has {order.count} positions over {order.over} tiles, the table has {count} tiles"
+        raise InvalidInputError(msg)
+    rows = order.rows(0, count)
+    if (np.bincount(rows, minlength=count) != 1).any():
+        msg = "the order has some tiles twice and others not at all; pack one that has each once, as TileOrder does"
+        raise InvalidInputError(msg)
+    return rows
+
+
+def _reorder(tiles: TileTable, rows: NDArray[np.int64], path: Path) -> None:
+    """Write a table with its rows in an order."""
+    table = tiles.table.take(pa.array(rows))
+    TileTable(table, tiles.tile_size, tiles.strategy, tiles.resolution).write(path)
+    # It is of the table as it was.
+    path.with_suffix(".arrow").unlink(missing_ok=True)
 
 
 def _rewritten(task: _Task) -> PackedImage:
@@ -245,6 +309,10 @@ def _rewritten(task: _Task) -> PackedImage:
             metadata={"packed": note, "microtome": {"packed_from": _ingested(image)}},
         ) as made:
             _copy(level, made.level(0), layout, wanted)
+        if task.visits is not None:
+            with MultiscaleImage.open(task.target) as packed:
+                place = Path(packed.level_uri(0))
+            order_chunks(place, _visits(task, level.shape, layout.chunk)[None])
     return PackedImage(
         task.modality, task.tissue_id, layout.chunk, _size(task.source), _size(task.target)
     )
@@ -261,7 +329,8 @@ def _layout(task: _Task, shape: Sequence[int], itemsize: int) -> Layout:
     on_grid = len(task.corners) and not (task.corners % np.asarray(task.tile_size)).any()
     height, width = task.tile_size if on_grid else (_ANY_PLACE, _ANY_PLACE)
     chunk = (shape[0], height, width)
-    most = max(1, _SHARD_BYTES // (int(np.prod(chunk)) * itemsize))
+    held = _SHARD_BYTES if task.visits is None else _ORDERED_SHARD_BYTES
+    most = max(1, held // (int(np.prod(chunk)) * itemsize))
     # As square as the image is: few files, and each of them of one neighbourhood.
     rows, cols = -(-shape[1] // height), -(-shape[2] // width)
     wide = min(cols, max(1, int(most**0.5)))
@@ -271,16 +340,37 @@ def _layout(task: _Task, shape: Sequence[int], itemsize: int) -> Layout:
 
 def _wanted(task: _Task, shape: Sequence[int], chunk: Sequence[int]) -> NDArray[np.bool_]:
     """Return which chunks are kept, (rows of chunks, columns of chunks)."""
-    grid = tuple(-(-size // part) for size, part in zip(shape[1:], chunk[1:], strict=True))
-    wanted = np.full(grid, not task.only_tiles)
+    wanted = np.full(_grid(shape, chunk), not task.only_tiles)
     if task.only_tiles:
-        sizes = np.asarray(shape[1:])
-        low = np.maximum(task.corners, 0) // np.asarray(chunk[1:])
-        high = np.minimum(task.corners + task.tile_size, sizes) - 1
-        high = high // np.asarray(chunk[1:])
-        for first, last in zip(low.tolist(), high.tolist(), strict=True):
-            wanted[first[0] : last[0] + 1, first[1] : last[1] + 1] = True
+        for part in _parts(task, shape, chunk):
+            wanted[part] = True
     return wanted
+
+
+def _visits(task: _Task, shape: Sequence[int], chunk: Sequence[int]) -> NDArray[np.int64]:
+    """Return when each chunk is read first, (rows of chunks, columns of chunks)."""
+    found = np.full(_grid(shape, chunk), _NEVER)
+    parts, when = _parts(task, shape, chunk), task.visits
+    if when is not None:
+        # The first to come has the last word.
+        for number in np.argsort(when)[::-1].tolist():
+            found[parts[number]] = when[number]
+    return found
+
+
+def _grid(shape: Sequence[int], chunk: Sequence[int]) -> tuple[int, ...]:
+    return tuple(-(-size // part) for size, part in zip(shape[1:], chunk[1:], strict=True))
+
+
+def _parts(task: _Task, shape: Sequence[int], chunk: Sequence[int]) -> list[tuple[slice, slice]]:
+    """Return which chunks each tile shows."""
+    low = np.maximum(task.corners, 0) // np.asarray(chunk[1:])
+    high = np.minimum(task.corners + task.tile_size, np.asarray(shape[1:])) - 1
+    high = high // np.asarray(chunk[1:])
+    return [
+        (slice(first[0], last[0] + 1), slice(first[1], last[1] + 1))
+        for first, last in zip(low.tolist(), high.tolist(), strict=True)
+    ]
 
 
 def _copy(source: Level, target: Level, layout: Layout, wanted: NDArray[np.bool_]) -> None:

@@ -2,6 +2,7 @@
 
 from ._array import Box, Pending, ReadBatch, StoredArray, array_metadata, create_array, open_array
 from ._batches import BoxBatch
+from ._chunk_order import order_chunks
 from ._conversion import Conversion
 from ._documents import OURS, is_group, read_group, write_group
 from ._files import locked, replace_file, storage_errors, verify_free
@@ -54,6 +55,7 @@ __all__ = [
     "locked",
     "open_array",
     "open_store",
+    "order_chunks",
     "place_of",
     "read_group",
     "replace_file",

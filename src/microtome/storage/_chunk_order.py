@@ -37,21 +37,21 @@ def order_chunks(path: Path, visits: NDArray[np.int64]) -> None:
     Raises
     ------
     FormatError
-        If it is no array in shards, or a shard is damaged.
+        If it is no local array of ours, or a shard is damaged.
     StorageError
         If the disk refuses.
     """
     reader = ChunkReader.of(str(path), array_metadata(path))
-    if reader is None or reader.index.whole:
-        msg = f"{path} holds no array in shards whose chunks could be put into an order"
+    if reader is None:
+        msg = f"{path} holds no array whose chunks could be put into an order"
         raise FormatError(msg)
+    if reader.index.whole:
+        return  # every chunk is a file
     grid = reader.index.grid
     for place in product(
         *(range(-(-n // s)) for n, s in zip(reader.shape, reader.shard, strict=True))
     ):
-        part = visits[
-            tuple(slice(at * n, (at + 1) * n) for at, n in zip(place, grid, strict=True))
-        ]
+        part = visits[tuple(slice(at * n, (at + 1) * n) for at, n in zip(place, grid, strict=True))]
         # At the edge of the array a shard has chunks that nobody reads.
         when = np.full(grid, np.iinfo(np.int64).max)
         when[tuple(slice(0, n) for n in part.shape)] = part
