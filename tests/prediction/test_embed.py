@@ -96,6 +96,7 @@ def test_the_file_says_which_model(tmp_path):
     path = embed_tiles(mean, Tiles(), tmp_path / "e.parquet")
     note = json.loads(pq.read_schema(path).metadata[b"microtome"])
     assert note.pop("library_version")
+    assert note.pop("settings")["tiles"] == 23
     assert note == {
         "format": "tile-embeddings",
         "version": 2,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from microtome.prediction import TestTimeAugmentation
-from microtome.prediction._fingerprint import model_fingerprint, source_fingerprint
+from microtome.prediction._fingerprint import model_fingerprint, sees_batches, source_fingerprint
 from microtome.regions import _fingerprint
 from microtome.sources import open_image
 
@@ -138,3 +138,31 @@ def test_a_ufunc_counts_by_its_name():
     assert found != model_fingerprint(np.negative)
     inspect.signature(np.positive)
     assert model_fingerprint(np.positive) == found
+
+
+def test_which_models_see_their_batch():
+    torch = pytest.importorskip("torch")
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3), torch.nn.BatchNorm2d(1))
+    held = {"deep": [net]}
+
+    def closing_over(batch):
+        return held["deep"][0](batch)
+
+    class Holding:
+        def __init__(self):
+            self.itself, self.net, self.weights = self, net, np.zeros(3)
+
+        def __call__(self, batch):
+            return self.net(batch)
+
+    callables = [closing_over, Holding(), partial(closing_over), Holding().__call__, net.forward]
+    # Run by us, a module is in evaluation mode, within the mean over its turns as well.
+    for model in (net, TestTimeAugmentation(net), np.negative, len, None, lambda batch: batch):
+        assert not sees_batches(model)
+    for model in callables:
+        assert sees_batches(model)
+    assert sees_batches(TestTimeAugmentation(closing_over))
+    net.eval()
+    assert not any(map(sees_batches, callables))
+    net[1].train()
+    assert all(map(sees_batches, callables))

@@ -161,6 +161,24 @@ def test_after_an_error_the_same_call_goes_on(stored, tmp_path, blend):
         np.testing.assert_array_equal(made.level(level)[...], whole.level(level)[...])
 
 
+def test_batches_of_another_size_go_on(stored, tmp_path):
+    image = stored(shape=(1, *SHAPE))
+    whole = predict(Failing(0), image, tmp_path / "whole", tile_size=96, overlap=16, batch_size=2)
+    failed(image, tmp_path / "p")
+    again = Failing(0)
+    made = predict(again, image, tmp_path / "p", tile_size=96, overlap=16, batch_size=4)
+    assert again.calls < -(-len(plan_tiles(SHAPE, 96, 16)) // 4)
+    np.testing.assert_array_equal(made["level0"][...], whole["level0"][...])
+    # What is finished is the same prediction, too; formerly the size was noted.
+    document = json.loads((tmp_path / "p" / "zarr.json").read_text())
+    settings = document["attributes"]["microtome"]["prediction"]["settings"]
+    assert "batch_size" not in settings
+    settings["batch_size"] = 8
+    (tmp_path / "p" / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(ExistsError, match="it is this prediction, finished"):
+        predict(Failing(0), image, tmp_path / "p", tile_size=96, overlap=16, batch_size=1)
+
+
 def test_other_settings_are_an_error_or_start_over(stored, tmp_path):
     image = stored(shape=(1, *SHAPE))
     failed(image, tmp_path / "p")

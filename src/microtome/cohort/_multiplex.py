@@ -227,6 +227,10 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
         """Return the UniProt accessions of the channels of a tissue; None for those without."""
         return self._accessions(self._planes(tissue_id, self._selection(kind)).names)
 
+    def get_standardizer(self, tissue_id: str) -> Standardizer:
+        """Return what standardizes the channels that a tissue's batches have, by `channel_names`."""
+        return self._planes(tissue_id, self._default).standardizer
+
     def _selection(self, kind: str | None) -> _Selection:
         """Return what is asked for: by default the seed's choice, where there is anything in it."""
         if kind is None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from microtome.cohort import (
     Modality,
     SingleIHCImagingDataset,
     open_tissue_image,
+    open_tissue_mask,
     parse_modality,
     tile_size_of,
     tissues_with_images,
@@ -33,12 +34,30 @@ from microtome.jobs import run_each, verify_executor
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData, collate_regions, decollate_regions
 
+from ._blend import Blend
 from ._embed import embed_tiles
+from ._input import CohortInput, Standardization, chosen_standardization
+from ._model import Preprocess, verify_function
 from ._predict import predict
 
 __all__ = ["predict_cohort"]
 
 _log = logging.getLogger(__name__)
+_TISSUE = "tissue"
+
+
+class CohortOptions(TypedDict, total=False):
+    """Keywords that `predict_cohort` hands on to `predict`; what they mean is told there."""
+
+    blend: Blend
+    multiple_of: int
+    postprocess: Callable[[Any], Any] | None
+    channel_names: Sequence[str] | None
+    skip_empty: bool
+    fill: float
+    resume: bool
+    allow_nan: bool
+    metadata: Mapping[str, Any] | None
 
 
 def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
@@ -52,9 +71,14 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     tile_size: int = 512,
     overlap: int = 64,
     batch_size: int = 8,
+    channels: Sequence[str] | None = None,
+    standardization: Standardization | None = None,
+    preprocess: Preprocess | None = None,
+    mask: Any = None,
     overwrite: bool = False,
     executor: Executor | None = None,
     progress: Progress = silent,
+    **options: Unpack[CohortOptions],
 ) -> list[Path]:
     """Run a model over the images of a cohort and keep its answers there.
 
@@ -65,7 +89,7 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     Parameters
     ----------
     model
-        As for `predict`; it sees the stored values.
+        As for `predict`, a `TestTimeAugmentation` for example.
     cohort
         Directory of the cohort.
     name
@@ -79,6 +103,20 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
         Which resolution; may be left out where the cohort has one.
     tile_size, overlap, batch_size
         As for `predict`.
+    channels
+        Channels that the model sees, by name, in this order; None for all.
+    standardization
+        What is done to stored pixels, as in the dataset that the model was trained on: of H&E and IHC
+        ``"imagenet"``, ``"hibou"`` or another preset of `HEImagingDataset`; of multiplex images the
+        path of the cohort's statistics, ``"quantile_clipping/uq_0.99_image"`` for example, where
+        channels without statistics are left out as they are there. A normalization, or the path of
+        one (``.json``). ``"stored"`` for nothing. By default what the model says in an attribute
+        `standardization`, else nothing, which is told of a torch module.
+    preprocess
+        A function of a batch instead, as for `predict`.
+    mask
+        Where tissue is: ``"tissue"`` for the cohort's tissue masks, a mapping from tissues to masks,
+        or a function; as for `predict`.
     overwrite
         Replace predictions that are there; otherwise only missing ones are made, and those that are
         of the same images, model and settings kept.
@@ -87,6 +125,9 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
         pickled; by default here, one after the other. Embeddings are made here.
     progress
         Called with what is done and to do.
+    **options
+        `blend`, `multiple_of`, `postprocess`, `channel_names`, `skip_empty`, `fill`, `resume`,
+        `allow_nan` and `metadata`, as for `predict`.
 
     Returns
     -------
@@ -96,13 +137,17 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     ------
     InvalidInputError
         As `predict`; also if the resolution or modality is not in the cohort, or the executor
-        forks; or if some tissues have brightfield images and others multiplex ones only.
+        forks; or if some tissues have brightfield images and others multiplex ones only; or if the
+        modality has no such standardization.
+    NotFoundError
+        If there are no such statistics, or a tissue has no mask.
     ExistsError
         If a prediction that is there is of another image, model or setting.
     WorkerError
         If the executor lost its workers; what is done stays, and the same call again goes on.
     """
     verify_executor(executor)
+    verify_function(preprocess, "preprocess", "normalize")
     layout = CohortLayout.open(cohort)
     target = layout.resolution(resolution)
     only = [parse_modality(modality)] if modality is not None else None
@@ -111,7 +156,14 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     directory = layout.predictions(target, name)
     # The callback stays where it is: another process cannot call it.
     told = progress if executor is None else silent
-    options = {"tile_size": tile_size, "overlap": overlap, "batch_size": batch_size}
+    kinds = sorted({modalities[0] for modalities in chosen.values()}, key=str)
+    given = chosen_standardization(model, standardization, preprocess=preprocess, modalities=kinds)
+    shown = CohortInput(layout, target, channels, given, preprocess)
+    own: dict[str, dict[str, Any]] = {}
+    for shot in kinds:
+        own |= shown.of(shot, [name for name, has in chosen.items() if has[0] == shot])
+    common = {**options, "tile_size": tile_size, "overlap": overlap, "batch_size": batch_size}
+    common["overwrite"] = overwrite
     written = [directory / f"{tissue_id}.ome.zarr" for tissue_id in chosen]
     tasks: list[_Task] = []
     for path, (tissue_id, modalities) in zip(written, chosen.items(), strict=True):
@@ -119,18 +171,20 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
             # Looked at all the same: it may be of another image, model or setting.
             _log.info("%s is there already", path)
         place = layout, modalities[0], target, tissue_id
-        tasks.append(_Task(model, place, path, {**options, "overwrite": overwrite}, told))
+        covers = _mask_of(mask, layout, target, tissue_id)
+        tasks.append(_Task(model, place, path, {**common, **own[tissue_id]}, covers, told))
     for done, _ in enumerate(run_each(_predicted, tasks, executor), start=1):
         if executor is not None:
             progress("images", done, len(tasks))
     if not hasattr(model, "embed"):
         return written
-    for size, tiles in _tilings(layout, target, {kinds[0] for kinds in chosen.values()}):
+    preset, then = shown.of_tiles()
+    for size, tiles in _tilings(layout, target, kinds, preset):
         table = directory / f"{size}_tile_embeddings.parquet"
         if table.exists() and not overwrite:
             _log.info("%s is there already", table)
         else:
-            embed_tiles(model, tiles, table, progress=progress)
+            embed_tiles(model, tiles, table, preprocess=then, progress=progress)
         written.append(table)
     return written
 
@@ -152,18 +206,32 @@ class _Task:
     place: tuple[CohortLayout, Modality, Resolution, str]
     out: Path
     options: Mapping[str, Any]
+    mask: Any
     progress: Progress
 
 
 def _predicted(task: _Task) -> Path:
     image = open_tissue_image(*task.place)
+    options: dict[str, Any] = {**task.options, "mask": task.mask, "progress": task.progress}
+    if isinstance(task.mask, str) and task.mask == _TISSUE:
+        layout, _, resolution, tissue_id = task.place
+        options["mask"] = open_tissue_mask(layout, resolution, tissue_id)
     if task.options["overwrite"]:
-        predict(task.model, image, task.out, progress=task.progress, **task.options)
+        predict(task.model, image, task.out, **options)
     else:
         # As one of several: what is finished is kept, or refused where it is another prediction.
-        several = {task.place[3]: image}
-        predict(task.model, several, task.out.parent, progress=task.progress, **task.options)
+        predict(task.model, {task.place[3]: image}, task.out.parent, **options)
     return task.out
+
+
+def _mask_of(mask: Any, layout: CohortLayout, resolution: Resolution, tissue_id: str) -> Any:
+    """Return the mask of a tissue, or the word for the cohort's own, which must be there."""
+    if isinstance(mask, str) and mask == _TISSUE:
+        open_tissue_mask(layout, resolution, tissue_id)
+        return _TISSUE
+    if isinstance(mask, Mapping) and not isinstance(mask, MultiscaleImage):
+        return cast("Mapping[str, Any]", mask).get(tissue_id)
+    return mask
 
 
 class _Chain:
@@ -201,22 +269,22 @@ class _Chain:
 
 
 def _tilings(
-    layout: CohortLayout, resolution: Resolution, modalities: set[Modality]
+    layout: CohortLayout, resolution: Resolution, modalities: Sequence[Modality], preset: str
 ) -> list[tuple[str, _Chain]]:
-    """Return the default tilings by size, with the stored values of the brightfield modalities."""
+    """Return the default tilings by size, with the brightfield modalities' values by a preset."""
     found: list[tuple[str, _Chain]] = []
     for strategy, size in layout.tilings(resolution):
         if strategy != "default":
             continue
         datasets: list[BaseImagingDataset[Any]] = []
-        for modality in sorted(modalities, key=str):
+        for modality in modalities:
             if modality.kind != "brightfield":
                 continue
             options: dict[str, Any] = {
                 "path": layout.root,
                 "resolution": resolution,
                 "tile_size": tile_size_of(size),
-                "mean_std_type": "raw",
+                "mean_std_type": preset,
             }
             name = layout.root.name
             datasets.append(

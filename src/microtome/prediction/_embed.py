@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -20,11 +20,14 @@ from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData
 from microtome.storage import replace_file
 
-from ._model import model_name, running
+from . import _embed_parts
+from ._embed_parts import Parts, checksums, sampled_rows
+from ._fingerprint import model_fingerprint, sees_batches
+from ._model import Preprocess, model_name, running
 from ._output import as_array
 from ._record import library_version
 
-__all__ = ["TileBatches", "embed_tiles", "vectors_column"]
+__all__ = ["TileBatches", "embed_tiles", "embedding_settings", "vectors_column"]
 
 # Rows that are written at once: a row group of a batch would be too small to compress or skip.
 _GROUP = 4096
@@ -49,12 +52,17 @@ def embed_tiles(
     out: str | os.PathLike[str],
     *,
     batch_size: int = 64,
+    preprocess: Preprocess | None = None,
+    resume: bool = True,
     progress: Progress = silent,
 ) -> Path:
     """Describe every tile by a vector and write the table.
 
     The file appears whole or not at all, and replaces one that is there. Rows are in the order of
-    the tiles; what is in memory is a batch and one row group.
+    the tiles; what is in memory is a batch and one row group. A run that was killed is gone on with by
+    the same call, and ends with the same bytes: vectors of finished blocks of 1024 tiles are kept in a
+    hidden directory beside `out`. Of each such block eight tiles are read again, to see whether they are
+    still the same.
 
     Parameters
     ----------
@@ -70,7 +78,13 @@ def embed_tiles(
         nobody knows the pixel size: the tile's centre, of `CellCrops` the cell's) and `embedding`, a
         list of D float32.
     batch_size
-        Tiles that go through the model at once.
+        Tiles that go through the model at once; no batch reaches over the end of a block. A run is gone
+        on with in batches of any size, unless the model is a callable that holds a torch module in
+        training mode, whose answer depends on the batch.
+    preprocess
+        What makes the model's input of a batch as the tiles give it, as for `predict`.
+    resume
+        Whether to go on with what a killed run left; False starts over.
     progress
         Called with the tiles done and to do.
 
@@ -83,6 +97,10 @@ def embed_tiles(
     InvalidInputError
         If there is no tile, `batch_size` is not positive, a tile has no ids, or the model returns
         another shape, vectors of changing length, or NaN; the message names the tile.
+    ExistsError
+        If a run with another model or other tiles was left, and `resume` is true.
+    BusyError
+        If another process makes the same table.
     StorageError
         If the disk refuses.
     """
@@ -90,42 +108,74 @@ def embed_tiles(
         msg = f"{len(tiles)} tiles in batches of {batch_size} cannot be embedded; give at least 1"
         raise InvalidInputError(msg)
     path = Path(out)
-    with replace_file(path) as temporary:
-        tables = _tables(model, tiles, batch_size, progress)
-        table = next(tables)
-        note = {
-            "format": "tile-embeddings",
-            "version": _VERSION,
-            "micrometres_from": FROM_EDGE,
-            "model": model_name(model),
-            "library_version": library_version(),
-        }
-        schema = table.schema.with_metadata({b"microtome": json.dumps(note).encode()})
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            held = [table]
-            for table in tables:
-                if sum(part.num_rows for part in held) + table.num_rows > _GROUP:
-                    _write(writer, held, schema)
-                    held = []
-                held.append(table)
-            _write(writer, held, schema)
+    settings = embedding_settings(model, tiles, batch_size=batch_size, preprocess=preprocess)
+    # Before anything is written.
+    with running(model, preprocess, method="embed") as run:
+        parts = Parts(path, settings, resume=resume)
+        keep = True
+        try:
+            _embed(run, tiles, parts, batch_size, progress)
+            _publish(path, parts, model_name(model), settings)
+            keep = False
+        except InvalidInputError:
+            # The model's answer was wrong: what there is of it is not gone on with.
+            keep = False
+            raise
+        finally:
+            parts.close(keep=keep)
     return path
 
 
-def _write(writer: Any, tables: list[pa.Table], schema: pa.Schema) -> None:
-    if tables:
-        writer.write_table(pa.concat_tables(tables).replace_schema_metadata(schema.metadata))
+def embedding_settings(
+    model: Any, tiles: TileBatches, *, batch_size: int, preprocess: Preprocess | None
+) -> dict[str, Any]:
+    """Return what vectors depend on, as JSON holds it."""
+    found: dict[str, Any] = {
+        "tiles": len(tiles),
+        "block": _embed_parts.BLOCK,
+        "model": model_name(model),
+        "model_state": model_fingerprint(model),
+    }
+    if preprocess is not None:
+        found |= {
+            "preprocess": model_name(preprocess),
+            "preprocess_state": model_fingerprint(preprocess),
+        }
+    if sees_batches(model) or sees_batches(preprocess):
+        found["batch_size"] = batch_size
+    return found
 
 
-def _tables(
-    model: Any, tiles: TileBatches, batch_size: int, progress: Progress
-) -> Iterator[pa.Table]:
+def _embed(
+    run: Callable[[Any], Any],
+    tiles: TileBatches,
+    parts: Parts,
+    batch_size: int,
+    progress: Progress,
+) -> None:
+    """Make the vectors of the blocks that are not there."""
+    size, total = _embed_parts.BLOCK, len(tiles)
+    there = parts.there
     length = 0
-    with running(model, method="embed") as run:
-        for start in range(0, len(tiles), batch_size):
-            stop = min(start + batch_size, len(tiles))
-            batch = tiles.read_batch(np.arange(start, stop))
+    for number in there:
+        start = number * size
+        batch = tiles.read_batch(start + sampled_rows(min(size, total - start)))
+        parts.verify(number, _places(_ids(batch, start)), list(checksums(batch.data)))
+        length = parts.read(number).schema.field("embedding").type.list_size
+    for number in sorted(set(range(-(-total // size))) - set(there)):
+        begin = number * size
+        end = min(begin + size, total)
+        looked_at = set((begin + sampled_rows(end - begin)).tolist())
+        tables: list[pa.Table] = []
+        pixels: list[int] = []
+        # Batches end with the block, so that they are the same whatever was there.
+        for start in range(begin, end, batch_size):
+            rows = np.arange(start, min(start + batch_size, end))
+            batch = tiles.read_batch(rows)
             ids = _ids(batch, start)
+            chosen = [at for at, row in enumerate(rows.tolist()) if row in looked_at]
+            if chosen:
+                pixels += checksums(as_array(batch.data)[chosen])
             try:
                 output = run(batch.data)
             except Exception as error:
@@ -133,8 +183,35 @@ def _tables(
                 raise
             vectors = _vectors(output, ids, length)
             length = vectors.shape[1]
-            yield _table(ids, vectors)
-            progress("embed", stop, len(tiles))
+            tables.append(_table(ids, vectors))
+            progress("embed", int(rows[-1]) + 1, total)
+        parts.write(number, pa.concat_tables(tables).combine_chunks(), pixels)
+    progress("embed", total, total)
+
+
+def _publish(path: Path, parts: Parts, model: str, settings: Mapping[str, Any]) -> None:
+    """Put the blocks together, some at a time."""
+    note = {
+        "format": "tile-embeddings",
+        "version": _VERSION,
+        "micrometres_from": FROM_EDGE,
+        "model": model,
+        "library_version": library_version(),
+        "settings": dict(settings),
+    }
+    numbers = parts.there
+    schema = parts.read(numbers[0]).schema.with_metadata({b"microtome": json.dumps(note).encode()})
+    with (
+        replace_file(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        held: list[pa.Table] = []
+        for number in numbers:
+            held.append(parts.read(number).replace_schema_metadata(schema.metadata))
+            if sum(part.num_rows for part in held) >= _GROUP or number == numbers[-1]:
+                rows = pa.concat_tables(held).combine_chunks()
+                writer.write_table(rows, row_group_size=_GROUP)
+                held = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +286,10 @@ def _vectors(output: Any, ids: list[_Ids], length: int) -> NDArray[np.float32]:
 
 
 def _table(ids: list[_Ids], vectors: NDArray[np.float32]) -> pa.Table:
+    return _places(ids).append_column("embedding", vectors_column(vectors))
+
+
+def _places(ids: list[_Ids]) -> pa.Table:
     kind = pa.int64() if isinstance(ids[0].name, int) else pa.string()
     return pa.table(
         {
@@ -218,7 +299,6 @@ def _table(ids: list[_Ids], vectors: NDArray[np.float32]) -> pa.Table:
             "col": pa.array([one.col for one in ids], pa.int64()),
             "centroid_y": pa.array([one.centre[0] for one in ids], pa.float64()),
             "centroid_x": pa.array([one.centre[1] for one in ids], pa.float64()),
-            "embedding": vectors_column(vectors),
         }
     )
 

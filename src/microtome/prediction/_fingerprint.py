@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from microtome.image import MemoryArray, MultiscaleImage
 from microtome.regions import pixels_fingerprint
 
-__all__ = ["array_fingerprint", "model_fingerprint", "source_fingerprint"]
+__all__ = ["array_fingerprint", "model_fingerprint", "sees_batches", "source_fingerprint"]
 
 # Slots that hold nothing of a value's own.
 _OWN = frozenset({"__dict__", "__weakref__"})
@@ -45,6 +45,31 @@ def model_fingerprint(model: Any) -> str:
     from a file or a global name, is not seen.
     """
     return f"{_described(model):08x}"
+
+
+def sees_batches(model: Any) -> bool:
+    """Whether what a model says of a tile depends on the others of its batch, as far as can be seen.
+
+    A torch module is put in evaluation mode when it is run, and then does not. Any other callable does
+    if it holds a torch module in training mode, whose batch norm looks at all that it is shown.
+    """
+    # Ours, that run another model, put that one in evaluation mode.
+    while callable(getattr(model, "microtome_on", None)):
+        model = model.model
+    torch = sys.modules.get("torch")
+    if torch is None or isinstance(model, torch.nn.Module):
+        return False
+    return _trains(model, torch.nn.Module, torch.Tensor, frozenset())
+
+
+def _trains(value: Any, module: type, tensor: type, above: frozenset[int]) -> bool:
+    if isinstance(value, module):
+        held: Any = value
+        return any(part.training for part in held.modules())
+    plain = str | bytes | bool | int | float | complex | np.ndarray | np.generic | type | ModuleType
+    if value is None or id(value) in above or isinstance(value, plain | tensor):
+        return False
+    return any(_trains(part, module, tensor, above | {id(value)}) for part in _parts(value))
 
 
 def array_fingerprint(array: NDArray[Any] | None) -> str:

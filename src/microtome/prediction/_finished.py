@@ -22,7 +22,8 @@ def as_stored(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_of(out: Path, settings: Mapping[str, Any]) -> bool:
     """Whether there is a prediction of the same image with the same settings."""
-    return _settings_of(out) == settings
+    found = _settings_of(out)
+    return found is not None and not differences(found, settings)
 
 
 def refuse_finished(out: Path, settings: Mapping[str, Any]) -> None:

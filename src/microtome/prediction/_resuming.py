@@ -15,10 +15,18 @@ from microtome.image import Channels, MultiscaleImage, channel_indices
 from microtome.storage import storage_errors
 from microtome.tiling import TilePlan
 
-from ._fingerprint import array_fingerprint, model_fingerprint, source_fingerprint
+from ._fingerprint import (
+    array_fingerprint,
+    model_fingerprint,
+    sees_batches,
+    source_fingerprint,
+)
 from ._model import Preprocess, model_name
 
 __all__ = ["Claim", "differences", "settings_of", "verify_settings"]
+
+
+_BATCH_SIZE = "batch_size"
 
 
 class Claim:
@@ -71,20 +79,28 @@ def settings_of(  # noqa: PLR0913 - all that a run depends on
     masks: NDArray[Any] | None,
 ) -> dict[str, Any]:
     """Return what must be the same for a run to be gone on with, as JSON holds it."""
-    return {
+    functions = {"preprocess": preprocess, "postprocess": postprocess}
+    found: dict[str, Any] = {
         "source": image.uri,
         "pixels": source_fingerprint(image, level),
         "level": level,
         "channels": channel_indices(channels, image.channel_names, image.nchannels),
         "tile_size": list(plan.tile_size),
         "overlap": list(plan.overlap),
-        "batch_size": batch_size,
         "model": model_name(model),
         "model_state": model_fingerprint(model),
-        "preprocess": None if preprocess is None else model_name(preprocess),
-        "postprocess": None if postprocess is None else model_name(postprocess),
+        **{name: None if each is None else model_name(each) for name, each in functions.items()},
         "mask": array_fingerprint(masks),
     }
+    # A normalization is called like any other of its kind: its numbers tell it apart.
+    found |= {
+        f"{name}_state": model_fingerprint(each)
+        for name, each in functions.items()
+        if each is not None
+    }
+    if any(map(sees_batches, (model, *functions.values()))):
+        found[_BATCH_SIZE] = batch_size
+    return found
 
 
 def verify_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -106,5 +122,9 @@ def verify_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, A
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Say in which settings two runs differ; nothing where they do not."""
-    other = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+    # Noted always, formerly; where it is not, the result does not depend on it.
+    keys = wanted.keys() | (found.keys() - {_BATCH_SIZE})
+    changed = {key for key in keys if found.get(key) != wanted.get(key)}
+    # Of another function nobody wants to know how its numbers differ.
+    other = sorted(changed - {f"{key}_state" for key in changed})
     return "; ".join(f"{key}: {found.get(key)!r} then, {wanted.get(key)!r} now" for key in other)

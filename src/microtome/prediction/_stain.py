@@ -59,6 +59,9 @@ class StainDensityModel(nn.Module):
     channel_names: tuple[str, ...] = ("hematoxylin", "eosin", "nuclear_density")
     """Of the maps that `forward` returns."""
 
+    standardization = "stored"
+    """What `predict_cohort` shows it: light from 0 to 255."""
+
     feature_names: tuple[str, ...] = (
         *(
             f"{stain}_{statistic}"

@@ -1,0 +1,184 @@
+"""What a model sees of a cohort's images: the same standardized pixels as those it was trained on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from microtome.cohort import CohortLayout, Modality, MultiplexImagingDataset
+from microtome.coordinates import Resolution
+from microtome.errors import InvalidInputError
+from microtome.normalization import Normalization, load_normalization
+from microtome.standardize import MEAN_STD, RgbStandardizer
+
+from ._model import Preprocess, model_name
+
+__all__ = ["STORED", "CohortInput", "Standardization", "chosen_standardization"]
+
+_log = logging.getLogger(__name__)
+
+STORED = "stored"
+"""Nothing is done: the values of the file."""
+
+Standardization = str | os.PathLike[str] | Normalization
+"""A preset of brightfield, the path of a cohort's statistics, `STORED`; or a normalization, or the
+``.json`` file of one."""
+
+# What a dataset of brightfield does if nobody says otherwise.
+_BRIGHTFIELD = "imagenet"
+
+
+@dataclass(frozen=True, slots=True)
+class CohortInput:
+    """How stored pixels of a cohort become a model's input.
+
+    Parameters
+    ----------
+    layout, resolution
+        The cohort.
+    channels
+        Channels that the model sees, by name; None for all.
+    standardization
+        What is done to them; None and `STORED` are nothing.
+    preprocess
+        A function instead.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are both.
+    """
+
+    layout: CohortLayout
+    resolution: Resolution
+    channels: Sequence[str] | None
+    standardization: Standardization | None
+    preprocess: Preprocess | None
+
+    def __post_init__(self) -> None:
+        if self.preprocess is not None and self.standardization not in (None, STORED):
+            msg = f"standardization={self.standardization!r} and preprocess= both make the model's input; give one of them"
+            raise InvalidInputError(msg)
+
+    def of(self, modality: Modality, tissues: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the options `channels` and `preprocess` of `predict` for tissues of a modality.
+
+        Raises
+        ------
+        InvalidInputError
+            If the modality has no such standardization, or no channel of a tissue is left.
+        NotFoundError
+            If there are no statistics, or there is no file of a normalization.
+        UnknownNameError
+            If a tissue has no such channel.
+        """
+        given = self.standardization
+        if given is None or given == STORED:
+            options = {"channels": self.channels, "preprocess": self.preprocess}
+            return dict.fromkeys(tissues, options)
+        normalization = _normalization(given)
+        if normalization is not None:
+            options = {"channels": self.channels, "preprocess": normalization.normalize}
+            return dict.fromkeys(tissues, options)
+        if modality.kind == "brightfield":
+            options = {"channels": self.channels, "preprocess": _preset(given, modality)}
+            return dict.fromkeys(tissues, options)
+        dataset = MultiplexImagingDataset(
+            self.layout.root.name,
+            modality,
+            path=self.layout.root,
+            resolution=self.resolution,
+            standardization=str(given),
+            channels=self.channels,
+        )
+        found: dict[str, dict[str, Any]] = {}
+        for tissue in tissues:
+            standardizer = dataset.get_standardizer(tissue)
+            # As in a batch of the dataset, without those that have no statistics.
+            found[tissue] = {
+                "channels": list(standardizer.channel_names),
+                "preprocess": standardizer,
+            }
+        return found
+
+    def of_tiles(self) -> tuple[str, Preprocess | None]:
+        """Return the preset that a dataset of brightfield tiles has, and what is done after it."""
+        given = self.standardization
+        if given is None or given == STORED:
+            return "raw", self.preprocess
+        normalization = _normalization(given)
+        if normalization is not None:
+            return "raw", normalization.normalize
+        return str(given), None
+
+
+def chosen_standardization(
+    model: Any, given: Standardization | None, *, preprocess: Any, modalities: Sequence[Modality]
+) -> Standardization | None:
+    """Return what is done to pixels: what is asked for, else what the model says of itself.
+
+    Where neither says it of a torch module, which was most likely trained on batches of a dataset and
+    these are standardized, that is told, and nothing is done.
+
+    Parameters
+    ----------
+    model
+        The model; its attribute `standardization` says what it was trained on.
+    given
+        What is asked for.
+    preprocess
+        A function that is asked for instead.
+    modalities
+        Of the images.
+    """
+    own = getattr(model, "standardization", None)
+    own = own if isinstance(own, str | os.PathLike | Normalization) else None
+    if preprocess is not None:
+        return given
+    if given is not None:
+        if own is not None and own != given:
+            _log.warning(
+                "%s says that it was trained with the standardization %r, and is shown pixels with %r",
+                model_name(model),
+                own,
+                given,
+            )
+        return given
+    if own is None and _is_module(model):
+        brightfield = any(modality.kind == "brightfield" for modality in modalities)
+        example = _BRIGHTFIELD if brightfield else "quantile_clipping/uq_0.99_image"
+        what = f"give {_BRIGHTFIELD!r} unless told otherwise" if brightfield else "are standardized"
+        _log.warning(
+            "%s sees pixels as they are stored, and batches of a cohort's dataset %s: say what it was "
+            "trained on with standardization=%r (--standardization), or %r if it was these",
+            model_name(model),
+            what,
+            example,
+            STORED,
+        )
+    return own
+
+
+def _normalization(given: Standardization) -> Normalization | None:
+    if isinstance(given, str | os.PathLike):
+        return load_normalization(given) if Path(given).suffix == ".json" else None
+    return given
+
+
+def _preset(given: Any, modality: Modality) -> RgbStandardizer:
+    if given not in MEAN_STD:
+        msg = f"{modality} has the standardizations {', '.join([STORED, *MEAN_STD])}, or a normalization (.json); got {given!r}"
+        raise InvalidInputError(msg)
+    return RgbStandardizer.preset(given)
+
+
+def _is_module(model: Any) -> bool:
+    # One that runs another model, as for its turns and mirror images, is as good as that.
+    inner = getattr(model, "model", model)
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(inner, torch.nn.Module)
