@@ -209,8 +209,8 @@ def test_every_level_is_right_whatever_the_layout(
     base, targets = arrays_of(noise(shape, dtype, seed, labels=labels), chunks, units)
     told = []
     with (
-        mock.patch("microtome.image._build._STRIP_BYTES", strip),
-        mock.patch("microtome.image._build._WRITE_BYTES", behind),
+        mock.patch("microtome.image._cascade._STRIP_BYTES", strip),
+        mock.patch("microtome.image._workers._WRITE_BYTES", behind),
     ):
         fill(base, targets, labels=labels, threads=threads, progress=lambda *how: told.append(how))
     assert_right([base.pixels, *(array.pixels for array in targets)], labels=labels)
@@ -249,7 +249,7 @@ def test_where_files_and_chunks_meet_no_chunk_is_decoded_twice(chunk, factor, si
     shape, unit = (2, *size), (2, factor * chunk, factor * chunk)
     units = [unit] * (len(pyramid_shapes(shape, chunk)) - 1)
     base, targets = arrays_of(noise(shape), (1, chunk, chunk), units)
-    with mock.patch("microtome.image._build._STRIP_BYTES", strip):
+    with mock.patch("microtome.image._cascade._STRIP_BYTES", strip):
         fill(base, targets, threads=threads)
     decoded = Counter(
         corner
@@ -338,7 +338,7 @@ def test_what_fails_in_the_middle_is_raised_and_nobody_goes_on(what, number, thr
     failing = {f"fail_{what}": number}
     base, targets = arrays_of(noise((2, 64, 64)), (1, 4, 4), [(2, 8, 8)] * 3, **failing)
     with (
-        mock.patch("microtome.image._build._STRIP_BYTES", 1),
+        mock.patch("microtome.image._cascade._STRIP_BYTES", 1),
         pytest.raises(StorageError, match=f"call {number} fails"),
     ):
         fill(base, targets, threads=threads)

@@ -139,6 +139,8 @@ class TiffArray:
         height, width = self._segment
         if self._plain is not None and width == self._shape[-1]:
             height = min(height, max(_ROWS_BYTES // self._plain.row_bytes, 1))
+            # They can be cut anywhere, and who reads them in order does so at powers of two.
+            height = 1 << height.bit_length() - 1
         together = "c" if self._samples else ""
         lead = [n if a in together else 1 for a, n in zip(self.axes, self._shape, strict=True)]
         return (*lead[:-2], height, width)
@@ -210,10 +212,37 @@ class TiffArray:
         y1 = min(window.rows[1], segment.top + height)
         x0 = max(window.columns[0], segment.left)
         x1 = min(window.columns[1], segment.left + width)
+        if self._read_straight(segment, window, (y0, y1), (x0, x1)):
+            return
         # What is read of plain rows stays in the nearest caches until it is copied.
         step = y1 - y0 if self._plain is None else max(_ROWS_BYTES // self._plain.row_bytes, 1)
         for top in range(y0, y1, step):
             self._copy_part(segment, window, (top, min(top + step, y1)), (x0, x1))
+
+    def _read_straight(
+        self,
+        segment: _Segment,
+        window: _Window,
+        rows: tuple[int, int],
+        columns: tuple[int, int],
+    ) -> bool:
+        """Read plain rows to where they go; False where they lie otherwise there, or not in the file."""
+        plain, plane = self._plain, self._planes[segment.page]
+        first, last = rows[0] - segment.top, rows[1] - segment.top
+        if (
+            plain is None
+            or segment.sample is None
+            or columns != (segment.left, segment.left + plain.width)
+            or plane.counts[segment.number] < last * plain.row_bytes
+        ):
+            return False
+        target = segment.target[
+            segment.sample - window.samples[0],
+            rows[0] - window.rows[0] : rows[1] - window.rows[0],
+            columns[0] - window.columns[0] : columns[1] - window.columns[0],
+        ]
+        start = plane.offsets[segment.number] + first * plain.row_bytes
+        return plain.read_into(self._files[plane.file], start, target)
 
     def _copy_part(
         self,

@@ -95,6 +95,30 @@ class PlainRows(NamedTuple):
         with file.reading() as number:
             return self._read(number, start, rows, columns)
 
+    def read_into(self, file: SharedFile, start: int, out: NDArray[Any]) -> bool:
+        """Read whole rows to where they are wanted.
+
+        Parameters
+        ----------
+        file, start
+            Where the first row begins.
+        out
+            Of single samples, (rows, columns).
+
+        Returns
+        -------
+        False where that cannot be: they lie otherwise in `out`, or the file ends before them.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses.
+        """
+        if self.samples != 1 or out.dtype != self.dtype or not out.flags.c_contiguous:
+            return False
+        with file.reading() as number:
+            return os.preadv(number, [out.data.cast("B")], start) == out.nbytes
+
     def _read(
         self, file: int, start: int, rows: tuple[int, int], columns: tuple[int, int]
     ) -> NDArray[Any] | None:

@@ -2,6 +2,7 @@
 
 from ._array import Box, Pending, ReadBatch, StoredArray, array_metadata, create_array, open_array
 from ._batches import BoxBatch
+from ._buffers import Buffers
 from ._chunk_order import order_chunks
 from ._conversion import Conversion
 from ._documents import OURS, is_group, read_group, write_group
@@ -12,7 +13,7 @@ from ._layout import CODECS, Codec, Layout, default_layout, image_layout, label_
 from ._opening import begin_store, open_store
 from ._publish import Draft, clear_drafts
 from ._remote import Place, StorageOptions, place_of
-from ._shard_writer import ShardWriter
+from ._shard_writer import Run, ShardDraft, ShardWriter
 from ._store import ImageStore, WritableArray
 from ._tally import Tally, tallied
 from ._transfers import READ
@@ -24,6 +25,7 @@ __all__ = [
     "READ",
     "Box",
     "BoxBatch",
+    "Buffers",
     "Codec",
     "Conversion",
     "DirectoryStore",
@@ -35,6 +37,8 @@ __all__ = [
     "Pending",
     "Place",
     "ReadBatch",
+    "Run",
+    "ShardDraft",
     "ShardWriter",
     "Snapshot",
     "StorageOptions",
