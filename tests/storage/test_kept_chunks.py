@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from microtome.storage import (
     CODECS,
     BoxBatch,
+    Conversion,
     KeptChunks,
     Layout,
     _batches,
@@ -241,3 +242,31 @@ def test_what_only_the_engine_reads_the_engine_keeps(tmp_path, noise):
     with tallied(KeptChunks(1 << 21, evicts=False)):
         stored.read_into(box, out).result()
     np.testing.assert_array_equal(out, noise)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32"])
+@pytest.mark.parametrize("codec", ["fast", "small", "raw"])
+def test_what_is_kept_becomes_float32_as_numpy_has_it(tmp_path, noise, dtype, codec):
+    pytest.importorskip("numba")
+    compiled = _batches._COMPILER.load()
+    pixels = noise.astype(dtype)
+    path = written(tmp_path / "a", pixels, Layout((1, 40, 40), (3, 80, 80), codec))
+    stored = open_array(path)
+    steps = Conversion.of([("subtract", [3, 4, 5]), ("divide", [7, 1.5, 2])])
+    kept = KeptChunks(1 << 20, evicts=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_batches._COMPILER, "after", lambda _: compiled)
+        for conversion in (Conversion.of(), steps, steps):
+            low = np.asarray([[0, 3, 9], [0, 70, 61]])
+            out = np.full((2, 3, 50, 70), 7, np.float32)
+            boxes = BoxBatch(
+                low, np.add(low, [3, 50, 70]), out, np.arange(2) * out.strides[0], out.strides[1:],
+                conversion, np.zeros(2, np.int64), 0,
+            )  # fmt: skip
+            with tallied(kept):
+                assert stored.read_boxes(boxes)
+            expected = np.stack([pixels[:, y : y + 50, x : x + 70] for _, y, x in low])
+            expected = expected.astype(np.float32)
+            for window in expected:
+                conversion.apply(window)
+            np.testing.assert_array_equal(out, expected)

@@ -205,6 +205,23 @@ def _copy_pairs(
 
 
 @compiled
+def _copy_rows(
+    source: int, pitch: int, rows: int, width: int, target: int, stride: int, kind: int
+) -> None:
+    """Make float32 of rows of pixels of one byte or two that lie side by side."""
+    for row in range(rows):
+        reals = numba.carray(pointer(target + row * stride), width, np.float32)
+        if kind == 1:
+            pairs = numba.carray(pointer(source + row * pitch), width, np.uint16)
+            for i in range(width):
+                reals[i] = np.float32(pairs[i])
+        else:
+            ones = numba.carray(pointer(source + row * pitch), width, np.uint8)
+            for i in range(width):
+                reals[i] = np.float32(ones[i])
+
+
+@compiled
 def _cast(pixels: Any, out: Any) -> None:
     for i in range(out.size):
         out[i] = np.float32(pixels[i])
@@ -367,19 +384,27 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
                 spent[0] += _now(calls, clock) - began
         base, block, apart = told[0], told[1], told[2]
         pairs = told[3] != 0 and kind < 2
+        # Pixels of the commonest types, side by side, become float32 from where they lie.
+        plain = at and not apart and 0 <= kind <= 1 and base % item == 0
         for k in range(first[chunk], first[chunk + 1]):
             width = size[k, 4]
             for i0 in range(size[k, 0]):
                 for i1 in range(size[k, 1]):
                     for i2 in range(size[k, 2]):
-                        if pairs:
+                        if pairs or plain:
                             pixel = (start[k, 0] + i0) * s0 + (start[k, 1] + i1) * s1
                             pixel += (start[k, 2] + i2) * s2 + start[k, 3] * s3 + start[k, 4]
                             goes = target[k] + i0 * strides[0] + i1 * strides[1] + i2 * strides[2]
-                            _copy_pairs(
-                                told[3] + pixel, told[4] + pixel, s3, size[k, 3], width, goes,
-                                strides[3], kind == 1,
-                            )  # fmt: skip
+                            if pairs:
+                                _copy_pairs(
+                                    told[3] + pixel, told[4] + pixel, s3, size[k, 3], width, goes,
+                                    strides[3], kind == 1,
+                                )  # fmt: skip
+                            else:
+                                _copy_rows(
+                                    base + pixel * item, s3 * item, size[k, 3], width, goes,
+                                    strides[3], kind,
+                                )  # fmt: skip
                             if kind < 0 or not steps.size:
                                 continue
                         for i3 in range(size[k, 3]):
@@ -388,7 +413,7 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
                             goes = target[k] + i0 * strides[0] + i1 * strides[1]
                             goes += i2 * strides[2] + i3 * strides[3]
                             out = goes if kind < 0 or kind == FLOAT else row
-                            if pairs:
+                            if pairs or plain:
                                 pass
                             elif not at:
                                 for i in range(width):
@@ -411,7 +436,7 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
                                     )  # fmt: skip
                                     done += count
                             if kind >= 0:
-                                if not pairs and kind != FLOAT:
+                                if not pairs and not plain and kind != FLOAT:
                                     _to_float(row, kind, width, goes)
                                 if steps.size:
                                     mine = channel[k]
