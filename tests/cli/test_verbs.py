@@ -15,6 +15,7 @@ import tifffile
 from microtome.cohort import CohortLayout, MultiplexImagingDataset, read_tissues
 from microtome.image import MultiscaleImage
 from microtome.sources import image_names, open_image
+from microtome.standardize import RgbStandardizer
 
 VERBS = [
     "info",
@@ -183,6 +184,63 @@ def test_one_image_is_predicted_without_a_cohort(run: Any, slide: Path, tmp_path
     assert run("predict", slide, "--out", out, "--tile-size", "256", "--overwrite").code == 0
 
 
+NETWORK = """
+import numpy as np
+
+def same(batch):
+    return np.asarray(batch, np.float32)
+
+class Trained:
+    standardization = "imagenet"
+    def __call__(self, batch):
+        return same(batch)
+"""
+
+
+def test_a_model_sees_what_it_was_trained_on(
+    run: Any, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "networks.py").write_text(NETWORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    root, stored = tmp_path / "cohort", np.moveaxis(tifffile.imread(slide), -1, 0)
+    place = ("--cohort", root, "--tissue", "t", "--modality", "he", "--resolution", "0.5")
+    assert run("ingest", slide, *place).code == 0
+    wanted = ["predict", "--tile-size", "256"]
+
+    def made(*options: Any, of: Path = root) -> Any:
+        done = run(*wanted, of, *options)
+        assert done.code == 0, done.err
+        return MultiscaleImage.open(done.out.strip()).level(0)[...]
+
+    for source, more in ((root, ("--name", "n")), (slide, ("--out", tmp_path / "n.ome.zarr"))):
+        options = ["--model", "networks:same", "--overwrite", *more]
+        hibou = RgbStandardizer.preset("hibou")(stored)
+        np.testing.assert_array_equal(
+            made(*options, "--standardization", "hibou", of=source), hibou
+        )
+        green = made(*options, "--channel", "green", "--turns", "4", of=source)
+        np.testing.assert_array_equal(green, stored[1:2])
+        np.testing.assert_allclose(
+            made(*options, "--blend", "linear", of=source), stored, rtol=1e-5
+        )
+        # What the model says of itself, unless something else is asked for.
+        options[1] = "networks:Trained"
+        imagenet = RgbStandardizer.preset("imagenet")(stored)
+        np.testing.assert_array_equal(made(*options, of=source), imagenet)
+        same = made(*options, "--standardization", "stored", of=source)
+        np.testing.assert_array_equal(same, stored)
+        done = run(*wanted, source, *options, "--standardization", "imagnet")
+        assert done.code == 2
+        assert "standardizations stored, imagenet" in done.err.replace("\n", " ")
+    assert run("mask", root).code == 0
+    options = ["--model", "networks:same", "--name", "m"]
+    part = made(*options, "--tissue-masks")
+    assert (part == stored).all(axis=0).any()
+    done = run(*wanted, slide, "--out", tmp_path / "m.ome.zarr", "--tissue-masks")
+    assert done.code == 2
+    assert "--skip-empty" in done.err
+
+
 OBJECTS = """
 from scipy.ndimage import label
 import numpy as np
@@ -329,9 +387,7 @@ def test_one_of_several_images_in_a_file(run: Any, shared_data: Path, tmp_path: 
         np.testing.assert_array_equal(pixels, open_image(mcd, image=name).level(0)[...])
 
 
-@pytest.mark.parametrize(
-    "given", [("--blend", "linear"), ("--skip-empty",), ("--start-over",), ("--mpp", "0.5")]
-)
+@pytest.mark.parametrize("given", [("--image", "a"), ("--mpp", "0.5")])
 def test_what_is_for_one_image_is_refused_of_a_cohort(
     run: Any, tmp_path: Path, given: tuple[str, ...]
 ) -> None:

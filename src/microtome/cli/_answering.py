@@ -52,7 +52,11 @@ def predict(
     tile_size: int = 512,
     overlap: int = 64,
     batch_size: int = 8,
+    standardization: str | None = None,
+    channel: Annotated[list[str] | None, Parameter(name=["--channel"], negative=())] = None,
+    turns: Literal[1, 4, 8] = 1,
     blend: Literal["crop", "linear", "gaussian", "none"] = "crop",
+    tissue_masks: Annotated[bool, Flag] = False,
     skip_empty: Annotated[bool, Flag] = False,
     start_over: Annotated[bool, Flag] = False,
     instances: Annotated[bool, Flag] = False,
@@ -88,13 +92,24 @@ def predict(
         Pixels that neighbouring tiles share; half of it is dropped at each seam.
     batch_size
         Tiles that go through the model together.
+    standardization
+        What is done to the stored pixels, as when the model was trained: imagenet or another preset of
+        H&E and IHC, a file of a normalization (.json), or, of a cohort's multiplex images, the path of
+        its statistics such as quantile_clipping/uq_0.99_image; stored for nothing. By default what the
+        model says of itself, else nothing.
+    channel
+        Only this channel, in the order given; may be given several times.
+    turns
+        Ask the model about this many turns and mirror images of a tile, and take the mean.
     blend
-        Of one image, what is done where tiles overlap: crop takes the tile whose border is farther
-        away, none the last, linear and gaussian the weighted mean.
+        What is done where tiles overlap: crop takes the tile whose border is farther away, none the
+        last, linear and gaussian the weighted mean.
+    tissue_masks
+        Of a cohort, leave out tiles without tissue by its tissue masks.
     skip_empty
-        Of one image, leave out tiles without tissue.
+        Leave out tiles without tissue, which is looked for.
     start_over
-        Of one image, do not go on with what a run that was killed left.
+        Do not go on with what a run that was killed left.
     instances
         Of one image: the model finds objects, and its labels are joined across tiles.
     image
@@ -111,21 +126,29 @@ def predict(
     """
     from microtome.cohort import CohortLayout
     from microtome.errors import InvalidInputError, NotFoundError
-    from microtome.prediction import load_model, predict_cohort, predict_instances
+    from microtome.prediction import (
+        TestTimeAugmentation,
+        load_model,
+        predict_cohort,
+        predict_instances,
+        preprocess_of,
+    )
     from microtome.prediction import predict as do
     from microtome.sources import open_image
 
-    if instances and (out is None or blend != "crop"):
-        msg = "--instances is for one image, with --out, and labels are not blended: leave out --blend"
+    if instances and (out is None or blend != "crop" or turns != 1):
+        msg = "--instances is for one image, with --out, and labels are neither blended nor averaged: leave out --blend and --turns"
+        raise InvalidInputError(msg)
+    if out is not None and tissue_masks:
+        msg = (
+            "--tissue-masks are those of a cohort; for one image, with --out, there is --skip-empty"
+        )
         raise InvalidInputError(msg)
     if out is not None and (workers, dask) != (1, None):
         msg = "--workers and --dask share the tissues of a cohort; one image, with --out, is predicted here"
         raise InvalidInputError(msg)
     if out is None:
         of_one = {
-            "--blend": blend != "crop",
-            "--skip-empty": skip_empty,
-            "--start-over": start_over,
             "--image": image is not None,
             "--mpp": mpp is not None,
         }
@@ -133,14 +156,18 @@ def predict(
         if given:
             msg = f"{', '.join(given)} is for one image, with --out; over a cohort nothing of it is done"
             raise InvalidInputError(msg)
+    loaded = load_model(model)
+    asked = loaded if turns == 1 else TestTimeAugmentation(loaded, turns)
     with executor_of(workers, dask) as executor, progress() as show:
         if out is not None:
             opened = open_image(source, mpp=parse_mpp(mpp), image=image)
             work = predict_instances if instances else partial(do, blend=blend)
             made = work(
-                load_model(model),
+                asked,
                 opened,
                 out,
+                channels=channel,
+                preprocess=preprocess_of(standardization, model=loaded),
                 tile_size=tile_size,
                 overlap=overlap,
                 batch_size=batch_size,
@@ -152,7 +179,7 @@ def predict(
             written = [Path(made.uri)]
         elif (source / "cohort.json").is_file() or (source / "metadata").is_dir():
             written = predict_cohort(
-                load_model(model),
+                asked,
                 CohortLayout.open(source).root,
                 name=name or model.replace(":", "."),
                 modality=modality,
@@ -161,6 +188,12 @@ def predict(
                 tile_size=tile_size,
                 overlap=overlap,
                 batch_size=batch_size,
+                standardization=standardization,
+                channels=channel,
+                blend=blend,
+                mask="tissue" if tissue_masks else None,
+                skip_empty=skip_empty,
+                resume=not start_over,
                 overwrite=overwrite,
                 executor=executor,
                 progress=show,

@@ -17,6 +17,7 @@ from ._augmented import TestTimeAugmentation
 from ._batches import iter_tile_batches
 from ._cohort import predict_cohort
 from ._embed import embed_tiles
+from ._input import preprocess_of
 from ._instances import stitch_instances
 from ._instances_predict import predict_instances
 from ._instances_write import InstanceStitcher
@@ -49,6 +50,7 @@ __all__ = [
     "predict",
     "predict_cohort",
     "predict_instances",
+    "preprocess_of",
     "stitch_instances",
     "stitch_tiles",
     "vectors_to_anndata",

@@ -35,7 +35,7 @@ from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData, collate_regions, decollate_regions
 
 from ._blend import Blend
-from ._embed import embed_tiles
+from ._embed import embed_tiles, embedding_settings, verify_finished
 from ._input import CohortInput, Standardization, chosen_standardization
 from ._model import Preprocess, verify_function
 from ._predict import predict
@@ -44,6 +44,8 @@ __all__ = ["predict_cohort"]
 
 _log = logging.getLogger(__name__)
 _TISSUE = "tissue"
+# Tiles that go through a model at once when it makes vectors of them.
+_EMBEDDED = 64
 
 
 class CohortOptions(TypedDict, total=False):
@@ -142,7 +144,8 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     NotFoundError
         If there are no such statistics, or a tissue has no mask.
     ExistsError
-        If a prediction that is there is of another image, model or setting.
+        If a prediction that is there is of another image, model or setting, or a table of vectors
+        of another model or other tiles.
     WorkerError
         If the executor lost its workers; what is done stays, and the same call again goes on.
     """
@@ -182,9 +185,19 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     for size, tiles in _tilings(layout, target, kinds, preset):
         table = directory / f"{size}_tile_embeddings.parquet"
         if table.exists() and not overwrite:
+            settings = embedding_settings(model, tiles, batch_size=_EMBEDDED, preprocess=then)
+            verify_finished(table, settings)
             _log.info("%s is there already", table)
         else:
-            embed_tiles(model, tiles, table, preprocess=then, progress=progress)
+            embed_tiles(
+                model,
+                tiles,
+                table,
+                batch_size=_EMBEDDED,
+                preprocess=then,
+                resume=options.get("resume", True),
+                progress=progress,
+            )
         written.append(table)
     return written
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from microtome.coordinates import FROM_EDGE, MicrometreGrid
-from microtome.errors import InvalidInputError
+from microtome.coordinates import FROM_EDGE, MicrometreGrid, counts_from_edge
+from microtome.errors import ExistsError, InvalidInputError
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData
 from microtome.storage import replace_file
@@ -26,8 +27,11 @@ from ._fingerprint import model_fingerprint, sees_batches
 from ._model import Preprocess, model_name, running
 from ._output import as_array
 from ._record import library_version
+from ._resuming import differences
 
-__all__ = ["TileBatches", "embed_tiles", "embedding_settings", "vectors_column"]
+__all__ = ["TileBatches", "embed_tiles", "embedding_settings", "vectors_column", "verify_finished"]
+
+_log = logging.getLogger(__name__)
 
 # Rows that are written at once: a row group of a batch would be too small to compress or skip.
 _GROUP = 4096
@@ -144,6 +148,30 @@ def embedding_settings(
     if sees_batches(model) or sees_batches(preprocess):
         found["batch_size"] = batch_size
     return found
+
+
+def verify_finished(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a table of vectors that is there and of another model, other tiles or settings.
+
+    One of an earlier microtome does not say of which it is, and stays.
+
+    Raises
+    ------
+    ExistsError
+        If it is; the message says what differs.
+    """
+    noted: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+    found: Any = json.loads(noted.get(b"microtome", b"{}")).get("settings")
+    other = differences(found, settings) if isinstance(found, dict) else ""
+    if other:
+        msg = f"{path} exists already and has vectors of other settings ({other}); choose another place or allow overwriting"
+        raise ExistsError(msg)
+    if not counts_from_edge(noted):
+        _log.warning(
+            "%s was written by an earlier microtome and stays: its centroids count from the middle of "
+            "the image's first pixel, not from the edge; overwrite it for those of today",
+            path,
+        )
 
 
 def _embed(

@@ -18,7 +18,7 @@ from microtome.standardize import MEAN_STD, RgbStandardizer
 
 from ._model import Preprocess, model_name
 
-__all__ = ["STORED", "CohortInput", "Standardization", "chosen_standardization"]
+__all__ = ["STORED", "CohortInput", "Standardization", "chosen_standardization", "preprocess_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -117,6 +117,34 @@ class CohortInput:
         return str(given), None
 
 
+def preprocess_of(
+    standardization: Standardization | None, *, model: Any = None
+) -> Preprocess | None:
+    """Return what makes a model's input of one image's stored pixels.
+
+    Parameters
+    ----------
+    standardization
+        A preset of brightfield, a normalization or the ``.json`` file of one; ``"stored"`` is nothing.
+    model
+        Where nothing is asked for, what it says in its attribute `standardization`.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none of these: the statistics of a cohort are of its images alone.
+    NotFoundError, FormatError
+        If there is no such file, or it is no normalization.
+    """
+    chosen = _own(model) if standardization is None else standardization
+    if chosen is None or chosen == STORED:
+        return None
+    normalization = _normalization(chosen)
+    if normalization is not None:
+        return normalization.normalize
+    return _preset(chosen, "an image by itself")
+
+
 def chosen_standardization(
     model: Any, given: Standardization | None, *, preprocess: Any, modalities: Sequence[Modality]
 ) -> Standardization | None:
@@ -136,8 +164,7 @@ def chosen_standardization(
     modalities
         Of the images.
     """
-    own = getattr(model, "standardization", None)
-    own = own if isinstance(own, str | os.PathLike | Normalization) else None
+    own = _own(model)
     if preprocess is not None:
         return given
     if given is not None:
@@ -170,15 +197,25 @@ def _normalization(given: Standardization) -> Normalization | None:
     return given
 
 
-def _preset(given: Any, modality: Modality) -> RgbStandardizer:
+def _preset(given: Any, what: object) -> RgbStandardizer:
     if given not in MEAN_STD:
-        msg = f"{modality} has the standardizations {', '.join([STORED, *MEAN_STD])}, or a normalization (.json); got {given!r}"
+        msg = f"{what} has the standardizations {', '.join([STORED, *MEAN_STD])}, or a normalization (.json); got {given!r}"
         raise InvalidInputError(msg)
     return RgbStandardizer.preset(given)
 
 
+def _inner(model: Any) -> Any:
+    """Return the model that ours runs, as for its turns and mirror images."""
+    while callable(getattr(model, "microtome_on", None)):
+        model = model.model
+    return model
+
+
+def _own(model: Any) -> Standardization | None:
+    said = getattr(_inner(model), "standardization", None)
+    return said if isinstance(said, str | os.PathLike | Normalization) else None
+
+
 def _is_module(model: Any) -> bool:
-    # One that runs another model, as for its turns and mirror images, is as good as that.
-    inner = getattr(model, "model", model)
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(inner, torch.nn.Module)
+    return torch is not None and isinstance(_inner(model), torch.nn.Module)
