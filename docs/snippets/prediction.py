@@ -132,3 +132,27 @@ try:
 except mt.MicrotomeError as error:
     print(f"{type(error).__name__}: {error}")
 # --8<-- [end:finished]
+
+# --8<-- [start:cohort]
+mt.ingest(
+    pixels,
+    axes="cyx",
+    cohort="study",
+    tissue_id="t1",
+    modality="he",
+    mpp=0.5,
+    resolution=0.5,
+)
+
+
+class Trained(nn.Identity):
+    """It was trained on batches of `HEImagingDataset`, which are these by default."""
+
+    standardization = "imagenet"
+
+
+paths = mt.predict_cohort(Trained(), "study", name="trained", blend="linear")
+dataset = mt.HEImagingDataset("study", path="study", resolution=0.5)
+shown = mt.open_image(paths[0]).level(0)[...]
+print(np.allclose(shown, dataset.get_tissue("t1").image, atol=1e-5))
+# --8<-- [end:cohort]

@@ -115,3 +115,11 @@ result = predict(
     preprocess=normalization.normalize,
 )
 # --8<-- [end:predict]
+
+
+# --8<-- [start:said]
+class Trained(torch.nn.Conv2d):
+    standardization = "imagenet"  # what microtome predict shows it
+
+
+# --8<-- [end:said]
