@@ -50,8 +50,8 @@ def test_tiles_of_a_block_lie_in_one_square_of_chunks(dataset, split):
     tissues = [known["tissue_id"] for known in batch.additional_metadata]
     chunk = batch.additional_metadata[0]["chunks"][-1]
     side = -(-4 * SIZE // chunk) * chunk
-    centre = (np.asarray(batch.region_spec["coords"]) + SIZE // 2) // side
-    places = [(t, *c) for t, c in zip(tissues, centre.tolist(), strict=True)]
+    corner = np.asarray(batch.region_spec["coords"]) // side
+    places = [(t, *c) for t, c in zip(tissues, corner.tolist(), strict=True)]
     assert len(set(zip(places, blocks.tolist(), strict=True))) == len(set(places))
     assert len(set(places)) == len(np.unique(blocks)) == (27 if split is None else 18)
     assert made.tile_bytes == batch.data[0].nbytes

@@ -26,7 +26,8 @@ class StoredDataset(ModalityDataset):
         """Return the number of the storage block that each tile lies in, (n,).
 
         A block is a square of whole chunks, at least four tiles wide; a tile lies in that of its
-        centre. Chunks are those of the first tissue's image: a cohort has mostly one layout, and
+        upper left corner, so that it touches chunks of its block and of those to the right and below,
+        and none on the other sides. Chunks are those of the first tissue's image: a cohort has mostly one layout, and
         another costs time, not pixels.
 
         Parameters
@@ -48,7 +49,7 @@ class StoredDataset(ModalityDataset):
             (found.row, found.col), tiles.tile_size, chunks, strict=True
         ):
             side = -(-_TILES_WIDE * size // chunk) * chunk
-            place = np.maximum(corner + size // 2, 0) // side
+            place = np.maximum(corner, 0) // side
             number = number * (int(place.max(initial=0)) + 1) + place
         return number
 

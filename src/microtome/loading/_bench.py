@@ -19,7 +19,7 @@ from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData, Windows, read_regions, region_batch
 from microtome.sources import open_image
-from microtome.storage import StoredArray
+from microtome.storage import Conversion, StoredArray
 
 from ._layout import amplification
 from ._loader import TileLoader
@@ -302,7 +302,7 @@ class _Tiles:
     def read_batch(self, rows: NDArray[np.int64]) -> ImageRegionData[Any]:
         """Read tiles into one batch of float32."""
         windows = self._windows.take(rows)
-        pixels = read_regions(self._images, windows).astype(np.float32)
+        pixels = read_regions(self._images, windows, convert=Conversion.of())
         return region_batch(self._images, windows, pixels)
 
     def storage_blocks(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -311,7 +311,7 @@ class _Tiles:
         size = windows.size[-1]
         chunk = max(self._images[0].level(0).array.chunks[-2:])
         side = -(-4 * size // chunk) * chunk
-        place = (windows.start + size // 2) // side
+        place = windows.start // side
         wide = int(place[:, 1].max(initial=0)) + 1
         tall = int(place[:, 0].max(initial=0)) + 1
         return (windows.image * tall + place[:, 0]) * wide + place[:, 1]
