@@ -45,7 +45,7 @@ SIZE, SIDE, BATCH, CHANNELS = 8192, 224, 64, 5
 PLACES = 2000
 OURS = "microtome.TileLoader"
 ZARRS = "zarrs.ZarrsCodecPipeline"
-PEERS_LAYOUT = Layout((1, 512, 512), None, "labels")
+PEERS_LAYOUT = Layout((1, 1024, 1024), None, "labels")
 
 _Setup = Callable[[], Generator[Read]]
 
