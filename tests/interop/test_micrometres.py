@@ -19,6 +19,7 @@ from microtome.interop import (
     cell_objects,
     cells_from_spatialdata,
     cells_to_anndata,
+    from_spatialdata,
     tile_objects,
     tiles_to_anndata,
     to_spatialdata,
@@ -220,6 +221,29 @@ def test_spatialdata_places_cells_as_far_from_the_edge(study, image):
     unmoved = MicrometreGrid.from_mpp(MPP)
     np.testing.assert_allclose(unmoved.places_of_ngff(where), PLACES[ORDER], atol=1e-9)
     np.testing.assert_array_equal(at(cells_from_spatialdata(object_)), PLACES[ORDER])
+
+    # Or it is the space of the tables itself.
+    object_ = to_spatialdata(
+        {"t1": image},
+        labels={"cells": labels},
+        cells=pq.read_table(study / "metadata/cells.parquet").to_pandas(),
+        tiles=tiles,
+        from_edge=True,
+    )
+    shapes = spatialdata.transform(object_["t1_tiles"], to_coordinate_system="global")
+    middles = np.stack([shapes.geometry.centroid.y, shapes.geometry.centroid.x], axis=1)
+    np.testing.assert_allclose(middles[order], PLACES[ORDER], atol=1e-9)
+    own = spatialdata.get_centroids(object_["cells"], coordinate_system="global").compute()
+    np.testing.assert_allclose(own.loc[IDS[ORDER]][["y", "x"]].to_numpy(), PLACES[ORDER], atol=1e-9)
+    table = object_["table"].obs
+    np.testing.assert_allclose(
+        table[["centroid_y", "centroid_x"]].to_numpy(), own.loc[table["cell_id"]][["y", "x"]]
+    )
+    back = from_spatialdata(object_, "t1", system="global")
+    for level in range(image.level_count):
+        grid = MicrometreGrid.of_level(back.level(level), back.level(0))
+        np.testing.assert_allclose(grid.to_ngff([0.0, 0.0]), 0, atol=1e-12)
+        np.testing.assert_allclose(grid.size, np.asarray(MPP) * 2**level)
 
 
 def older(path, image, tmp_path):

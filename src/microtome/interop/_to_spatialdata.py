@@ -40,6 +40,7 @@ def to_spatialdata(
     tiles: TileTable | None = None,
     tiles_level: int | str = 0,
     system: str = "global",
+    from_edge: bool = False,
 ) -> Any:
     """Make a SpatialData object of images and labels; their pixels are read when it asks for them.
 
@@ -65,6 +66,10 @@ def to_spatialdata(
         The level of the images, by number or key, whose pixels the tiles count.
     system
         Name of the coordinate system.
+    from_edge
+        Whether micrometres in `system` are those of tables, from the upper left edge of each image:
+        it begins at 0, wherever its file says that it lies. For images and labels that begin together,
+        or have nothing to do with each other.
 
     Returns
     -------
@@ -90,7 +95,7 @@ def to_spatialdata(
         shapes = tile_shapes(
             tiles,
             {
-                name: {system: _level_transform(image, tiles_level)}
+                name: {system: _level_transform(image, tiles_level, from_edge)}
                 for name, image in pictures.items()
                 if name in tiles.tissue_ids
             },
@@ -102,9 +107,13 @@ def to_spatialdata(
         raise InvalidInputError(msg)
     return spatialdata.SpatialData(
         images={
-            name: _element(image, name, system, labels=False) for name, image in pictures.items()
+            name: _element(image, name, {system: _transform(image, from_edge)}, labels=False)
+            for name, image in pictures.items()
         },
-        labels={name: _element(image, name, system, labels=True) for name, image in named.items()},
+        labels={
+            name: _element(image, name, {system: _transform(image, from_edge)}, labels=True)
+            for name, image in named.items()
+        },
         shapes=shapes,
         tables=tables,
     )
@@ -200,7 +209,7 @@ def _verify_one_space(pictures: Mapping[str, MultiscaleImage], system: str) -> N
         raise InvalidInputError(msg)
 
 
-def _element(image: MultiscaleImage, name: str, system: str, *, labels: bool) -> Any:
+def _element(image: MultiscaleImage, name: str, lies: Mapping[str, Any], *, labels: bool) -> Any:
     """Return an image as an element: a DataArray, or a DataTree of several levels."""
     import dask.array as da
     from spatialdata.models import (
@@ -242,7 +251,7 @@ def _element(image: MultiscaleImage, name: str, system: str, *, labels: bool) ->
     if len(arrays) == 1:
         c_coords = {} if labels else {"c_coords": list(image.channel_names or ())}
         element: Any = model.parse(arrays[0].data, dims=tuple(axes), **c_coords)
-        set_transformation(element, {system: _transform(image)}, set_all=True)
+        set_transformation(element, dict(lies), set_all=True)
         return element
     from spatialdata.transformations import Scale, Sequence
 
@@ -250,11 +259,10 @@ def _element(image: MultiscaleImage, name: str, system: str, *, labels: bool) ->
     for index, array in enumerate(arrays):
         factors = [a / b for a, b in zip(base.shape, array.shape, strict=True)]
         spatial = [axis for axis in axes if axis != "c"]
-        own = _transform(image)
-        if index:
-            scale = Scale(factors[-len(spatial) :], axes=tuple(spatial))
-            own = Sequence([scale, own])
-        array.attrs["transform"] = {system: own}
+        scale = Scale(factors[-len(spatial) :], axes=tuple(spatial))
+        array.attrs["transform"] = {
+            system: Sequence([scale, own]) if index else own for system, own in lies.items()
+        }
         nodes[f"scale{index}"] = Dataset({"image": array})
     tree = DataTree.from_dict(nodes)
     model().validate(tree)
@@ -278,7 +286,7 @@ class _Readable:
         return self._level[index]
 
 
-def _transform(image: MultiscaleImage) -> Any:
+def _transform(image: MultiscaleImage, from_edge: bool) -> Any:  # noqa: FBT001 - ours
     from spatialdata.transformations import Affine, Identity
 
     axes = tuple(axis for axis in "xyz" if axis in image.axes)
@@ -288,16 +296,17 @@ def _transform(image: MultiscaleImage) -> Any:
         for place, axis in enumerate(axes):
             at = base.axes.index(axis)
             matrix[place, place] = base.scale[at]
-            # Coordinates of ours are of centres, those of SpatialData begin at the edge.
-            matrix[place, -1] = base.translation[at] - base.scale[at] / 2
+            if not from_edge:
+                # Coordinates of a file are of centres, those of SpatialData begin at the edge.
+                matrix[place, -1] = base.translation[at] - base.scale[at] / 2
     return Identity() if np.array_equal(matrix, np.eye(len(matrix))) else Affine(matrix, axes, axes)
 
 
-def _level_transform(image: MultiscaleImage, level: int | str) -> Any:
+def _level_transform(image: MultiscaleImage, level: int | str, from_edge: bool) -> Any:  # noqa: FBT001 - ours
     """Return where pixels (x, y) of a level lie: it covers what the finest one covers."""
     from spatialdata.transformations import Affine
 
-    matrix = _transform(image).to_affine_matrix(("x", "y"), ("x", "y"))
+    matrix = _transform(image, from_edge).to_affine_matrix(("x", "y"), ("x", "y"))
     own, base = image.level(level).shape[-2:], image.level(0).shape[-2:]
     factors = [base[1] / own[1], base[0] / own[0], 1.0]
     return Affine(matrix @ np.diag(factors), ("x", "y"), ("x", "y"))
