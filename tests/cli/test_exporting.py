@@ -130,6 +130,39 @@ def test_trident(run: Any, made: Path, tmp_path: Path) -> None:
     assert (stated["level0_width"], stated["level0_height"]) == (541, 613)
 
 
+def test_patches_over_the_edge_of_a_slide_can_be_left_out(
+    run: Any, made: Path, tmp_path: Path
+) -> None:
+    for verb, options in {"trident": ("--magnification", "20"), "clam": ()}.items():
+        whole = done(run, verb, made, tmp_path / f"{verb}-all", *options)
+        inside = done(run, verb, made, tmp_path / verb, *options, "--edge", "drop")
+        for one, other in zip(whole, inside, strict=True):
+            with h5py.File(one) as a, h5py.File(other) as b:
+                coords, kept = a["coords"][:], b["coords"][:]
+            expected = coords[(coords + SIZE * SCALE < np.array([541, 613]) + 2).all(axis=1)]
+            assert 0 < len(kept) <= len(coords)
+            np.testing.assert_array_equal(kept, expected)
+
+
+def test_images_of_one_file_are_no_slides(run: Any, shared_data: Path, tmp_path: Path) -> None:
+    root, mcd = tmp_path / "c", shared_data / "imc/raw/20210305_NE_mockData2.mcd"
+    options = ("--cohort", root, "--tissue", "t", "--modality", "imc", "--image", "ROI_002")
+    assert run("ingest", mcd, *options).code == 0
+    assert run("mask", root, "--method", "whole").code == 0
+    assert run("tile", root, "--size", "32").code == 0
+    labels = np.ones(mt.open_image(root / "imc/1_0mpp/images/t.ome.zarr").level_shape(0)[-2:], int)
+    mt.add_cell_masks(root, "t", labels.astype(np.uint16))
+    for verb, words in {
+        ("trident", "--magnification", "20"): "one of the 4 images of",
+        ("clam",): "one of the 4 images of",
+        ("coco",): "COCO cannot show it",
+    }.items():
+        found = run("export", verb[0], root, tmp_path / "out", *verb[1:])
+        assert (found.code, found.out) == (2, ""), found.err
+        assert words in found.err
+        assert not (tmp_path / "out").exists()
+
+
 def test_clam(run: Any, made: Path, slide: Path, tmp_path: Path) -> None:
     paths = done(run, "clam", made, tmp_path / "job", "--tissue", "b")
     assert paths == [tmp_path / "job/patches/slide b.h5"]

@@ -299,3 +299,39 @@ def test_without_h5py(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(DependencyError, match=r"pip install 'microtome\[anndata\]'"):
         read_h5_coordinates(tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize("program", ["trident", "clam"])
+def test_tiles_over_the_edge_are_told_or_left_out(tmp_path, caplog, program):
+    # The slide is 4001 x 3000: inside, up to the edge, one pixel over it on each side, and outside.
+    rows = (0, 3000 - 224, 3000 - 223, 500, 500, -1, 5000)
+    cols = (0, 4001 - 224, 0, 4001 - 223, -1, 0, 0)
+    options = {"tiles": table(rows=rows, cols=cols), "slide": slide()}
+
+    def write(name, **more):
+        path = tmp_path / f"{name}.h5"
+        if program == "clam":
+            write_clam_coordinates(path=path, **options, **more)
+        else:
+            write_trident_coordinates(path=path, magnification=20, **options, **more)
+        return stored(path)[0].tolist()
+
+    everything = [list(each) for each in zip(cols, rows, strict=True)]
+    assert write("all") == everything
+    assert "5 of 7 tiles hang over the edge" in caplog.text
+    assert "black" in caplog.text
+    assert write("inside", edge="drop") == everything[:2]
+    with pytest.raises(InvalidInputError, match="edge must be one of"):
+        write("none", edge="move")
+
+
+def test_what_is_left_of_a_pixel_of_the_table_is_no_overhang(tmp_path, caplog):
+    # At scale 4 an image of a slide of 4001 x 3000 has 1001 columns, the last of one pixel's width.
+    write_trident_coordinates(
+        table(side=200, rows=(550,), cols=(801,)),
+        tmp_path / "a.h5",
+        magnification=20,
+        slide=slide(),
+        scale=4,
+    )
+    assert not caplog.records

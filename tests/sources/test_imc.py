@@ -291,3 +291,13 @@ def test_damage_to_a_real_file_is_ours_to_tell(
     path.write_bytes(data if whole else data[: int(kept * len(data))])
     refusal = read_or_refused(path)
     assert not refusal or str(path) in refusal
+
+
+def test_a_text_whose_names_are_no_text_is_refused(shared_data: Path, tmp_path: Path) -> None:
+    data = bytearray((shared_data / "imc/raw" / f"{SLIDES[0]}_ROI_001_1.txt").read_bytes())
+    data[data.index(b"(", 40)] = 0xFF
+    (tmp_path / "a.txt").write_bytes(data)
+    with pytest.raises(
+        FormatError, match=r"a\.txt is a damaged IMC text file: its first line is no UTF-8"
+    ):
+        open_image(tmp_path / "a.txt")

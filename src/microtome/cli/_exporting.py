@@ -252,6 +252,7 @@ def trident(
     *,
     magnification: float,
     slides: Path | None = None,
+    edge: Literal["overhang", "drop"] = "overhang",
     tiling: Tiling = _ALL,
     overwrite: Annotated[bool, Flag] = False,
 ) -> None:
@@ -267,6 +268,9 @@ def trident(
         Magnification of the slides' finest level, as TRIDENT takes it to be.
     slides
         Directory of the slides, where they are no longer where they were ingested from.
+    edge
+        Tiles that hang over the edge of their slide: overhang writes them, and what is outside is
+        read as black; drop leaves them out.
     tiling
         Which tiles.
     overwrite
@@ -281,6 +285,7 @@ def trident(
             output,
             magnification=magnification,
             slides=slides,
+            edge=edge,
             overwrite=overwrite,
             progress=show,
         )
@@ -293,6 +298,7 @@ def clam(
     *,
     level: int = 0,
     slides: Path | None = None,
+    edge: Literal["overhang", "drop"] = "overhang",
     tiling: Tiling = _ALL,
     overwrite: Annotated[bool, Flag] = False,
 ) -> None:
@@ -308,6 +314,9 @@ def clam(
         Index of the level of the slides that patches are read from; tiles are rounded to its pixels.
     slides
         Directory of the slides, where they are no longer where they were ingested from.
+    edge
+        Tiles that hang over the edge of their slide: overhang writes them, and what is outside is
+        read as black; drop leaves them out.
     tiling
         Which tiles.
     overwrite
@@ -318,7 +327,13 @@ def clam(
     chosen = tiling.of(cohort)
     with progress() as show:
         written = export_clam(
-            chosen, output, level=level, slides=slides, overwrite=overwrite, progress=show
+            chosen,
+            output,
+            level=level,
+            slides=slides,
+            edge=edge,
+            overwrite=overwrite,
+            progress=show,
         )
     say_paths(written)
 

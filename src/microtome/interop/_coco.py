@@ -24,7 +24,7 @@ from microtome.tiling import TileTable
 from ._png import PNG_PICTURES, is_png_picture, png_bytes
 from ._qupath_tables import CellRows, tiles_of_one
 
-__all__ = ["write_coco"]
+__all__ = ["verify_coco", "write_coco"]
 
 _JSON = "annotations.json"
 _CELL = "cell"
@@ -91,7 +91,7 @@ def write_coco(  # noqa: PLR0913 - a picture, its objects, where to look, and wh
     """
     chosen = tiles_of_one(tiles, tissue_id)
     picture, masks = open_image(image), open_image(labels)
-    _verify(picture, masks, level)
+    verify_coco(picture, masks, level)
     kinds = _Classes.of(cells, classes)
     target = Path(out) / _JSON
     if target.exists():
@@ -215,10 +215,20 @@ def _runs(places: NDArray[np.int64], size: int) -> list[int]:
     return counts if counts[-1] else counts[:-1]
 
 
-def _verify(picture: MultiscaleImage, masks: MultiscaleImage, level: int) -> None:
+def verify_coco(picture: MultiscaleImage, masks: MultiscaleImage, level: int = 0) -> None:
+    """Refuse what `write_coco` cannot write, before anything is.
+
+    Raises
+    ------
+    InvalidInputError
+        If a picture has no PNG, or picture and labels differ in size.
+    """
     fine, coarse = picture.level(level), masks.level(level)
     if not is_png_picture(picture, level):
-        msg = f"{picture.uri} has {picture.nchannels} channels of {fine.dtype}; a PNG has {PNG_PICTURES}"
+        msg = (
+            f"{picture.uri} has {picture.nchannels} channels of {fine.dtype}; a PNG has "
+            f"{PNG_PICTURES}, so COCO cannot show it; webdataset and parquet keep any channels"
+        )
         raise InvalidInputError(msg)
     if (
         masks.nchannels != 1

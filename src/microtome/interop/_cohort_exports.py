@@ -27,7 +27,7 @@ from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.storage import Draft, replace_file, verify_free
 
-from ._coco import write_coco
+from ._coco import verify_coco, write_coco
 from ._cohort_tiles import CohortTiles, TissueImages, source_scale
 from ._qupath import Color, write_qupath
 from ._qupath_tables import cell_objects, tile_objects
@@ -215,6 +215,9 @@ def export_coco(
     files = {tissue: Path(out) / tissue / "annotations.json" for tissue in tiles.images}
     jobs = {tissue: _coco_job(tiles, tissue, classes) for tissue in files}
     missing = {tissue: path for tissue, path in files.items() if not _is_done(path, jobs[tissue])}
+    # All of them are looked at before the first is written: what fails late leaves the others.
+    for tissue in missing:
+        verify_coco(tiles.images[tissue], masks[tissue])
     for tissue, path in missing.items():
         with replace_file(path.with_name(_COCO_JOB)) as temporary:
             text = json.dumps(jobs[tissue], indent=2)

@@ -11,12 +11,17 @@ from microtome.cohort import tissue_row
 from microtome.errors import InvalidInputError, NotFoundError
 from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
-from microtome.sources import open_image
+from microtome.sources import image_names, open_image
 from microtome.tiling import TileTable
 
 from ._cohort_exports import each_tissue, slide_scales
 from ._cohort_tiles import CohortTiles, TissueImages
-from ._coordinates_h5 import slide_name, write_clam_coordinates, write_trident_coordinates
+from ._coordinates_h5 import (
+    SlideEdge,
+    slide_name,
+    write_clam_coordinates,
+    write_trident_coordinates,
+)
 
 __all__ = ["export_clam", "export_trident"]
 
@@ -27,6 +32,7 @@ def export_trident(
     *,
     magnification: float,
     slides: str | os.PathLike[str] | None = None,
+    edge: SlideEdge = "overhang",
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> list[Path]:
@@ -42,6 +48,8 @@ def export_trident(
         As of `write_trident_coordinates`, of all slides.
     slides
         Directory of the slides, where they are no longer where they were ingested from.
+    edge
+        As of `write_trident_coordinates`.
     overwrite, progress
         As of `export_qupath_tiles`.
 
@@ -56,7 +64,7 @@ def export_trident(
     NotFoundError
         If a slide is not there.
     InvalidInputError
-        If tissues are of one slide, pixels are not square, or as `write_trident_coordinates`.
+        If tissues are of one slide, or of one of several images in a file, pixels are not square, or as `write_trident_coordinates`.
     StorageError
         If the disk refuses.
     """
@@ -71,6 +79,7 @@ def export_trident(
             slide=opened[tissue],
             tissue_id=tissue,
             scale=_square(scales[tissue], tissue),
+            edge=edge,
             overwrite=overwrite,
         )
 
@@ -85,6 +94,7 @@ def export_clam(
     *,
     level: int = 0,
     slides: str | os.PathLike[str] | None = None,
+    edge: SlideEdge = "overhang",
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> list[Path]:
@@ -100,7 +110,7 @@ def export_clam(
         Directory of CLAM's job: files go to ``patches/<slide>.h5``.
     level
         Index of the level of the slides that patches are read from.
-    slides, overwrite, progress
+    slides, edge, overwrite, progress
         As of `export_trident`.
 
     Returns
@@ -116,7 +126,7 @@ def export_clam(
     OutOfRangeError
         If a slide has no such level.
     InvalidInputError
-        If tissues are of one slide, or tiles are not square there.
+        If tissues are of one slide, or of one of several images in a file, or tiles are not square there.
     StorageError
         If the disk refuses.
     """
@@ -131,7 +141,9 @@ def export_clam(
             scales[tissue][1] * coarse.width / fine.width,
         )
         scaled = _scaled(tiles.tiles.for_tissue(tissue), factor)
-        write_clam_coordinates(scaled, path, slide=slide, level=level, overwrite=overwrite)
+        write_clam_coordinates(
+            scaled, path, slide=slide, level=level, edge=edge, overwrite=overwrite
+        )
 
     folder = Path(out) / "patches"
     files = {tissue: folder / f"{slide_name(slide)}.h5" for tissue, slide in opened.items()}
@@ -179,6 +191,14 @@ def _slides(
         if not place.exists():
             msg = f"{place}, of which {tissue!r} was made, is not there; say in which directory the slides are with --slides (slides=)"
             raise NotFoundError(msg)
+        inside = image_names(place)
+        if len(inside) > 1:
+            msg = (
+                f"{tissue!r} was made from one of the {len(inside)} images of {place}, and TRIDENT "
+                "and CLAM read a file as one slide; export its tiles as webdataset or parquet, or "
+                "its image with `microtome export ome-tiff`"
+            )
+            raise InvalidInputError(msg)
         found[tissue] = open_image(place, mpp=row.get("mpp"))
     names = [slide_name(slide) for slide in found.values()]
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -8,10 +8,11 @@ attributes how large a patch is: TRIDENT by two magnifications (`level0_magnific
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from ._qupath import free_file
 from ._qupath_tables import checked_scale, tiles_of_one
 
 __all__ = [
+    "SlideEdge",
     "read_h5_coordinates",
     "slide_name",
     "write_clam_coordinates",
@@ -39,7 +41,13 @@ __all__ = [
 ]
 
 
-def write_trident_coordinates(
+_log = logging.getLogger(__name__)
+
+SlideEdge = Literal["overhang", "drop"]
+"""What becomes of tiles that hang over the edge of the slide."""
+
+
+def write_trident_coordinates(  # noqa: PLR0913 - what the format states, and the edge
     tiles: TileTable,
     path: str | os.PathLike[str],
     *,
@@ -48,6 +56,7 @@ def write_trident_coordinates(
     tissue_id: str | None = None,
     scale: float = 1.0,
     overlap: int = 0,
+    edge: SlideEdge = "overhang",
     overwrite: bool = False,
 ) -> Path:
     """Write tiles as the coordinates from which TRIDENT extracts features.
@@ -70,6 +79,9 @@ def write_trident_coordinates(
         1 micrometre per pixel it is 4. Places are rounded to the slide's pixels.
     overlap
         Pixels of the table that neighbours share, as a statement alone.
+    edge
+        What becomes of tiles that hang over the edge of the slide: ``"overhang"`` writes them, and
+        OpenSlide fills what is outside with black, which the log says; ``"drop"`` leaves them out.
     overwrite
         Whether a file that is there is replaced.
 
@@ -110,7 +122,8 @@ def write_trident_coordinates(
         "level0_width": width,
         "level0_height": height,
     }
-    return _write(path, _places(chosen, factor), attributes, overwrite=overwrite)
+    places = _inside(_places(chosen, factor), side * factor, factor, (height, width), edge, image)
+    return _write(path, places, attributes, overwrite=overwrite)
 
 
 def write_clam_coordinates(
@@ -120,6 +133,7 @@ def write_clam_coordinates(
     slide: Any,
     level: int = 0,
     tissue_id: str | None = None,
+    edge: SlideEdge = "overhang",
     overwrite: bool = False,
 ) -> Path:
     """Write tiles as the coordinates that CLAM reads patches by.
@@ -137,6 +151,8 @@ def write_clam_coordinates(
         Index of the level that the tiles lie on.
     tissue_id
         The tissue of the slide; may be left out where the table has one alone.
+    edge
+        As of `write_trident_coordinates`.
     overwrite
         Whether a file that is there is replaced.
 
@@ -163,8 +179,9 @@ def write_clam_coordinates(
     image = open_image(slide)
     size = np.array(_plane(image, level)[::-1])
     factor = np.array(_plane(image, 0)[::-1]) / size
+    side = _side(chosen)
     attributes = {
-        "patch_size": _side(chosen),
+        "patch_size": side,
         "patch_level": level % image.level_count,
         "downsample": factor,
         "downsampled_level_dim": size,
@@ -172,7 +189,8 @@ def write_clam_coordinates(
         "name": slide_name(image),
         "save_path": str(Path(path).parent),
     }
-    return _write(path, _places(chosen, factor), attributes, overwrite=overwrite)
+    places = _inside(_places(chosen, factor), side * factor, factor, _plane(image, 0), edge, image)
+    return _write(path, places, attributes, overwrite=overwrite)
 
 
 def read_h5_coordinates(
@@ -244,6 +262,36 @@ def _places(tiles: TileTable, factor: NDArray[np.float64]) -> NDArray[np.int64]:
             "the slide, and places would not be the same again"
         )
         raise InvalidInputError(msg)
+    return places
+
+
+def _inside(
+    places: NDArray[np.int64],
+    sides: NDArray[np.float64],
+    factor: NDArray[np.float64],
+    plane: tuple[int, int],
+    edge: SlideEdge,
+    slide: MultiscaleImage,
+) -> NDArray[np.int64]:
+    """Leave out tiles that hang over the edge, or say that there are some.
+
+    Less than a pixel of the table is no overhang: an image has a last pixel for what is left of one.
+    """
+    if edge not in get_args(SlideEdge):
+        msg = f"edge must be one of {get_args(SlideEdge)}, got {edge!r}"
+        raise InvalidInputError(msg)
+    over = ((places < 0) | (places + sides >= np.array(plane[::-1]) + factor)).any(axis=1)
+    count = int(over.sum())
+    if not count:
+        return places
+    told = f"{count} of {len(places)} tiles hang over the edge of {slide_name(slide)}"
+    if edge == "drop":
+        _log.info("%s, and are left out", told)
+        return places[~over]
+    _log.warning(
+        "%s; OpenSlide fills what is outside with black; leave them out with --edge drop (edge='drop')",
+        told,
+    )
     return places
 
 

@@ -79,7 +79,12 @@ def open_imc_text(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
 
 def _types(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
-        head = file.readline(1 << 20).decode("utf-8", "replace")
+        line = file.readline(1 << 20)
+    try:
+        head = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"{path} is a damaged IMC text file: its first line is no UTF-8: {error}"
+        raise FormatError(msg) from error
     columns = head.rstrip("\r\n").split("\t")
     if tuple(columns[: len(_PLACES)]) != _PLACES or len(columns) == len(_PLACES):
         msg = f"{path} is no IMC text file: its columns are {columns[:8]}"
