@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -236,6 +238,62 @@ def test_embeddings_see_the_same(he):
     row = pq.read_table(table).slice(0, 1).to_pylist()[0]
     window = images[row["tissue_id"]][:, row["row"] : row["row"] + 32, row["col"] : row["col"] + 32]
     np.testing.assert_allclose(row["embedding"], 2.0 * window.mean((1, 2)), rtol=1e-4)
+
+
+class Vectors:
+    def __call__(self, batch):
+        return np.asarray(batch, np.float32)
+
+    def embed(self, batch):
+        return np.asarray(batch, np.float32).mean((2, 3))
+
+
+class Others(Vectors):
+    def embed(self, batch):
+        return np.asarray(batch, np.float32).max((2, 3))
+
+
+def test_vectors_that_are_there_are_compared_with_what_is_asked_for(he):
+    for tissue, shape in SHAPES.items():
+        write_mask(he, tissue, np.ones(shape, np.bool_))
+    mt.tile(he, tile_size=32)
+    *_, table = predict_cohort(Vectors(), he, **OPTIONS)
+    before = table.stat().st_mtime_ns
+    assert predict_cohort(Vectors(), he, **OPTIONS)[-1] == table
+    assert table.stat().st_mtime_ns == before
+    # As many tiles, one of which lies elsewhere.
+    place = he / "tiling/1_0mpp/default/32_tile_coordinates.parquet"
+    tiles = pq.read_table(place)
+    rows = tiles["row"].to_numpy().copy()
+    rows[0] += 1
+    changed = tiles.set_column(
+        tiles.column_names.index("row"), "row", pa.array(rows, tiles["row"].type)
+    )
+    pq.write_table(changed, place)
+    tissue = tiles["tissue_id"][0].as_py()
+    with pytest.raises(ExistsError, match=rf"\(tiles of he of {tissue}: .* then, .* now\)"):
+        predict_cohort(Vectors(), he, **OPTIONS)
+    pq.write_table(tiles, place)
+    predict_cohort(Vectors(), he, **OPTIONS)
+    assert table.stat().st_mtime_ns == before
+    predict_cohort(Others(), he, overwrite=True, **OPTIONS)
+    with pytest.raises(ExistsError, match="model"):
+        predict_cohort(Vectors(), he, **OPTIONS)
+
+
+def test_vectors_of_an_earlier_microtome_stay_and_are_told_of(he, caplog):
+    for tissue, shape in SHAPES.items():
+        write_mask(he, tissue, np.ones(shape, np.bool_))
+    mt.tile(he, tile_size=32)
+    *_, table = predict_cohort(Vectors(), he, **OPTIONS)
+    rows = pq.read_table(table)
+    note = json.loads(rows.schema.metadata[b"microtome"])
+    old = {key: note[key] for key in ("format", "model", "library_version")}
+    pq.write_table(rows.replace_schema_metadata({b"microtome": json.dumps(old).encode()}), table)
+    content = table.read_bytes()
+    predict_cohort(Vectors(), he, **OPTIONS)
+    assert "count from the middle of the image's first pixel" in caplog.text
+    assert table.read_bytes() == content
 
 
 def test_a_network_that_says_nothing_is_told_of(he, caplog):

@@ -36,6 +36,7 @@ from microtome.regions import ImageRegionData, collate_regions, decollate_region
 
 from ._blend import Blend
 from ._embed import embed_tiles, embedding_settings, verify_finished
+from ._fingerprint import array_fingerprint, source_fingerprint
 from ._input import CohortInput, Standardization, chosen_standardization
 from ._model import Preprocess, verify_function
 from ._predict import predict
@@ -262,6 +263,24 @@ class _Chain:
 
     def __len__(self) -> int:
         return self._ends[-1]
+
+    def made_of(self) -> dict[str, str]:
+        """Return what tells these tiles, and the images that they are of, from any others."""
+        found: dict[str, str] = {}
+        for dataset in self._datasets:
+            tiles = dataset.tiles
+            if tiles is None:
+                continue
+            rows, own = tiles.rows(), set(dataset.get_tissue_ids().tolist())
+            for number, tissue_id in enumerate(tiles.tissue_ids):
+                mine = rows.tissue == number
+                if tissue_id not in own or not mine.any():
+                    continue
+                places = np.stack([rows.tile_id[mine], rows.row[mine], rows.col[mine]])
+                what = f"{dataset.modality} of {tissue_id}"
+                found[f"tiles of {what}"] = array_fingerprint(places)
+                found[what] = source_fingerprint(dataset.image(tissue_id), 0)
+        return found
 
     def read_batch(self, rows: NDArray[np.int64], /) -> ImageRegionData[Any]:
         """Read tiles, each from the dataset that its number falls into."""

@@ -140,6 +140,10 @@ def embedding_settings(
         "model": model_name(model),
         "model_state": model_fingerprint(model),
     }
+    # Those of a cohort say it of each tissue.
+    made_of = getattr(tiles, "made_of", None)
+    if callable(made_of):
+        found |= cast("Mapping[str, str]", made_of())
     if preprocess is not None:
         found |= {
             "preprocess": model_name(preprocess),
