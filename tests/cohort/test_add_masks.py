@@ -10,8 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from microtome.cohort import CohortLayout, HEImagingDataset, add_cell_masks, ingest
+from microtome.cohort._block_labels import BlockLabels, most_frequent
 from microtome.coordinates import Resolution
 from microtome.errors import (
     ExistsError,
@@ -20,7 +24,7 @@ from microtome.errors import (
     NotFoundError,
     UnknownNameError,
 )
-from microtome.image import MultiscaleImage
+from microtome.image import MemoryArray, MultiscaleImage
 
 Tree = Callable[[Path], dict[str, str]]
 Cohort = tuple[Path, dict[str, Any]]
@@ -195,6 +199,60 @@ def test_real_cells(shared_data: Path, tmp_path: Path) -> None:
     assert np.unique(found).size - 1 == 272
 
 
+def voted(labels: np.ndarray, block: tuple[int, int]) -> np.ndarray:
+    """The rule of DESIGN, block by block: the most frequent, ties to the smallest that is not 0."""
+    size = [-(-n // side) for n, side in zip(labels.shape, block, strict=True)]
+    out = np.zeros(size, labels.dtype)
+    for row, column in np.ndindex(*size):
+        y, x = row * block[0], column * block[1]
+        values, counts = np.unique(labels[y : y + block[0], x : x + block[1]], return_counts=True)
+        best = values[counts == counts.max()]
+        out[row, column] = best[best != 0][0] if (best != 0).any() else 0
+    return out
+
+
+@given(
+    data=st.data(),
+    block=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    shape=st.tuples(st.integers(1, 13), st.integers(1, 13)),
+    dtype=st.sampled_from([np.uint8, np.int32, np.uint64, np.bool_]),
+)
+def test_the_most_frequent_label_of_a_block(data: Any, block: Any, shape: Any, dtype: Any) -> None:
+    few = st.integers(0, 1 if dtype is np.bool_ else 4)
+    labels = data.draw(arrays(dtype, shape, elements=few if dtype is not np.bool_ else None))
+    np.testing.assert_array_equal(most_frequent(labels, block), voted(labels, block))
+
+
+def test_blocks_are_read_in_boxes(monkeypatch: Any) -> None:
+    monkeypatch.setattr("microtome.cohort._block_labels._BYTES", 200)
+    labels = np.random.default_rng(0).integers(0, 4, (1, 31, 40)).astype(np.uint16)
+    found = BlockLabels(MemoryArray(labels), (3, 4))
+    expected = voted(labels[0], (3, 4))
+    assert (found.shape, found.dtype) == (expected.shape, np.uint16)
+    np.testing.assert_array_equal(found.read(((0, 11), (0, 10))), expected)
+    np.testing.assert_array_equal(found.read(((2, 9), (3, 10))), expected[2:9, 3:10])
+
+
+@pytest.mark.parametrize(("mpp", "block"), [(0.25, (2, 2)), (0.3, None), ((0.125, 0.5), (4, 1))])
+def test_a_shape_does_not_move_when_its_mask_is_halved(
+    he: Any, mpp: Any, block: tuple[int, int] | None
+) -> None:
+    root, sources = he  # stored at 0.5 um
+    height, width = sources["t1"].shape[-2:]
+    steps = [0.5 / each for each in (mpp if isinstance(mpp, tuple) else (mpp, mpp))]
+    fine = np.zeros([int(n * s) for n, s in zip((height, width), steps, strict=True)], np.uint16)
+    low, high = 100, 201
+    side = [slice(round(low * s), round(high * s)) for s in steps]
+    fine[tuple(side)] = 1
+    add_cell_masks(root, "t1", fine, mpp=mpp, overwrite=True)
+    found = HEImagingDataset("c", path=root).get_cell_instance_mask("t1").mask
+    if block is not None:
+        np.testing.assert_array_equal(found, voted(fine, block))
+    rows, columns = np.nonzero(found)
+    assert (rows.min(), rows.max() + 1) == (low, high)
+    assert (columns.min(), columns.max() + 1) == (low, high)
+
+
 def test_labels_of_another_pixel_size(he: Any, caplog: Any) -> None:
     root, sources = he  # stored at 0.5 um
     height, width = sources["t1"].shape[-2:]
@@ -206,10 +264,13 @@ def test_labels_of_another_pixel_size(he: Any, caplog: Any) -> None:
     assert "smaller than a pixel" not in caplog.text
     fine = np.zeros((4 * height, 4 * width), np.uint16)  # 0.125 um
     fine[8:16, 8:16] = 1
-    fine[100:101, 100:101] = 2  # of one pixel, and not under the centre of any
+    fine[100:101, 100:101] = 2  # of one pixel, a sixteenth of one of the image
+    fine[42:46, 40:44] = 3  # half of two pixels each: more than the background has
+    fine[42, 40] = 0
     add_cell_masks(root, "t1", fine, mpp=0.125, overwrite=True)
     again = HEImagingDataset("c", path=root).get_cell_instance_mask("t1").mask
-    np.testing.assert_array_equal(again, fine[2::4, 2::4])
+    np.testing.assert_array_equal(again, voted(fine, (4, 4)))
+    assert (again == 3).sum() == 1
     assert "1 labels are smaller than a pixel of 0.5 um" in caplog.text
     with pytest.raises(FormatError, match=r"give that with --mpp"):
         add_cell_masks(root, "t1", coarse, overwrite=True)

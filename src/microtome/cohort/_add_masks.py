@@ -18,6 +18,7 @@ from microtome.image import MultiscaleImage, begin_image, blocks_of, image_at
 from microtome.sources import image_from_array, image_from_levels, open_image
 from microtome.storage import locked
 
+from ._block_labels import BlockLabels
 from ._cell_inputs import images_of_tissue
 from ._images import is_there, load_npz_mask, open_tissue_image, tissues_with_images
 from ._layout import CohortLayout, check_tissue_id
@@ -34,6 +35,8 @@ _log = logging.getLogger(__name__)
 _INSTANCES = ("instances", "instances_virtues")
 # Pixels of a mask that are held at a time.
 _BLOCK = 2048
+# Pixel sizes are rounded when they are written: of a slide of 10^5 pixels none then lies elsewhere.
+_SAME = 1e-6
 # Labels are numbers of cells: as few bytes as hold them, but never so few that a next tissue's
 # mask would be of another type for ten cells more.
 _TYPES = (np.uint16, np.uint32, np.uint64)
@@ -70,8 +73,10 @@ def add_cell_masks(
         that has them already may leave out what is there.
     mpp
         Micrometres per pixel of the labels, where they were made at another pixel size than the
-        image in the cohort has: that of the microscope, say. A pixel of the mask then has the label
-        that lies under its centre; cells that lie under none are lost, and a warning names how many.
+        image in the cohort has: that of the microscope, say. Where a pixel of the image is a whole
+        block of theirs, it has the most frequent label of the block, as in a pyramid (ties go to the
+        smallest that is not 0); else the label that lies under its centre. Cells that are too small
+        for either are lost, and a warning names how many.
     resolution
         Whose grid; may be left out where the cohort has one.
     overwrite
@@ -163,7 +168,21 @@ def _resampled(
         name=image.name,
         kind="labels",
     )
-    found = image_at(labels, Mpp(*resolution.mpp, "user"))
+    if array.dtype.kind == "f":
+        _verify_values(labels)  # a fraction could be outvoted
+    block = _whole_block(mpp, resolution)
+    if block is None:
+        found = image_at(labels, Mpp(*resolution.mpp, "user"))
+    else:
+        found = image_from_levels(
+            [BlockLabels(array, block)],
+            "yx",
+            mpp=Mpp(*resolution.mpp, "user"),
+            channel_names=None,
+            uri=image.uri,
+            name=image.name,
+            kind="labels",
+        )
     size = found.level_shape(0)[-2:]
     over = [a - b for a, b in zip(size, shape, strict=True)]
     steps = [own / grid for own, grid in zip((mpp.y, mpp.x), resolution.mpp, strict=True)]
@@ -176,13 +195,21 @@ def _resampled(
         lost = _classes(labels) - _classes(found)
     if lost:
         _log.warning(
-            "%s: %d labels are smaller than a pixel of %s um and lie under no centre of one: %s",
+            "%s: %d labels are smaller than a pixel of %s um and fill none of the mask: %s",
             image.uri,
             len(lost),
             resolution,
             listed(sorted(lost)),
         )
     return found
+
+
+def _whole_block(mpp: Mpp, resolution: Resolution) -> tuple[int, int] | None:
+    """Return how many pixels, down and across, one of a resolution is; None if they are not whole."""
+    ratios = [grid / own for own, grid in zip((mpp.y, mpp.x), resolution.mpp, strict=True)]
+    high, wide = (round(ratio) for ratio in ratios)
+    whole = all(abs(r - n) < _SAME * n for r, n in zip(ratios, (high, wide), strict=True) if n)
+    return (high, wide) if whole and min(high, wide) >= 1 and (high, wide) != (1, 1) else None
 
 
 def _verify_plane(image: MultiscaleImage) -> None:
@@ -202,6 +229,11 @@ def _verify_labels(
     if (sizes["y"], sizes["x"]) != shape:
         msg = f"{image.uri} has {(sizes['y'], sizes['x'])} pixels, the image of tissue {tissue_id!r} has {shape}; if it was made at another pixel size, give that with --mpp (mpp=)"
         raise FormatError(msg)
+    return _verify_values(image)
+
+
+def _verify_values(image: MultiscaleImage) -> tuple[int, str]:
+    """The same of labels of any size."""
     largest, identity = 0, ""
     for _, block in _blocks(image):
         if block.dtype.kind == "f" and not np.array_equal(block, np.floor(block)):
