@@ -382,7 +382,37 @@ def test_spatialdata(run: Any, made: Path, tmp_path: Path) -> None:
     assert refused.code == 1
     both = spatialdata.read_zarr(done(run, "spatialdata", made, tmp_path / "both.zarr")[0])
     assert set(both.images) == {"a", "b"}
-    assert "table" not in both.tables
+    cells = both.tables["table"]
+    assert cells.uns["spatialdata_attrs"]["region"] == ["a_cells", "b_cells"]
+    assert list(zip(cells.obs["region"], cells.obs["cell_id"], strict=True)) == [
+        *(("a_cells", 1), ("a_cells", 2)),
+        *(("b_cells", 1), ("b_cells", 2)),
+    ]
+    for name in ("a_cells", "b_cells"):
+        of_one = spatialdata.match_table_to_element(both, name, "table")
+        assert of_one.obs["kind"].tolist() == ["T cell", "other"]
+
+
+@pytest.mark.filterwarnings("ignore:zarr v3 autosharding")
+def test_spatialdata_keeps_the_channels_of_an_image_of_one_level(run: Any, tmp_path: Path) -> None:
+    spatialdata = pytest.importorskip("spatialdata", reason="make spatialdata tests it")
+    root, names = tmp_path / "c", ["CD3", "Ki-67"]
+    mt.ingest(
+        np.ones((2, 40, 50), np.float32),
+        axes="cyx",
+        mpp=1.0,
+        channel_names=names,
+        cohort=root,
+        tissue_id="t",
+        modality="imc",
+    )
+    mt.mask(root, method="whole")
+    mt.tile(root, tile_size=16)
+    (path,) = done(run, "spatialdata", root, tmp_path / "s.zarr")
+    found = spatialdata.read_zarr(path).images["t"]
+    assert found.shape == (2, 40, 50)
+    assert found.coords["c"].values.tolist() == names
+    assert mt.interop.from_spatialdata(path, "t").channel_names == tuple(names)
 
 
 @pytest.mark.interop

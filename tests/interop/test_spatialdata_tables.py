@@ -199,7 +199,9 @@ def test_what_does_not_fit_is_refused(tmp_path):
         to_spatialdata({"a": image}, tiles=_no_tiles())
     with pytest.raises(InvalidInputError, match=r"\['a'\] twice"):
         to_spatialdata({"a": image}, labels={"a": labels()})
-    with pytest.raises(InvalidInputError, match="1 cells of 'cells' occur more than once"):
+    with pytest.raises(
+        InvalidInputError, match="1 cells occur more than once, among them 4 of 'cells'"
+    ):
         to_spatialdata({}, labels={"cells": labels()}, cells=pd.DataFrame({"cell_id": [4, 5, 4]}))
     with pytest.raises(InvalidInputError, match="the column 'region' of the cells"):
         to_spatialdata({}, labels={"cells": labels()}, cells=CELLS.assign(region="left"))
@@ -260,3 +262,18 @@ def test_cells_of_several_labels_are_asked_for_by_name():
     del both.uns["spatialdata_attrs"]
     with pytest.raises(FormatError, match="does not say what it annotates"):
         cells_from_spatialdata(spatialdata.SpatialData(tables={"table": both}))
+
+
+def test_a_column_names_the_labels_of_each_cell():
+    named = {"cells": labels(), "nuclei": labels()}
+    cells = pd.concat([CELLS.assign(region="cells"), CELLS.assign(region="nuclei")])
+    made = to_spatialdata({}, labels=named, cells=cells)
+    assert made["table"].uns["spatialdata_attrs"]["region"] == ["cells", "nuclei"]
+    for name in named:
+        back = cells_from_spatialdata(made, labels=name)
+        assert back["cell_id"].tolist() == CELLS["cell_id"].tolist()
+    with pytest.raises(InvalidInputError, match="cells_of must name"):
+        to_spatialdata({}, labels=named, cells=cells.replace({"nuclei": "spots"}))
+    twice = pd.concat([cells, cells.iloc[:1]])
+    with pytest.raises(InvalidInputError, match="1 cells occur more than once, among them"):
+        to_spatialdata({}, labels=named, cells=twice)

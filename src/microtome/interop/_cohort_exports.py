@@ -31,7 +31,7 @@ from ._coco import verify_coco, write_coco
 from ._cohort_tiles import CohortTiles, TissueImages, source_scale
 from ._qupath import Color, write_qupath
 from ._qupath_tables import cell_objects, tile_objects
-from ._to_spatialdata import to_spatialdata
+from ._to_spatialdata import to_spatialdata, write_object
 
 __all__ = [
     "each_tissue",
@@ -233,8 +233,8 @@ def export_spatialdata(
     """Write the images, cell masks and tiles of tissues as one SpatialData store.
 
     The image of a tissue is called as the tissue, its cell mask, where it has one, `<tissue>_cells`,
-    its tiles `<tissue>_tiles`; all lie in the system ``"global"``, in micrometres. Of a single tissue
-    with a cell mask the cohort's cells come along as the table `table`.
+    its tiles `<tissue>_tiles`; all lie in the system ``"global"``, in micrometres. What the
+    cohort knows of the cells of these masks comes along as the table `table`.
 
     Parameters
     ----------
@@ -265,25 +265,34 @@ def export_spatialdata(
             # One whose cells were not looked for has none; nothing is made up.
             with contextlib.suppress(NotFoundError):
                 labels[f"{tissue}_cells"] = _cell_mask(images, tissue)
-    known = _cells_by_tissue(images.layout)(images.tissue_ids[0]) if len(images) == 1 else None
-    if len(images) > 1 and labels and images.layout.cells.is_file():
-        _log.warning(
-            "%s: what is known of cells comes along when one tissue is exported; of these %d there are "
-            "only the cells' shapes",
-            out,
-            len(images),
-        )
-    made = to_spatialdata(
-        images,
-        labels=labels,
-        cells=known.to_pandas() if known is not None and labels else None,
-        tiles=tiles.tiles,
-    )
+    made = to_spatialdata(images, labels=labels, cells=_cells_in(images, labels), tiles=tiles.tiles)
     with Draft(out) as draft:
         draft.path.rmdir()  # spatialdata writes where there is nothing
-        made.write(draft.path)
+        write_object(made, draft.path)
         draft.publish()
     return Path(out)
+
+
+def _cells_in(images: TissueImages, labels: Mapping[str, MultiscaleImage]) -> Any:
+    """Return what is known of the cells of some masks as a DataFrame, or None."""
+    known = _cells_by_tissue(images.layout)
+    tables: list[pa.Table] = []
+    for tissue in images:
+        rows, name = known(tissue), f"{tissue}_cells"
+        if rows is None or not rows.num_rows:
+            continue
+        if name not in labels:
+            _log.warning(
+                "%s: no cell mask, so what is known of its %d cells stays behind",
+                tissue,
+                rows.num_rows,
+            )
+            continue
+        if "region" in rows.column_names:
+            msg = f"{images.layout.cells} has a column 'region', which names the cells' labels in SpatialData; rename it"
+            raise InvalidInputError(msg)
+        tables.append(rows.append_column("region", pa.array([name] * rows.num_rows)))
+    return pa.concat_tables(tables).to_pandas() if tables else None
 
 
 def _coco_job(tiles: CohortTiles, tissue: str, classes: str | None) -> dict[str, Any]:

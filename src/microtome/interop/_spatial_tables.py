@@ -234,7 +234,8 @@ def cell_table(cells: Any, cells_of: str | None, labels: Mapping[str, Any]) -> A
     cells
         A DataFrame, or an AnnData with such an ``obs``; it has a column `cell_id`.
     cells_of
-        Name of the labels; may be left out where there is only one.
+        Name of the labels; may be left out where there is only one, or a column `region` of the
+        cells names those of each.
     labels
         The labels by name.
 
@@ -247,33 +248,47 @@ def cell_table(cells: Any, cells_of: str | None, labels: Mapping[str, Any]) -> A
     import anndata
     from spatialdata.models import TableModel
 
-    name = next(iter(labels)) if cells_of is None and len(labels) == 1 else cells_of
-    if name not in labels:
-        msg = f"cells_of must name the labels that the cells are in, one of {sorted(labels)}, got {name!r}"
-        raise InvalidInputError(msg)
     whole = isinstance(cells, anndata.AnnData)
     own: Any = cells.copy() if whole else None
     obs = own.obs if whole else cells.reset_index(drop=True)
     if _CELL not in obs.columns:
-        msg = f"cells need a column {_CELL!r}, the value in {name!r}; got {list(obs.columns)}"
+        msg = f"cells need a column {_CELL!r}, the value in their labels; got {list(obs.columns)}"
         raise InvalidInputError(msg)
-    twice = obs[_CELL][obs[_CELL].duplicated()].unique()
+    regions = _regions(obs, cells_of, labels)
+    obs = obs.assign(**{_REGION: regions}).astype({_REGION: "category"})
+    twice = obs.loc[obs.duplicated([_REGION, _CELL]), [_REGION, _CELL]].drop_duplicates()
     if len(twice):
-        msg = (
-            f"{len(twice)} cells of {name!r} occur more than once, among them {twice[:3].tolist()}"
-        )
+        shown = ", ".join(f"{cell} of {region!r}" for region, cell in twice[:3].values.tolist())
+        msg = f"{len(twice)} cells occur more than once, among them {shown}"
         raise InvalidInputError(msg)
-    if _REGION in obs.columns and (obs[_REGION] != name).any():
-        msg = f"the column {_REGION!r} of the cells names their labels in SpatialData, here {name!r}; rename it"
-        raise InvalidInputError(msg)
-    obs = obs.assign(**{_REGION: name}).astype({_REGION: "category"})
     if whole:
         own.uns.pop(_ATTRS, None)
         own.obs = obs
     else:
         obs.index = obs.index.astype(str)
         own = anndata.AnnData(obs=obs)
-    return TableModel.parse(own, region=name, region_key=_REGION, instance_key=_CELL)
+    there = regions if isinstance(regions, str) else sorted(set(regions))
+    return TableModel.parse(own, region=there, region_key=_REGION, instance_key=_CELL)
+
+
+def _regions(obs: Any, cells_of: str | None, labels: Mapping[str, Any]) -> str | list[str]:
+    """Return the labels that all cells are in, or of each cell those that its own column names."""
+    own: list[str] | None = None
+    if _REGION in obs.columns:
+        own = [str(each) for each in obs[_REGION]]
+    if cells_of is None and own and len(labels) > 1 and labels.keys() >= set(own):
+        return own
+    name = next(iter(labels)) if cells_of is None and len(labels) == 1 else cells_of
+    if name is None or name not in labels:
+        msg = (
+            f"cells_of must name the labels that the cells are in, one of {sorted(labels)}, or their "
+            f"column {_REGION!r} must, got {name!r}"
+        )
+        raise InvalidInputError(msg)
+    if own is not None and set(own) - {name}:
+        msg = f"the column {_REGION!r} of the cells names their labels in SpatialData, here {name!r}; rename it"
+        raise InvalidInputError(msg)
+    return name
 
 
 def cells_from_spatialdata(sdata: Any, table: str = "table", *, labels: str | None = None) -> Any:

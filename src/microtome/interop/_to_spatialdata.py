@@ -26,7 +26,7 @@ from ._pairing import verify_system
 from ._spatial_tables import cell_table, tile_shapes, tile_table
 from ._store import StoreElements
 
-__all__ = ["from_spatialdata", "to_spatialdata"]
+__all__ = ["from_spatialdata", "to_spatialdata", "write_object"]
 
 _TABLE, _TILES = "table", "tiles"
 
@@ -58,7 +58,8 @@ def to_spatialdata(
         A pandas DataFrame with a column `cell_id`, the value in the labels; it becomes ``obs`` of
         the table `table`. Or an AnnData with such an ``obs``.
     cells_of
-        Name of the labels that it describes; may be left out where there is only one.
+        Name of the labels that it describes; may be left out where there is only one, or a column
+        `region` of the cells names those of each.
     tiles
         Tiles, whose tissues are the names of images. Those of `a` become the shapes `a_tiles`, and
         their other columns the table `tiles`.
@@ -117,6 +118,32 @@ def to_spatialdata(
         shapes=shapes,
         tables=tables,
     )
+
+
+def write_object(made: Any, place: Path) -> None:
+    """Write a SpatialData object, with the names of channels that its own writer leaves out.
+
+    Versions 0.7 and 0.8 drop them where an image has one level alone, and find none to overwrite.
+    """
+    import zarr
+
+    made.write(place)
+    changed = False
+    for name, element in made.images.items():
+        if hasattr(element, "children"):  # a tree of levels
+            continue
+        group: Any = zarr.open_group(place / "images" / name, mode="r+", use_consolidated=False)
+        channels = [{"label": str(label)} for label in element.coords["c"].values.tolist()]
+        # Zarr v3 has one place for all of OME-Zarr, v2 none.
+        inside = "ome" in group.attrs
+        attributes = dict(group.attrs["ome"]) if inside else group.attrs.asdict()
+        if attributes.get("omero", {}).get("channels"):
+            continue
+        attributes["omero"] = {**attributes.get("omero", {}), "channels": channels}
+        group.attrs.update({"ome": attributes} if inside else attributes)
+        changed = True
+    if changed and made.has_consolidated_metadata():
+        made.write_consolidated_metadata()
 
 
 def from_spatialdata(sdata: Any, name: str, *, system: str | None = None) -> MultiscaleImage:
