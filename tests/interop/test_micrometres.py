@@ -14,12 +14,14 @@ import pytest
 import microtome as mt
 from microtome.cohort import CohortLayout, add_cell_masks, add_cells, ingest, tile
 from microtome.coordinates import MicrometreGrid
-from microtome.errors import FormatError
+from microtome.errors import FormatError, InvalidInputError
 from microtome.interop import (
     cell_objects,
     cells_from_spatialdata,
     cells_to_anndata,
     from_spatialdata,
+    napari_layers,
+    napari_tiles,
     tile_objects,
     tiles_to_anndata,
     to_spatialdata,
@@ -244,6 +246,31 @@ def test_spatialdata_places_cells_as_far_from_the_edge(study, image):
         grid = MicrometreGrid.of_level(back.level(level), back.level(0))
         np.testing.assert_allclose(grid.to_ngff([0.0, 0.0]), 0, atol=1e-12)
         np.testing.assert_allclose(grid.size, np.asarray(MPP) * 2**level)
+
+
+@pytest.mark.parametrize("resolution", ["0_5x0_25mpp", "1_0x0_5mpp"])
+def test_tiles_lie_on_the_layers_of_an_image_in_napari(image, resolution):
+    size = mt.Resolution.parse(resolution).mpp
+    tiles = mt.TileTable.from_columns(
+        {"tissue_id": ["t1", "t1"], "row": [0, 13], "col": [7, -2]},
+        tile_size=(16, 10),
+        strategy="grid",
+        resolution=resolution,
+    )
+    shapes, options, _ = napari_tiles(tiles, image=image)
+    # As napari has it: places of data, where whole numbers are the middles of pixels, in the world.
+    world = np.asarray(shapes) * options["scale"] + options["translate"]
+    _, layer, _ = napari_layers(image)[0]
+    edge = np.asarray(layer["translate"]) - np.asarray(layer["scale"]) / 2
+    expected = np.array([[0, 7], [13, -2]]) * size
+    np.testing.assert_allclose(world.min(axis=1) - edge, expected, atol=1e-9)
+    np.testing.assert_allclose(world.max(axis=1) - edge, expected + np.array([16, 10]) * size)
+    nameless = mt.TileTable(tiles.table, tiles.tile_size, "grid")
+    with pytest.raises(InvalidInputError, match="give mpp="):
+        napari_tiles(nameless, image=image)
+    again, same, _ = napari_tiles(nameless, image=image, mpp=mt.Mpp(*size, "user"))
+    np.testing.assert_array_equal(again, shapes)
+    assert (same["scale"], same["translate"]) == (options["scale"], options["translate"])
 
 
 def older(path, image, tmp_path):

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.coordinates import Mpp
-from microtome.errors import MicrotomeError
+from microtome.coordinates import MicrometreGrid, Mpp, Resolution
+from microtome.errors import InvalidInputError, MicrotomeError
 from microtome.image import Level, MultiscaleImage
 from microtome.sources import open_image
 from microtome.tiling import TileTable
@@ -104,7 +104,11 @@ def napari_layers(image: MultiscaleImage) -> list[LayerData]:
 
 
 def napari_tiles(
-    tiles: TileTable, *, mpp: float | Mpp = 1.0, tissue_id: str | None = None
+    tiles: TileTable,
+    *,
+    mpp: float | Mpp | None = None,
+    tissue_id: str | None = None,
+    image: MultiscaleImage | None = None,
 ) -> LayerData:
     """Return the tiles of a tissue as a layer of rectangles, their columns as features.
 
@@ -113,26 +117,39 @@ def napari_tiles(
     tiles
         The table.
     mpp
-        Micrometres in a pixel of the table, so that tiles lie on the layers of the image; by default
-        they are in pixels.
+        Micrometres in a pixel of the table; by default those of the table's resolution if an image is
+        given, else tiles are in pixels.
     tissue_id
         The tissue; may be left out where the table has one alone.
+    image
+        The image whose layers the tiles lie on: they are counted from its upper left edge, wherever
+        that lies and whatever its pixels are. By default an image of as large pixels, without a
+        translation.
 
     Raises
     ------
     UnknownNameError
         If the tissue has no tiles.
     InvalidInputError
-        If the table has several tissues and nobody says which.
+        If the table has several tissues and nobody says which, or nothing says how large its pixels
+        are.
+    NoResolutionError
+        If the image states no pixel size.
     """
     chosen = tiles_of_one(tiles, tissue_id)
     rows = chosen.rows()
     height, width = chosen.tile_size
     corners = np.array([[0, 0], [0, width], [height, width], [height, 0]], np.float64)
     starts = np.stack([rows.row, rows.col], axis=1).astype(np.float64)
+    scale = _pixel_size(chosen, mpp, image)
     # Napari has the centre of a pixel at whole numbers, its edge half a pixel before.
     shapes = starts[:, None] + corners - 0.5
-    scale = (mpp.y, mpp.x) if isinstance(mpp, Mpp) else (float(mpp), float(mpp))
+    translate = (0.0, 0.0)
+    if image is not None:
+        image.require_mpp()
+        base = image.level(0)
+        first = MicrometreGrid.of_level(base, base).to_ngff(np.asarray(scale) / 2)
+        translate = (float(first[0]), float(first[1]))
     features = {
         name: chosen.table[name].to_pylist()
         for name in chosen.table.column_names
@@ -143,11 +160,27 @@ def napari_tiles(
         "shape_type": "rectangle",
         "features": features,
         "scale": scale,
+        "translate": translate,
         "face_color": "transparent",
         "edge_color": "yellow",
         "edge_width": max(1.0, min(height, width) / 64),
     }
     return list(shapes), options, "shapes"
+
+
+def _pixel_size(
+    tiles: TileTable, mpp: float | Mpp | None, image: MultiscaleImage | None
+) -> tuple[float, float]:
+    if isinstance(mpp, Mpp):
+        return mpp.y, mpp.x
+    if mpp is not None:
+        return float(mpp), float(mpp)
+    if image is None:
+        return 1.0, 1.0
+    if tiles.resolution is None:
+        msg = "the table does not say at which resolution its tiles lie; give mpp="
+        raise InvalidInputError(msg)
+    return Resolution.parse(tiles.resolution).mpp
 
 
 @dataclass(frozen=True, slots=True, eq=False)
