@@ -80,6 +80,7 @@ def tables(options: Options) -> list[Table]:
                 BASE: partial(float_memmap, tiles),
                 "microtome.read_regions": partial(float_regions, tiles),
                 "microtome.read_regions, uncompressed": partial(float_regions, plain),
+                "microtome.read_regions, chunks kept": partial(float_regions, tiles, kept=True),
                 "microtome.TileLoader": partial(float_microtome, tiles),
                 "tensorstore by hand": partial(float_tensorstore, tiles),
                 "zarr-python, torch DataLoader": partial(float_zarr, tiles, workers=0),
@@ -92,6 +93,9 @@ def tables(options: Options) -> list[Table]:
             {
                 BASE: partial(float_memmap, crops),
                 "microtome.read_regions": partial(float_regions, crops, together=GROUP),
+                "microtome.read_regions, chunks kept": partial(
+                    float_regions, crops, together=GROUP, kept=True
+                ),
                 "tensorstore by hand": partial(float_tensorstore, crops),
                 "zarr-python, torch DataLoader": partial(float_zarr, crops, workers=0),
             },

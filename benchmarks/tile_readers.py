@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import microtome as mt
 from microtome.regions import ImageRegionData, Windows, read_regions, region_batch
-from microtome.storage import Conversion
+from microtome.storage import Conversion, KeptChunks, tallied
 
 from .harness import Items, Read
 
@@ -172,7 +172,7 @@ class _Tiles:
         return region_batch([self.image], windows, pixels)
 
 
-def float_regions(task: TileTask, *, together: int = 1) -> Generator[Read]:
+def float_regions(task: TileTask, *, together: int = 1, kept: bool = False) -> Generator[Read]:
     """Read with `read_regions`, which converts on the way, into a buffer that is used again.
 
     Parameters
@@ -181,18 +181,29 @@ def float_regions(task: TileTask, *, together: int = 1) -> Generator[Read]:
         What is read.
     together
         How many batches are read with one call, as `TileLoader` does in blocked order.
+    kept
+        Whether all chunks of the image stay decoded, as a loader's do with ``cache_bytes``, and were
+        read before.
     """
+    chunks = KeptChunks(2 << 30, evicts=False) if kept else None
     with mt.MultiscaleImage.open(task.image) as image:
         shape = (task.batch * together, image.nchannels, task.side, task.side)
         buffer = np.ones(shape, np.float32)
+        if kept:
+            height, width = image.level_shape(0)[-2:]
+            corners = 512 * np.argwhere(np.ones((-(-height // 512), -(-width // 512))))
+            for start in range(0, len(corners), 32):
+                with tallied(chunks):
+                    read_regions([image], Windows.of(0, corners[start : start + 32], 512))
 
         def read(items: Items) -> Iterator[NDArray[Any]]:
             for start in range(0, len(items), len(buffer)):
                 group = items[start : start + len(buffer)]
                 windows = Windows.of(0, group, task.side)
-                found = read_regions(
-                    [image], windows, out=buffer[: len(group)], convert=Conversion.of()
-                )
+                with tallied(chunks):
+                    found = read_regions(
+                        [image], windows, out=buffer[: len(group)], convert=Conversion.of()
+                    )
                 for first in range(0, len(group), task.batch):
                     yield found[first : first + task.batch]
 

@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microtome.errors import InvalidInputError, MicrotomeError, ModeError
-from microtome.storage import CODECS, BoxBatch, Layout, _batches, create_array, open_array
+from microtome.storage import (
+    CODECS,
+    BoxBatch,
+    Layout,
+    _batches,
+    _compiler,
+    create_array,
+    open_array,
+)
 
 DTYPES = ["bool", "uint8", "int8", "uint16", "int32", "uint64", "float16", "float32", "float64"]
 
@@ -288,8 +296,8 @@ def test_boxes_outside_or_of_another_type_are_refused(array):
 
 def test_compiled_code_is_fetched_when_enough_was_read(array, noise, monkeypatch):
     pytest.importorskip("numba")
-    monkeypatch.setattr(_batches, "_COMPILER", _batches._Compiler())
-    monkeypatch.setattr(_batches, "_WORTH", 100_000)
+    monkeypatch.setattr(_batches, "_COMPILER", _batches.Compiler())
+    monkeypatch.setattr(_compiler, "_WORTH", 100_000)
     lows = corners(6, 4, 50)
     for _ in range(20):
         np.testing.assert_array_equal(read(array, lows, (3, 50, 50)), cut(noise, lows, 50))

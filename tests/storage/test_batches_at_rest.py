@@ -12,7 +12,15 @@ import google_crc32c
 import numpy as np
 import pytest
 
-from microtome.storage import BoxBatch, Layout, _batches, _shard_files, create_array, open_array
+from microtome.storage import (
+    BoxBatch,
+    Layout,
+    _batches,
+    _compiler,
+    _shard_files,
+    create_array,
+    open_array,
+)
 
 SIDE = 256
 
@@ -123,15 +131,15 @@ def test_what_the_system_refuses_the_engine_does(path, pixels, monkeypatch, refu
 def test_where_numba_compiles_nothing_it_is_done_without(monkeypatch):
     config = pytest.importorskip("numba").config
     monkeypatch.setattr(config, "DISABLE_JIT", True)
-    assert _batches._Compiler().load() is None
+    assert _batches.Compiler().load() is None
 
 
 def test_a_broken_numba_is_done_without(monkeypatch):
     def broken(_):
         raise ValueError("numba.__spec__ is not set")
 
-    monkeypatch.setattr(_batches, "find_spec", broken)
-    assert _batches._Compiler().load() is None
+    monkeypatch.setattr(_compiler, "find_spec", broken)
+    assert _batches.Compiler().load() is None
 
 
 @pytest.mark.usefixtures("compiled")

@@ -6,23 +6,20 @@ a loop that has the same plan and gives the same bytes.
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import pairwise
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._chunks import ChunkReader
+from ._compiler import Compiled, Compiler
 from ._conversion import Conversion
 from ._kept_chunks import HeldChunks, KeptChunks
 from ._plans import ChunkPlan, plan_chunks, shard_place
@@ -37,10 +34,6 @@ except ImportError:  # Windows
 
 __all__ = ["BoxBatch", "read_batch"]
 
-_log = logging.getLogger(__name__)
-
-# Bytes that are decoded by a loop before it pays to import Numba.
-_WORTH = 1 << 26
 # Bytes of pixels from which on the work is shared between threads.
 _SHARED = 1 << 23
 # Each thread keeps memory for one chunk; of larger ones the engine has as many as it decodes.
@@ -86,11 +79,6 @@ class BoxBatch:
     along: int | None = None
 
 
-class _Compiled(NamedTuple):
-    kernel: Any
-    calls: NDArray[np.int64]
-
-
 _NOTHING = Conversion.of()
 # Types that the compiled call makes float32 of, as it numbers them.
 _KINDS = {
@@ -101,54 +89,7 @@ _KINDS = {
 }
 
 
-class _Compiler:
-    """Gets hold of the compiled call, beside whoever reads without it meanwhile.
-
-    Loading it takes half a second, and compiling it, once for an installation, some seconds.
-    """
-
-    def __init__(self) -> None:
-        self.seen = 0
-        self._lock = threading.Lock()
-        self._begun: threading.Thread | None = None
-        self._found: _Compiled | None = None
-
-    def after(self, decoded: int) -> _Compiled | None:
-        """Return the call once it is there; `decoded` bytes more are read now."""
-        if self._found is None and self._begun is None:
-            self.seen += decoded
-            if self.seen > _WORTH:
-                self._begin()
-        return self._found
-
-    def load(self) -> _Compiled | None:
-        """Return the call, and wait until it is there; None where there is no Numba."""
-        self._begin().join()
-        return self._found
-
-    def _begin(self) -> threading.Thread:
-        with self._lock:
-            if self._begun is None:
-                self._begun = threading.Thread(target=self._work, name="microtome-compiler")
-                self._begun.start()
-            return self._begun
-
-    def _work(self) -> None:
-        try:
-            if find_spec("numba") is None:
-                return
-            calls: Any = import_module("microtome.storage._compiled_calls")
-            found = calls.libraries()
-            if found is None:
-                return
-            chunks: Any = import_module("microtome.storage._compiled_chunks")
-        except Exception as error:  # noqa: BLE001 - whatever Numba cannot do here is done without
-            _log.warning("reads go on without compiled code, which Numba could not make: %s", error)
-            return
-        self._found = _Compiled(chunks.read_chunks, np.asarray(found, np.int64))
-
-
-_COMPILER = _Compiler()
+_COMPILER = Compiler()
 
 
 def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 - each a reason
@@ -192,7 +133,7 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 -
 
 
 def _read(
-    call: _Compiled | None, reader: ChunkReader, plan: ChunkPlan, batch: BoxBatch, chunks: _Chunks
+    call: Compiled | None, reader: ChunkReader, plan: ChunkPlan, batch: BoxBatch, chunks: _Chunks
 ) -> bool:
     """Read, count what is read where somebody asked, and keep what may be kept."""
     if _DISK.is_asked():
@@ -351,7 +292,7 @@ def _read_here(
 
 
 def _read_compiled(
-    call: _Compiled,
+    call: Compiled,
     reader: ChunkReader,
     plan: ChunkPlan,
     batch: BoxBatch,
