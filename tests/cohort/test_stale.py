@@ -291,3 +291,18 @@ def test_a_packed_cohort_knows_its_images(made: Path, tmp_path: Path) -> None:
     assert validate(out) == []
     add(out, "a", counts(7), overwrite=True)
     assert places(out) == {MASKS, TILES, STATS}
+
+
+def test_an_image_taken_whole_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "c"
+    for seed, name in enumerate("ab"):
+        add(root, name, counts(seed, 30)[:, :60, :60])
+    assert set(mask(root).values()) == {1.0}
+    (told,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert "2 of 2 multiplex images (a, b)" in told
+    caplog.clear()
+    mask(root)
+    mask(root, method="whole", overwrite=True)
+    assert not caplog.records

@@ -263,6 +263,20 @@ def test_real_tissue_that_fills_its_field(shared_data):
     assert detect_tissue(coarse, mpp=8 * 0.390625).all()
 
 
+def test_a_few_cells_are_not_cut_from_what_lies_between_them(shared_data):
+    """Otsu's threshold took half of some of these fields of 60 um and all of others."""
+    import tifffile
+
+    for path in sorted((shared_data / "imc" / "img").glob("*.tiff")):
+        image = tifffile.imread(path).astype(np.float32)
+        assert detect_tissue(image, mpp=1.0, kind="multiplex").all(), path
+    cell = np.zeros((2, 60, 60)) + np.random.default_rng(0).poisson(1, (2, 60, 60))
+    cell[:, 20:40, 20:40] += 200
+    assert detect_tissue(cell, mpp=1.0, kind="multiplex").all()
+    assert detect_tissue(np.tile(cell, (1, 2, 2)), mpp=1.0, kind="multiplex").mean() < 0.5
+    assert not detect_tissue(np.zeros((2, 60, 60)), mpp=1.0, kind="multiplex").any()
+
+
 @pytest.mark.parametrize("shape", [(3, 40, 50), (40, 50, 3)])
 def test_the_whole_of_a_region_may_be_tissue(shape):
     image = np.full(shape, 255, np.uint8)

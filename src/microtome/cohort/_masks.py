@@ -29,6 +29,7 @@ from ._images import (
 )
 from ._layout import CohortLayout
 from ._made_of import array_identity, changed, image_of_tissue
+from ._merge import listed
 from ._modality import Modality, parse_modality
 
 __all__ = ["mask", "mask_inputs", "mask_inputs_now"]
@@ -54,6 +55,8 @@ def mask(
     progress: Progress = silent,
 ) -> dict[str, float]:
     """Find the tissue of every slide and store it as labels (1 tissue, 0 background).
+
+    A multiplex image in which no background is told apart from tissue is taken whole, with a warning.
 
     Detection runs at 8 um a pixel (or the image's own size where that is coarser) and is stored at
     the cohort's resolution, so that a tile and its mask share their pixel grid. A mask says of which
@@ -99,11 +102,23 @@ def mask(
         for tissue_id, kinds in chosen.items()
     ]
     shares: dict[str, float] = {}
-    for done, (task, share) in enumerate(
+    uncut: list[str] = []
+    for done, (task, (share, made)) in enumerate(
         zip(tasks, run_each(_fill, tasks, executor), strict=True), start=1
     ):
         shares[task.tissue_id] = share
+        if made and share == 1.0 and method == "otsu" and task.modality.kind == "multiplex":
+            uncut.append(task.tissue_id)
         progress("mask", done, len(tasks))
+    if uncut:
+        _log.warning(
+            "no background that is clearly darker than tissue in %d of %d multiplex images (%s): all "
+            "of each is taken as tissue. If that is right, method 'whole' says so; if not, detect it "
+            "on another modality of the tissue (modality), or tile inside annotations",
+            len(uncut),
+            len(tasks),
+            listed(uncut),
+        )
     return shares
 
 
@@ -119,16 +134,17 @@ class _Task:
     overwrite: bool
 
 
-def _fill(task: _Task) -> float:
-    """Find a tissue unless that was done, and return the share of the image that it is."""
+def _fill(task: _Task) -> tuple[float, bool]:
+    """Find a tissue unless that was done; returns its share of the image, and whether it was made."""
     path = task.layout.tissue_mask(task.resolution, task.tissue_id)
-    if is_there(path) and not task.overwrite and not _is_stale(task, path):
+    made = not is_there(path) or task.overwrite or _is_stale(task, path)
+    if not made:
         _log.info("%s is there already", path)
     else:
         image = open_tissue_image(task.layout, task.modality, task.resolution, task.tissue_id)
         found = _detect(image, task.method, task.modality)
         _store(found, image, path, task)
-    return _share(open_tissue_mask(task.layout, task.resolution, task.tissue_id))
+    return _share(open_tissue_mask(task.layout, task.resolution, task.tissue_id)), made
 
 
 def _is_stale(task: _Task, path: Path) -> bool:

@@ -42,6 +42,9 @@ def detect_tissue(
     things to tell apart: an image of background alone gives an empty mask, and one of tissue alone
     a full one. The rules are with `brightfield_tissue` and `multiplex_tissue` in the source.
 
+    A multiplex image that is no larger than a square of 100 um shows a few cells, and what lies
+    between them is no background: where there is signal at all, all of it is tissue.
+
     A region that was chosen to be tissue, as most of imaging mass cytometry are, need not be looked
     at: `"whole"` takes all of it.
 
@@ -90,6 +93,8 @@ def detect_tissue(
         mask = brightfield_tissue(_colours_last(image), scale)
     else:
         mask = multiplex_tissue(image, scale)
+        if mask.any() and mask.size * scale[0] * scale[1] <= _SMALLEST_UM2:
+            return np.ones(mask.shape, np.bool_)
     return _clean(mask, scale, min_object_um2, max_hole_um2)
 
 
