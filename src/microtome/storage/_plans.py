@@ -93,7 +93,7 @@ def plan_chunks(
     chunk, shard, shape
         Sizes in pixels; a shard is a multiple of the chunk.
     """
-    sides, steps = np.asarray(chunk, np.int64), np.asarray(strides, np.int64)
+    sides = np.asarray(chunk, np.int64)
     first = low // sides
     # Of an empty box no chunk.
     full = np.all(high > low, axis=1)
@@ -101,23 +101,29 @@ def plan_chunks(
     total = counts.prod(axis=1)
     box = np.repeat(np.arange(len(low)), total)
     rest = np.arange(len(box)) - np.repeat(np.cumsum(total) - total, total)
-    places: list[_Whole] = [rest] * len(chunk)
-    counted = counts[box]
+    # Axis by axis: of arrays with three or four columns NumPy is slow to do the same.
+    numbers: list[_Whole] = [rest] * len(chunk)
     for axis in range(len(chunk) - 1, 0, -1):
-        rest, places[axis] = np.divmod(rest, counted[:, axis])
-    places[0] = rest
-    number = np.stack(places, axis=1) + first[box]
-    key = _keys(number, chunk, shard, shape)
+        rest, numbers[axis] = np.divmod(rest, counts[:, axis][box])
+    numbers[0] = rest
+    numbers = [number + first[:, axis][box] for axis, number in enumerate(numbers)]
+    key = _keys(numbers, chunk, shard, shape)
     order = np.argsort(key, kind="stable")
-    key, box, number = key[order], box[order], number[order]
-    origin, began = number * sides, low[box]
-    start = np.maximum(began - origin, 0)
-    size = np.minimum(high[box] - origin, sides) - start
-    goes = target[box] + ((start + origin - began) * steps).sum(axis=1)
+    key, box = key[order], box[order]
+    start, size, place = (np.empty((len(box), len(chunk)), np.int64) for _ in range(3))
+    goes = target[box]
+    for axis, (number, side, step) in enumerate(zip(numbers, chunk, strides, strict=True)):
+        at = number[order]
+        # Where the chunk begins, counted from where the box does.
+        origin = at * side - low[:, axis][box]
+        begin = np.maximum(-origin, 0)
+        place[:, axis], start[:, axis] = at, begin
+        size[:, axis] = np.minimum((high[:, axis] - low[:, axis])[box] - origin, side) - begin
+        goes += (begin + origin) * step
     new = np.flatnonzero(np.diff(key, prepend=-1))
     per_shard = _count(shard, chunk)
     shards, local = np.divmod(key[new], per_shard)
-    return ChunkPlan(shards, local, np.append(new, len(key)), start, size, goes, box, number)
+    return ChunkPlan(shards, local, np.append(new, len(key)), start, size, goes, box, place)
 
 
 def shard_place(number: int, shard: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
@@ -130,13 +136,16 @@ def shard_place(number: int, shard: tuple[int, ...], shape: tuple[int, ...]) -> 
 
 
 def _keys(
-    number: _Whole, chunk: tuple[int, ...], shard: tuple[int, ...], shape: tuple[int, ...]
+    numbers: Sequence[_Whole],
+    chunk: tuple[int, ...],
+    shard: tuple[int, ...],
+    shape: tuple[int, ...],
 ) -> Any:
     """Number chunks so that those of one shard follow each other, as its index has them."""
-    outer = inner = np.zeros(len(number), np.int64)
-    for axis, (part, whole, length) in enumerate(zip(chunk, shard, shape, strict=True)):
+    outer = inner = np.zeros(len(numbers[0]), np.int64)
+    for number, part, whole, length in zip(numbers, chunk, shard, shape, strict=True):
         ratio = whole // part
-        of, within = np.divmod(number[:, axis], ratio)
+        of, within = np.divmod(number, ratio)
         outer, inner = outer * -(-length // whole) + of, inner * ratio + within
     return outer * _count(shard, chunk) + inner
 
