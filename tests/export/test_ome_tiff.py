@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -199,3 +201,74 @@ def test_what_cannot_be_written_is_refused(tmp_path):
         write_ome_tiff(image, tmp_path / "o.ome.tif")
     write_ome_tiff(image, tmp_path / "o.ome.tif", overwrite=True)
     assert open_image(tmp_path / "o.ome.tif").level_shape(0) == (20, 20)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_the_place_and_the_record_of_an_image_come_back(tmp_path, colour):
+    names = ["red", "green", "blue"] if colour else ["A", "B"]
+    pixels = np.random.default_rng(3).integers(0, 255, (len(names), 70, 90)).astype(np.uint8)
+    record = {"prediction": {"model": "a:b <&>", "settings": {"overlap": [64, 64]}}}
+    plain = open_image(pixels, axes="cyx", mpp=(0.5, 0.25), channel_names=names)
+    level = replace(plain.level(0), translation=(0.0, 120.5, -7.25))
+    image = MultiscaleImage(
+        [level],
+        uri="x",
+        channel_names=plain.channel_names,
+        mpp=plain.mpp,
+        name="x",
+        metadata={"microtome": {**record, "level_keys": ["level0"], "mpp_source": "user"}},
+    )
+    path = write_ome_tiff(image, tmp_path / "a.ome.tif", tile_size=32)
+    back = open_image(path)
+    assert back.metadata["microtome"] == record
+    assert back.channel_names == tuple(names)
+    assert (back.mpp.y, back.mpp.x) == (0.5, 0.25)
+    np.testing.assert_array_equal(back.level(0)[...], pixels)
+    assert back.level_count == 2
+    other = open_image(write_ome_tiff(plain, tmp_path / "b.ome.tif", tile_size=32))
+    for index in range(back.level_count):
+        here, there = (each.level(index).translation for each in (back, other))
+        assert np.subtract(here, there).tolist() == [0.0, 120.5, -7.25]
+    with tifffile.TiffFile(path) as file:
+        planes = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]["Plane"]
+    planes = planes if isinstance(planes, list) else [planes]
+    assert len(planes) == (1 if colour else 2)
+    for plane in planes:
+        assert (plane["PositionX"], plane["PositionY"]) == (-7.25, 120.5)
+
+
+def test_an_image_at_the_origin_states_no_place(tmp_path):
+    image = open_image(np.zeros((20, 30), np.uint8), axes="yx", mpp=1.0)
+    path = write_ome_tiff(image, tmp_path / "a.ome.tif", tile_size=16)
+    with tifffile.TiffFile(path) as file:
+        assert "Plane " not in file.ome_metadata
+        assert "Annotation" not in file.ome_metadata
+    assert "microtome" not in open_image(path).metadata
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, "7", '{"y": "far", "q": 3, "x": 1e999}', "{"])
+def test_a_place_that_is_none_is_left_out(tmp_path, text):
+    path = tmp_path / "a.ome.tif"
+    noted = {"Namespace": "microtome", "place": text, "record": text}
+    tifffile.imwrite(
+        path,
+        np.zeros((2, 20, 30), np.uint8),
+        metadata={
+            "axes": "CYX",
+            "PhysicalSizeX": 1.0,
+            "PhysicalSizeY": 1.0,
+            "MapAnnotation": noted,
+        },
+    )
+    assert open_image(path).level(0).translation == (0.0, 0.0, 0.0)
+
+
+def test_positions_of_a_stage_are_no_place(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    at = {"PositionX": [5000.0] * 2, "PositionY": [900.0] * 2}
+    tifffile.imwrite(
+        path,
+        np.zeros((2, 20, 30), np.uint8),
+        metadata={"axes": "CYX", "PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0, "Plane": at},
+    )
+    assert open_image(path).level(0).translation == (0.0, 0.0, 0.0)

@@ -6,11 +6,13 @@ them as SubIFDs, as the OME-TIFF specification has it since version 6.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,6 +52,10 @@ _TYPES = frozenset(["int8", "int16", "int32", "uint8", "uint16", "uint32", "floa
 _RGB = ({"red", "green", "blue"}, {"r", "g", "b"})
 _TILE = 512
 _THREADS = 4
+# Of the annotation that the source of TIFFs knows for ours.
+_NAMESPACE = "microtome"
+# What is noted of an OME-Zarr image about its own levels and attributes.
+_OF_ZARR = frozenset(["level_keys", "mpp_source"])
 
 
 def write_ome_tiff(
@@ -64,7 +70,8 @@ def write_ome_tiff(
     """Write an image with all its resolutions as one OME-TIFF.
 
     The file appears whole or not at all. It is a BigTIFF in tiles, and states pixel size, names of
-    channels and the image's name. An image of red, green and blue bytes becomes a picture in colour,
+    channels, the image's name, its place where that is not 0, and what microtome noted of how it was
+    made; `open_image` finds all of it again. An image of red, green and blue bytes becomes a picture in colour,
     any other one page a channel. Pixels are read in strips of the height of a tile; memory does not
     depend on the height of the image.
 
@@ -240,6 +247,30 @@ def _metadata(image: MultiscaleImage, base: _Pages) -> dict[str, Any]:
         found |= {"PhysicalSizeZ": depth, "PhysicalSizeZUnit": "µm"}
     if image.channel_names and not base.colour:
         found["Channel"] = {"Name": list(image.channel_names)}
+    place = {
+        axis: float(at)
+        for axis, at in zip(level.axes, level.translation, strict=True)
+        if axis in "zyx"
+    }
+    noted: dict[str, str] = {}
+    if image.mpp is not None and any(place.values()):
+        pages = prod(n for axis, n in zip(base.order, base.shape, strict=True) if axis not in "yx")
+        planes = pages // (base.shape[-1] if base.colour else 1)
+        found["Plane"] = {}
+        for axis in "XY":
+            found["Plane"] |= {
+                f"Position{axis}": [place[axis.lower()]] * planes,
+                f"Position{axis}Unit": ["µm"] * planes,
+            }
+        # Positions of others are those of a stage; that these are the image's place, we say here.
+        noted["place"] = json.dumps(place)
+    ours = image.metadata.get("microtome")
+    if isinstance(ours, Mapping):
+        record = {name: value for name, value in ours.items() if name not in _OF_ZARR}
+        if record:
+            noted["record"] = json.dumps(record)
+    if noted:
+        found["MapAnnotation"] = {"Namespace": _NAMESPACE, **noted}
     return found
 
 

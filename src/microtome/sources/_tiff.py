@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ._array import image_from_levels
 from ._choice import chosen, distinct
 from ._tiff_array import CHANNEL_LETTERS, TiffArray
 from ._tiff_facts import acquisition
-from ._tiff_metadata import channel_names, pixel_size, verify_description
+from ._tiff_metadata import channel_names, noted_by_us, pixel_size, verify_description
 from ._tiff_pages import verify_pages
 
 __all__ = ["TiffArray", "open_tiff", "tiff_images"]
@@ -68,10 +69,12 @@ def open_tiff(path: Path, *, mpp: Mpp | None, image: str | int | None = None) ->
         arrays = [TiffArray(path, level, one_channel=one) for level in series.levels]
         base = arrays[0]
         count = base.shape[base.axes.index("c")] if "c" in base.axes else 1
-        return image_from_levels(
+        place, record = noted_by_us(tiff, number)
+        size = mpp or _stated_size(path, tiff, number)
+        opened = image_from_levels(
             arrays,
             base.axes,
-            mpp=mpp or _stated_size(path, tiff, number),
+            mpp=size,
             channel_names=None
             if "S" in series.axes
             else channel_names(tiff, number, _channel_pages(series, base), count),
@@ -81,8 +84,34 @@ def open_tiff(path: Path, *, mpp: Mpp | None, image: str | int | None = None) ->
                 "description": series.keyframe.description,
                 "acquisition": acquisition(tiff, number),
                 "associated_images": list(names[1:]) if number == 0 else [],
+                **({"microtome": record} if record else {}),
             },
         )
+        # Another pixel size than the file's leaves its place in the file's micrometres.
+        return opened if size is None or not place else _placed(opened, place)
+
+
+def _placed(image: MultiscaleImage, place: Mapping[str, float]) -> MultiscaleImage:
+    """Return an image moved to where it lies, micrometres by axis."""
+    levels = [
+        replace(
+            level,
+            translation=tuple(
+                at + place.get(axis, 0.0)
+                for axis, at in zip(level.axes, level.translation, strict=True)
+            ),
+        )
+        for level in map(image.level, range(image.level_count))
+    ]
+    return MultiscaleImage(
+        levels,
+        uri=image.uri,
+        channel_names=image.channel_names,
+        mpp=image.mpp,
+        kind=image.kind,
+        name=image.name,
+        metadata=dict(image.metadata),
+    )
 
 
 def _names(tiff: Any) -> tuple[str, ...]:

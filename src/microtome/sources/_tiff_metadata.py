@@ -14,7 +14,17 @@ from defusedxml.common import DefusedXmlException
 from microtome.coordinates import Mpp, MppSource
 from microtome.errors import FormatError
 
-__all__ = ["channel_names", "ome_image", "pixel_size", "verify_description"]
+__all__ = [
+    "channel_names",
+    "noted_by_us",
+    "ome_image",
+    "pixel_size",
+    "verify_description",
+]
+
+# Of the annotation by which an OME-TIFF of ours, see `write_ome_tiff`, says where its image lies and
+# how it was made.
+_NAMESPACE = "microtome"
 
 _CENTIMETER, _INCH = 3, 2
 _TAG_UNITS = {_CENTIMETER: 1e4, _INCH: 25400.0}
@@ -110,6 +120,43 @@ def pixel_size(tiff: Any, number: int) -> Mpp | None:
     unit_tag = page.tags.get("ResolutionUnit")
     unit = _TAG_UNITS.get(int(unit_tag.value)) if unit_tag is not None else _TAG_UNITS[_INCH]
     return _from_tags(page, unit, "tag", below=_PRINT_UM) if unit else None
+
+
+def noted_by_us(tiff: Any, number: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return where an image lies by axis, in micrometres, and what was noted of how it was made.
+
+    Both are empty of files that `write_ome_tiff` did not write, or that were changed since.
+
+    Parameters
+    ----------
+    tiff
+        The open `tifffile.TiffFile`.
+    number
+        Which of its series.
+    """
+    image = ome_image(tiff, number) if tiff.is_ome else None
+    if image is None:
+        return {}, {}
+    mine = {ref.get("ID") for ref in image.iterfind("{*}AnnotationRef")}
+    noted: dict[str, Any] = {}
+    for each in _ome_root(tiff).iterfind("{*}StructuredAnnotations/{*}MapAnnotation"):
+        if each.get("Namespace") == _NAMESPACE and each.get("ID") in mine:
+            for entry in each.iterfind("{*}Value/{*}M"):
+                noted[str(entry.get("K"))] = _json(entry.text or "")
+    place, record = noted.get("place"), noted.get("record")
+    found = {
+        axis: float(at)
+        for axis, at in (place.items() if isinstance(place, dict) else ())
+        if axis in set("zyx") and isinstance(at, int | float) and math.isfinite(at)
+    }
+    return found, record if isinstance(record, dict) else {}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def channel_names(tiff: Any, number: int, pages: list[Any], count: int) -> tuple[str, ...] | None:
