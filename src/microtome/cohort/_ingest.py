@@ -26,6 +26,7 @@ from ._ingest_channels import RGB, channels_to_store
 from ._ingest_source import IngestSource
 from ._layout import CohortLayout, check_tissue_id
 from ._modality import Modality, parse_modality
+from ._plausible import warn_of_mpp
 from ._tables import add_tissue, add_to_panel, channel_order
 
 __all__ = ["Beginning", "Ingested", "ingest", "store_image"]
@@ -101,7 +102,7 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
     InvalidInputError
         If an argument is wrong, or the source does not fit the modality.
     NoResolutionError
-        If nobody states the source's pixel size.
+        If nobody states the source's pixel size, or it is one that no microscope has.
     NotFoundError, FormatError
         If the source is missing or damaged, or the directory is not a cohort.
     ExistsError
@@ -175,6 +176,7 @@ def store_image(  # noqa: PLR0913 - as `ingest`
     opened = open_image(source, mpp=mpp, axes=axes, channel_names=channel_names, image=image)
     channels = channels_to_store(opened, kind, target, channel_names, upsample=upsample)
     own = opened.require_mpp()
+    warn_of_mpp(own, opened.uri)
     before = Beginning.of(cohort)
     layout = CohortLayout.open_or_create(cohort)
     try:

@@ -11,6 +11,7 @@ from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
 
 from ._modality import Modality
+from ._plausible import verify_mpp
 
 __all__ = ["RGB", "channels_to_store"]
 
@@ -38,9 +39,10 @@ def channels_to_store(
     InvalidInputError
         If the source does not fit the modality, or is coarser than the resolution.
     NoResolutionError
-        If nobody states its pixel size.
+        If nobody states its pixel size, or it is one that no microscope has.
     """
     own = image.require_mpp()
+    verify_mpp(own, image.uri)
     _verify_flat(image)
     channels = _channels(image, modality, given)
     if not upsample and max(own.y / resolution.mpp[0], own.x / resolution.mpp[1]) > _FINER:
