@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from microtome.cohort import Modality
 from microtome.image import MultiscaleImage
@@ -20,10 +21,16 @@ from ._inventory import Inventory, Missing, Tissue, attempt
 from ._pictures import Picture, chart_of
 from ._thumbnails import frame_of
 
-__all__ = ["HistogramBlock", "histogram_block"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["HistogramBlock", "histogram_axes", "histogram_block"]
 
 _SIZE = 768
 _MOST_CHARTS = 48
+# Pixels beside the axes of histograms, and between two of them.
+_LEFT, _RIGHT, _ABOVE, _BELOW, _BETWEEN = 76, 22, 8, 44, 66
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +129,34 @@ def _standardizer(directory: Path, tissue: Tissue, image: MultiscaleImage) -> St
     )
 
 
+def histogram_axes(*, standardized: bool) -> tuple[Figure, list[Axes]]:
+    """Return a figure with axes of one stage or two, of always the same size.
+
+    Margins that follow from the letters of each chart cost as much as all the rest of it, and a
+    panel has dozens: these hold the widest numbers that a histogram has.
+    """
+    width, height = 520 if standardized else 420, 180
+    count = 2 if standardized else 1
+    figure = new_figure(width, height)
+    across = (width - (count - 1) * _BETWEEN - _LEFT - _RIGHT) / count
+    axes = [
+        figure.add_axes(
+            (
+                (_LEFT + i * (across + _BETWEEN)) / width,
+                _BELOW / height,
+                across / width,
+                (height - _BELOW - _ABOVE) / height,
+            )
+        )
+        for i in range(count)
+    ]
+    return figure, axes
+
+
 def _chart(
     channels: list[ChannelHistogram], tissue_id: str, *, standardized: bool
 ) -> tuple[str, Picture]:
-    figure = new_figure(520 if standardized else 420, 180)
-    axes = figure.subplots(1, 2 if standardized else 1, squeeze=False)[0]
+    figure, axes = histogram_axes(standardized=standardized)
     # A marker is dark in most of the tissue: on a linear scale there would be one bar.
     log = len(channels) == 1
     plot_histograms(channels, log=log, ax=axes[0])
@@ -137,7 +167,6 @@ def _chart(
             axes[1].clear()
             axes[1].set_axis_off()
             axes[1].text(0.5, 0.5, "no signal to standardize by", ha="center", va="center")
-    figure.tight_layout(pad=0.5)
     title = ", ".join(channel.name for channel in channels)
     stages = "before and after standardization" if standardized else "as stored"
     return title, chart_of(figure, f"Histogram of {title} in {tissue_id}, {stages}.")

@@ -10,7 +10,7 @@ from microtome.cohort import CohortPanel, Finding, cohort_panel, validate
 from microtome.coordinates import Resolution
 from microtome.panels import ChannelState
 
-from ._charts import HistogramBlock
+from ._charts import HistogramBlock, histogram_axes
 from ._cohort_plots import (
     STATE_COLOURS,
     plot_areas,
@@ -19,7 +19,7 @@ from ._cohort_plots import (
     plot_splits,
     plot_tissue_histograms,
 )
-from ._figures import OTHER_COLOUR, POINT_COLOURS, new_figure
+from ._figures import OTHER_COLOUR, POINT_COLOURS
 from ._histograms import ChannelHistogram
 from ._inventory import Inventory, Missing, Tiling, attempt
 from ._numbers import TilingNumbers, tiling_of
@@ -264,13 +264,11 @@ def _spreads(sections: list[Section]) -> Iterator[SpreadBlock]:
 def _spread(
     name: str, tissues: dict[str, ChannelHistogram], groups: list[str], *, standardized: bool
 ) -> Picture:
-    figure = new_figure(520 if standardized else 420, 180)
-    axes = figure.subplots(1, 2 if standardized else 1, squeeze=False)[0]
+    figure, axes = histogram_axes(standardized=standardized)
     plot_tissue_histograms(tissues, groups=groups, ax=axes[0])
     if standardized:
         plot_tissue_histograms(tissues, stage="standardized", groups=groups, ax=axes[1])
         axes[1].set_ylabel("")
-    figure.tight_layout(pad=0.5)
     stages = "before and after standardization" if standardized else "as stored"
     return chart_of(figure, f"Histograms of {name} in {len(tissues)} tissues, {stages}.")
 

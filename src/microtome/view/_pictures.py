@@ -14,15 +14,19 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-__all__ = ["Picture", "chart_of", "own_style", "photograph_of", "picture_of_pixels"]
+__all__ = ["Picture", "chart_of", "drawn", "own_style", "photograph_of", "picture_of_pixels"]
 
 # Fine lines over a photograph: the usual halving of colour would fray them. Not `optimize`: for
 # that Pillow reserves a byte a pixel, which a noisy picture exceeds, and gives up.
 _JPEG = {"quality": 88, "subsampling": 0}
 _JPEG_SMALL = {"quality": 85}
 _SHARP = 2
+# Letters and lines of a chart have a few colours and their shades over white.
+_COLOURS = 128
+_EFFORT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +56,41 @@ def own_style() -> Generator[None]:
 
 def photograph_of(ax: Axes, alt: str) -> Picture:
     """Turn the figure of a slide's axes into a JPEG of its own pixels; the figure is emptied."""
-    figure = cast("Figure", ax.figure)
+    from PIL import Image
+
+    pixels = drawn(cast("Figure", ax.figure))
+    height, width = pixels.shape[:2]
     buffer = BytesIO()
-    figure.savefig(buffer, format="jpg", dpi=figure.dpi, pil_kwargs=_JPEG)
-    width, height = (round(side * figure.dpi) for side in figure.get_size_inches())
-    figure.clear()
+    Image.fromarray(pixels).save(buffer, format="jpeg", **_JPEG)
     return Picture(_uri("jpeg", buffer), alt, width, height)
 
 
 def chart_of(figure: Figure, alt: str) -> Picture:
     """Turn a chart into a PNG, twice as fine as it is shown; the figure is emptied."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=figure.dpi * _SHARP)
+    from PIL import Image
+
     width, height = (round(side * figure.dpi) for side in figure.get_size_inches())
-    figure.clear()
+    figure.set_dpi(figure.dpi * _SHARP)
+    picture = Image.fromarray(drawn(figure)).quantize(
+        _COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+    )
+    buffer = BytesIO()
+    picture.save(buffer, format="png", compress_level=_EFFORT)
     return Picture(_uri("png", buffer), alt, width, height, "chart")
+
+
+def drawn(figure: Figure) -> NDArray[np.uint8]:
+    """Return a figure's pixels, (height, width, 3); the figure is emptied.
+
+    `Figure.savefig` draws twice, once without ink, for layouts that none of ours has.
+    """
+    canvas = cast("FigureCanvasAgg", figure.canvas)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    # Not `clear`, which makes every axis anew.
+    for ax in figure.axes:
+        ax.remove()
+    return pixels
 
 
 def picture_of_pixels(pixels: NDArray[np.float32], alt: str) -> Picture:
