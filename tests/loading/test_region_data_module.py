@@ -216,3 +216,16 @@ def test_what_it_is_made_with_can_be_read() -> None:
 def test_a_normalization_that_is_none_is_refused_when_it_is_made() -> None:
     with pytest.raises(InvalidInputError, match=r"normalization is a Normalization, .* got 3"):
         a_module(normalization=3)
+
+
+def test_loaders_keep_chunks_where_asked() -> None:
+    def loader(**options: Any) -> Any:
+        return a_module(**options).train_dataloader()
+
+    plain, keeping = loader(), loader(cache_bytes=1 << 20)
+    for one, other in zip(plain, keeping, strict=True):
+        np.testing.assert_array_equal(one[0].data, other[0].data)
+    assert plain.batch_sampler.sampler.stats().cache_hits is None
+    assert keeping.batch_sampler.sampler.stats().cache_hits is not None
+    with pytest.raises(InvalidInputError, match="cache_bytes"):
+        loader(cache_bytes=-1)

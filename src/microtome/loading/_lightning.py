@@ -60,8 +60,8 @@ class RegionDataModule:
         Of `train`, as of `TileLoader`; validation and prediction are sequential.
     seed
         Chooses that order.
-    prefetch, threads
-        As of `TileLoader`.
+    prefetch, threads, cache_bytes
+        As of `TileLoader`, of each loader.
     executor
         Where statistics are counted.
 
@@ -98,6 +98,7 @@ class RegionDataModule:
         seed: int = 0,
         prefetch: int = 2,
         threads: int | None = None,
+        cache_bytes: int = 0,
         executor: Executor | None = None,
     ) -> None:
         super().__init__()
@@ -115,7 +116,7 @@ class RegionDataModule:
         self._normalize_targets = normalize_targets
         self._order: OrderKind = order
         self._seed = seed
-        self._reading = {"prefetch": prefetch, "threads": threads}
+        self._reading = {"prefetch": prefetch, "threads": threads, "cache_bytes": cache_bytes}
         self._executor = executor
         self._loaders: dict[str, Any] = {}
 
