@@ -15,8 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import microtome as mt
-from microtome.cohort import HEImagingDataset
-from microtome.errors import InvalidInputError, StorageError
+from microtome.errors import StorageError
 from microtome.image import MultiscaleImage
 from microtome.storage import StorageOptions
 
@@ -165,23 +164,3 @@ def test_a_server_that_never_answers_is_an_error_that_names_the_image(
     with pytest.raises(StorageError, match=r"s3://slides/study/a\.ome\.zarr"):
         mt.open_image("s3://slides/study/a.ome.zarr", storage_options=options)
     assert time.monotonic() - begun < 60
-
-
-@pytest.mark.parametrize("address", ["s3://slides/study", "https://host/study", "file:///study"])
-def test_a_cohort_at_an_address_is_refused_in_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidInputError, match="is an address"):
-        HEImagingDataset("study", path=address, resolution=1.0)
-    with pytest.raises(InvalidInputError, match="is an address"):
-        mt.ingest(
-            np.zeros((3, 9, 9), np.uint8),
-            cohort=address,
-            tissue_id="t",
-            modality="he",
-            axes="cyx",
-            mpp=1.0,
-        )
-    # No directory is called after it, either.
-    assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from microtome.coordinates import AffineTransform, Resolution
 from microtome.errors import FormatError, InvalidInputError, OutOfRangeError, UnknownNameError
+from microtome.storage import Place, StorageOptions, StorePath
 from microtome.tiling import TileTable
 
 from ._alignment import read_alignments
@@ -22,7 +23,8 @@ from ._composition import (
     modality_options,
     open_modality,
 )
-from ._dataset import cohort_directory, tile_corner
+from ._dataset import tile_corner
+from ._directory import cohort_directory
 from ._frames import FrameBox, FramePlace
 from ._html import composed_html
 from ._imaging import BaseImagingDataset
@@ -86,7 +88,8 @@ class ComposedImagingDataset:
         modalities: Sequence[str | Modality] | None = None,
         *,
         resolution: float | str | tuple[float, float] | Resolution | None = None,
-        path: str | os.PathLike[str] | None = None,
+        path: str | os.PathLike[str] | Place | StorePath | None = None,
+        storage_options: StorageOptions | None = None,
         tile_size: int | tuple[int, int] | None = None,
         tile_strategy: str | None = None,
         split: str | None = None,
@@ -102,7 +105,9 @@ class ComposedImagingDataset:
             msg = "give tiles, or the tile_size of a table to open, not both"
             raise InvalidInputError(msg)
         self.name = name
-        self.layout = CohortLayout.open(cohort_directory(name, path))
+        self.layout = CohortLayout.open(
+            cohort_directory(name, path), reading=True, storage_options=storage_options
+        )
         self.resolution = self.layout.resolution(resolution)
         self.split = split
         chosen = expand_modalities(self.layout, modalities)

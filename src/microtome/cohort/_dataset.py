@@ -8,7 +8,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -16,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from microtome.coordinates import Resolution
-from microtome.errors import InvalidInputError, NotFoundError, OutOfRangeError, UnknownNameError
+from microtome.errors import InvalidInputError, OutOfRangeError, UnknownNameError
 from microtome.image import Channels, MultiscaleImage
 from microtome.regions import (
     ImageRegionData,
@@ -27,10 +26,11 @@ from microtome.regions import (
     region_batch,
 )
 from microtome.standardize import FilterChain, build_filters
-from microtome.storage import Conversion
+from microtome.storage import Conversion, Place, StorageOptions, StorePath
 from microtome.tiling import TileTable
 
 from ._companions import Companions
+from ._directory import cohort_directory
 from ._halo import grown_windows, valid_parts
 from ._labels import LabelType, MissingLabels, TissueLabels
 from ._layout import CohortLayout
@@ -39,7 +39,7 @@ from ._records import TissueRecords
 from ._shelf import ImageShelf, OpenImage
 from ._tiles import open_tiles
 
-__all__ = ["DatasetOptions", "ModalityDataset", "Request", "cohort_directory", "tile_corner"]
+__all__ = ["DatasetOptions", "ModalityDataset", "Request", "tile_corner"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,8 @@ class DatasetOptions(TypedDict, total=False):
     """What every dataset of one modality takes beside its name; see `BaseImagingDataset`."""
 
     resolution: float | str | tuple[float, float] | Resolution | None
-    path: str | os.PathLike[str] | None
+    path: str | os.PathLike[str] | Place | StorePath | None
+    storage_options: StorageOptions | None
     tile_size: int | tuple[int, int] | None
     tile_strategy: str | None
     split: str | None
@@ -93,7 +94,8 @@ class ModalityDataset(ABC):
         modality: str | Modality,
         *,
         resolution: float | str | tuple[float, float] | Resolution | None = None,
-        path: str | os.PathLike[str] | None = None,
+        path: str | os.PathLike[str] | Place | StorePath | None = None,
+        storage_options: StorageOptions | None = None,
         tile_size: int | tuple[int, int] | None = None,
         tile_strategy: str | None = None,
         split: str | None = None,
@@ -119,7 +121,9 @@ class ModalityDataset(ABC):
         self.name = name
         self.modality = parse_modality(modality)
         self.filters: FilterChain = build_filters(filter_list or ())
-        self.layout = CohortLayout.open(cohort_directory(name, path))
+        self.layout = CohortLayout.open(
+            cohort_directory(name, path), reading=True, storage_options=storage_options
+        )
         self.resolution = self.layout.resolution(resolution)
         self.split = split
         labels = None
@@ -452,23 +456,6 @@ class ModalityDataset(ABC):
     def __repr__(self) -> str:
         unit = "tissues" if self.tiles is None else "tiles"
         return f"{type(self).__name__}({self.name!r}, {len(self)} {unit} of {len(self._tissue_ids)} tissues at {self.resolution} um)"
-
-
-def cohort_directory(name: str, path: str | os.PathLike[str] | None) -> Path:
-    """Return where a cohort lies.
-
-    Raises
-    ------
-    NotFoundError
-        If neither a path nor SPORA_DATASETS_DIR says so.
-    """
-    if path is not None:
-        return Path(path)
-    root = os.environ.get("SPORA_DATASETS_DIR")
-    if not root:
-        msg = f"where is cohort {name!r}? Give path=, or name the folder of all cohorts in SPORA_DATASETS_DIR"
-        raise NotFoundError(msg)
-    return Path(root) / name
 
 
 def tile_corner(tiles: TileTable, tissue_id: str, tile_id: int) -> tuple[int, int]:

@@ -9,12 +9,16 @@ from typing import Any
 
 from microtome.image import MultiscaleImage
 from microtome.sources import open_image
+from microtome.storage import StorageOptions, place_of
 
 from ._html import cohort_html
 from ._layout import CohortLayout
 from ._tables import read_parquet, read_tissues
 
 __all__ = ["CohortInfo", "ImageInfo", "LevelInfo", "info"]
+
+# One of these is in every cohort.
+_BEGINNINGS = ("", "cohort.json"), ("metadata", "tissues.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +118,22 @@ class CohortInfo:
 
 
 def info(
-    path: str | os.PathLike[str] | MultiscaleImage, *, image: str | int | None = None
+    path: str | os.PathLike[str] | MultiscaleImage,
+    *,
+    image: str | int | None = None,
+    storage_options: StorageOptions | None = None,
 ) -> ImageInfo | CohortInfo:
     """Say what an image or a cohort is.
 
     Parameters
     ----------
     path
-        An image, open or in any format that can be read, or a cohort directory.
+        An image, open or in any format that can be read, or a cohort directory; or the address of
+        an OME-Zarr image or a cohort in a store.
     image
         Which of the images in a file, by name or number, where there are several.
+    storage_options
+        How stores are reached.
 
     Raises
     ------
@@ -134,10 +144,17 @@ def info(
     """
     if isinstance(path, MultiscaleImage):
         return _image_info(open_image(path, image=image))
-    layout = CohortLayout(Path(path))
-    if image is None and layout.has_begun:
-        return _cohort_info(CohortLayout.open(path))
-    return _image_info(open_image(path, image=image))
+    if image is None and _is_cohort(path, storage_options):
+        return _cohort_info(CohortLayout.open(path, reading=True, storage_options=storage_options))
+    return _image_info(open_image(path, image=image, storage_options=storage_options))
+
+
+def _is_cohort(path: str | os.PathLike[str], options: StorageOptions | None) -> bool:
+    place = place_of(path, options)
+    if isinstance(place, Path):
+        return CohortLayout(place).has_begun
+    # Asked for by name: an image, which it may be as well, can be of very many files.
+    return any((place / at if at else place).read(name) is not None for at, name in _BEGINNINGS)
 
 
 def _image_info(image: MultiscaleImage) -> ImageInfo:

@@ -13,7 +13,16 @@ from typing import Any
 
 from microtome.coordinates import Resolution
 from microtome.errors import FormatError, InvalidInputError, MicrotomeError, NotFoundError
-from microtome.storage import locked, replace_file, storage_errors
+from microtome.storage import (
+    Place,
+    StorageOptions,
+    StorePath,
+    is_address,
+    locked,
+    path_to_read,
+    replace_file,
+    storage_errors,
+)
 
 from ._modality import Modality, parse_modality
 
@@ -61,26 +70,44 @@ class CohortLayout:
     Parameters
     ----------
     root
-        The directory.
+        The directory: a path here, or one in a store (`StorePath`), which is only read.
     """
 
     root: Path
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> CohortLayout:
+    def open(
+        cls,
+        path: str | os.PathLike[str] | Place | StorePath,
+        *,
+        reading: bool = False,
+        storage_options: StorageOptions | None = None,
+    ) -> CohortLayout:
         """Find an existing cohort, ours or a SPORA dataset.
+
+        Parameters
+        ----------
+        path
+            Its directory; to read also an address (``s3://``, ``gs://``, ``http(s)://``).
+        reading
+            Whether the caller changes nothing in the cohort, and may so be given one in a store.
+        storage_options
+            How stores are reached.
 
         Raises
         ------
         NotFoundError
             If there is no directory.
         InvalidInputError
-            If it is the address of a store.
+            If it is the address of a store, and the caller would write there.
+        StorageError
+            If the store cannot be reached or refuses.
         FormatError
             If it is not a cohort, or one of a newer format.
         """
-        _verify_no_address(path)
-        layout = cls(Path(path))
+        if not reading:
+            _verify_no_address(path)
+        layout = cls(path_to_read(path, storage_options))
         if not layout.root.is_dir():
             msg = f"there is no cohort at {path}; make one with `microtome ingest ... --cohort {path}`"
             raise NotFoundError(msg)
@@ -366,18 +393,18 @@ def tile_size_of(name: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[1])
 
 
-def _verify_no_address(path: str | os.PathLike[str]) -> None:
-    """Refuse the address of a store, of which a path would make a directory called ``s3:``.
+def _verify_no_address(path: str | os.PathLike[str] | Place | StorePath) -> None:
+    """Refuse what lies in a store, where nothing of a cohort is changed.
 
     Raises
     ------
     InvalidInputError
-        If it is one.
+        If it does.
     """
-    if found := _ADDRESS.match(os.fspath(path)):
+    if isinstance(path, Place | StorePath) or is_address(path) or _ADDRESS.match(os.fspath(path)):
         msg = (
-            f"{path} is an address ({found[1]}), and a cohort is a directory: copy or mount it, or "
-            "open its images one by one (open_image), which can lie in stores"
+            f"{path} is an address, and a cohort in a store is read and not changed: copy the cohort "
+            "here, change it, and copy it back; or mount the store as a directory"
         )
         raise InvalidInputError(msg)
 

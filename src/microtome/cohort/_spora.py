@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,9 +17,10 @@ from numpy.typing import NDArray
 from microtome.coordinates import Resolution
 from microtome.errors import InvalidInputError, OutOfRangeError, UnknownNameError
 from microtome.sampling import CohortSampler, SamplingRule
+from microtome.storage import StorageOptions
 
 from ._composed import ComposedImagingDataset
-from ._dataset import cohort_directory
+from ._directory import cohort_directory
 from ._html import spora_html
 from ._modality import Modality
 from ._spora_arguments import (
@@ -102,6 +102,7 @@ class SporaDataset:
         dataset_names: Sequence[str],
         *,
         datasets_dir: str | os.PathLike[str] | None = None,
+        storage_options: StorageOptions | None = None,
         modalities: Sequence[str | Modality] | None = None,
         resolution: float | str | tuple[float, float] | Resolution | None = 1.0,
         tile_size: int | tuple[int, int] | None = None,
@@ -139,6 +140,7 @@ class SporaDataset:
             name: merged_options(modality_kwargs, (dataset_modality_kwargs or {}).get(name))
             for name in dataset_names
         }
+        self._storage_options = storage_options
         self._cohorts = self._opened(dataset_names, datasets_dir)
         self._number = {cohort.name: i for i, cohort in enumerate(self._cohorts)}
         if patient_quota is not None:
@@ -169,8 +171,10 @@ class SporaDataset:
     ) -> list[CohortIndex]:
         found: list[CohortIndex] = []
         for name in names:
-            path = cohort_directory(name, None if directory is None else Path(directory) / name)
-            cohort = read_cohort_index(name, path, self._wish, self._options[name])
+            path = cohort_directory(name, None, among=directory)
+            cohort = read_cohort_index(
+                name, path, self._wish, self._options[name], storage_options=self._storage_options
+            )
             if cohort is None:
                 _log.warning(
                     "dataset %r is skipped: it has no images%s at %s um per pixel or finer",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from microtome.coordinates import Resolution
-from microtome.errors import FormatError, InvalidInputError, NotFoundError
+from microtome.errors import FormatError, InvalidInputError, NotFoundError, StorageError
 from microtome.sampling import RowGroups
+from microtome.storage import Place, StorageOptions, StorePath, file_source
 from microtome.tiling import TileTable
 
 from ._layout import CohortLayout
@@ -113,9 +114,11 @@ class CohortIndex:
 
 def read_cohort_index(
     name: str,
-    path: Path,
+    path: str | os.PathLike[str] | Place | StorePath,
     wish: CohortWish,
     options: Mapping[str, Mapping[str, Any]],
+    *,
+    storage_options: StorageOptions | None = None,
 ) -> CohortIndex | None:
     """Read the tables of a cohort; None if it has none of the modalities asked for.
 
@@ -127,6 +130,8 @@ def read_cohort_index(
         What is asked of it.
     options
         Options by modality; a resolution among them says where its images lie.
+    storage_options
+        How stores are reached.
 
     Raises
     ------
@@ -135,7 +140,7 @@ def read_cohort_index(
     InvalidInputError
         If there is no such split or tiling.
     """
-    layout = CohortLayout.open(path)
+    layout = CohortLayout.open(path, reading=True, storage_options=storage_options)
     there = layout.modalities()
     chosen = [m for m in there if wish.modalities is None or _is_asked(m, wish.modalities)]
     target = Resolution.parse(wish.resolution) if wish.resolution is not None else None
@@ -178,13 +183,19 @@ def _images(layout: CohortLayout, modality: Modality, wanted: Any) -> dict[str, 
     for images in (layout.root / modality.canonical_dir).glob("*mpp/images"):
         names = {
             name.removesuffix(_IMAGE)
-            for name in os.listdir(images)  # noqa: PTH208 - names, without an object for each
+            for name in _names_in(images)
             if name.endswith(_IMAGE) and name[0] != "."
         }
         found["anywhere"] |= names
         if Resolution.parse(images.parent.name).serves(target):
             found["here"] |= names
     return found
+
+
+def _names_in(directory: Path) -> Iterable[str]:
+    if isinstance(directory, StorePath):
+        return [entry.name for entry in directory.iterdir()]
+    return os.listdir(directory)  # noqa: PTH208 - names, without an object for each
 
 
 def _tissues(
@@ -232,11 +243,13 @@ def _tissue_columns(layout: CohortLayout) -> dict[str, list[Any]]:
     if not layout.tissues.is_file():
         return read_tissues(layout).select(["tissue_id", "modality"]).to_pydict()
     try:
-        with pq.ParquetFile(layout.tissues) as file:
+        with pq.ParquetFile(file_source(layout.tissues)) as file:
             wanted = [name for name in _COLUMNS if name in file.schema_arrow.names]
             if wanted[:2] == list(_COLUMNS[:2]):
                 # A table of one cohort is small: threads would cost more than they save.
                 return file.read(wanted, use_threads=False).to_pydict()
+    except StorageError:
+        raise  # of a store that cannot be reached, which says nothing of the file
     except (pa.ArrowException, OSError) as error:
         msg = f"{layout.tissues} is not a parquet file that can be read: {error}"
         raise FormatError(msg) from error

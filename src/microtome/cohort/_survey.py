@@ -98,7 +98,7 @@ class Survey:
     ) -> None:
         """Note a finding."""
         root = self.layout.root
-        if isinstance(place, Path):
+        if not isinstance(place, str):
             place = place.relative_to(root).as_posix() if place.is_relative_to(root) else str(place)
         self.findings.append(Finding(severity, kind, place, what, advice))
 

@@ -19,7 +19,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
+from microtome.errors import (
+    FormatError,
+    InvalidInputError,
+    NotFoundError,
+    StorageError,
+    UnknownNameError,
+)
 from microtome.storage import locked, replace_file
 
 from ._layout import CohortLayout, sweep
@@ -92,6 +98,8 @@ def read_parquet(path: Path, required: Sequence[str]) -> pa.Table:
         # One handle: `pq.read_table` opens a path twice, and a writer may replace the file between.
         with path.open("rb") as file:
             table = pq.ParquetFile(file).read()
+    except StorageError:
+        raise  # of a store that cannot be reached, which says nothing of the file
     except (pa.ArrowException, OSError) as error:
         msg = f"{path} is not a parquet file that can be read: {error}"
         raise FormatError(msg) from error

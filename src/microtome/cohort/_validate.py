@@ -10,6 +10,7 @@ from microtome.coordinates import Resolution
 from microtome.errors import FormatError, NotFoundError
 from microtome.jobs import run_each, verify_executor
 from microtome.progress import Progress, silent
+from microtome.storage import Place, StorageOptions, StorePath, path_to_read
 
 from ._fingerprint import fingerprint
 from ._layout import CohortLayout
@@ -26,13 +27,14 @@ __all__ = ["validate"]
 
 
 def validate(
-    cohort: str | os.PathLike[str],
+    cohort: str | os.PathLike[str] | Place | StorePath,
     *,
     checksums: bool = False,
     cells: bool = False,
     resolution: float | str | tuple[float, float] | Resolution | None = None,
     executor: Executor | None = None,
     progress: Progress = silent,
+    storage_options: StorageOptions | None = None,
 ) -> list[Finding]:
     """Check a cohort, ours or a SPORA dataset, and say all that is wrong with it.
 
@@ -43,7 +45,7 @@ def validate(
     Parameters
     ----------
     cohort
-        Directory of the cohort.
+        Directory of the cohort, or its address in a store.
     checksums
         Read the sources that are still where they were, and compare them with what was ingested.
     cells
@@ -55,6 +57,8 @@ def validate(
         here, one after the other.
     progress
         Called with the images looked at and to look at.
+    storage_options
+        How stores are reached, where the cohort is given by an address.
 
     Returns
     -------
@@ -70,7 +74,7 @@ def validate(
         If the resolution is none.
     """
     verify_executor(executor)
-    layout = CohortLayout(Path(cohort))
+    layout = CohortLayout(path_to_read(cohort, storage_options))
     if not layout.root.is_dir():
         msg = f"there is no cohort at {cohort}"
         raise NotFoundError(msg)

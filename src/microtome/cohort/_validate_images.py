@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from microtome.coordinates import Mpp, Resolution
 from microtome.errors import InvalidInputError, UnknownNameError
 from microtome.image import MultiscaleImage
 from microtome.jobs import run_each
+from microtome.storage import walked
 
 from ._alignment import read_alignments
 from ._layout import is_written
@@ -121,9 +121,9 @@ def _entries(directory: Path) -> list[Path]:
 def _check_leftovers(survey: Survey) -> None:
     """Report what killed writers left, without looking into the stores of images."""
     found: list[Path] = []
-    for place, directories, files in os.walk(survey.layout.root):
+    for place, directories, files in walked(survey.layout.root):
         hidden = [name for name in [*directories, *files] if _is_leftover(name)]
-        found += [Path(place, name) for name in hidden]
+        found += [survey.layout.root / place / name for name in hidden]
         directories[:] = [
             name for name in directories if not name.endswith(_IMAGE) and not name.startswith(".")
         ]

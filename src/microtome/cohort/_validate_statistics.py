@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from microtome.coordinates import Resolution
 from microtome.standardize import StatisticsTables
+from microtome.storage import file_source
 
 from ._merge import listed
 from ._modality import Modality, parse_modality
@@ -91,7 +92,7 @@ def _check_directory(
 
 
 def _read(path: Path, *, image_level: bool) -> _Table:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(file_source(path)) as file:
         table = file.read()
     metadata: dict[bytes, bytes] = table.schema.metadata or {}
     noted = json.loads(metadata.get(b"pandas", b"{}")).get("index_columns", [])

@@ -33,6 +33,7 @@ from microtome.image import MultiscaleImage
 from microtome.jobs import run_each, verify_executor
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData, collate_regions, decollate_regions
+from microtome.storage import Place, StorageOptions, StorePath
 
 from ._blend import Blend
 from ._embed import embed_tiles, embedding_settings, verify_finished
@@ -65,9 +66,11 @@ class CohortOptions(TypedDict, total=False):
 
 def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     model: Any,
-    cohort: str | os.PathLike[str],
+    cohort: str | os.PathLike[str] | Place | StorePath,
     *,
     name: str,
+    out: str | os.PathLike[str] | None = None,
+    storage_options: StorageOptions | None = None,
     modality: str | Modality | None = None,
     tissues: Sequence[str] | None = None,
     resolution: float | str | tuple[float, float] | Resolution | None = None,
@@ -94,9 +97,13 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     model
         As for `predict`, a `TestTimeAugmentation` for example.
     cohort
-        Directory of the cohort.
+        Directory of the cohort; with `out` also its address in a store.
     name
         Name of the model: a directory.
+    out
+        Directory for the answers, in place of that in the cohort.
+    storage_options
+        How stores are reached.
     modality
         Which images; by default each tissue's first, H&E before IHC before multiplex, where all of
         these are brightfield, or all multiplex.
@@ -152,12 +159,12 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     """
     verify_executor(executor)
     verify_function(preprocess, "preprocess", "normalize")
-    layout = CohortLayout.open(cohort)
+    layout = CohortLayout.open(cohort, reading=out is not None, storage_options=storage_options)
     target = layout.resolution(resolution)
     only = [parse_modality(modality)] if modality is not None else None
     chosen = tissues_with_images(layout, target, tissues=tissues, modalities=only)
     _verify_one_kind(chosen)
-    directory = layout.predictions(target, name)
+    directory = layout.predictions(target, name) if out is None else Path(out)
     # The callback stays where it is: another process cannot call it.
     told = progress if executor is None else silent
     kinds = sorted({modalities[0] for modalities in chosen.values()}, key=str)

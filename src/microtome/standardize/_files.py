@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from microtome.errors import FormatError, NotFoundError, StorageError
-from microtome.storage import replace_file
+from microtome.storage import file_source, replace_file
 
 from ._spec import Level
 
@@ -68,7 +68,7 @@ def read_note(path: Path) -> dict[str, Any]:
         If it is damaged.
     """
     try:
-        metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+        metadata: dict[bytes, bytes] = pq.read_schema(file_source(path)).metadata or {}
         return dict(json.loads(metadata.get(_KEY, b"{}")))
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None
@@ -89,7 +89,7 @@ def read_table(path: Path, level: Level) -> StoredTable:
         If it may not be read.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(file_source(path)) as file:
             arrow = file.read()
         metadata: dict[bytes, bytes] = arrow.schema.metadata or {}
         note = json.loads(metadata.get(_KEY, b"{}"))

@@ -20,7 +20,7 @@ from microtome.errors import (
     NotFoundError,
     UnknownNameError,
 )
-from microtome.storage import replace_file
+from microtome.storage import path_to_read, replace_file
 
 from ._files import StoredTable, read_note, read_table, write_table
 from ._spec import Level
@@ -223,7 +223,7 @@ class StatisticsTables:
         InvalidInputError
             If both levels are there and none is chosen.
         """
-        path = Path(directory)
+        path = path_to_read(directory)
         found: dict[str, StoredTable] = {}
         quantiles = _choose_level(path, "upper_quantiles", quantile_level, "quantile_level")
         if quantiles is not None:
@@ -271,7 +271,7 @@ class StatisticsTables:
         The content of `manifest.json`, empty where there is none; and whether every file that it
         speaks of is of the same run, which they are not after one that was killed.
         """
-        path = Path(directory)
+        path = path_to_read(directory)
         try:
             found = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
             levels = {"quantiles": found["quantile_level"], "moments": found["stats_level"]}

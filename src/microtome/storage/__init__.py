@@ -12,17 +12,20 @@ from ._kept_chunks import KeptChunks
 from ._layout import CODECS, Codec, Layout, default_layout, image_layout, label_layout
 from ._opening import begin_store, open_store
 from ._publish import Draft, clear_drafts
-from ._remote import Place, StorageOptions, place_of
+from ._remote import AtPlace, Place, StorageOptions, is_address, place_of
 from ._shard_writer import Run, ShardDraft, ShardWriter
 from ._store import ImageStore, WritableArray
+from ._store_path import FILE_LIST, StorePath, file_source, path_to_read, walked
 from ._tally import Tally, tallied
 from ._transfers import READ
 from ._versions import Snapshot, VersionedStore, is_versioned
 
 __all__ = [
     "CODECS",
+    "FILE_LIST",
     "OURS",
     "READ",
+    "AtPlace",
     "Box",
     "BoxBatch",
     "Buffers",
@@ -42,6 +45,7 @@ __all__ = [
     "ShardWriter",
     "Snapshot",
     "StorageOptions",
+    "StorePath",
     "StoredArray",
     "Tally",
     "VersionedStore",
@@ -51,7 +55,9 @@ __all__ = [
     "clear_drafts",
     "create_array",
     "default_layout",
+    "file_source",
     "image_layout",
+    "is_address",
     "is_group",
     "is_inside",
     "is_versioned",
@@ -60,11 +66,13 @@ __all__ = [
     "open_array",
     "open_store",
     "order_chunks",
+    "path_to_read",
     "place_of",
     "read_group",
     "replace_file",
     "storage_errors",
     "tallied",
     "verify_free",
+    "walked",
     "write_group",
 ]

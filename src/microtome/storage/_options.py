@@ -10,7 +10,7 @@ from microtome.errors import InvalidInputError
 
 __all__ = ["StorageOptions"]
 
-_PER_STORE = ("file_io", "s3_request", "http_request")
+_PER_STORE = ("file_io", "s3_request", "gcs_request", "http_request")
 _FIRST_PAUSE = 0.1
 
 
@@ -24,9 +24,11 @@ class StorageOptions:
     Parameters
     ----------
     endpoint
-        Address of an S3-compatible server; Amazon's by default.
+        Address of an S3-compatible server; by default what the environment names
+        (``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``), or else Amazon's.
     region
-        Region of the bucket; the server's or the environment's by default.
+        Region of the bucket; by default the environment's (``AWS_REGION``,
+        ``AWS_DEFAULT_REGION``), or else the server's.
     credentials
         ``"environment"`` (variables, shared files, instance roles, as Amazon's own tools do it)
         or ``"anonymous"`` for public buckets.
@@ -91,6 +93,7 @@ class StorageOptions:
         spec: dict[str, Any] = {
             "cache_pool": {"total_bytes_limit": self.cache_bytes},
             "http_request_retries": patience,
+            "gcs_request_retries": patience,
             "s3_request_retries": patience,
         }
         if self.concurrency is not None:

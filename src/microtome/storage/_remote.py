@@ -1,4 +1,4 @@
-"""Stores that are not directories: S3, HTTP, a zip file, and memory.
+"""Stores that are not directories: S3, Google's, HTTP, a zip file, and memory.
 
 A `Place` stands where a path stands. Reads that fail on the way are tried again with growing
 pauses and end in an error that names the key.
@@ -20,9 +20,11 @@ from microtome.errors import InvalidInputError, ModeError
 from ._engine import ENGINE, engine_errors
 from ._options import StorageOptions
 
-__all__ = ["Place", "StorageOptions", "place_of"]
+__all__ = ["AtPlace", "Place", "StorageOptions", "is_address", "place_of"]
 
-_SCHEMES = ("file", "memory", "s3", "http", "https")
+_SCHEMES = ("file", "memory", "s3", "gs", "http", "https")
+# Stores that cannot say what is in them.
+_SILENT = frozenset({"http"})
 _WRITABLE = frozenset({"memory", "s3"})
 _ZIP = (".zip", ".ozx")
 
@@ -68,6 +70,22 @@ class Place:
             found = self._keys().read(name).result()
         return found.value if found.state == "value" else None
 
+    @property
+    def lists(self) -> bool:
+        """Whether the store can say what is in it; web servers cannot."""
+        return self.spec["driver"] not in _SILENT
+
+    def names(self) -> list[str]:
+        """Return the keys in this directory and below it, a thousand a request.
+
+        Raises
+        ------
+        StorageError
+            If the store cannot be reached or refuses.
+        """
+        with engine_errors(self.uri):
+            return [name.decode() for name in self._keys().list().result()]
+
     def write(self, name: str, data: bytes) -> None:
         """Write the bytes of a key, replacing what was there.
 
@@ -105,45 +123,67 @@ class Place:
         return self.uri
 
 
+class AtPlace:
+    """What lies at a place: it is given where a path is, and stands for the place."""
+
+    __slots__ = ()
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+        raise NotImplementedError
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether a text is the address of a store, and not a path; one letter is a drive."""
+    scheme, _, rest = os.fspath(path).partition("://")
+    return bool(rest) and len(scheme) > 1 and "/" not in scheme
+
+
 def place_of(
-    uri: str | os.PathLike[str] | Place, options: StorageOptions | None = None
+    uri: str | os.PathLike[str] | Place | AtPlace, options: StorageOptions | None = None
 ) -> Path | Place:
     """Return where something is: a path, or a place in a store.
 
     Parameters
     ----------
     uri
-        A path, ``file://``, ``memory://``, ``s3://bucket/key``, ``http(s)://...``, or the path of a
-        zip file (``.ozx``, RFC-9) that holds an image at its root.
+        A path, ``file://``, ``memory://``, ``s3://bucket/key``, ``gs://bucket/key``,
+        ``http(s)://...``, or the path of a zip file (``.ozx``, RFC-9) that holds an image at its
+        root.
     options
         How remote stores are reached.
 
     Raises
     ------
     InvalidInputError
-        If the scheme is unknown, or an S3 address names no bucket.
+        If the scheme is unknown, or the address of a bucket names none.
     """
-    if isinstance(uri, Place):
-        return uri
+    if isinstance(uri, Place | AtPlace):
+        return uri if isinstance(uri, Place) else uri.place
     if options is not None and not isinstance(options, StorageOptions):  # pyright: ignore[reportUnnecessaryIsInstance] - whatever the caller gave
         msg = f"a StorageOptions says how stores are reached, got {options!r}"
         raise InvalidInputError(msg)
     chosen = options or StorageOptions()
     text = os.fspath(uri)
-    scheme, _, rest = text.partition("://")
-    if not rest or len(scheme) == 1:  # one letter is a drive
+    if not is_address(text):
         return _local(Path(text), chosen)
+    scheme, _, rest = text.partition("://")
     if scheme not in _SCHEMES:
         msg = f"{text}: stores of {scheme!r} cannot be read; {', '.join(_SCHEMES)} can"
         raise InvalidInputError(msg)
     if scheme == "file":
         return _local(Path(rest), chosen)
     if scheme == "memory":
-        return Place(text, json.dumps({"driver": "memory", "path": f"{rest.strip('/')}/"}), chosen)
-    if scheme == "s3":
-        return Place(text, json.dumps(_s3(text, chosen)), chosen)
-    base = text if text.endswith("/") else f"{text}/"
-    return Place(text, json.dumps({"driver": "http", "base_url": base, "path": ""}), chosen)
+        spec: dict[str, Any] = {"driver": "memory", "path": f"{rest.strip('/')}/"}
+    elif scheme == "s3":
+        spec = _s3(text, chosen)
+    elif scheme == "gs":
+        spec = {"driver": "gcs", **_in_bucket(text)}
+    else:
+        base = text if text.endswith("/") else f"{text}/"
+        spec = {"driver": "http", "base_url": base, "path": ""}
+    return Place(text, json.dumps(spec), chosen)
 
 
 def _local(path: Path, options: StorageOptions) -> Path | Place:
@@ -154,20 +194,24 @@ def _local(path: Path, options: StorageOptions) -> Path | Place:
 
 
 def _s3(text: str, options: StorageOptions) -> dict[str, Any]:
-    parts = urlsplit(text)
-    if not parts.netloc:
-        msg = f"{text}: an S3 address is s3://bucket/key"
-        raise InvalidInputError(msg)
-    key = parts.path.strip("/")
-    spec: dict[str, Any] = {
-        "driver": "s3",
-        "bucket": parts.netloc,
-        "path": f"{key}/" if key else "",
-    }
-    if options.endpoint is not None:
-        spec["endpoint"] = options.endpoint
-    if options.region is not None:
-        spec["aws_region"] = options.region
+    spec: dict[str, Any] = {"driver": "s3", **_in_bucket(text)}
+    # The variables that Amazon's own tools look at, which the array engine does not.
+    endpoint = options.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3")
+    endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        spec["endpoint"] = endpoint
+    region = options.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if region:
+        spec["aws_region"] = region
     if options.credentials == "anonymous":
         spec["aws_credentials"] = {"type": "anonymous"}
     return spec
+
+
+def _in_bucket(text: str) -> dict[str, str]:
+    parts = urlsplit(text)
+    if not parts.netloc:
+        msg = f"{text}: an address of {parts.scheme.upper()} is {parts.scheme}://bucket/key"
+        raise InvalidInputError(msg)
+    key = parts.path.strip("/")
+    return {"bucket": parts.netloc, "path": f"{key}/" if key else ""}

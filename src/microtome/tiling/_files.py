@@ -19,7 +19,7 @@ from microtome.errors import (
     NotFoundError,
     StorageError,
 )
-from microtome.storage import replace_file
+from microtome.storage import StorePath, file_source, replace_file
 
 from ._tile import read_size
 
@@ -111,11 +111,12 @@ def read_table(path: Path) -> tuple[pa.Table, Stated]:
 def read_stated(path: Path) -> Stated:
     """What a parquet file states about itself, without its rows; errors as of `read_table`."""
     with table_errors(path):
-        return Stated.from_note(pq.read_schema(path).metadata)
+        return Stated.from_note(pq.read_schema(file_source(path)).metadata)
 
 
 def _read_arrow(path: Path) -> pa.Table:
-    with pa.memory_map(str(path)) as source:
+    stored = isinstance(path, StorePath)
+    with pa.BufferReader(path.read_bytes()) if stored else pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
     # A damaged file could point outside its own buffers; parquet is decoded and cannot.
     table.validate(full=True)
@@ -123,7 +124,7 @@ def _read_arrow(path: Path) -> pa.Table:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    with pq.ParquetFile(path, memory_map=True, read_dictionary=["tissue_id"]) as file:
+    with pq.ParquetFile(file_source(path), memory_map=True, read_dictionary=["tissue_id"]) as file:
         return file.read()
 
 

@@ -18,6 +18,7 @@ from microtome.errors import (
     OutOfRangeError,
     UnknownNameError,
 )
+from microtome.storage import path_to_read
 
 from ._columns import (
     TileRows,
@@ -235,8 +236,9 @@ class TileTable:
             If nobody states the tile size, or the file states another value than the caller.
         """
         size = None if tile_size is None else read_size(tile_size, "tile_size")
-        table, stated = read_table(Path(path))
-        stated = stated.merge(Stated(size, strategy, resolution), Path(path))
+        place = path_to_read(path)
+        table, stated = read_table(place)
+        stated = stated.merge(Stated(size, strategy, resolution), place)
         if stated.tile_size is None:
             raise InvalidInputError(
                 f"{path} does not state its tile size; pass tile_size (SPORA has it in the "
@@ -274,7 +276,7 @@ class TileTable:
         NotFoundError, FormatError, InvalidInputError
             As of `read`; of an index that nobody validates, only what is seen without its rows.
         """
-        place = Path(path)
+        place = path_to_read(path)
         found = read_index(place, validate=validate) if place.suffix == ".parquet" else None
         if found is None:
             return cls.read(path, tile_size=tile_size, strategy=strategy, resolution=resolution)
