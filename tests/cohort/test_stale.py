@@ -18,6 +18,7 @@ from microtome.cohort import (
     add_cell_masks,
     add_cells,
     ingest,
+    ingest_manifest,
     mask,
     stats,
     tile,
@@ -306,3 +307,34 @@ def test_an_image_taken_whole_is_told_once(
     mask(root)
     mask(root, method="whole", overwrite=True)
     assert not caplog.records
+
+
+def test_ingest_says_what_has_become_stale(made: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def told() -> list[str]:
+        found = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        caplog.clear()
+        return found
+
+    told()
+    add(made, "a", counts(7), overwrite=True)
+    first = told()
+    assert [text.split(":")[0] for text in first] == [MASKS, TILES, STATS]
+    assert all("another image of a, which has been replaced since" in text for text in first)
+    add(made, "a", counts(7), overwrite=True)
+    add(made, "c", counts(9), overwrite=True)
+    assert told() == [], "nothing was replaced, and of another tissue nothing was made yet"
+
+
+def test_a_manifest_says_it_once_for_all(
+    made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, seed in (("a", 7), ("b", 8)):
+        np.save(tmp_path / f"{name}.npy", counts(seed))
+    rows = "\n".join(f"{t},{t}.npy,imc,1.0,DNA|CD3,cyx" for t in "ab")
+    table = tmp_path / "tissues.csv"
+    table.write_text(f"tissue_id,path,modality,mpp,channel_names,axes\n{rows}\n")
+    caplog.clear()
+    ingest_manifest(table, made, overwrite=True)
+    found = [r.getMessage() for r in caplog.records if "which has been replaced" in r.getMessage()]
+    assert [text.split(":")[0] for text in found] == [MASKS, TILES, STATS]
+    assert all("another image of a, b" in text for text in found)

@@ -27,6 +27,7 @@ from ._ingest_source import IngestSource
 from ._layout import CohortLayout, check_tissue_id
 from ._modality import Modality, parse_modality
 from ._plausible import warn_of_mpp
+from ._stale_told import tell_stale
 from ._tables import add_tissue, add_to_panel, channel_order
 
 __all__ = ["Beginning", "Ingested", "ingest", "store_image"]
@@ -89,7 +90,8 @@ def ingest(  # noqa: PLR0913 - a row of the tissue table, each column optional
     upsample
         Allow a source that is coarser than the resolution; its pixels are interpolated.
     overwrite
-        Replace an image made from another source or with other settings.
+        Replace an image made from another source or with other settings. What was made of the old
+        one, masks, tiles and statistics, is named in a warning, with the verb that renews it.
     progress
         Called with the blocks done and to do.
 
@@ -216,6 +218,8 @@ def store_image(  # noqa: PLR0913 - as `ingest`
         # is no Exception, writes may still be going on.
         before.restore(layout)
         raise
+    if note and wrote and overwrite:
+        tell_stale(layout, {tissue_id})
     return Ingested(job.path, kind, order, wrote, row)
 
 

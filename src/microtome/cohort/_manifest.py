@@ -27,6 +27,7 @@ from ._layout import CohortLayout
 from ._manifest_rows import ManifestRow, read_rows
 from ._merge import MOST_NAMED
 from ._metadata import TEXT_COLUMNS, known_tissues, merged_tissues
+from ._stale_told import tell_stale
 from ._tables import extend_panel, write_parquet
 
 __all__ = ["OnError", "ingest_manifest"]
@@ -152,6 +153,7 @@ def ingest_manifest(  # noqa: PLR0913 - what holds for all rows, and where the w
             for modality in {row.modality for row in rows}:
                 clear_drafts(layout.images(modality, target))
             before.restore(layout)
+        tell_stale(layout, outcomes.written() if overwrite else set())
         if failed:
             there = outcomes.count("written") + outcomes.count("there")
             raise _as_one(failed, f"{place}: {there} of {len(rows)} rows are ingested")
@@ -201,6 +203,10 @@ class _Outcomes:
     def count(self, state: IngestState) -> int:
         """Return how many rows came out in a way."""
         return sum(found.state == state for found in self._found.values())
+
+    def written(self) -> set[str]:
+        """Return the tissues of which an image was written."""
+        return {found.tissue_id for found in self._found.values() if found.state == "written"}
 
     def _keep(self, outcome: IngestOutcome) -> None:
         self._found[outcome.row] = outcome

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from microtome.coordinates import Resolution
 from microtome.errors import InvalidInputError
 from microtome.standardize import StatisticsTables
-from microtome.storage import file_source
 
 from ._cell_inputs import cell_mask_inputs, cell_mask_of_tissue
 from ._layout import CohortLayout, is_written
@@ -72,13 +71,12 @@ def find_stale(
     tissues
         Those to look at; None for all.
     """
-    now = _Now(layout)
+    now = _Now(layout, tissues)
     for found in (*_masks(now), *_tilings(now), *_statistics(now), *_cells(now)):
         resolution, place, before, after, what, advice, certain = found
         if only is not None and resolution not in {None, only}:
             continue
         stale = stale_among(before, after)
-        stale = {t: names for t, names in stale.items() if tissues is None or t in tissues}
         if stale:
             told = f"{what} made of {told_change(stale)}, which has been replaced since"
             yield Stale(place, told, advice, certain, tuple(stale))
@@ -92,8 +90,20 @@ class _Now:
     """Identities of what there is now, each read once; None of what does not open."""
 
     layout: CohortLayout
+    only: set[str] | None = None
+    """Tissues to look at; None for all."""
     _images: dict[Any, str | None] = field(default_factory=dict[Any, "str | None"])
     _masks: dict[Any, str | None] = field(default_factory=dict[Any, "str | None"])
+
+    def wanted(self, before: Mapping[str, Inputs]) -> dict[str, Inputs]:
+        """Return what is known of the tissues to look at."""
+        return {t: each for t, each in before.items() if self.only is None or t in self.only}
+
+    def labels(self, directory: Path) -> Iterator[tuple[Path, str]]:
+        """Yield the masks of a directory that are of tissues to look at."""
+        for path, tissue in _stored_labels(directory):
+            if self.only is None or tissue in self.only:
+                yield path, tissue
 
     def image(self, modality: str, resolution: Resolution, tissue_id: str) -> str | None:
         key = modality, resolution, tissue_id
@@ -138,7 +148,7 @@ def _masks(now: _Now) -> Iterator[_Found]:
         if resolution is None:
             continue
         before: dict[str, Inputs] = {}
-        for path, tissue in _stored_labels(directory):
+        for path, tissue in now.labels(directory):
             with suppress(*DAMAGE):
                 before[tissue] = mask_inputs(path)
         after = {t: now.images_of(each, resolution, t) for t, each in before.items()}
@@ -150,7 +160,7 @@ def _masks(now: _Now) -> Iterator[_Found]:
             continue
         before = {}
         after = {}
-        for path, tissue in _stored_labels(directory):
+        for path, tissue in now.labels(directory):
             with suppress(*DAMAGE):
                 before[tissue] = cell_mask_inputs(path)
                 after[tissue] = {n: now.image(n, resolution, tissue) for n in before[tissue]}
@@ -166,7 +176,7 @@ def _tilings(now: _Now) -> Iterator[_Found]:
             continue
         before: dict[str, Inputs] = {}
         with suppress(*DAMAGE):
-            before = noted_inputs(pq.read_schema(file_source(path)).metadata)
+            before = now.wanted(noted_inputs(pq.read_schema(path).metadata))
         after = {
             tissue: {
                 **now.images_of(each, resolution, tissue),
@@ -193,7 +203,7 @@ def _statistics(now: _Now) -> Iterator[_Found]:
         manifest, whole = StatisticsTables.manifest(path.parent)
         if resolution is None or not whole:
             continue
-        modality, before = str(manifest.get("modality")), inputs_in(manifest)
+        modality, before = str(manifest.get("modality")), now.wanted(inputs_in(manifest))
         after = {
             tissue: {
                 "image": now.image(modality, resolution, tissue),
@@ -212,7 +222,7 @@ def _cells(now: _Now) -> Iterator[_Found]:
     before: dict[str, Inputs] = {}
     if path.is_file():
         with suppress(*DAMAGE):
-            before = noted_inputs(pq.read_schema(file_source(path)).metadata)
+            before = now.wanted(noted_inputs(pq.read_schema(path).metadata))
     after: dict[str, Inputs] = {}
     derived: list[str] = []
     for tissue, each in before.items():
