@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from microtome.coordinates import Resolution
 from microtome.errors import InvalidInputError
 from microtome.standardize import StatisticsTables
+from microtome.storage import file_source
 
 from ._cell_inputs import cell_mask_inputs, cell_mask_of_tissue
 from ._layout import CohortLayout, is_written
@@ -176,7 +177,7 @@ def _tilings(now: _Now) -> Iterator[_Found]:
             continue
         before: dict[str, Inputs] = {}
         with suppress(*DAMAGE):
-            before = now.wanted(noted_inputs(pq.read_schema(path).metadata))
+            before = now.wanted(noted_inputs(pq.read_schema(file_source(path)).metadata))
         after = {
             tissue: {
                 **now.images_of(each, resolution, tissue),
@@ -222,7 +223,7 @@ def _cells(now: _Now) -> Iterator[_Found]:
     before: dict[str, Inputs] = {}
     if path.is_file():
         with suppress(*DAMAGE):
-            before = now.wanted(noted_inputs(pq.read_schema(path).metadata))
+            before = now.wanted(noted_inputs(pq.read_schema(file_source(path)).metadata))
     after: dict[str, Inputs] = {}
     derived: list[str] = []
     for tissue, each in before.items():
