@@ -258,6 +258,19 @@ def test_tiles_on_cells_follow_the_cells(made: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(second.column("row"), first.column("row") + 2)
 
 
+def test_cells_say_of_which_image_they_were(made: Path) -> None:
+    cells = {"cell_id": [1], "centroid_y": [3.0], "centroid_x": [4.0]}
+    for name in "ab":
+        add_cells(made, {"tissue_id": [name], **cells})
+    assert stale(made) == []
+    add(made, "a", counts(7), overwrite=True)
+    (found,) = [each for each in stale(made) if "cells" in each.place]
+    assert (found.severity, found.place) == ("warning", "metadata/cells.parquet")
+    assert "another imc image of a," in found.what
+    add_cells(made, {"tissue_id": ["a"], **cells}, overwrite=True)
+    assert "metadata/cells.parquet" not in places(made)
+
+
 def test_tiles_inside_annotations_follow_their_file(made: Path, tmp_path: Path) -> None:
     def areas(side: int) -> Path:
         for tissue in "ab":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from microtome.coordinates import Resolution
+from microtome.errors import MicrotomeError
 from microtome.image import MultiscaleImage
 
 from ._cells import INSTANCES
@@ -14,7 +16,7 @@ from ._layout import CohortLayout
 from ._made_of import Inputs, image_of_tissue, mask_identity
 from ._modality import Modality
 
-__all__ = ["cell_mask_inputs", "cell_mask_of_tissue", "images_of_tissue"]
+__all__ = ["cell_mask_inputs", "cell_mask_of_tissue", "cells_inputs", "images_of_tissue"]
 
 
 def images_of_tissue(
@@ -28,6 +30,27 @@ def images_of_tissue(
         modality.name: image_of_tissue(layout, modality, resolution, tissue_id)
         for modality in modalities
     }
+
+
+def cells_inputs(layout: CohortLayout, tissues: Sequence[str]) -> dict[str, Inputs]:
+    """Return what there is of some tissues when their cells are added: images by modality.
+
+    Nothing of a tissue without images that say what they are.
+    """
+    found: dict[str, Inputs] = {}
+    resolutions = layout.resolutions()
+    if not resolutions:
+        return found
+    # What all images are fine enough for.
+    coarsest, modalities = resolutions[-1], layout.modalities()
+    for tissue_id in tissues:
+        # A damaged image is no reason to refuse cells.
+        with suppress(MicrotomeError):
+            images = images_of_tissue(layout, coarsest, tissue_id, modalities)
+            known = {name: image for name, image in images.items() if image is not None}
+            if known:
+                found[tissue_id] = {"resolution": coarsest.directory, **known}
+    return found
 
 
 def cell_mask_inputs(path: Path) -> Inputs:

@@ -13,8 +13,10 @@ from microtome.coordinates import MicrometreGrid, Resolution, counts_from_edge
 from microtome.errors import FormatError, InvalidInputError, UnknownNameError
 from microtome.storage import locked
 
+from ._cell_inputs import cells_inputs
 from ._given import read_given
 from ._layout import CohortLayout, check_tissue_id
+from ._made_of import Inputs, note_inputs, noted_inputs
 from ._merge import Merge, listed, refuse_repeated
 from ._modality import parse_modality
 from ._tables import TISSUES_SCHEMA, read_parquet, read_tissues, write_parquet
@@ -208,13 +210,19 @@ def add_cells(
         raise UnknownNameError(msg)
     with locked(layout.lock, what=f"the cohort {layout.root}"):
         old = CELLS_SCHEMA.empty_table().select(["tissue_id", "cell_id"])
+        noted: dict[str, Inputs] = {}
         if layout.cells.is_file():
-            old = read_parquet(layout.cells, ["tissue_id", "cell_id"]).replace_schema_metadata(None)
+            old = read_parquet(layout.cells, ["tissue_id", "cell_id"])
+            noted = noted_inputs(old.schema.metadata)
+            old = old.replace_schema_metadata(None)
         merge = Merge.of(old, given, ["tissue_id", "cell_id"], str(layout.cells))
         kinds = {field.name: field.type for field in CELLS_SCHEMA}
         added = merge.apply(overwrite=overwrite, add_rows=True, known=kinds)
-        if not added.equals(old):
-            write_parquet(added, layout.cells)
+        now = noted | cells_inputs(layout, pc.unique(given["tissue_id"]).to_pylist())
+        # The same cells once more, said to be of the images that there are now.
+        if not added.equals(old) or (overwrite and now != noted):
+            kept = added.replace_schema_metadata(note_inputs(None, now))
+            write_parquet(kept, layout.cells)
     return added.num_rows - old.num_rows
 
 
