@@ -414,6 +414,11 @@ def test_the_environment_names_the_server(
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     dataset = HEImagingDataset("study", path=ADDRESS, resolution=1.0, tile_size=64)
     assert len(dataset) == len(HEImagingDataset("study", path=here, resolution=1.0, tile_size=64))
+    # As the command line has it, and whoever makes a path of an address.
+    assert validate(Path(ADDRESS)) == validate(here)
+    assert info(Path(ADDRESS)) == info(ADDRESS)
+    drawn = SporaDataset(["study"], datasets_dir=Path("s3://cohorts/all"), tile_size=64)
+    assert len(drawn) == len(dataset)
     assert place_of("s3://a/b").spec["endpoint"] == options.endpoint
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://other")
     assert place_of("s3://a/b").spec["endpoint"] == "http://other"

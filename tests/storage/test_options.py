@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,14 @@ import pytest
 import microtome as mt
 from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
-from microtome.storage import Layout, StorageOptions, create_array, open_array, place_of
+from microtome.storage import (
+    Layout,
+    StorageOptions,
+    create_array,
+    is_address,
+    open_array,
+    place_of,
+)
 from microtome.storage._engine import ENGINE
 
 CHUNK, SIDE = 32, 512
@@ -155,3 +163,16 @@ def test_options_that_cannot_be_are_refused(wrong):
     (name,) = wrong
     with pytest.raises(InvalidInputError, match=f"{name}.*must be"):
         StorageOptions(**wrong)
+
+
+def test_a_path_made_of_an_address_is_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for address in ("s3://b/a", "gs://b/a", "http://h/a", "https://h:80/a"):
+        assert place_of(Path(address)) == place_of(address)
+        assert is_address(Path(address))
+    assert not is_address(Path("c:/a"))
+    assert place_of("a//b") == Path("a/b")
+    (tmp_path / "s3:").mkdir()
+    assert place_of(Path("s3:/b/a")) == Path("s3:/b/a")

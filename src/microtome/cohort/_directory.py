@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from microtome.errors import NotFoundError
-from microtome.storage import Place, StorePath, is_address
+from microtome.storage import Place, StorePath, is_address, spelled
 
 __all__ = ["cohort_directory"]
 
@@ -39,4 +39,4 @@ def cohort_directory(
     if not root:
         msg = f"where is cohort {name!r}? Give path=, or name the folder of all cohorts in SPORA_DATASETS_DIR"
         raise NotFoundError(msg)
-    return f"{os.fspath(root).rstrip('/')}/{name}" if is_address(root) else Path(root) / name
+    return f"{spelled(root).rstrip('/')}/{name}" if is_address(root) else Path(root) / name

@@ -12,7 +12,7 @@ from ._kept_chunks import KeptChunks
 from ._layout import CODECS, Codec, Layout, default_layout, image_layout, label_layout
 from ._opening import begin_store, open_store
 from ._publish import Draft, clear_drafts
-from ._remote import AtPlace, Place, StorageOptions, is_address, place_of
+from ._remote import AtPlace, Place, StorageOptions, is_address, place_of, spelled
 from ._shard_writer import Run, ShardDraft, ShardWriter
 from ._store import ImageStore, WritableArray
 from ._store_path import FILE_LIST, StorePath, file_source, path_to_read, walked
@@ -70,6 +70,7 @@ __all__ = [
     "place_of",
     "read_group",
     "replace_file",
+    "spelled",
     "storage_errors",
     "tallied",
     "verify_free",
