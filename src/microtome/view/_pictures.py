@@ -24,8 +24,6 @@ __all__ = ["Picture", "chart_of", "drawn", "own_style", "photograph_of", "pictur
 _JPEG = {"quality": 88, "subsampling": 0}
 _JPEG_SMALL = {"quality": 85}
 _SHARP = 2
-# Letters and lines of a chart have a few colours and their shades over white.
-_COLOURS = 128
 _EFFORT = 6
 
 
@@ -56,26 +54,22 @@ def own_style() -> Generator[None]:
 
 def photograph_of(ax: Axes, alt: str) -> Picture:
     """Turn the figure of a slide's axes into a JPEG of its own pixels; the figure is emptied."""
-    from PIL import Image
+    from matplotlib.image import imsave
 
     pixels = drawn(cast("Figure", ax.figure))
     height, width = pixels.shape[:2]
     buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, format="jpeg", **_JPEG)
+    imsave(buffer, pixels, format="jpg", pil_kwargs=_JPEG)
     return Picture(_uri("jpeg", buffer), alt, width, height)
 
 
 def chart_of(figure: Figure, alt: str) -> Picture:
     """Turn a chart into a PNG, twice as fine as it is shown; the figure is emptied."""
-    from PIL import Image
+    import imagecodecs
 
     width, height = (round(side * figure.dpi) for side in figure.get_size_inches())
     figure.set_dpi(figure.dpi * _SHARP)
-    picture = Image.fromarray(drawn(figure)).quantize(
-        _COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
-    )
-    buffer = BytesIO()
-    picture.save(buffer, format="png", compress_level=_EFFORT)
+    buffer = BytesIO(imagecodecs.png_encode(drawn(figure), level=_EFFORT))
     return Picture(_uri("png", buffer), alt, width, height, "chart")
 
 

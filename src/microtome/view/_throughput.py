@@ -16,7 +16,6 @@ from microtome.cohort import (
     SingleIHCImagingDataset,
 )
 from microtome.coordinates import Resolution
-from microtome.loading import TileLoader
 from microtome.tiling import TileTable
 
 __all__ = ["Throughput", "measure_throughput"]
@@ -108,6 +107,9 @@ def _dataset(
 def _measure(
     dataset: BaseImagingDataset[Any], modality: Modality, tiles: TileTable, seconds: float
 ) -> Throughput:
+    # Not at the top: the viewer stands on this room, and would start later for what it never does.
+    from microtome.loading import TileLoader
+
     batch_size = min(_BATCH, len(dataset))
     # As arrays: importing torch would take longer than the measurement, and its tensors are views.
     loader = TileLoader(dataset, batch_size, order="random", seed=0, as_torch=False)
