@@ -10,6 +10,7 @@ from ._cells import open_cell_mask
 from ._composed import ComposedImagingDataset
 from ._create import create_cohort
 from ._dataset import DatasetOptions
+from ._file_list import write_file_list
 from ._frames import FrameBox, FramePlace
 from ._images import (
     open_tissue_image,
@@ -24,6 +25,7 @@ from ._ingest_report import IngestOutcome, IngestState
 from ._layout import CohortLayout, check_tissue_id, size_name, tile_size_of
 from ._manifest import OnError, ingest_manifest
 from ._masks import mask
+from ._measure_cells import measure_cells
 from ._metadata import add_cells, add_metadata
 from ._modality import (
     CODEXModality,
@@ -113,6 +115,7 @@ __all__ = [
     "ingest",
     "ingest_manifest",
     "mask",
+    "measure_cells",
     "measured_channels",
     "modality_names",
     "open_cell_mask",
@@ -136,4 +139,5 @@ __all__ = [
     "tissues_with_images",
     "update_panel",
     "validate",
+    "write_file_list",
 ]

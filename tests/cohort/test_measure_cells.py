@@ -1,0 +1,93 @@
+"""`measure_cells`: what scikit-image says of the same labels, whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from skimage.measure import regionprops
+
+from microtome.cohort import add_cell_masks, ingest, validate
+from microtome.cohort._measure_cells import measure_cells
+from microtome.errors import ExistsError, NotFoundError
+
+MPP = 0.5
+
+
+def labels_of(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((70, 90), np.int32)
+    for number in rng.permutation(40)[:25] + 1:
+        y, x = rng.integers(0, 60), rng.integers(0, 80)
+        labels[y : y + rng.integers(1, 12), x : x + rng.integers(1, 12)] = number * 1000
+    return labels
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Any:
+    root, pixels, labels = tmp_path / "c", {}, {}
+    for seed, name in enumerate("ab"):
+        pixels[name] = np.random.default_rng(seed).poisson(9, (2, 70, 90)).astype(np.uint16)
+        labels[name] = labels_of(seed)
+        where: dict[str, Any] = {"cohort": root, "tissue_id": name, "modality": "imc"}
+        names = ["DNA", "CD3"]
+        ingest(pixels[name], axes="cyx", channel_names=names, mpp=MPP, resolution=MPP, **where)
+        add_cell_masks(root, name, labels[name])
+    return root, pixels, labels
+
+
+def test_cells_are_those_of_scikit_image(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microtome.cohort._measure_cells._BLOCK", 16)
+    root, pixels, labels = made
+    count = measure_cells(root, modality="imc")
+    table = pq.read_table(root / "metadata/cells.parquet").to_pylist()
+    assert count == len(table)
+    found = {(row["tissue_id"], row["cell_id"]): row for row in table}
+    expected = {
+        (name, each.label): each
+        for name in "ab"
+        for each in regionprops(labels[name], np.moveaxis(pixels[name], 0, -1))
+    }
+    assert set(found) == set(expected)
+    for key, each in expected.items():
+        row = found[key]
+        middle = (np.array(each.centroid) + 0.5) * MPP
+        np.testing.assert_allclose([row["centroid_y"], row["centroid_x"]], middle)
+        assert row["area_um2"] == pytest.approx(each.area * MPP**2)
+        np.testing.assert_allclose([row["mean_DNA"], row["mean_CD3"]], each.intensity_mean)
+    assert validate(root, cells=True) == []
+
+
+def test_another_mask_replaces_the_cells_where_asked(made: Any) -> None:
+    root, _, labels = made
+    measure_cells(root)
+    fewer = np.where(labels["a"] == labels["a"].max(), 0, labels["a"])
+    fewer[0, 0] = 7
+    add_cell_masks(root, "a", fewer, overwrite=True)
+    measure_cells(root, tissues=["a"], overwrite=True)
+    rows = pq.read_table(root / "metadata/cells.parquet").to_pylist()
+    assert {r["cell_id"] for r in rows if r["tissue_id"] == "a"} == set(np.unique(fewer)) - {0}
+    assert {r["cell_id"] for r in rows if r["tissue_id"] == "b"} == set(np.unique(labels["b"])) - {
+        0
+    }
+    add_cell_masks(root, "a", np.roll(fewer, 1, 0), overwrite=True)
+    with pytest.raises(ExistsError, match="centroid_y"):
+        measure_cells(root, tissues=["a"])
+
+
+def test_a_tissue_without_a_mask_is_named(made: Any) -> None:
+    root, pixels, _ = made
+    where: dict[str, Any] = {"cohort": root, "tissue_id": "z", "modality": "imc"}
+    ingest(
+        pixels["a"],
+        axes="cyx",
+        channel_names=["DNA", "CD3"],
+        mpp=MPP,
+        resolution=MPP,
+        **where,
+    )
+    with pytest.raises(NotFoundError, match="'z' has no cell mask"):
+        measure_cells(root)
