@@ -10,13 +10,11 @@ from microtome.coordinates import Resolution
 from microtome.errors import MicrotomeError
 from microtome.image import MultiscaleImage
 
-from ._cells import INSTANCES
-from ._images import is_there
 from ._layout import CohortLayout
-from ._made_of import Inputs, image_of_tissue, mask_identity
+from ._made_of import Inputs, image_of_tissue
 from ._modality import Modality
 
-__all__ = ["cell_mask_inputs", "cell_mask_of_tissue", "cells_inputs", "images_of_tissue"]
+__all__ = ["cell_mask_inputs", "cells_inputs", "images_of_tissue"]
 
 
 def images_of_tissue(
@@ -59,15 +57,3 @@ def cell_mask_inputs(path: Path) -> Inputs:
         return {}
     noted = MultiscaleImage.open(path).metadata.get("microtome", {}).get("cell_mask", {})
     return dict(noted.get("images") or {})
-
-
-def cell_mask_of_tissue(
-    layout: CohortLayout, resolution: Resolution, tissue_id: str, kind: str = INSTANCES
-) -> str | None:
-    """Return the identity of a cell mask at a resolution, or of the next finer one."""
-    finer = [r for r in layout.resolutions() if r != resolution and r.serves(resolution)]
-    for each in (resolution, *reversed(finer)):
-        path = layout.cell_mask(each, kind, tissue_id)
-        if is_there(path):
-            return mask_identity(path)
-    return None

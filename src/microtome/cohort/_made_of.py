@@ -148,7 +148,6 @@ _WORDS = {
     "mask": "another tissue mask",
     "areas": "other annotations",
     "cells": "other cells",
-    "cell_mask": "another cell mask",
     "channels": "other channels",
 }
 

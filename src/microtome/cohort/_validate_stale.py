@@ -15,7 +15,7 @@ from microtome.errors import InvalidInputError
 from microtome.standardize import StatisticsTables
 from microtome.storage import file_source
 
-from ._cell_inputs import cell_mask_inputs, cell_mask_of_tissue
+from ._cell_inputs import cell_mask_inputs
 from ._layout import CohortLayout, is_written
 from ._made_of import (
     Inputs,
@@ -26,7 +26,6 @@ from ._made_of import (
     told_change,
 )
 from ._masks import mask_inputs
-from ._merge import listed
 from ._modality import parse_modality
 from ._stats_state import inputs_in
 from ._survey import DAMAGE, Survey
@@ -225,21 +224,10 @@ def _cells(now: _Now) -> Iterator[_Found]:
         with suppress(*DAMAGE):
             before = now.wanted(noted_inputs(pq.read_schema(file_source(path)).metadata))
     after: dict[str, Inputs] = {}
-    derived: list[str] = []
     for tissue, each in before.items():
         with suppress(*DAMAGE):
             resolution = Resolution.parse(each["resolution"])
-            after[tissue] = {
-                n: now.image(n, resolution, tissue) for n in each if n not in _OF_CELLS
-            }
-            if each.get("cell_mask") is not None:
-                derived.append(tissue)
-                mask = cell_mask_of_tissue(now.layout, resolution, tissue)
-                after[tissue] = {**after[tissue], "cell_mask": mask}
+            names = [name for name in each if name != "resolution"]
+            after[tissue] = {name: now.image(name, resolution, tissue) for name in names}
     advice = "are they of the new one? Then add them again with --overwrite"
-    if derived:
-        advice = f"make those of masks ({listed(derived)}) anew with `microtome cohort cells --overwrite`, and add the others again if they are of the new one"
     yield None, path, before, after, "cells were", advice, False
-
-
-_OF_CELLS = {"resolution", "cell_mask"}
