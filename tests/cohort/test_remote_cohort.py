@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import http.server
 import pickle
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +26,7 @@ from microtome.cohort import (
     SporaDataset,
     info,
     validate,
+    write_file_list,
 )
 from microtome.errors import InvalidInputError, ModeError, NotFoundError, StorageError
 from microtome.loading import TileLoader
@@ -423,3 +425,54 @@ def test_the_environment_names_the_server(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://other")
     assert place_of("s3://a/b").spec["endpoint"] == "http://other"
     assert place_of("gs://a/b/c").spec == {"driver": "gcs", "bucket": "a", "path": "b/c/"}
+
+
+def test_a_web_server_serves_a_cohort_that_lists_its_files(here: Path, tmp_path: Path) -> None:
+    root = tmp_path / "study"
+    shutil.copytree(here, root)
+
+    class Quiet(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            file = tmp_path / self.path.lstrip("/")
+            data = file.read_bytes() if file.is_file() else b""
+            asked = self.headers.get("Range", "").removeprefix("bytes=")
+            self.send_response(404 if not file.is_file() else 206 if asked else 200)
+            if asked and data:
+                first, _, last = asked.partition("-")
+                size = len(data)
+                start = int(first) if first else size - int(last)
+                stop = min(size, int(last) + 1 if first and last else size)
+                data = data[start:stop]
+                self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data)
+
+        do_HEAD = do_GET  # noqa: N815 - the name that the server looks for
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as running:
+        running.daemon_threads = True
+        running.block_on_close = False
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        address = f"http://127.0.0.1:{running.server_address[1]}/study"
+        with pytest.raises(NotFoundError, match="write_file_list"):
+            MADE["he"](path=address)
+        assert write_file_list(root) == root / "metadata" / "files.parquet"
+        before = (root / "metadata" / "files.parquet").read_bytes()
+        write_file_list(root)
+        assert (root / "metadata" / "files.parquet").read_bytes() == before
+        found, wanted = _epoch(MADE["he"](path=address)), _epoch(MADE["he"](path=here))
+        assert str(info(address)).replace(address, str(here)) == str(info(here))
+        assert validate(address) == validate(here)
+        running.shutdown()
+        thread.join()
+    assert len(found) == len(wanted) > 3
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
