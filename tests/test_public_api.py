@@ -101,6 +101,7 @@ PUBLIC_NAMES = [
     "ingest_manifest",
     "load_normalization",
     "mask",
+    "measure_cells",
     "merge_labels",
     "open_image",
     "open_stacks",
