@@ -39,7 +39,7 @@ $ microtome report study -o report.html
 |---|---|
 | `--help` | options of the program, or of a verb |
 | `--version` | version of microtome |
-| `-q`, `--quiet` | say nothing but warnings and errors |
+| `-q`, `--quiet` | say nothing but answers, warnings and errors |
 | `-v`, `--verbose` | say everything, where an error came from included |
 
 What a verb made is printed to standard output, one line each; what it does meanwhile goes to standard error: a progress
@@ -60,25 +60,25 @@ EXAMPLES = {
     "cohort add": ["microtome cohort add study clinical.csv"],
     "cohort add-cells": [
         "microtome cohort add-cells study cells.parquet",
-        "microtome cohort add-cells study regionprops/t1.csv --tissue-id t1",
+        "microtome cohort add-cells study regionprops/t1.csv --tissue t1",
     ],
     "cohort add-mask": [
-        "microtome cohort add-mask study cells/t1.tiff --tissue-id t1",
+        "microtome cohort add-mask study cells/t1.tiff --tissue t1",
         (
-            "microtome cohort add-mask study types/t1.npz --tissue-id t1 --kind cell_type \\\n"
+            "microtome cohort add-mask study types/t1.npz --tissue t1 --kind cell_type \\\n"
             "    --label 1=tumour --label 2=stroma"
         ),
     ],
     "cohort add-tiles": [
-        "microtome cohort add-tiles study t1.geojson --tissue-id t1",
-        "microtome cohort add-tiles study patches/slide_patches.h5 --tissue-id t1",
+        "microtome cohort add-tiles study t1.geojson --tissue t1",
+        "microtome cohort add-tiles study patches/slide_patches.h5 --tissue t1",
     ],
     "cohort align": [
         (
-            "microtome cohort align study --tissue-id t1 --modality imc \\\n"
+            "microtome cohort align study --tissue t1 --modality imc \\\n"
             "    --matrix 0.996 -0.087 12 0.087 0.996 -4 --method landmarks"
         ),
-        "microtome cohort align study --tissue-id t1 --modality imc",
+        "microtome cohort align study --tissue t1 --modality imc",
     ],
     "cohort validate": [
         "microtome cohort validate study",

@@ -394,3 +394,19 @@ def test_what_is_for_one_image_is_refused_of_a_cohort(
     done = run("predict", tmp_path, *given)
     assert done.code == 2
     assert f"{given[0]} is for one image, with --out" in done.err.replace("\n", " ")
+
+
+def test_every_verb_calls_a_tissue_and_the_side_of_a_tile_alike(run: Any) -> None:
+    verbs = {
+        "--tissue": [
+            *("ingest", "mask", "tile", "predict", "export coco"),
+            *("cohort add-cells", "cohort add-mask", "cohort align", "cohort add-tiles"),
+        ],
+        "--size": ["demo", "tile", "pack", "predict", "bench", "export parquet"],
+        "--tile-size": ["demo", "tile", "pack", "predict", "bench", "export parquet"],
+    }
+    for option, known in verbs.items():
+        for verb in known:
+            shown = run(*verb.split(), "--help")
+            assert shown.code == 0
+            assert option in shown.out.split(), f"{verb} {option}"

@@ -51,7 +51,9 @@ def test_the_fields_of_a_plate(tmp_path: Path, version: int, pixels_equal: Any) 
     for number, name in enumerate(FIELDS):
         pixels_equal(open_image(path, image=name), expected[name], windows=2)
         pixels_equal(open_image(path, image=number), expected[name], windows=2)
-    with pytest.raises(InvalidInputError, match="holds 3 images; say which with image=: 'A/1/0'"):
+    with pytest.raises(
+        InvalidInputError, match=r"holds 3 images; say which with --image \(image=\): 'A/1/0'"
+    ):
         open_image(path)
     with pytest.raises(UnknownNameError, match="no image 'A/2/0'"):
         open_image(path, image="A/2/0")

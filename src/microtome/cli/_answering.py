@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from ._console import progress, say, say_paths
-from ._options import Flag, ResolutionOption, Tissues, parse_mpp
+from ._options import Flag, ResolutionOption, TileSize, Tissues, parse_mpp
 from ._workers import DaskOption, WorkersOption, executor_of
 
 __all__ = ["bench", "conformance", "demo", "info", "predict", "report"]
@@ -49,7 +49,7 @@ def predict(
     modality: str | None = None,
     tissue: Tissues = None,
     resolution: ResolutionOption = None,
-    tile_size: int = 512,
+    tile_size: TileSize = 512,
     overlap: int = 64,
     batch_size: int = 8,
     standardization: str | None = None,
@@ -228,7 +228,9 @@ def report(
     say(str(written))
 
 
-def bench(path: Path, *, tile_size: int = 224, batch_size: int = 64, seconds: float = 8.0) -> None:
+def bench(
+    path: Path, *, tile_size: TileSize = 224, batch_size: int = 64, seconds: float = 8.0
+) -> None:
     """Measure how fast tiles of your own images load, and say what would make it faster.
 
     Parameters
@@ -288,7 +290,7 @@ def demo(
     *,
     mpp: str | None = None,
     output: Annotated[Path, Parameter(name=["-o", "--output"])] = Path("microtome-demo"),
-    size: int = 224,
+    size: TileSize = 224,
 ) -> None:
     """Do the main job on real images: ingest, mask, tiles, statistics, batches, prediction, report.
 

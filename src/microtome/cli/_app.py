@@ -77,7 +77,7 @@ def _launch(
     tokens
         The verb and its arguments.
     quiet
-        Say nothing but warnings and errors.
+        Say nothing but answers, warnings and errors.
     verbose
         Say everything, tracebacks included.
     """

@@ -13,7 +13,7 @@ from microtome.errors import InvalidInputError
 
 from ._answering import info
 from ._console import answer, progress, say
-from ._options import Flag, ResolutionOption, parse_mpp
+from ._options import Flag, OneTissue, ResolutionOption, parse_mpp
 from ._workers import DaskOption, WorkersOption, executor_of
 
 __all__ = ["cohort_app", "validate"]
@@ -58,7 +58,7 @@ def add_cells(
     path: Path,
     table: Path,
     *,
-    tissue_id: Annotated[str | None, Parameter(name="--tissue-id")] = None,
+    tissue_id: Annotated[str | None, OneTissue] = None,
     resolution: ResolutionOption = None,
     overwrite: Annotated[bool, Flag] = False,
 ) -> None:
@@ -87,7 +87,7 @@ def add_mask(
     path: Path,
     source: Path,
     *,
-    tissue_id: Annotated[str, Parameter(name="--tissue-id")],
+    tissue_id: Annotated[str, OneTissue],
     kind: str = "instances",
     label: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
     mpp: str | None = None,
@@ -135,7 +135,7 @@ def add_mask(
 def align(
     path: Path,
     *,
-    tissue_id: Annotated[str, Parameter(name="--tissue-id")],
+    tissue_id: Annotated[str, OneTissue],
     modality: str,
     matrix: Annotated[list[float] | None, Parameter(consume_multiple=True, negative=())] = None,
     method: str = "affine",

@@ -43,7 +43,7 @@ class Tiling:
     """
 
     modality: str | None = None
-    size: int | None = None
+    size: Annotated[int | None, Parameter(name=["--size", "--tile-size"])] = None
     strategy: str | None = None
     resolution: str | None = None
     tissue: Tissues = None

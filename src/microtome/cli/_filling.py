@@ -11,7 +11,7 @@ from microtome.errors import InvalidInputError
 
 from ._console import progress, say, say_paths, shape_text
 from ._ingesting import ingest_table
-from ._options import Flag, ResolutionOption, Tissues, parse_mpp
+from ._options import Flag, OneTissue, ResolutionOption, TileSize, Tissues, parse_mpp
 from ._workers import DaskOption, WorkersOption, executor_of
 
 __all__ = ["ingest", "mask", "pack", "stats"]
@@ -21,7 +21,7 @@ def ingest(
     source: Path | None = None,
     *,
     cohort: Path,
-    tissue: str | None = None,
+    tissue: Annotated[str | None, OneTissue] = None,
     modality: str | None = None,
     image: str | None = None,
     manifest: Path | None = None,
@@ -271,7 +271,7 @@ def pack(
     cohort: Path,
     output: Path,
     *,
-    size: int = 224,
+    size: TileSize = 224,
     strategy: str = "default",
     modality: Annotated[list[str] | None, Parameter(negative=())] = None,
     resolution: ResolutionOption = None,

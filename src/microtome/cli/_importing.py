@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from ._console import say
-from ._options import Flag, ResolutionOption
+from ._options import Flag, OneTissue, ResolutionOption
 
 __all__ = ["add_tiles"]
 
@@ -17,7 +15,7 @@ def add_tiles(
     path: Path,
     source: Path,
     *,
-    tissue_id: Annotated[str, Parameter(name="--tissue-id")],
+    tissue_id: Annotated[str, OneTissue],
     strategy: str | None = None,
     modality: str | None = None,
     resolution: ResolutionOption = None,

@@ -8,9 +8,19 @@ from cyclopts import Parameter
 
 from microtome.errors import InvalidInputError
 
-__all__ = ["Flag", "ResolutionOption", "Tissues", "parse_mpp"]
+__all__ = [
+    "Flag",
+    "OneTissue",
+    "ResolutionOption",
+    "TileSize",
+    "Tissues",
+    "parse_mpp",
+]
 
 Tissues = Annotated[list[str] | None, Parameter(name=["--tissue"], negative=())]
+# One thing is called alike by every verb, and by the name that it once had where that differed.
+OneTissue = Parameter(name=["--tissue", "--tissue-id"])
+TileSize = Annotated[int, Parameter(name=["--size", "--tile-size"])]
 ResolutionOption = Annotated[str | None, Parameter(name="--resolution")]
 Flag = Parameter(negative=(), show_default=False)
 

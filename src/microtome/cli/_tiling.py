@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from ._console import progress, say
-from ._options import Flag, ResolutionOption, Tissues
+from ._options import Flag, ResolutionOption, TileSize, Tissues
 from ._workers import DaskOption, WorkersOption, executor_of
 
 __all__ = ["tile"]
@@ -15,7 +15,7 @@ __all__ = ["tile"]
 def tile(
     cohort: Path,
     *,
-    size: int = 224,
+    size: TileSize = 224,
     method: Literal["cover", "grid", "strips", "fewest", "cells"] = "cover",
     strategy: str | None = None,
     stride: int | None = None,

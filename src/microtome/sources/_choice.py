@@ -33,7 +33,9 @@ def chosen(names: Sequence[str], image: str | int | None, *, where: object) -> i
     if image is None:
         if len(names) == 1:
             return 0
-        msg = f"{where} holds {len(names)} images; say which with image=: {_listed(names)}"
+        msg = (
+            f"{where} holds {len(names)} images; say which with --image (image=): {_listed(names)}"
+        )
         raise InvalidInputError(msg)
     if isinstance(image, str) and image in names:
         return names.index(image)
