@@ -73,6 +73,22 @@ def test_add_cells(run: Any, cohort: Path, tmp_path: Path) -> None:
     assert "say which (--tissue-id" in done.err
 
 
+def test_cells_of_masks(run: Any, cohort: Path, tmp_path: Path) -> None:
+    labels = np.zeros((613, 541), np.uint16)
+    labels[10:20, 10:20], labels[30:41, 30:40] = 1, 2
+    tifffile.imwrite(tmp_path / "cells.tif", labels)
+    run("cohort", "add-mask", cohort, tmp_path / "cells.tif", "--tissue", "t")
+    done = run("cohort", "cells", cohort, "--modality", "he")
+    assert (done.code, done.out) == (0, "2 cells measured\n"), done.err
+    rows = pq.read_table(cohort / "metadata/cells.parquet").to_pylist()
+    places = [(row["cell_id"], row["centroid_y"], row["centroid_x"]) for row in rows]
+    # Of pixels of 0.5 um, from the upper left edge.
+    assert places == [(1, 7.5, 7.5), (2, 17.75, 17.5)]
+    with MultiscaleImage.open(cohort / "he/0_5mpp/images/t.ome.zarr") as image:
+        red = image.level(0)[...][0][labels == 2]
+    assert rows[1]["mean_red"] == pytest.approx(red.mean())
+
+
 def test_add_mask(run: Any, cohort: Path, tmp_path: Path) -> None:
     labels = np.zeros((613, 541), np.uint16)
     labels[10:20, 10:20], labels[30:40, 30:40] = 1, 2

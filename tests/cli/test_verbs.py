@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import tifffile
 
-from microtome.cohort import CohortLayout, MultiplexImagingDataset, read_tissues
+from microtome.cohort import CohortLayout, MultiplexImagingDataset, open_tiles, read_tissues
 from microtome.image import MultiscaleImage
+from microtome.loading import TileOrder
 from microtome.sources import image_names, open_image
 from microtome.standardize import RgbStandardizer
+from microtome.tiling import TileTable
 
 VERBS = [
     "info",
@@ -290,6 +292,25 @@ def test_a_cohort_is_packed_for_its_tiles(run: Any, cohort: Path, tmp_path: Path
         MultiscaleImage.open(cohort / place).level(0)[...],
     )
     assert run("pack", cohort, out, "--size", "64").code == 1
+
+
+def test_a_cohort_is_packed_in_the_order_of_an_epoch(
+    run: Any, cohort: Path, tmp_path: Path
+) -> None:
+    run("mask", cohort)
+    run("tile", cohort, "--size", "64")
+    out = tmp_path / "packed"
+    done = run("pack", cohort, out, "--size", "64", "--order", "random", "--seed", "3")
+    assert done.code == 0, done.err
+    before, after = (_tiles_of(root) for root in (cohort, out))
+    rows = TileOrder(len(before), "random", seed=3, epoch=0).rows(0, len(before))
+    for name in ("row", "col"):
+        np.testing.assert_array_equal(after.column(name), before.column(name)[rows])
+
+
+def _tiles_of(root: Path) -> TileTable:
+    layout = CohortLayout.open(root)
+    return open_tiles(layout, layout.resolution(None), "default", 64)
 
 
 def test_a_bench_says_how_fast_tiles_load(run: Any, slide: Path) -> None:

@@ -1,4 +1,4 @@
-"""Verbs that look after a cohort: `microtome cohort init | add | add-cells | add-mask | align | validate | info`."""
+"""Verbs that look after a cohort: `microtome cohort init | add | add-cells | cells | add-mask | align | validate | info`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from microtome.errors import InvalidInputError
 
 from ._answering import info
 from ._console import answer, progress, say
+from ._measuring import cells
 from ._options import Flag, OneTissue, ResolutionOption, parse_mpp
 from ._workers import DaskOption, WorkersOption, executor_of
 
@@ -242,6 +243,7 @@ for place, (verb, name) in enumerate(
         (init, "init"),
         (add, "add"),
         (add_cells, "add-cells"),
+        (cells, "cells"),
         (add_mask, "add-mask"),
         (align, "align"),
         (validate, "validate"),

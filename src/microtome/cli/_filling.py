@@ -170,7 +170,7 @@ def mask(
         otsu finds tissue by its colour or signal; whole takes all of a region that was chosen to be
         tissue.
     overwrite
-        Replace masks that are there.
+        Replace masks that are there; those of images that were replaced are made anew in any case.
     workers
         Processes on this machine that share the tissues; 1 does them here, one after the other.
     dask
@@ -216,7 +216,7 @@ def stats(
     cohort
         Directory of the cohort.
     modality
-        Only this one; all that lack these tables by default. Brightfield needs none.
+        Only this one; all whose tables are missing or out of date by default. Brightfield needs none.
     method
         quantile_clipping, quantile_clipping_log1p, arcsinh, minmax or zscore; or a whole
         standardization as it is written, such as arcsinh/cofactor_10.0.
@@ -236,7 +236,7 @@ def stats(
         Count pixels of more than 16 bits to the last bit, in several passes; by default within
         0.05 %, in one.
     overwrite
-        Replace tables that are there; only tissues that changed are read again.
+        Replace tables that were made with other settings; only tissues that changed are read again.
     workers
         Processes on this machine that share the tissues; 1 does them here, one after the other.
     dask
@@ -277,6 +277,9 @@ def pack(
     resolution: ResolutionOption = None,
     only_tiles: Annotated[bool, Flag] = False,
     codec: Literal["fast", "small"] = "fast",
+    order: Literal["table", "random"] = "table",
+    seed: int = 0,
+    epoch: int = 0,
     workers: WorkersOption = 1,
     dask: DaskOption = None,
 ) -> None:
@@ -300,6 +303,13 @@ def pack(
         Leave out what no tile shows.
     codec
         fast to read, or small.
+    order
+        In which the tiles will be read: as the table has them, or a shuffled epoch, which a loader
+        in the order "sequential" then reads from the beginning of each file to its end.
+    seed
+        Of the shuffled epoch.
+    epoch
+        Its number.
     workers
         Processes on this machine that share the images; 1 does them here, one after the other.
     dask
@@ -307,6 +317,14 @@ def pack(
     """
     from microtome.packing import pack as do
 
+    shuffled = None
+    if order == "random":
+        from microtome.cohort import CohortLayout, open_tiles
+        from microtome.loading import TileOrder
+
+        layout = CohortLayout.open(cohort)
+        tiles = open_tiles(layout, layout.resolution(resolution), strategy, size)
+        shuffled = TileOrder(len(tiles), "random", seed, epoch)
     with executor_of(workers, dask) as executor, progress() as show:
         packed = do(
             cohort,
@@ -317,6 +335,7 @@ def pack(
             resolution=resolution,
             only_tiles=only_tiles,
             codec=codec,
+            order=shuffled,
             executor=executor,
             progress=show,
         )

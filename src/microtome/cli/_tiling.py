@@ -73,7 +73,7 @@ def tile(
     resolution
         Which resolution, where the cohort has several.
     overwrite
-        Replace a table that is there.
+        Replace a table that was made with other settings.
     workers
         Processes on this machine that share the tissues; 1 does them here, one after the other.
     dask

@@ -147,7 +147,8 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
     if not written and "current" in states.values():
         # Nothing to do is not nothing there.
         written = [places[kind] for kind, state in states.items() if state == "current"]
-        _log.info("%s: there already, of the same tissues, images and masks", written)
+        told = ", ".join(map(str, written))
+        _log.info("%s: there already, of the same tissues, images and masks", told)
     return written
 
 

@@ -233,8 +233,9 @@ def export_spatialdata(
     """Write the images, cell masks and tiles of tissues as one SpatialData store.
 
     The image of a tissue is called as the tissue, its cell mask, where it has one, `<tissue>_cells`,
-    its tiles `<tissue>_tiles`; all lie in the system ``"global"``, in micrometres. What the
-    cohort knows of the cells of these masks comes along as the table `table`.
+    its tiles `<tissue>_tiles`; all lie in the system ``"global"``, in micrometres from the upper left
+    edge of each image, as in the cohort's tables. What the cohort knows of the cells of these masks
+    comes along as the table `table`.
 
     Parameters
     ----------
@@ -265,7 +266,13 @@ def export_spatialdata(
             # One whose cells were not looked for has none; nothing is made up.
             with contextlib.suppress(NotFoundError):
                 labels[f"{tissue}_cells"] = _cell_mask(images, tissue)
-    made = to_spatialdata(images, labels=labels, cells=_cells_in(images, labels), tiles=tiles.tiles)
+    made = to_spatialdata(
+        images,
+        labels=labels,
+        cells=_cells_in(images, labels),
+        tiles=tiles.tiles,
+        from_edge=True,
+    )
     with Draft(out) as draft:
         draft.path.rmdir()  # spatialdata writes where there is nothing
         write_object(made, draft.path)

@@ -127,8 +127,8 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         Directory of the new OME-Zarr image, over c, y, x and the image's t and z. Its dtype is the
         one that the model returns (booleans as uint8, bfloat16 as float32), so that a model that
         returns its input gives back the level, byte for byte. A name that ends in ``.ome.tif`` or
-        ``.ome.tiff``: one OME-TIFF instead, by way of a hidden OME-Zarr beside it; it has no place
-        for attributes, nor for where the image lies. Of several images, the directory of their
+        ``.ome.tiff``: one OME-TIFF instead, by way of a hidden OME-Zarr beside it, with the same
+        pixel size, place, channels and record. Of several images, the directory of their
         predictions, ``<name>.ome.zarr``: those that are there, of the same images with the same
         settings, are kept. All images are opened before the first is predicted.
     tile_size
