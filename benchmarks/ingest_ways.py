@@ -176,16 +176,17 @@ def copy(source: Path, target: Path) -> None:
 
 
 _TIFF = ["tifffile", "imagecodecs", "zarr", "dask.array"]
+_OURS = ["tensorstore", "ome_zarr_models.v05", *_TIFF[:2]]
 
 WAYS: Mapping[str, tuple[Callable[[Path, Path], None], Sequence[str]]] = {
-    "microtome": (microtome, ["microtome.image", "microtome.sources", "tensorstore", *_TIFF[:2]]),
+    "microtome": (microtome, ["microtome.image", "microtome.sources", *_OURS]),
     "microtome ingest, codec fast": (
         ingest_fast,
-        ["microtome.cohort", "tensorstore", "pyarrow.parquet", *_TIFF[:2]],
+        ["microtome.cohort", "pyarrow.parquet", *_OURS],
     ),
     "microtome ingest, codec train": (
         ingest_train,
-        ["microtome.cohort", "tensorstore", "pyarrow.parquet", *_TIFF[:2]],
+        ["microtome.cohort", "pyarrow.parquet", *_OURS],
     ),
     "ome-zarr-py": (ome_zarr_py, [*_TIFF, "ome_zarr", "ome_zarr.writer", "skimage.transform"]),
     "ngff-zarr": (ngff_zarr, [*_TIFF, "ngff_zarr", "itkwasm_downsample"]),

@@ -122,17 +122,25 @@ def test_a_clock_that_goes_backwards(
     prepared: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
-    """Files of the future, and then of 1970: nothing is done again, and nothing comes out otherwise."""
+    """Files of the future, and then of 1970: no image is made again, and nothing comes out otherwise.
+
+    Statistics are counted again, as of pixels that somebody wrote over; what was counted notes when
+    their files were written.
+    """
+
+    def results() -> dict[str, str]:
+        return {name: hash for name, hash in files_of(place).items() if "/.counted/" not in name}
+
     place = tmp_path / "w"
     shutil.copytree(prepared("pack"), place)
     jobs.JOBS["ingest"].run(place)  # the table names where the sources are now
-    done = files_of(place)
+    done = results()
     for moment in (time.time() + 3e8, 86_400.0):
         for path in [place, *place.rglob("*")]:
             os.utime(path, (moment, moment))
         for name in ("ingest", "mask", "tile", "stats"):
             jobs.JOBS[name].run(place)
-        assert files_of(place) == done
+        assert results() == done
         touched = list(place.rglob("*.ome.zarr/zarr.json"))
         assert touched
         assert all(path.stat().st_mtime == moment for path in touched), "an image was made again"

@@ -67,8 +67,17 @@ class IngestSource:
     @property
     def chunks(self) -> tuple[int, ...]:
         """About what the grid covers of one chunk of the source."""
-        *_, height, width = self._image.level(0).array.chunks
-        return (1, max(1, round(height / self._ratio[0])), max(1, round(width / self._ratio[1])))
+        base = self._image.level(0)
+        *_, height, width = base.array.chunks
+        # Colours lie together: who reads one of them decodes all. Many channels of few rows are
+        # resampled in no less memory than few of many.
+        axis = base.axes.find("c")
+        together = not self._as_it_is or (axis >= 0 and base.array.chunks[axis] > 1)
+        return (
+            self._shape[0] if together else 1,
+            max(1, round(height / self._ratio[0])),
+            max(1, round(width / self._ratio[1])),
+        )
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read a box."""

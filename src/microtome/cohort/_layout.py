@@ -424,6 +424,13 @@ def _is_beginning(name: str) -> bool:
 
 def _holds_images(directory: Path) -> bool:
     # What a failed ingest leaves is empty, what a running one is at is hidden.
+    if isinstance(directory, Path):
+        # By itself, as each of thousands of tissues asks: `iterdir` lists a directory to its end.
+        try:
+            with os.scandir(directory) as entries:
+                return any(not entry.name.startswith(".") for entry in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
     return directory.is_dir() and any(
         not entry.name.startswith(".") for entry in directory.iterdir()
     )

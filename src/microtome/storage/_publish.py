@@ -219,7 +219,9 @@ def _aside(target: Path) -> str:
 
 def _sweep(target: Path) -> None:
     """Remove drafts of the same target whose writers are dead, and undo what they had begun."""
-    names = [entry.name for entry in target.parent.iterdir()]  # no glob: a name may hold [, * or ?
+    # No glob: a name may hold [, * or ?. Names alone: among thousands of images this is asked for each.
+    own = f".{target.name}."
+    names = [name for name in os.listdir(target.parent) if name.startswith(own)]  # noqa: PTH208
     for name in {n.removesuffix(_LOCK_SUFFIX) for n in names if n.startswith(_prefix(target))}:
         _remove_if_dead(target.parent / name)
     moved = [name for name in names if name.startswith(_aside(target))]
