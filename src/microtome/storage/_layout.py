@@ -22,8 +22,8 @@ Codec = Literal["fast", "train", "panel", "small", "labels", "raw"]
 """`fast`: blosc lz4 5, byte shuffle. `train`: blosc lz4hc 3, byte shuffle: what it writes is a
 quarter to a half smaller and read up to 1.6 times as fast, and takes about six times as long to
 write. `panel`: the same, and `image_layout` puts all channels of 64 x 64 px into one chunk: tiles of
-a whole panel are read 1.6 times as fast again, one channel of forty ten times slower. `small`: blosc zstd 1, byte shuffle. `labels`: zstd 1 without
-shuffle, 45-fold on masks. `raw`: no compression."""
+a whole panel are read 1.6 times as fast again, one channel of forty ten times slower. `small`: blosc
+zstd 1, byte shuffle. `labels`: zstd 1 without shuffle, 45-fold on masks. `raw`: no compression."""
 
 CODECS: tuple[Codec, ...] = ("fast", "train", "panel", "small", "labels", "raw")
 
@@ -102,9 +102,9 @@ def image_layout(axes: str, shape: Sequence[int], *, codec: Codec = "fast") -> L
     shape
         Shape of the finest level in that order.
     codec
-        ``"fast"``; ``"train"`` for what is written once and read for many epochs; ``"panel"``
-        where mostly all channels are read; or, a fifth
-        smaller and three times slower to read at random, ``"small"``.
+        ``"fast"``; ``"train"`` for what is written once and read for many epochs; ``"panel"`` where
+        mostly all channels are read; or, a fifth smaller and three times slower to read at random,
+        ``"small"``.
     """
     sizes = dict(zip(axes, shape, strict=True))
     channels = sizes.get("c", 1)
