@@ -129,7 +129,7 @@ def test_a_clock_that_goes_backwards(
     """
 
     def results() -> dict[str, str]:
-        return {name: hash for name, hash in files_of(place).items() if "/.counted/" not in name}
+        return {name: held for name, held in files_of(place).items() if "/.counted/" not in name}
 
     place = tmp_path / "w"
     shutil.copytree(prepared("pack"), place)

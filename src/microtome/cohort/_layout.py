@@ -424,7 +424,7 @@ def _is_beginning(name: str) -> bool:
 
 def _holds_images(directory: Path) -> bool:
     # What a failed ingest leaves is empty, what a running one is at is hidden.
-    if isinstance(directory, Path):
+    if hasattr(directory, "__fspath__"):  # not in a store
         # By itself, as each of thousands of tissues asks: `iterdir` lists a directory to its end.
         try:
             with os.scandir(directory) as entries:
