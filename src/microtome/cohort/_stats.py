@@ -13,6 +13,7 @@ from microtome.errors import ExistsError, InvalidInputError
 from microtome.jobs import verify_executor
 from microtome.progress import Progress, silent
 from microtome.standardize import Level, StandardizationSpec
+from microtome.storage import locked
 
 from ._fit import Fit
 from ._layout import CohortLayout
@@ -142,7 +143,10 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
     for kind, place in places.items():
         if overwrite or states[kind] in {"missing", "stale"}:
             fitted = fits[kind].tables(spec, stats_level, exact=exact)
-            fitted.tables.write(place, manifest=fitted.manifest)
+            with locked(layout.lock, what=f"the cohort {layout.root}"):
+                for left in place.glob(".*.partial"):  # by a writer that was killed
+                    left.unlink(missing_ok=True)
+                fitted.tables.write(place, manifest=fitted.manifest)
             written.append(place)
     if not written and "current" in states.values():
         # Nothing to do is not nothing there.

@@ -27,7 +27,7 @@ from microtome.tiling import (
 )
 
 from ._images import tissues_with_images
-from ._layout import CohortLayout, size_name
+from ._layout import CohortLayout, size_name, sweep
 from ._made_of import Inputs
 from ._modality import Modality
 from ._tile_inputs import inputs_of, settings_of, still_to_do
@@ -211,8 +211,11 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
             before = TilesBefore.read(layout, target, name, size)
             made = before.updated(made, None if tissues is not None else list(chosen))
         table = made.table()
+        told = layout.tile_stats(target, name, text)
+        for each in (told, path):
+            sweep(each)
         # The statistics first: a table that is there has them.
-        write_tile_stats(layout.tile_stats(target, name, text), made.stats)
+        write_tile_stats(told, made.stats)
         table.write(path)
     return table
 
