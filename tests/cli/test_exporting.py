@@ -394,6 +394,28 @@ def test_spatialdata(run: Any, made: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:zarr v3 autosharding")
+def test_spatialdata_takes_names_of_measured_channels(run: Any, tmp_path: Path) -> None:
+    spatialdata = pytest.importorskip("spatialdata", reason="make spatialdata tests it")
+    root, names = tmp_path / "c", ["CD8 (158)", "cd8 [158]"]
+    pixels = np.stack([np.full((40, 50), value, np.float32) for value in (2, 5)])
+    mt.ingest(
+        pixels, axes="cyx", mpp=1.0, channel_names=names, cohort=root, tissue_id="t", modality="imc"
+    )
+    mt.mask(root, method="whole")
+    mt.tile(root, tile_size=16)
+    labels = np.zeros((40, 50), np.uint16)
+    labels[4:9, 6:12] = 1
+    np.save(tmp_path / "cells.npy", labels)
+    mt.add_cell_masks(root, "t", tmp_path / "cells.npy")
+    assert mt.measure_cells(root, modality="imc") == 1
+    (path,) = done(run, "spatialdata", root, tmp_path / "s.zarr")
+    obs = spatialdata.read_zarr(path).tables["table"].obs
+    assert obs["mean_CD8__158_"].tolist() == [2]
+    assert obs["mean_cd8__158__2"].tolist() == [5]
+    assert (obs["centroid_y"].item(), obs["centroid_x"].item()) == (6.5, 9.0)
+
+
+@pytest.mark.filterwarnings("ignore:zarr v3 autosharding")
 def test_spatialdata_keeps_the_channels_of_an_image_of_one_level(run: Any, tmp_path: Path) -> None:
     spatialdata = pytest.importorskip("spatialdata", reason="make spatialdata tests it")
     root, names = tmp_path / "c", ["CD3", "Ki-67"]

@@ -178,7 +178,7 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
         if not directory.is_dir():
             msg = (
                 f"there are no statistics in {directory}; compute them with `microtome stats "
-                f"{self.layout.root} --method {spec.method} --resolution {self.resolution.directory}`"
+                f"{self.layout.root} --method {spec} --resolution {self.resolution.directory}`"
             )
             raise NotFoundError(msg)
         return StatisticsTables.read(

@@ -299,7 +299,31 @@ def _cells_in(images: TissueImages, labels: Mapping[str, MultiscaleImage]) -> An
             msg = f"{images.layout.cells} has a column 'region', which names the cells' labels in SpatialData; rename it"
             raise InvalidInputError(msg)
         tables.append(rows.append_column("region", pa.array([name] * rows.num_rows)))
-    return pa.concat_tables(tables).to_pandas() if tables else None
+    if not tables:
+        return None
+    joined = pa.concat_tables(tables)
+    return joined.rename_columns(_storable(joined.column_names)).to_pandas()
+
+
+def _storable(names: list[str]) -> list[str]:
+    """Return names as SpatialData takes them.
+
+    Of letters, digits, underscores, dots and hyphens, and no two that differ in capitals only.
+    """
+    found: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        plain = "".join(c if c.isalnum() or c in "_.-" else "_" for c in name)
+        new, number = plain, 1
+        while new.lower() in taken:
+            number += 1
+            new = f"{plain}_{number}"
+        taken.add(new.lower())
+        found.append(new)
+    other = [f"{old!r} {new!r}" for old, new in zip(names, found, strict=True) if old != new]
+    if other:
+        _log.info("SpatialData stores these columns of cells by other names: %s", ", ".join(other))
+    return found
 
 
 def _coco_job(tiles: CohortTiles, tissue: str, classes: str | None) -> dict[str, Any]:
