@@ -393,7 +393,8 @@ def test_spatialdata(run: Any, made: Path, tmp_path: Path) -> None:
         assert of_one.obs["kind"].tolist() == ["T cell", "other"]
 
 
-@pytest.mark.filterwarnings("ignore:zarr v3 autosharding")
+@pytest.mark.interop
+@pytest.mark.filterwarnings("ignore")  # what spatialdata says of its own dependencies
 def test_spatialdata_takes_names_of_measured_channels(run: Any, tmp_path: Path) -> None:
     spatialdata = pytest.importorskip("spatialdata", reason="make spatialdata tests it")
     root, names = tmp_path / "c", ["CD8 (158)", "cd8 [158]"]
@@ -415,7 +416,8 @@ def test_spatialdata_takes_names_of_measured_channels(run: Any, tmp_path: Path) 
     assert (obs["centroid_y"].item(), obs["centroid_x"].item()) == (6.5, 9.0)
 
 
-@pytest.mark.filterwarnings("ignore:zarr v3 autosharding")
+@pytest.mark.interop
+@pytest.mark.filterwarnings("ignore")  # what spatialdata says of its own dependencies
 def test_spatialdata_keeps_the_channels_of_an_image_of_one_level(run: Any, tmp_path: Path) -> None:
     spatialdata = pytest.importorskip("spatialdata", reason="make spatialdata tests it")
     root, names = tmp_path / "c", ["CD3", "Ki-67"]
