@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import hypothesis
@@ -35,3 +38,30 @@ def _interrupts_are_heard():
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def s3_holding() -> Callable[[Path, str, str], AbstractContextManager[str]]:
+    """How a folder is put into a bucket, below a key, of an S3 server on this machine: `host:port`."""
+    server = pytest.importorskip("moto.server", reason="moto's S3 server is not installed")
+    import boto3
+
+    @contextlib.contextmanager
+    def holding(folder: Path, bucket: str, key: str) -> Iterator[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+            patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+            running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+            running.start()
+            host, port = running.get_host_and_port()
+            address = f"{host}:{port}"
+            client = boto3.client("s3", endpoint_url=f"http://{address}", region_name="us-east-1")
+            client.create_bucket(Bucket=bucket)
+            for file in (entry for entry in folder.rglob("*") if entry.is_file()):
+                below = file.relative_to(folder).as_posix()
+                client.put_object(Bucket=bucket, Key=f"{key}/{below}", Body=file.read_bytes())
+            yield address
+            client.close()
+            running.stop()
+
+    return holding

@@ -124,25 +124,10 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def moto(here: Path) -> Iterator[str]:
+def moto(here: Path, s3_holding: Any) -> Iterator[str]:
     """The address of a server that holds a copy of the cohort."""
-    server = pytest.importorskip("moto.server", reason="moto's S3 server is not installed")
-    import boto3
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        running.start()
-        host, port = running.get_host_and_port()
-        client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-        client.create_bucket(Bucket="cohorts")
-        for file in (entry for entry in here.rglob("*") if entry.is_file()):
-            key = f"all/study/{file.relative_to(here).as_posix()}"
-            client.put_object(Bucket="cohorts", Key=key, Body=file.read_bytes())
-        yield f"{host}:{port}"
-        client.close()
-        running.stop()
+    with s3_holding(here, "cohorts", "all/study") as address:
+        yield address
 
 
 @pytest.fixture

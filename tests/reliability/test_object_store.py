@@ -83,31 +83,18 @@ def pixels() -> NDArray[np.uint16]:
 
 
 @pytest.fixture(scope="module")
-def moto(pixels: NDArray[np.uint16], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def moto(
+    pixels: NDArray[np.uint16], tmp_path_factory: pytest.TempPathFactory, s3_holding: Any
+) -> Iterator[str]:
     """The address of a server that has an image."""
-    server = pytest.importorskip("moto.server", reason="moto's S3 server is not installed")
-    import boto3
-
     path = tmp_path_factory.mktemp("local") / "a.ome.zarr"
     with MultiscaleImage.create(
         path, type="uint16", level_shape=pixels.shape, mpp=0.5, channel_names=["DNA", "CD3"]
     ) as image:
         image["level0"][...] = pixels
         image.build_levels()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        running.start()
-        host, port = running.get_host_and_port()
-        client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-        client.create_bucket(Bucket="slides")
-        for file in (entry for entry in path.rglob("*") if entry.is_file()):
-            key = f"study/a.ome.zarr/{file.relative_to(path).as_posix()}"
-            client.put_object(Bucket="slides", Key=key, Body=file.read_bytes())
-        yield f"{host}:{port}"
-        client.close()
-        running.stop()
+    with s3_holding(path, "slides", "study/a.ome.zarr") as address:
+        yield address
 
 
 @pytest.fixture

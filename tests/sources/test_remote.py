@@ -281,24 +281,9 @@ def test_no_more_requests_are_in_flight_than_asked_for(server, limit, tmp_path):
 
 
 @pytest.fixture
-def bucket(local, monkeypatch):
-    server = pytest.importorskip("moto.server", reason="moto's S3 server is not installed")
-    import boto3
-
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    address = f"http://{host}:{port}"
-    client = boto3.client("s3", endpoint_url=address, region_name="us-east-1")
-    client.create_bucket(Bucket="slides")
-    for file in files_of(local):
-        key = f"study/a.ome.zarr/{file.relative_to(local).as_posix()}"
-        client.put_object(Bucket="slides", Key=key, Body=file.read_bytes())
-    yield StorageOptions(endpoint=address, region="us-east-1")
-    client.close()
-    running.stop()
+def bucket(local, s3_holding):
+    with s3_holding(local, "slides", "study/a.ome.zarr") as address:
+        yield StorageOptions(endpoint=f"http://{address}", region="us-east-1")
 
 
 def test_s3(bucket, local, pixels):

@@ -26,19 +26,6 @@ from microtome.storage import (
 DTYPES = ["bool", "uint8", "int8", "uint16", "int32", "uint64", "float16", "float32", "float64"]
 
 
-@pytest.fixture(params=["compiled", "plain"])
-def engine(request, monkeypatch):
-    """Reads are done by compiled code, or by the loop that stands in for it."""
-    if request.param == "compiled":
-        pytest.importorskip("numba")
-        found = _batches._COMPILER.load()
-        assert found is not None, "imagecodecs brings the libraries that decode"
-        monkeypatch.setattr(_batches._COMPILER, "after", lambda _: found)
-    else:
-        monkeypatch.setattr(_batches._COMPILER, "after", lambda _: None)
-    return request.param
-
-
 def boxes_into(out, low, high, targets):
     """Boxes of the shape of `out`'s rows, each at a corner of its row."""
     return BoxBatch(

@@ -26,17 +26,6 @@ from microtome.storage._tally import current_tally
 CHUNK = 2 * 40 * 40
 
 
-@pytest.fixture(params=["compiled", "plain"])
-def engine(request, monkeypatch):
-    """Reads are done by compiled code, or by the loop that stands in for it."""
-    found = None
-    if request.param == "compiled":
-        pytest.importorskip("numba")
-        found = _batches._COMPILER.load()
-    monkeypatch.setattr(_batches._COMPILER, "after", lambda _: found)
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def noise():
     rng = np.random.default_rng(0)

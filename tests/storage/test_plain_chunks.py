@@ -33,17 +33,6 @@ NEW = {
 }
 
 
-@pytest.fixture(params=["compiled", "plain"])
-def engine(request, monkeypatch):
-    """Reads are done by compiled code, or by the loop that stands in for it."""
-    found = None
-    if request.param == "compiled":
-        pytest.importorskip("numba")
-        found = _batches._COMPILER.load()
-    monkeypatch.setattr(_batches._COMPILER, "after", lambda _: found)
-    return request.param
-
-
 def made(path, pixels, chunk, version, codec, **options):
     stored = zarr.create_array(
         str(path), shape=pixels.shape, chunks=chunk, dtype=pixels.dtype, zarr_format=version,

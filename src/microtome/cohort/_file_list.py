@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from microtome.storage import FILE_LIST, locked
+from microtome.storage import FILE_LIST, ZARR_DOCUMENTS, locked
 
 from ._layout import CohortLayout
 from ._tables import write_parquet
 
 __all__ = ["write_file_list"]
-
-_DOCUMENTS = frozenset({"zarr.json", ".zgroup", ".zarray", ".zattrs"})
 
 
 def write_file_list(cohort: str | os.PathLike[str]) -> Path:
@@ -51,7 +49,7 @@ def write_file_list(cohort: str | os.PathLike[str]) -> Path:
             found.extend(
                 (inside / name).as_posix()
                 for name in sorted(files)
-                if (name in _DOCUMENTS if of_zarr else not name.startswith("."))
+                if (name in ZARR_DOCUMENTS if of_zarr else not name.startswith("."))
             )
         path = layout.root / FILE_LIST
         names = [name for name in found if name != FILE_LIST]

@@ -19,6 +19,7 @@ from microtome.storage import (
     StorePath,
     is_address,
     locked,
+    names_in,
     path_to_read,
     replace_file,
     storage_errors,
@@ -32,6 +33,7 @@ __all__ = [
     "is_written",
     "size_name",
     "sweep",
+    "sweep_all",
     "tile_size_of",
 ]
 
@@ -411,9 +413,18 @@ def _verify_no_address(path: str | os.PathLike[str] | Place | StorePath) -> None
 
 def sweep(target: Path) -> None:
     """Remove what killed writers of a file left beside it; under the lock that they held."""
+    _remove_partial(target.parent, f".{target.name}.")
+
+
+def sweep_all(directory: Path) -> None:
+    """Remove what killed writers of files left in a directory; under the lock that they held."""
+    _remove_partial(directory, ".")
+
+
+def _remove_partial(directory: Path, beginning: str) -> None:
     # No glob: a name may hold [, * or ?.
-    for entry in target.parent.iterdir() if target.parent.is_dir() else ():
-        if entry.name.startswith(f".{target.name}.") and entry.name.endswith(".partial"):
+    for entry in directory.iterdir() if directory.is_dir() else ():
+        if entry.name.startswith(beginning) and entry.name.endswith(".partial"):
             entry.unlink(missing_ok=True)
 
 
@@ -424,16 +435,10 @@ def _is_beginning(name: str) -> bool:
 
 def _holds_images(directory: Path) -> bool:
     # What a failed ingest leaves is empty, what a running one is at is hidden.
-    if hasattr(directory, "__fspath__"):  # not in a store
-        # By itself, as each of thousands of tissues asks: `iterdir` lists a directory to its end.
-        try:
-            with os.scandir(directory) as entries:
-                return any(not entry.name.startswith(".") for entry in entries)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-    return directory.is_dir() and any(
-        not entry.name.startswith(".") for entry in directory.iterdir()
-    )
+    try:
+        return any(not name.startswith(".") for name in names_in(directory))
+    except (FileNotFoundError, NotADirectoryError, NotFoundError):
+        return False
 
 
 def _labels_or_archive(base: Path, tissue_id: str) -> Path:

@@ -16,7 +16,7 @@ from microtome.standardize import Level, StandardizationSpec
 from microtome.storage import locked
 
 from ._fit import Fit
-from ._layout import CohortLayout
+from ._layout import CohortLayout, sweep_all
 from ._modality import Modality, parse_modality
 from ._stats_state import state_of
 
@@ -144,8 +144,7 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
         if overwrite or states[kind] in {"missing", "stale"}:
             fitted = fits[kind].tables(spec, stats_level, exact=exact)
             with locked(layout.lock, what=f"the cohort {layout.root}"):
-                for left in place.glob(".*.partial"):  # by a writer that was killed
-                    left.unlink(missing_ok=True)
+                sweep_all(place)
                 fitted.tables.write(place, manifest=fitted.manifest)
             written.append(place)
     if not written and "current" in states.values():

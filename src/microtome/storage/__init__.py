@@ -15,7 +15,15 @@ from ._publish import Draft, clear_drafts
 from ._remote import AtPlace, Place, StorageOptions, is_address, place_of, spelled
 from ._shard_writer import Run, ShardDraft, ShardWriter
 from ._store import ImageStore, WritableArray
-from ._store_path import FILE_LIST, StorePath, file_source, path_to_read, walked
+from ._store_path import (
+    FILE_LIST,
+    ZARR_DOCUMENTS,
+    StorePath,
+    file_source,
+    names_in,
+    path_to_read,
+    walked,
+)
 from ._tally import Tally, tallied
 from ._transfers import READ
 from ._versions import Snapshot, VersionedStore, is_versioned
@@ -25,6 +33,7 @@ __all__ = [
     "FILE_LIST",
     "OURS",
     "READ",
+    "ZARR_DOCUMENTS",
     "AtPlace",
     "Box",
     "BoxBatch",
@@ -63,6 +72,7 @@ __all__ = [
     "is_versioned",
     "label_layout",
     "locked",
+    "names_in",
     "open_array",
     "open_store",
     "order_chunks",

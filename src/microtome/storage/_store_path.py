@@ -19,15 +19,23 @@ from microtome.errors import FormatError, InvalidInputError, ModeError, NotFound
 from ._options import StorageOptions
 from ._remote import AtPlace, Place, is_address, place_of
 
-__all__ = ["FILE_LIST", "StorePath", "file_source", "path_to_read", "walked"]
+__all__ = [
+    "FILE_LIST",
+    "ZARR_DOCUMENTS",
+    "StorePath",
+    "file_source",
+    "names_in",
+    "path_to_read",
+    "walked",
+]
 
 FILE_LIST = "metadata/files.parquet"
 """Table of the files of a cohort, column `path`: what a web server, which lists nothing, is asked for."""
 
-# Of the files of a Zarr hierarchy these are looked for by name; chunks, by far the most, are the
-# array engine's alone and are not kept.
+ZARR_DOCUMENTS = frozenset({"zarr.json", ".zgroup", ".zarray", ".zattrs"})
+"""Of the files of a Zarr hierarchy these are looked for by name; chunks, by far the most, are the array
+engine's alone and are not listed."""
 _ZARR = (".zarr/", ".zarr2/")
-_DOCUMENTS = frozenset({"zarr.json", ".zgroup", ".zarray", ".zattrs"})
 _KEPT_BYTES = 64 * 2**20
 _LARGEST_KEPT = _KEPT_BYTES // 4
 # Indexes of shards, and chunks that neighbouring tiles share: a request costs more than memory.
@@ -326,7 +334,7 @@ def _tree_of(names: Sequence[str]) -> dict[str, dict[str, bool]]:
         if full.endswith("/"):
             continue  # what some consoles make where a directory shall be
         directory, _, name = full.rpartition("/")
-        if name not in _DOCUMENTS and any(ending in full for ending in _ZARR):
+        if name not in ZARR_DOCUMENTS and any(ending in full for ending in _ZARR):
             continue
         found.setdefault(directory, {})[name] = True
         while directory:
@@ -376,6 +384,16 @@ def path_to_read(
 def file_source(path: Path) -> Any:
     """Return what pyarrow opens a file by: the path, or the content of a file in a store."""
     return pa.BufferReader(path.read_bytes()) if isinstance(path, StorePath) else path
+
+
+def names_in(directory: Path) -> Iterator[str]:
+    """Yield the names in a directory, here or in a store; who stops early reads no more of it."""
+    if isinstance(directory, StorePath):
+        yield from (entry.name for entry in directory.iterdir())
+    else:
+        # `Path.iterdir` would list thousands of images before it yields the first.
+        with os.scandir(directory) as entries:
+            yield from (entry.name for entry in entries)
 
 
 def walked(path: Path) -> Iterator[tuple[Any, list[str], list[str]]]:

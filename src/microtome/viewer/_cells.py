@@ -16,7 +16,7 @@ from microtome.errors import FormatError, MicrotomeError, OutOfRangeError, Unkno
 
 from ._overlays import sampled
 from ._slide import CellSource, Layer, Slide
-from ._zoom import Window, max_zoom
+from ._zoom import Window
 
 __all__ = ["cell_at", "cell_of", "plain", "read_cell"]
 
@@ -100,13 +100,10 @@ def cell_at(slide: Slide, x: int, y: int) -> dict[str, Any] | None:
     FormatError
         If mask or table are damaged.
     """
-    height, width = slide.size
-    if not (0 <= x < width and 0 <= y < height):
-        msg = f"x {x}, y {y} lies outside the picture of {width} x {height} pixels"
-        raise OutOfRangeError(msg)
+    here = slide.window_at(x, y)
     source = _source(slide)
-    found = _label(slide, slide.layer("cells", source.layer), x, y)
-    return None if not found else _told(slide, source, found, (x, y))
+    found = _label(slide, slide.layer("cells", source.layer), here)
+    return None if not found else _told(slide, source, found, here)
 
 
 def cell_of(slide: Slide, number: int) -> dict[str, Any]:
@@ -146,9 +143,7 @@ def _source(slide: Slide) -> CellSource:
     return slide.cells
 
 
-def _told(
-    slide: Slide, source: CellSource, number: int, at: tuple[int, int] | None
-) -> dict[str, Any]:
+def _told(slide: Slide, source: CellSource, number: int, at: Window | None) -> dict[str, Any]:
     row = source.row(number)
     if at is None and row is not None:
         at = _centre(slide, source, number, row)
@@ -157,7 +152,7 @@ def _told(
         if layer.id == source.layer or at is None:
             continue
         try:
-            value = _label(slide, layer, *at)
+            value = _label(slide, layer, at)
         except MicrotomeError:  # told where that mask is drawn
             continue
         if value:
@@ -171,25 +166,23 @@ def _told(
     }
 
 
-def _centre(
-    slide: Slide, source: CellSource, number: int, row: Mapping[str, Any]
-) -> tuple[int, int] | None:
+def _centre(slide: Slide, source: CellSource, number: int, row: Mapping[str, Any]) -> Window | None:
     """Return the pixel of the centre that the table states, if it lies in the cell."""
     y, x = row.get("centroid_y"), row.get("centroid_x")
     if not (isinstance(y, int | float) and isinstance(x, int | float)):
         return None
     place = np.linalg.inv(slide.placed.to_um) @ np.array([x, y, 1.0])
     column, line = (math.floor(v) for v in place[:2])
-    height, width = slide.size
-    if not (0 <= column < width and 0 <= line < height):
+    try:
+        here = slide.window_at(column, line)
+    except OutOfRangeError:
         return None
     layer = slide.layer("cells", source.layer)
-    return (column, line) if _label(slide, layer, column, line) == number else None
+    return here if _label(slide, layer, here) == number else None
 
 
-def _label(slide: Slide, layer: Layer, x: int, y: int) -> int:
+def _label(slide: Slide, layer: Layer, here: Window) -> int:
     """Return a layer's label at a pixel; 0 for none."""
-    here = Window(max_zoom(*slide.size), 1, (y, y + 1), (x, x + 1))
     value, known = sampled(layer.open(), slide.placed.to_um, here)
     return int(value[0, 0]) if known[0, 0] else 0
 

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.errors import InvalidInputError, MicrotomeError, OutOfRangeError, UnknownNameError
+from microtome.errors import InvalidInputError, MicrotomeError, UnknownNameError
 from microtome.tiling import TileTable
 
 from ._cells import plain
 from ._overlays import sampled
 from ._slide import LAYER_KINDS, Slide, TilingLayer
-from ._zoom import Window, max_zoom
 
 __all__ = ["MOST_TILES", "pixel_at", "tile_of", "tiles_in"]
 
@@ -46,14 +45,10 @@ def pixel_at(slide: Slide, x: int, y: int) -> dict[str, Any]:
     OutOfRangeError
         If it lies outside the picture.
     """
-    height, width = slide.size
-    if not (0 <= x < width and 0 <= y < height):
-        msg = f"x {x}, y {y} lies outside the picture of {width} x {height} pixels"
-        raise OutOfRangeError(msg)
-    pixel = slide.image.read(0, (y, y + 1), (x, x + 1)).ravel()
+    here = slide.window_at(x, y)
+    pixel = slide.image.read(0, here.y, here.x).ravel()
     lacking = [None] * (len(slide.channels) - pixel.size)
     place = slide.placed.to_um @ np.array([x + 0.5, y + 0.5, 1.0])
-    here = Window(max_zoom(height, width), 1, (y, y + 1), (x, x + 1))
     labels: dict[str, Any] = {}
     for kind in LAYER_KINDS:
         for layer in slide.layers.get(kind, ()):

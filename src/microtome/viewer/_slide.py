@@ -11,14 +11,14 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from microtome.errors import InvalidInputError, UnknownNameError
+from microtome.errors import InvalidInputError, OutOfRangeError, UnknownNameError
 from microtome.image import MultiscaleImage
 from microtome.tiling import TileTable
 
 from ._colours import CHANNEL_COLOURS, MASK_COLOUR, colour_of_labels
 from ._contrast import Contrast, contrasts
 from ._plane import Plane
-from ._zoom import TILE_SIZE, max_zoom
+from ._zoom import TILE_SIZE, Window, max_zoom
 
 __all__ = [
     "LAYER_KINDS",
@@ -155,6 +155,20 @@ class Slide:
         """Height and width of level 0."""
         base = self.image.level(0)
         return base.height, base.width
+
+    def window_at(self, x: int, y: int) -> Window:
+        """Return the window of a level-0 pixel.
+
+        Raises
+        ------
+        OutOfRangeError
+            If it lies outside the picture.
+        """
+        height, width = self.size
+        if not (0 <= x < width and 0 <= y < height):
+            msg = f"x {x}, y {y} lies outside the picture of {width} x {height} pixels"
+            raise OutOfRangeError(msg)
+        return Window(max_zoom(height, width), 1, (y, y + 1), (x, x + 1))
 
     def layer(self, kind: str, layer_id: str) -> Layer:
         """Return a layer.
