@@ -96,12 +96,12 @@ def measure(folder: Path, rule: dict[str, Any]) -> dict[str, float]:
     -------
     Processor and wall seconds of opening, and of a batch; peak memory in bytes, before and after.
     """
-    from microtome.cohort import _spora  # imported now: no part of opening
+    from microtome.cohort import SporaDataset  # imported now: no part of opening
 
     names = sorted(entry.name for entry in folder.iterdir())
     before = peak_memory()
     began, cpu = time.perf_counter(), cpu_seconds()
-    dataset = _spora.SporaDataset(names, datasets_dir=folder, tile_size=_TILE, seed=1, **rule)
+    dataset = SporaDataset(names, datasets_dir=folder, tile_size=_TILE, seed=1, **rule)
     cpu, wall = cpu_seconds() - cpu, time.perf_counter() - began
     length = len(dataset)
     starts = np.random.default_rng(0).integers(0, max(1, length - BATCH), _DRAWS)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import microtome as mt
 from microtome.cohort import CohortLayout, IMCModality
-from microtome.cohort._inside import TissuePixels
+from microtome.cohort.statistics._inside import TissuePixels
 from microtome.coordinates import Resolution
 from microtome.standardize import Moments, QuantileSketch, StandardizationSpec
 

@@ -46,6 +46,19 @@ FLOORS = {
     "viewer": 8,
     "cli": 9,
 }
+# Inside a room too: what stands directly in `cohort` is the ground, these stand on it by floor.
+# From outside, `cohort` is one room; the inner ones see of each other only what `__init__.py` names.
+INNER_FLOORS = {
+    "cohort": {
+        "cells": 1,
+        "channels": 1,
+        "statistics": 1,
+        "tiles": 2,
+        "datasets": 3,
+        "validation": 3,
+        "ingestion": 4,
+    },
+}
 # They stand outside: one re-exports every room, the other starts the command line.
 FREE = {"__init__", "__main__"}
 # The foundation: every room stands on it, its own floor included, and it stands on nothing.
@@ -133,6 +146,35 @@ def imports_that_do_not_go_down(root: Path) -> list[str]:
             else:
                 continue
             found.append(f"{where(root, module, line)}: {reason}")
+    return found
+
+
+def inner_rooms_out_of_order(root: Path) -> list[str]:
+    """Modules of an inner room that look up, or past the door of another inner room."""
+    found: list[str] = []
+    for room, floors in INNER_FLOORS.items():
+        for module in modules(root / room):
+            inside = module.relative_to(root / room).parts
+            if inside == ("__init__.py",):
+                continue
+            own = inside[0] if len(inside) > 1 else None
+            if own is not None and own not in floors:
+                found.append(f"{where(root, module, 1)}: {own} has no floor in INNER_FLOORS")
+                continue
+            for line, name in imported_names(root, module):
+                parts = name.split(".")
+                if parts[:2] != [root.name, room] or len(parts) < 3:
+                    continue
+                other = parts[2]
+                if other not in floors or other == own:
+                    continue
+                if len(parts) > 4 or (parts[3:4] and parts[3].startswith("_")):
+                    found.append(f"{where(root, module, line)}: {name} passes by {other}'s door")
+                if own is not None and floors[other] >= floors[own]:
+                    found.append(
+                        f"{where(root, module, line)}: {own} (inner floor {floors[own]}) imports"
+                        f" {other} (inner floor {floors[other]})"
+                    )
     return found
 
 
@@ -233,6 +275,7 @@ def undeclared_imports(root: Path, declared: set[str]) -> list[str]:
 CHECKS = [
     rooms_without_a_floor,
     imports_that_do_not_go_down,
+    inner_rooms_out_of_order,
     engines_outside_their_room,
     packages_without_ordered_names,
     files_too_long,
@@ -315,6 +358,19 @@ def test_a_nested_module_resolves_its_dots_from_where_it_lies(tmp_path):
     first, third = imports_that_do_not_go_down(root)
     assert first.startswith("microtome/tiling/planners/_grid.py:1: '_x' is no room")
     assert "_grid.py:3: tiling (floor 3) imports regions (floor 3)" in third
+
+
+def test_an_inner_room_that_looks_up_or_past_a_door_is_found(tmp_path):
+    files = {
+        "cohort/tiles/_t.py": "from microtome.cohort.validation import validate\n",
+        "cohort/validation/_v.py": "from ..tiles._t import tile\nfrom .._layout import x\n",
+        "cohort/lost/_l.py": "",
+    }
+    assert inner_rooms_out_of_order(house(tmp_path, files)) == [
+        "microtome/cohort/lost/_l.py:1: lost has no floor in INNER_FLOORS",
+        "microtome/cohort/tiles/_t.py:1: tiles (inner floor 2) imports validation (inner floor 3)",
+        "microtome/cohort/validation/_v.py:1: microtome.cohort.tiles._t.tile passes by tiles's door",
+    ]
 
 
 def test_rooms_of_one_floor_do_not_import_each_other(tmp_path):

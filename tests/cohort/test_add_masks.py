@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from microtome.cohort import CohortLayout, HEImagingDataset, add_cell_masks, ingest
-from microtome.cohort._block_labels import BlockLabels, most_frequent
+from microtome.cohort.cells._block_labels import BlockLabels, most_frequent
 from microtome.coordinates import Resolution
 from microtome.errors import (
     ExistsError,
@@ -224,7 +224,7 @@ def test_the_most_frequent_label_of_a_block(data: Any, block: Any, shape: Any, d
 
 
 def test_blocks_are_read_in_boxes(monkeypatch: Any) -> None:
-    monkeypatch.setattr("microtome.cohort._block_labels._BYTES", 200)
+    monkeypatch.setattr("microtome.cohort.cells._block_labels._BYTES", 200)
     labels = np.random.default_rng(0).integers(0, 4, (1, 31, 40)).astype(np.uint16)
     found = BlockLabels(MemoryArray(labels), (3, 4))
     expected = voted(labels[0], (3, 4))

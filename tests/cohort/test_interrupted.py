@@ -153,8 +153,8 @@ def died(script: str, root: Path) -> None:
     ("module", "name"),
     [
         ("cohort._layout", "replace_file"),  # before the manifest
-        ("cohort._ingest", "begin_image"),  # before the image
-        ("cohort._ingest", "add_tissue"),  # between the image and the table
+        ("cohort.ingestion._ingest", "begin_image"),  # before the image
+        ("cohort.ingestion._ingest", "add_tissue"),  # between the image and the table
     ],
 )
 def test_death_between_two_steps(tmp_path: Path, tree: Tree, module: str, name: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from skimage.measure import regionprops
 
 from microtome.cohort import add_cell_masks, ingest, validate
-from microtome.cohort._measure_cells import measure_cells
+from microtome.cohort.cells._measure_cells import measure_cells
 from microtome.errors import ExistsError, NotFoundError
 
 MPP = 0.5
@@ -40,7 +40,7 @@ def made(tmp_path: Path) -> Any:
 
 
 def test_cells_are_those_of_scikit_image(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microtome.cohort._measure_cells._BLOCK", 16)
+    monkeypatch.setattr("microtome.cohort.cells._measure_cells._BLOCK", 16)
     root, pixels, labels = made
     count = measure_cells(root, modality="imc")
     table = pq.read_table(root / "metadata/cells.parquet").to_pylist()

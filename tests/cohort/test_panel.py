@@ -13,11 +13,11 @@ import pytest
 from microtome.cohort import (
     CohortLayout,
     IMCModality,
-    _ingest,
     ingest,
     measured_channels,
     panel,
 )
+from microtome.cohort.ingestion import _ingest
 from microtome.errors import (
     FormatError,
     InvalidInputError,

@@ -255,7 +255,7 @@ def test_a_table_of_another_tool(tmp_path: Path) -> None:
 def test_one_writer_at_a_time(tmp_path: Path, monkeypatch: Any) -> None:
     layout = begun(tmp_path / "c", {"a": ["CD3"]})
     monkeypatch.setattr(
-        "microtome.cohort._panel_update.locked",
+        "microtome.cohort.channels._panel_update.locked",
         lambda path, *, what: locked(path, what=what, timeout=0.2),
     )
     held, release = threading.Event(), threading.Event()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from microtome.cohort import CohortLayout, ingest, read_tissue_mask, stats
-from microtome.cohort._inside import TissuePixels
+from microtome.cohort.statistics._inside import TissuePixels
 from microtome.coordinates import Resolution
 from microtome.errors import FormatError, InvalidInputError
 from microtome.image import MultiscaleImage

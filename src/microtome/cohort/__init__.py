@@ -3,29 +3,18 @@
 `ingest`, `mask`, `tile` and `stats` fill it, datasets such as `HEImagingDataset` read it.
 """
 
-from ._add_masks import add_cell_masks
 from ._alignment import read_alignments, set_alignment
-from ._brightfield import HEImagingDataset, SingleIHCImagingDataset
-from ._cells import open_cell_mask
-from ._composed import ComposedImagingDataset
 from ._create import create_cohort
-from ._dataset import DatasetOptions
 from ._file_list import write_file_list
-from ._frames import FrameBox, FramePlace
 from ._images import (
     open_tissue_image,
     open_tissue_mask,
     read_tissue_mask,
     tissues_with_images,
 )
-from ._imaging import BaseImagingDataset
 from ._info import CohortInfo, ImageInfo, LevelInfo, info
-from ._ingest import ingest
-from ._ingest_report import IngestOutcome, IngestState
 from ._layout import CohortLayout, check_tissue_id, size_name, tile_size_of
-from ._manifest import OnError, ingest_manifest
 from ._masks import mask
-from ._measure_cells import measure_cells
 from ._metadata import add_cells, add_metadata
 from ._modality import (
     CODEXModality,
@@ -41,26 +30,35 @@ from ._modality import (
     parse_modality,
     register_modality,
 )
-from ._multiplex import ChannelKind, MultiplexImagingDataset
-from ._panel_states import CohortPanel, cohort_panel
-from ._panel_update import PanelMatch, PanelUpdate, update_panel
-from ._spora import SamplingUnit, SporaDataset
-from ._spora_tables import Draws
-from ._stats import stats
-from ._survey import Finding, Severity
 from ._tables import measured_channels, panel, read_parquet, read_tissues, tissue_row
-from ._tiles import TilingMethod, open_tiles, tile, tile_statistics
-from ._tissues import (
+from .cells import add_cell_masks, measure_cells, open_cell_mask
+from .channels import CohortPanel, PanelMatch, PanelUpdate, cohort_panel, update_panel
+from .datasets import (
+    BaseImagingDataset,
     CellMask,
+    ChannelKind,
+    ComposedImagingDataset,
     ComposedTissue,
+    DatasetOptions,
+    Draws,
+    FrameBox,
+    FramePlace,
+    HEImagingDataset,
     HETissue,
     IHCTissue,
     ImageMode,
+    MultiplexImagingDataset,
     MultiplexTissue,
+    SamplingUnit,
+    SingleIHCImagingDataset,
+    SporaDataset,
     TissueKind,
     TissueMask,
 )
-from ._validate import validate
+from .ingestion import IngestOutcome, IngestState, OnError, ingest, ingest_manifest
+from .statistics import stats
+from .tiles import TilingMethod, open_tiles, tile, tile_statistics
+from .validation import Finding, Severity, validate
 
 __all__ = [
     "BaseImagingDataset",

@@ -8,10 +8,8 @@ from microtome.image import html_card, html_of, short_list
 from microtome.tiling import TileTable
 
 if TYPE_CHECKING:
-    from ._composed import ComposedImagingDataset
-    from ._dataset import ModalityDataset
     from ._info import CohortInfo
-    from ._spora import SporaDataset
+    from .datasets import ComposedImagingDataset, ModalityDataset, SporaDataset
 
 __all__ = ["cohort_html", "composed_html", "dataset_html", "spora_html"]
 

@@ -1,0 +1,44 @@
+"""Datasets over one modality, over several of the same tissues, and over several cohorts."""
+
+from ._brightfield import HEImagingDataset, SingleIHCImagingDataset
+from ._composed import ComposedImagingDataset
+from ._dataset import DatasetOptions, ModalityDataset
+from ._frames import FrameBox, FramePlace
+from ._imaging import BaseImagingDataset
+from ._multiplex import ChannelKind, MultiplexImagingDataset
+from ._spora import SamplingUnit, SporaDataset
+from ._spora_tables import Draws
+from ._tissues import (
+    CellMask,
+    ComposedTissue,
+    HETissue,
+    IHCTissue,
+    ImageMode,
+    MultiplexTissue,
+    TissueKind,
+    TissueMask,
+)
+
+__all__ = [
+    "BaseImagingDataset",
+    "CellMask",
+    "ChannelKind",
+    "ComposedImagingDataset",
+    "ComposedTissue",
+    "DatasetOptions",
+    "Draws",
+    "FrameBox",
+    "FramePlace",
+    "HEImagingDataset",
+    "HETissue",
+    "IHCTissue",
+    "ImageMode",
+    "ModalityDataset",
+    "MultiplexImagingDataset",
+    "MultiplexTissue",
+    "SamplingUnit",
+    "SingleIHCImagingDataset",
+    "SporaDataset",
+    "TissueKind",
+    "TissueMask",
+]

@@ -1,0 +1,232 @@
+"""Checks that what was made of images and masks was made of those that there are now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from microtome.cohort._cell_inputs import cell_mask_inputs
+from microtome.cohort._layout import CohortLayout, is_written
+from microtome.cohort._made_of import (
+    Inputs,
+    image_of_tissue,
+    mask_of_tissue,
+    noted_inputs,
+    stale_among,
+    told_change,
+)
+from microtome.cohort._masks import mask_inputs
+from microtome.cohort._modality import parse_modality
+from microtome.cohort.statistics import inputs_in
+from microtome.cohort.tiles import cells_identity, cells_of
+from microtome.coordinates import Resolution
+from microtome.errors import InvalidInputError
+from microtome.standardize import StatisticsTables
+from microtome.storage import file_source
+
+from ._survey import DAMAGE, Survey
+
+__all__ = ["Stale", "check_stale", "find_stale"]
+
+_TILES = "_tile_coordinates.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Something that was made of other images, masks or channels than there are now."""
+
+    place: Path
+    what: str
+    """What was made of what: ``tiles were made of another image of a``."""
+    advice: str
+    certain: bool
+    """Whether it is wrong by now, and not only perhaps."""
+    tissues: tuple[str, ...]
+
+
+def check_stale(survey: Survey) -> None:
+    """Report all that has outlived what it was made of."""
+    for found in find_stale(survey.layout, only=survey.only):
+        severity = "error" if found.certain else "warning"
+        survey.report(severity, "stale", found.place, found.what, found.advice)
+
+
+def find_stale(
+    layout: CohortLayout, *, only: Resolution | None = None, tissues: set[str] | None = None
+) -> Iterator[Stale]:
+    """Yield what has outlived its source; nothing of what does not say what it was made of.
+
+    Parameters
+    ----------
+    layout
+        The cohort.
+    only
+        The resolution to look at; None for all.
+    tissues
+        Those to look at; None for all.
+    """
+    now = _Now(layout, tissues)
+    for found in (*_masks(now), *_tilings(now), *_statistics(now), *_cells(now)):
+        resolution, place, before, after, what, advice, certain = found
+        if only is not None and resolution not in {None, only}:
+            continue
+        stale = stale_among(before, after)
+        if stale:
+            told = f"{what} made of {told_change(stale)}, which has been replaced since"
+            yield Stale(place, told, advice, certain, tuple(stale))
+
+
+_Found = tuple[Resolution | None, Path, Mapping[str, Inputs], Mapping[str, Inputs], str, str, bool]
+
+
+@dataclass(slots=True)
+class _Now:
+    """Identities of what there is now, each read once; None of what does not open."""
+
+    layout: CohortLayout
+    only: set[str] | None = None
+    """Tissues to look at; None for all."""
+    _images: dict[Any, str | None] = field(default_factory=dict[Any, "str | None"])
+    _masks: dict[Any, str | None] = field(default_factory=dict[Any, "str | None"])
+
+    def wanted(self, before: Mapping[str, Inputs]) -> dict[str, Inputs]:
+        """Return what is known of the tissues to look at."""
+        return {t: each for t, each in before.items() if self.only is None or t in self.only}
+
+    def labels(self, directory: Path) -> Iterator[tuple[Path, str]]:
+        """Yield the masks of a directory that are of tissues to look at."""
+        for path, tissue in _stored_labels(directory):
+            if self.only is None or tissue in self.only:
+                yield path, tissue
+
+    def image(self, modality: str, resolution: Resolution, tissue_id: str) -> str | None:
+        key = modality, resolution, tissue_id
+        if key not in self._images:
+            self._images[key] = None
+            with suppress(*DAMAGE):
+                self._images[key] = image_of_tissue(
+                    self.layout, parse_modality(modality), resolution, tissue_id
+                )
+        return self._images[key]
+
+    def mask(self, resolution: Resolution, tissue_id: str) -> str | None:
+        key = resolution, tissue_id
+        if key not in self._masks:
+            self._masks[key] = None
+            with suppress(*DAMAGE):
+                self._masks[key] = mask_of_tissue(self.layout, resolution, tissue_id)
+        return self._masks[key]
+
+    def images_of(self, before: Inputs, resolution: Resolution, tissue_id: str) -> dict[str, Any]:
+        """Return the image that there is now of what something was made of."""
+        name = before.get("modality")
+        return {} if name is None else {"image": self.image(name, resolution, tissue_id)}
+
+
+def _resolution(directory: Path) -> Resolution | None:
+    with suppress(InvalidInputError):
+        return Resolution.parse(directory.name)
+    return None
+
+
+def _stored_labels(directory: Path) -> Iterator[tuple[Path, str]]:
+    for path in sorted(directory.glob("*.ome.zarr")):
+        if not path.name.startswith(".") and is_written(path):
+            yield path, path.name.removesuffix(".ome.zarr")
+
+
+def _masks(now: _Now) -> Iterator[_Found]:
+    root = now.layout.root
+    for directory in sorted(root.glob("segmentations/*/tissue_masks")):
+        resolution = _resolution(directory.parent)
+        if resolution is None:
+            continue
+        before: dict[str, Inputs] = {}
+        for path, tissue in now.labels(directory):
+            with suppress(*DAMAGE):
+                before[tissue] = mask_inputs(path)
+        after = {t: now.images_of(each, resolution, t) for t, each in before.items()}
+        advice = f"run `microtome mask --resolution {resolution.directory}` again, which replaces only these"
+        yield resolution, directory, before, after, "tissue masks were", advice, True
+    for directory in sorted(root.glob("segmentations/*/cell_masks/*")):
+        resolution = _resolution(directory.parents[1])
+        if resolution is None:
+            continue
+        before = {}
+        after = {}
+        for path, tissue in now.labels(directory):
+            with suppress(*DAMAGE):
+                before[tissue] = cell_mask_inputs(path)
+                after[tissue] = {n: now.image(n, resolution, tissue) for n in before[tissue]}
+        advice = "are they of the new one? Then add them again with --overwrite"
+        what = f"cell masks {directory.name!r} were"
+        yield resolution, directory, before, after, what, advice, False
+
+
+def _tilings(now: _Now) -> Iterator[_Found]:
+    for path in sorted(now.layout.root.glob(f"tiling/*/*/*{_TILES}")):
+        resolution = _resolution(path.parents[1])
+        if resolution is None or path.name.startswith("."):
+            continue
+        before: dict[str, Inputs] = {}
+        with suppress(*DAMAGE):
+            before = now.wanted(noted_inputs(pq.read_schema(file_source(path)).metadata))
+        after = {
+            tissue: {
+                **now.images_of(each, resolution, tissue),
+                "mask": now.mask(resolution, tissue),
+            }
+            for tissue, each in before.items()
+        }
+        on_cells = [tissue for tissue, each in before.items() if "cells" in each]
+        if on_cells:
+            with suppress(*DAMAGE):
+                cells = cells_of(now.layout, on_cells)
+                for tissue in on_cells:
+                    if tissue in cells:
+                        after[tissue]["cells"] = cells_identity(*cells[tissue])
+        name = f"{path.parent.name} {path.name.removesuffix(_TILES)}"
+        advice = "run `microtome tile` again with the same settings, which replaces only these"
+        yield resolution, path, before, after, f"tiles {name!r} were", advice, True
+
+
+def _statistics(now: _Now) -> Iterator[_Found]:
+    root = now.layout.root
+    for path in sorted(root.glob("*/*mpp/standardization/**/manifest.json")):
+        resolution = _resolution(root / Path(*path.relative_to(root).parts[:2]))
+        manifest, whole = StatisticsTables.manifest(path.parent)
+        if resolution is None or not whole:
+            continue
+        modality, before = str(manifest.get("modality")), now.wanted(inputs_in(manifest))
+        after = {
+            tissue: {
+                "image": now.image(modality, resolution, tissue),
+                "mask": now.mask(resolution, tissue),
+            }
+            for tissue in before
+        }
+        name = manifest.get("standardization")
+        advice = f"run `microtome stats --method {name}` again, which counts only these anew"
+        what = f"statistics of {modality} were"
+        yield resolution, path.parent, before, after, what, advice, True
+
+
+def _cells(now: _Now) -> Iterator[_Found]:
+    path = now.layout.cells
+    before: dict[str, Inputs] = {}
+    if path.is_file():
+        with suppress(*DAMAGE):
+            before = now.wanted(noted_inputs(pq.read_schema(file_source(path)).metadata))
+    after: dict[str, Inputs] = {}
+    for tissue, each in before.items():
+        with suppress(*DAMAGE):
+            resolution = Resolution.parse(each["resolution"])
+            names = [name for name in each if name != "resolution"]
+            after[tissue] = {name: now.image(name, resolution, tissue) for name in names}
+    advice = "are they of the new one? Then add them again with --overwrite"
+    yield None, path, before, after, "cells were", advice, False

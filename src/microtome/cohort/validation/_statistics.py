@@ -1,0 +1,186 @@
+"""Checks of standardization tables: of this panel, of these tissues, and numbers throughout."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from microtome.cohort._merge import listed
+from microtome.cohort._modality import Modality, parse_modality
+from microtome.cohort.statistics import FIT_AGAIN, fitted_where
+from microtome.coordinates import Resolution
+from microtome.standardize import StatisticsTables
+from microtome.storage import file_source
+
+from ._images import resolution_of
+from ._survey import Survey
+
+__all__ = ["check_statistics"]
+
+_FILE = re.compile(r"(image|global)_level_([a-z_]+)\.parquet")
+_AGAIN = "compute them again: `microtome stats --overwrite`"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Table:
+    """One file of statistics."""
+
+    path: Path
+    channels: list[str]
+    tissues: list[str] | None
+    """None for one row of all."""
+    values: NDArray[np.float64]
+    """(rows, channels)."""
+    note: dict[str, Any]
+
+
+def check_statistics(survey: Survey) -> None:
+    """Check every standardization of every multiplex modality."""
+    for name in sorted(survey.panels):
+        modality = parse_modality(name)
+        base = survey.layout.root / modality.canonical_dir
+        # A method without quantiles has its tables a directory higher up than one with them.
+        found = base.glob("*mpp/standardization/**/*_level_*.parquet")
+        for directory in sorted({p.parent for p in found if not p.name.startswith(".")}):
+            resolution = resolution_of(survey, base / directory.relative_to(base).parts[0])
+            if resolution is not None and survey.wanted(resolution):
+                _check_directory(survey, modality, resolution, directory)
+
+
+def _check_directory(
+    survey: Survey, modality: Modality, resolution: Resolution, directory: Path
+) -> None:
+    before = len(survey.findings)
+    tables: list[_Table] = []
+    for path in sorted(directory.iterdir()):
+        match = _FILE.fullmatch(path.name)
+        if match is not None:
+            with survey.guarded("statistics-damaged", path, _AGAIN):
+                tables.append(_read(path, image_level=match[1] == "image"))
+    for table in tables:
+        _check_panel(survey, modality, table)
+        _check_tissues(survey, modality, resolution, table)
+    if len(survey.findings) > before:
+        return
+    levels = [
+        level
+        for level in ("image", "global")
+        if (directory / f"{level}_level_upper_quantiles.parquet").is_file()
+    ]
+    moments = [
+        level
+        for level in ("image", "global")
+        if (directory / f"{level}_level_means.parquet").is_file()
+    ]
+    for quantile_level in levels:
+        for stats_level in moments or [None]:
+            with survey.guarded("statistics-damaged", directory, _AGAIN):
+                StatisticsTables.read(
+                    directory,
+                    quantile_level=quantile_level,  # pyright: ignore[reportArgumentType] - one of both
+                    stats_level=stats_level,  # pyright: ignore[reportArgumentType] - one of both
+                )
+
+
+def _read(path: Path, *, image_level: bool) -> _Table:
+    with pq.ParquetFile(file_source(path)) as file:
+        table = file.read()
+    metadata: dict[bytes, bytes] = table.schema.metadata or {}
+    noted = json.loads(metadata.get(b"pandas", b"{}")).get("index_columns", [])
+    candidates = (*(n for n in noted if isinstance(n, str)), "tissue_id", "__index_level_0__")
+    index = next((name for name in candidates if name in table.column_names), None)
+    if image_level and index is None:
+        msg = "has no index of tissue ids"
+        raise ValueError(msg)
+    channels = [name for name in table.column_names if name != index]
+    values = np.empty((table.num_rows, len(channels)), np.float64)
+    for place, name in enumerate(channels):
+        kind = table.schema.field(name).type
+        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+            msg = f"channel {name!r} must hold numbers, got {kind}"
+            raise ValueError(msg)
+        values[:, place] = table[name].to_numpy()
+    if not image_level and table.num_rows != 1:
+        msg = f"must have one row, for all tissues together; got {table.num_rows}"
+        raise ValueError(msg)
+    tissues = table[index].cast(pa.string()).to_pylist() if image_level and index else None
+    note = json.loads(metadata.get(b"microtome", b"{}"))
+    return _Table(path, channels, tissues, values, note if isinstance(note, dict) else {})
+
+
+def _check_panel(survey: Survey, modality: Modality, table: _Table) -> None:
+    panel = survey.panels[modality.name]
+    lost = [name for name in panel if name not in table.channels]
+    more = [name for name in table.channels if name not in panel]
+    if lost or more:
+        parts = [f"lack the panel's {listed(lost)}"] if lost else []
+        parts += [f"have {listed(more)}, which it does not"] if more else []
+        what = f"are of another panel: they {' and '.join(parts)}"
+        survey.report("error", "statistics-panel", table.path, what, _AGAIN)
+
+
+def _check_tissues(
+    survey: Survey, modality: Modality, resolution: Resolution, table: _Table
+) -> None:
+    mine = [t for t, m, r in survey.sizes if m == modality.name and r == resolution]
+    if not mine:  # made for a coarser resolution than what is stored
+        mine = [t for t in survey.tissues(modality) if survey.size_at(t, resolution)]
+    fitted: list[str] = list(table.note.get("fitted_on") or ())
+    told_of = fitted if table.tissues is None else table.tissues
+    told, known = set(told_of), set(survey.tissues(modality))
+    lost = [] if table.tissues is None else [t for t in mine if t not in told]
+    more = [t for t in told_of if t not in known]
+    if lost or more:
+        parts = [f"say nothing of {listed(lost)}"] if lost else []
+        parts += [f"speak of {listed(more)}, which the cohort does not have"] if more else []
+        what = f"are of other tissues: they {' and '.join(parts)}"
+        survey.report("error", "statistics-tissues", table.path, what, _AGAIN)
+    split = table.note.get("split")
+    if split is not None and not more:
+        now = {
+            row["tissue_id"]: row.get("split")
+            for row in survey.rows
+            if row["modality"] == modality.name
+        }
+        moved = [t for t in fitted if now.get(t) != split]
+        if moved:
+            what = f"were fitted on split {split!r}, where {listed(moved)} no longer are"
+            survey.report("error", "statistics-split", table.path, what, _AGAIN)
+    _check_numbers(survey, modality, table)
+
+
+def _check_numbers(survey: Survey, modality: Modality, table: _Table) -> None:
+    """Check that whatever was measured has a number."""
+    measured = survey.measured.get(modality.name, {})
+    anywhere = {name for names in measured.values() for name in names}
+    fitted: list[str] = list(table.note.get("fitted_on") or ())
+    of_fitted = {name for tissue in fitted for name in measured.get(tissue, ())}
+    rows: Sequence[str | None] = table.tissues if table.tissues is not None else [None]
+    wrong: list[str] = []
+    nobody: list[str] = []
+    for tissue, values in zip(rows, table.values, strict=True):
+        expected = anywhere if tissue is None else set(measured.get(tissue, ()))
+        for name, value in zip(table.channels, values.tolist(), strict=True):
+            if name not in expected or np.isfinite(value):
+                continue
+            if tissue is None and fitted and name not in of_fitted:
+                nobody.append(name)
+            else:
+                wrong.append(f"{name} of {tissue}" if tissue is not None else name)
+    if wrong:
+        what = f"{len(wrong)} numbers of channels that were measured are NaN or infinite: {listed(wrong)}"
+        advice = f"is there tissue in the mask, and are all pixels numbers? Then {_AGAIN}"
+        survey.report("error", "statistics-nan", table.path, what, advice)
+    if nobody:
+        where = fitted_where(fitted, table.note.get("split"))
+        what = f"have no number of {listed(nobody)}: they were fitted on {where}, where nobody measured them"
+        survey.report("warning", "statistics-unfitted", table.path, what, FIT_AGAIN)
