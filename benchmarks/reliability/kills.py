@@ -118,7 +118,8 @@ def kill_at_random(undisturbed: Undisturbed, job: Job, kills: int, seed: int) ->
     job
         Which.
     kills
-        How often. After each that left a finished result the job begins anew.
+        How often. Runs that were done before their kill came do not count, unless they are as many
+        again. After each that left a finished result the job begins anew.
     seed
         Of the moments.
 
@@ -133,7 +134,9 @@ def kill_at_random(undisturbed: Undisturbed, job: Job, kills: int, seed: int) ->
     found = Killed(job.name)
     place = undisturbed.place(job)
     shutil.copytree(begin, place)
-    for number in range(kills):
+    for number in range(2 * kills):
+        if found.kills == kills:
+            break
         # On top of what is left: a kill during the run that repairs, too. Every third begins anew,
         # so that the later steps are met as often as the first.
         if number % 3 == 0 or files_of(place) == whole:

@@ -55,6 +55,16 @@ def tables_only(tree: dict[str, str]) -> dict[str, str]:
     return {name: found for name, found in tree.items() if ".counted" not in name}
 
 
+def test_what_a_killed_writer_left_is_removed(imc: Any, tree: Any) -> None:
+    root, _ = imc
+    stats(root)
+    before = tree(root)
+    for tissue in ("a", "gone"):
+        (root / KEPT / f".{tissue}.parquet.0123456789ab.partial").write_bytes(b"PAR1")
+    stats(root, overwrite=True)
+    assert tree(root) == before
+
+
 def test_only_what_is_new_is_read(imc: Any, write: Any, seen: list[str], tree: Any) -> None:
     root, _ = imc
     stats(root)

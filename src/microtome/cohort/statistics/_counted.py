@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from microtome.cohort._images import is_there, served_from
+from microtome.cohort._layout import sweep_all
 from microtome.errors import NotFoundError
 from microtome.standardize import QuantileSketch, ValueCounts
-from microtome.storage import replace_file
+from microtome.storage import locked, replace_file
 
 from ._inside import TissuePixels
 
@@ -80,7 +82,7 @@ def is_counted(source: TissuePixels) -> bool:
 
 
 def forget_others(sources: list[TissuePixels]) -> None:
-    """Remove what was counted of tissues that are in the cohort no more."""
+    """Remove what was counted of tissues that are in the cohort no more, and what killed writers left."""
     if not sources:
         return
     kept = {_file(source).name for source in sources}
@@ -88,6 +90,14 @@ def forget_others(sources: list[TissuePixels]) -> None:
     for entry in folder.iterdir() if folder.is_dir() else ():
         if entry.suffix == ".parquet" and entry.name not in kept:
             entry.unlink(missing_ok=True)
+    with _writing(sources[0]):
+        sweep_all(folder)
+
+
+def _writing(source: TissuePixels) -> AbstractContextManager[None]:
+    """Hold the cohort, as each does who writes what was counted: what lies half-written then is dead."""
+    layout = source.layout
+    return locked(layout.lock, what=f"the cohort {layout.root}")
 
 
 def _file(source: TissuePixels) -> Path:
@@ -151,7 +161,7 @@ def _save(
     found = digest.hexdigest()
     note = {"identity": identity, "dtype": str(sketch.dtype), "digest": found}
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(note).encode()})
-    with replace_file(path) as temporary:
+    with _writing(source), replace_file(path) as temporary:
         pq.write_table(
             table,
             temporary,
