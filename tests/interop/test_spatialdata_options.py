@@ -31,6 +31,9 @@ def dataset(**options):
         ),
         ({"return_annotations": "a"}, "give table_name"),
         ({"output": "tensor"}, "must be 'spatialdata' or 'region'"),
+        ({"rasterize": True, "interpolation": "cubic"}, "'nearest'.*got 'cubic'"),
+        ({**REGION, "padding": "wrap"}, "a number, 'edge' or 'reflect', got 'wrap'"),
+        ({**REGION, "padding": True}, "got True"),
     ],
 )
 def test_what_would_be_ignored_is_refused(options, told):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from microtome.errors import DependencyError
 from microtome.image import Resampling
 
+from ._annotations import TilesTable
 from ._elements import Picture
 from ._plan import Pair, TilePlan, raster_size
 from ._resampled import rasterized
@@ -60,8 +61,8 @@ class ItemMaker:
         tiles that are cut from the pixel grid.
     method
         How they are rasterized; labels always by the nearest pixel.
-    table, table_name
-        The rows that go along with tiles, and what the table is called.
+    tables
+        Whose rows go along with tiles.
     values
         What goes along instead, (n, k).
     """
@@ -73,16 +74,14 @@ class ItemMaker:
         *,
         raster: Mapping[str, Any] | None,
         method: Resampling,
-        table: Any,
-        table_name: str | None,
+        tables: Sequence[TilesTable],
         values: NDArray[Any] | None,
     ) -> None:
         self._plan = plan
         self._pairs = pairs
         self._raster = raster
         self._method: Resampling = method
-        self._rows = None if table is None or values is not None else TableRows(table)
-        self._table_name = table_name
+        self._rows = [] if values is not None else [(own, TableRows(own.table)) for own in tables]
         self._values = values
         # The coordinates of a shape are made once: for them xarray takes longer than a read does.
         self._templates: dict[tuple[str, tuple[int, ...]], Any] = {}
@@ -95,14 +94,18 @@ class ItemMaker:
 
         Of several images the tiles are a mapping by name.
         """
-        pairs = self._pairs[int(self._plan.region[row])]
+        number = int(self._plan.region[row])
+        pairs = self._pairs[number]
         tiles = {pair.picture.name: self._tile(row, pair) for pair in pairs}
         if self._values is not None:
             values = self._values[row : row + 1]
             return (tiles if len(tiles) > 1 else next(iter(tiles.values()))), values
-        if self._rows is None:
-            return _spatial_item(tiles, {})
-        return _spatial_item(tiles, {self._table_name: self._rows.row(row)})
+        rows = {
+            own.name: parts.row(at)
+            for own, parts in self._rows
+            if (at := own.row_of(row, number)) is not None
+        }
+        return _spatial_item(tiles, rows)
 
     def _tile(self, row: int, pair: Pair) -> Any:
         picture, plan = pair.picture, self._plan

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
+
+import numpy as np
 
 from microtome.errors import InvalidInputError
+from microtome.image import Resampling
 
 __all__ = ["verify_options"]
 
@@ -30,6 +33,15 @@ def verify_options(options: Mapping[str, Any]) -> None:
         raise InvalidInputError(msg)
     if output not in ("spatialdata", "region"):
         msg = f"output must be 'spatialdata' or 'region', got {output!r}"
+        raise InvalidInputError(msg)
+    if options["interpolation"] not in get_args(Resampling):
+        msg = (
+            f"interpolation must be one of {get_args(Resampling)}, got {options['interpolation']!r}"
+        )
+        raise InvalidInputError(msg)
+    padding = options["padding"]
+    if not (padding in ("edge", "reflect") if isinstance(padding, str) else _is_number(padding)):
+        msg = f"padding must be a number, 'edge' or 'reflect', got {padding!r}"
         raise InvalidInputError(msg)
     if output != "region":
         unused = {"tile_size": None, "pixel_size": None, "padding": 0}
@@ -64,3 +76,7 @@ def verify_options(options: Mapping[str, Any]) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)

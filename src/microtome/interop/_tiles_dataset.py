@@ -17,7 +17,7 @@ from microtome.image import Resampling
 from microtome.regions import ImageRegionData, Padding, decollate_regions
 from microtome.storage import StorageOptions
 
-from ._annotations import annotated_rows, annotation_values
+from ._annotations import annotation_values, tables_of_tiles
 from ._elements import Elements
 from ._items import ItemMaker, imported_spatialdata
 from ._object import ObjectElements
@@ -62,7 +62,8 @@ class ImageTilesDataset:
     return_annotations
         Names in the table; see `microtome.interop` for layers and obsm.
     table_name
-        The table; every instance must have a row in it.
+        The table; every instance must have a row in it. Or several: every region must be annotated
+        by one of them, or more, and its instances have a row in each of those.
     transform
         Called with the item; what it returns is the item.
     rasterize_kwargs
@@ -111,7 +112,7 @@ class ImageTilesDataset:
         tile_dim_in_units: float | None = None,
         rasterize: bool = False,  # noqa: FBT001, FBT002 - the seed's
         return_annotations: str | Sequence[str] | None = None,
-        table_name: str | None = None,
+        table_name: str | Sequence[str] | None = None,
         transform: Callable[[Any], Any] | None = None,
         rasterize_kwargs: Mapping[str, Any] | None = MappingProxyType({}),
         *,
@@ -169,24 +170,24 @@ class ImageTilesDataset:
                 for column in zip(*self._cut, strict=True)
                 for how in [_of(column[0], interpolation, padding)]
             ]
-        self._table = None
+        self._single = isinstance(table_name, str)
+        self._tables = (
+            []
+            if table_name is None
+            else tables_of_tiles(elements, table_name, self._plan, self._pairs)
+        )
         self._values: NDArray[Any] | None = None
         self._names: tuple[str, ...] = ()
-        if table_name is not None:
-            self._table = annotated_rows(
-                elements.table(table_name), table_name, self._plan, self._pairs
-            )
         if return_annotations is not None:
             single = isinstance(return_annotations, str)
             self._names = (return_annotations,) if single else tuple(return_annotations)
-            self._values = annotation_values(self._table, self._names)
+            self._values = annotation_values(self._tables, self._names, self._plan, self._pairs)
         self._items = ItemMaker(
             self._plan,
             self._cut,
             raster=raster,
             method=interpolation,
-            table=self._table,
-            table_name=table_name,
+            tables=self._tables,
             values=self._values,
         )
         self.transform = transform
@@ -359,15 +360,19 @@ class ImageTilesDataset:
     def dataset_table(self) -> Any:
         """The rows of the table, one a tile in their order; an AnnData.
 
+        Of several tables a mapping by name; each has rows of the tiles that it annotates.
+
         Raises
         ------
         ModeError
             If no table was named.
         """
-        if self._table is None:
+        if not self._tables:
             msg = "the dataset has no table: give table_name"
             raise ModeError(msg)
-        return self._table
+        if self._single:
+            return self._tables[0].table
+        return {own.name: own.table for own in self._tables}
 
     def __getstate__(self) -> dict[str, Any]:
         # The object would take all its elements along, and some of them cannot be pickled.
