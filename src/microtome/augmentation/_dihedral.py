@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
+from microtome.regions import turned
 
 from ._augmentation import Draws
 
@@ -71,26 +72,7 @@ class DihedralAugmentation:
 
     def apply(self, pixels: NDArray[Any], record: int) -> NDArray[Any]:
         """Return a view of a patch, turned; see `Augmentation.apply`."""
-        if not record:
-            return pixels
-        flipped = pixels[..., ::-1] if record >= 4 else pixels
-        return np.rot90(flipped, record % 4, axes=(-2, -1))
-
-    def apply_in_place(self, pixels: NDArray[Any], record: int) -> None:
-        """Turn a patch where it is; one that is not square by halves only.
-
-        Parameters
-        ----------
-        pixels
-            C(Z)YX.
-        record
-            From `draw`.
-        """
-        if not record:
-            return
-        # Channel by channel: what is set aside of one stays in the processor's cache.
-        for each in pixels:
-            each[...] = self.apply(each, record).copy()
+        return turned(pixels, record)
 
     def undo(self, pixels: Any, record: int) -> Any:
         """Turn back pixels of any size; see `Augmentation.undo`."""

@@ -130,19 +130,21 @@ class RegionSide:
         self, windows: Windows, records: Sequence[Mapping[str, Any]]
     ) -> NDArray[Any]:
         """Normalize pixels as they are decoded, then turn and change them where they are."""
+        # The first turn is done as pixels are laid into the batch, which costs least.
+        first, later = self._turning[:1], self._turning[1:]
+        if not first or type(first[0]) is not DihedralAugmentation:
+            first, later = (), self._turning
         made = read_regions(
             self.images,
             windows,
             channels=self.channels,
             padding=self._padding,
             convert=self._conversion,
+            turns=[record[first[0].name] for record in records] if first else None,
         )
         for patch, record in zip(made, records, strict=True):
-            for step in self._turning:
-                if isinstance(step, DihedralAugmentation):
-                    step.apply_in_place(patch, record[step.name])
-                else:
-                    patch[...] = step.apply(patch, record[step.name]).copy()
+            for step in later:
+                patch[...] = step.apply(patch, record[step.name]).copy()
             self._change(patch, record)
         return made
 

@@ -8,6 +8,7 @@ from ._read import Padding, read_regions
 from ._region import ImageRegionData, PatchSpecs, RegionSpecs, TileSpecs
 from ._space import RegionSpace, region_bounds, region_transform
 from ._stacks import Stack, data_shape_of
+from ._turns import turned
 from ._windows import Windows, valid_windows
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "region_batch",
     "region_bounds",
     "region_transform",
+    "turned",
     "valid_windows",
 ]

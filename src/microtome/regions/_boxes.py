@@ -14,6 +14,7 @@ from microtome.image import ImageStack, PixelArray, channel_runs
 from microtome.storage import Box, BoxBatch, Conversion, Pending, ReadBatch, StoredArray
 
 from ._stacks import Pixels, Stack
+from ._turns import turned_places
 
 __all__ = ["Foreign", "Source", "reader_of"]
 
@@ -101,6 +102,7 @@ class Source:
         start: NDArray[np.int64],
         batch: NDArray[Any],
         conversion: Conversion | None,
+        turns: NDArray[np.int64] | None,
     ) -> bool:
         """Read the windows of this image in one go.
 
@@ -118,18 +120,27 @@ class Source:
             The whole batch.
         conversion
             What is done to the pixels, for a batch of float32.
+        turns
+            How each is turned, (n,); None for not at all. Only of pixels that are converted.
 
         Returns
         -------
         False where they have to be begun one by one.
         """
-        if not isinstance(self.array, StoredArray):
+        if not isinstance(self.array, StoredArray) or (
+            turns is not None and self.order is not None
+        ):
             return False
         if not self.reads:
             return True
         low, high = inside
-        steps = np.asarray(batch.strides[2:], np.int64)
-        corner = rows * batch.strides[0] + ((low - start) * steps).sum(axis=1)
+        steps = np.tile(np.asarray(batch.strides[2:], np.int64), (len(rows), 1))
+        corner = rows * batch.strides[0]
+        pitch = None
+        if turns is not None:
+            first, pitch = turned_places(turns, batch.shape[-2:], batch.strides[-2:])
+            corner, steps[:, -2:] = corner + first, pitch
+        corner = corner + ((low - start) * steps).sum(axis=1)
         at = {}
         if samples is not None:
             at = dict(zip("st", np.divmod(samples, self.times), strict=True))
@@ -162,6 +173,7 @@ class Source:
                 conversion,
                 np.concatenate(channels),
                 order.index(axes.index("c")) if "c" in axes else None,
+                None if pitch is None else np.tile(pitch, (len(self.reads), 1)),
             )
         )
 
@@ -205,9 +217,10 @@ class Foreign:
         start: NDArray[np.int64],
         batch: NDArray[Any],
         conversion: Conversion | None,
+        turns: NDArray[np.int64] | None,
     ) -> bool:
         """Leave every window to be cut by itself."""
-        del rows, samples, inside, start, batch, conversion
+        del rows, samples, inside, start, batch, conversion, turns
         return False
 
     def verify_there(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from microtome.errors import InvalidInputError, MicrotomeError
 from microtome.image import Channels
@@ -17,6 +17,7 @@ from microtome.storage import Conversion, Pending, ReadBatch
 from ._boxes import Foreign, Source, reader_of
 from ._memory import batch_memory
 from ._stacks import Pixels, Stack, pixels_of, source_of
+from ._turns import checked_turns, turn_in_place
 from ._windows import Windows, limits
 
 __all__ = ["Padding", "read_regions"]
@@ -34,6 +35,7 @@ def read_regions(
     out: NDArray[Any] | None = None,
     padding: Padding = 0,
     convert: Conversion | Mapping[int, Conversion] | None = None,
+    turns: ArrayLike | None = None,
 ) -> NDArray[Any]:
     """Read windows of one size into one batch.
 
@@ -62,6 +64,10 @@ def read_regions(
     convert
         What is done to pixels while they are at hand, for a batch of float32; or a mapping from the
         number of an image to what is done to its pixels. None for pixels as they are stored.
+    turns
+        How each window is turned or mirrored in Y and X, (n,) from 0 to 7 as of
+        `DihedralAugmentation`; None for not at all. Pixels that are converted are turned on their
+        way, which is cheaper than to turn the batch.
 
     Returns
     -------
@@ -72,7 +78,8 @@ def read_regions(
     InvalidInputError
         If images differ in channels or dtype, have other axes than the windows, or several samples
         of which the windows name none; if `out` has another shape or dtype, or `padding` is no
-        value of that dtype; if a stack returns something else than it states.
+        value of that dtype; if a stack returns something else than it states; if `turns` are not one
+        a window, or turn one that is not square by a quarter.
     OutOfRangeError
         If a window's image, level or sample does not exist.
     FormatError
@@ -84,6 +91,7 @@ def read_regions(
     conversions = None if convert is None else _conversions(found, picks, convert)
     batch = _buffer(images, windows, found, picks, out, floats=convert is not None)
     fill = _fill_value(padding, batch.dtype)
+    turned = None if turns is None else checked_turns(turns, len(windows), windows.size)
     low = np.maximum(windows.start, 0)
     # Not start + size, which may be more than 64 bits hold.
     size = np.asarray(windows.size, np.int64)
@@ -91,15 +99,17 @@ def read_regions(
     whole = (high - low == windows.size).all(axis=1)
     sources = {i: reader_of(images[i], found[i], c, len(windows.size)) for i, c in picks.items()}
     box = _Boxes(low, high, whole, fill, wanted=whole | (not isinstance(padding, str)))
-    fused = _read_together(sources, images, windows, batch, box, conversions)
+    fused = _read_together(sources, images, windows, batch, box, conversions, turned)
     if conversions is None:
         _read_singly(sources, images, windows, sizes, batch, box, fused, padding)
+        _turn(batch, turned, np.arange(len(windows)))
         return batch
     around = padding if isinstance(padding, str) else 0
     for image in np.unique(windows.image[~fused]).tolist():
         rows = np.flatnonzero(~fused & (windows.image == image))
         batch[rows] = read_regions(images, windows.take(rows), channels=picks, padding=around)
         box.finish(rows, windows, batch, conversions[image])
+    _turn(batch, turned, np.flatnonzero(~fused))
     for source in sources.values():
         source.verify_there()
     return batch
@@ -152,6 +162,7 @@ def _read_together(
     batch: NDArray[Any],
     boxes: _Boxes,
     conversions: Mapping[int, Conversion] | None,
+    turns: NDArray[np.int64] | None,
 ) -> NDArray[np.bool_]:
     """Read what can be read in one go, image by image; return which windows are done."""
     done = np.zeros(len(windows), np.bool_)
@@ -165,12 +176,21 @@ def _read_together(
         inside = boxes.low[rows], boxes.high[rows]
         conversion = None if conversions is None else conversions[image]
         try:
-            read = source.read(rows, samples, inside, windows.start[rows], batch, conversion)
+            mine = None if conversion is None or turns is None else turns[rows]
+            start = windows.start[rows]
+            read = source.read(rows, samples, inside, start, batch, conversion, mine)
         except MicrotomeError as error:
             raise _placed(error, images, windows, int(rows[0])) from error
         if read:
             done[rows] = True
     return done
+
+
+def _turn(batch: NDArray[Any], turns: NDArray[np.int64] | None, rows: NDArray[np.intp]) -> None:
+    """Turn windows that are in the batch upright."""
+    if turns is not None:
+        for row in rows.tolist():
+            turn_in_place(batch[row], int(turns[row]))
 
 
 def _read_singly(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._chunks import ChunkReader
-from ._compiler import Compiled, Compiler
+from ._compiler import TURNED_ROWS, Compiled, Compiler
 from ._conversion import Conversion
 from ._kept_chunks import HeldChunks, KeptChunks
 from ._plans import ChunkPlan, plan_chunks, shard_place
@@ -67,6 +67,10 @@ class BoxBatch:
         Channel of the buffer that each box begins with, (boxes,); needed where there are steps.
     along
         Axis of the array along which channels are counted; None where a box has one.
+    pitch
+        Of each box that is turned on its way, bytes from a pixel to the next along the last two axes
+        of the array, (boxes, 2), where `target` is that of its first pixel; None where none is.
+        Only of pixels that are converted.
     """
 
     low: NDArray[np.int64]
@@ -77,6 +81,7 @@ class BoxBatch:
     conversion: Conversion | None = None
     channel: NDArray[np.int64] | None = None
     along: int | None = None
+    pitch: NDArray[np.int64] | None = None
 
 
 _NOTHING = Conversion.of()
@@ -105,13 +110,15 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 -
         return False
     if batch.conversion is not None and reader.dtype.name not in _KINDS:
         return False
+    if batch.pitch is not None and (batch.conversion is None or len(reader.chunk) < 2):
+        return False
     if not reader.is_mappable or reader.chunk_bytes > _LARGEST_CHUNK:
         return False
     plan = plan_chunks(
         batch.low,
         batch.high,
         batch.target,
-        batch.strides,
+        batch.strides if batch.pitch is None else _turned(batch.strides, batch.pitch),
         chunk=reader.chunk,
         shard=reader.shard,
         shape=reader.shape,
@@ -130,6 +137,13 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 -
     except (OSError, ValueError, RuntimeError):
         # RuntimeError is what decoders raise, and where there can be no more threads.
         return False
+
+
+def _turned(strides: tuple[int, ...], pitch: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the strides of each box, (boxes, axes)."""
+    found = np.tile(np.asarray(strides, np.int64), (len(pitch), 1))
+    found[:, -2:] = pitch
+    return found
 
 
 def _read(
@@ -307,6 +321,8 @@ def _read_compiled(
     start[:, lead:], size[:, lead:] = plan.start, plan.size
     sides = np.asarray((1,) * lead + reader.chunk, np.int64)
     strides = np.asarray((0,) * lead + batch.strides, np.int64)
+    pitch = np.empty((copies, 2), np.int64)
+    pitch[:] = strides[-2:] if batch.pitch is None else batch.pitch[plan.box]
     source, length = chunks.addresses(), chunks.length
     keep = np.zeros(len(length), np.int64)
     if held is not None:
@@ -334,13 +350,15 @@ def _read_compiled(
         # ZSTD's context is the last of the facts, of the thread that does the work.
         context = MEMORY.context(call.calls)
         facts = np.asarray([itemsize, packed, along, kind, context], np.int64)
-        scratch = MEMORY.chunk(reader.chunk_bytes + reader.chunk[-1] * itemsize)
+        # A chunk, a row of it as it is stored, and some as float32.
+        rows = reader.chunk[-1] * (itemsize + 4 * TURNED_ROWS)
+        scratch = MEMORY.chunk(reader.chunk_bytes + rows + 8)
         # Here, so that whoever does the work holds on to what it goes to.
         target = plan.target + batch.out.ctypes.data
         nanoseconds = np.zeros(1, np.int64)
         damaged = call.kernel(
             np.asarray(part, np.int64), source, length, plan.first, start, size, target,
-            channel, sides, strides, facts, fill, scratch, call.calls,
+            channel, sides, strides, pitch, facts, fill, scratch, call.calls,
             steps.codes, steps.first, steps.second, keep, nanoseconds,
         )  # fmt: skip
         spent.append(int(nanoseconds[0]))

@@ -24,6 +24,8 @@ from ._compiled_calls import (
     copy,
     pointer,
 )
+from ._compiled_pixels import change, copy_pairs, copy_pixels, copy_rows, lay, to_float
+from ._compiler import TURNED_ROWS as ROWS
 
 __all__ = ["read_chunks"]
 
@@ -33,7 +35,6 @@ _types: Any = import_module("numba.core.types")
 RAW, BLOSC, ZSTD = 0, 1, 2
 # Float32 among the types, which stays what it is.
 FLOAT = 6
-CLIP, SUBTRACT, DIVIDE, MULTIPLY, ADD = 0, 1, 2, 3, 4
 
 _HEADER = 16
 _LZ4, _ZSTD = 1, 4  # formats of a Blosc chunk
@@ -148,130 +149,6 @@ def _now(calls: Any, told: Any) -> Any:
 
 
 @compiled
-def _copy_pixels(source: int, apart: int, gap: int, item: int, count: int, target: int) -> None:
-    """Copy pixels side by side; `gap` is from a byte of a pixel to its next, where they are apart."""
-    if not apart:
-        copy(target, source, count * item)
-        return
-    a = numba.carray(pointer(source), count, np.uint8)
-    b = numba.carray(pointer(source + gap), count, np.uint8)
-    if item == 2:
-        pairs = numba.carray(pointer(target), count, np.uint16)
-        for i in range(count):
-            pairs[i] = np.uint16(a[i]) | np.uint16(b[i]) << np.uint16(8)
-        return
-    c = numba.carray(pointer(source + 2 * gap), count, np.uint8)
-    d = numba.carray(pointer(source + 3 * gap), count, np.uint8)
-    if item == 4:
-        fours = numba.carray(pointer(target), count, np.uint32)
-        for i in range(count):
-            fours[i] = (
-                np.uint32(a[i])
-                | np.uint32(b[i]) << np.uint32(8)
-                | np.uint32(c[i]) << np.uint32(16)
-                | np.uint32(d[i]) << np.uint32(24)
-            )
-        return
-    bytes_ = numba.carray(pointer(target), count * item, np.uint8)
-    for part in range(item):
-        one = numba.carray(pointer(source + part * gap), count, np.uint8)
-        for i in range(count):
-            bytes_[i * item + part] = one[i]
-
-
-@compiled
-def _copy_pairs(
-    low: int,
-    high: int,
-    pitch: int,
-    rows: int,
-    width: int,
-    target: int,
-    stride: int,
-    floats: bool,  # noqa: FBT001 - compiled
-) -> None:
-    """Copy rows of pixels whose two bytes are apart, and make float32 of them where asked."""
-    for row in range(rows):
-        a = numba.carray(pointer(low + row * pitch), width, np.uint8)
-        b = numba.carray(pointer(high + row * pitch), width, np.uint8)
-        if floats:
-            reals = numba.carray(pointer(target + row * stride), width, np.float32)
-            for i in range(width):
-                reals[i] = np.float32(np.uint16(a[i]) | np.uint16(b[i]) << np.uint16(8))
-        else:
-            pairs = numba.carray(pointer(target + row * stride), width, np.uint16)
-            for i in range(width):
-                pairs[i] = np.uint16(a[i]) | np.uint16(b[i]) << np.uint16(8)
-
-
-@compiled
-def _copy_rows(
-    source: int, pitch: int, rows: int, width: int, target: int, stride: int, kind: int
-) -> None:
-    """Make float32 of rows of pixels of one byte or two that lie side by side."""
-    for row in range(rows):
-        reals = numba.carray(pointer(target + row * stride), width, np.float32)
-        if kind == 1:
-            pairs = numba.carray(pointer(source + row * pitch), width, np.uint16)
-            for i in range(width):
-                reals[i] = np.float32(pairs[i])
-        else:
-            ones = numba.carray(pointer(source + row * pitch), width, np.uint8)
-            for i in range(width):
-                reals[i] = np.float32(ones[i])
-
-
-@compiled
-def _cast(pixels: Any, out: Any) -> None:
-    for i in range(out.size):
-        out[i] = np.float32(pixels[i])
-
-
-@compiled
-def _to_float(source: int, kind: int, count: int, target: int) -> None:
-    """Turn pixels, numbered as in `_batches`, into float32."""
-    out = numba.carray(pointer(target), count, np.float32)
-    if kind == 0:
-        _cast(numba.carray(pointer(source), count, np.uint8), out)
-    elif kind == 1:
-        _cast(numba.carray(pointer(source), count, np.uint16), out)
-    elif kind == 2:
-        _cast(numba.carray(pointer(source), count, np.int8), out)
-    elif kind == 3:
-        _cast(numba.carray(pointer(source), count, np.int16), out)
-    elif kind == 4:
-        _cast(numba.carray(pointer(source), count, np.int32), out)
-    else:
-        _cast(numba.carray(pointer(source), count, np.uint32), out)
-
-
-@compiled
-def _change(target: int, count: int, steps: Any, first: Any, second: Any, channel: int) -> None:
-    """Take a row of one channel through the steps, in the order and the precision of NumPy."""
-    out = numba.carray(pointer(target), count, np.float32)
-    for step in range(steps.size):
-        kind, a, b = steps[step], first[step, channel], second[step, channel]
-        if kind == CLIP:
-            # What is no number stays none.
-            for i in range(count):
-                value = out[i]
-                value = a if value < a else value  # noqa: FURB136 - max() makes a number of none
-                out[i] = b if value > b else value  # noqa: FURB136 - as above
-        elif kind == SUBTRACT:
-            for i in range(count):
-                out[i] = out[i] - a
-        elif kind == DIVIDE:
-            for i in range(count):
-                out[i] = out[i] / a
-        elif kind == MULTIPLY:
-            for i in range(count):
-                out[i] = out[i] * a
-        else:
-            for i in range(count):
-                out[i] = out[i] + a
-
-
-@compiled
 def _put_in_order(told: Any, whole: int, item: int, target: int) -> None:
     """Copy all pixels of a chunk, as `_decode_blosc` tells where they are, side by side."""
     base, block = told[0], told[1]
@@ -280,7 +157,7 @@ def _put_in_order(told: Any, whole: int, item: int, target: int) -> None:
         return
     for begin in range(0, whole, block):
         count = min(block, whole - begin)
-        _copy_pixels(base + begin * item, 1, count, item, count, target + begin * item)
+        copy_pixels(base + begin * item, 1, count, item, count, target + begin * item)
 
 
 def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: no object to hold them
@@ -294,6 +171,7 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
     channel: Any,
     sides: Any,
     strides: Any,
+    pitch: Any,
     facts: Any,
     fill: Any,
     scratch: Any,
@@ -319,6 +197,9 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
         Of the batch, of each copy's first pixel.
     sides, strides
         Of a chunk in pixels, and of the buffer in bytes, five of each.
+    pitch
+        Bytes of the buffer from a pixel to the next along the last two axes, of each copy: others
+        than in `strides` where it is turned.
     facts
         Bytes of a pixel; how chunks are compressed; the axis that channels are counted along, 5
         for none; number of the pixels' type in `_batches`, -1 where they stay what they are; ZSTD's
@@ -326,7 +207,7 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
     fill
         Bytes of a pixel that was never written.
     scratch
-        Memory for one chunk, and for a row of one.
+        Memory for one chunk, for a row of one, and for `ROWS` of float32.
     calls
         Addresses of the decoders.
     steps, values, seconds
@@ -346,6 +227,7 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
     clock = np.zeros(2, np.int64)
     place = scratch.ctypes.data
     row = place + whole * item
+    straight = (row + sides[4] * item + 7) // 8 * 8
     s3, s2 = sides[4], sides[4] * sides[3]
     s1, s0 = s2 * sides[2], s2 * sides[2] * sides[1]
     for chunk in range(chunks[0], chunks[1]):
@@ -387,23 +269,25 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
         # Pixels of the commonest types, side by side, become float32 from where they lie.
         plain = at and not apart and 0 <= kind <= 1 and base % item == 0
         for k in range(first[chunk], first[chunk + 1]):
-            width = size[k, 4]
+            width, down, right = size[k, 4], pitch[k, 0], pitch[k, 1]
+            # Rows that are turned are made side by side first, and then laid where they go.
+            turned, lies = right != strides[4], target[k]
             for i0 in range(size[k, 0]):
                 for i1 in range(size[k, 1]):
                     for i2 in range(size[k, 2]):
-                        if pairs or plain:
+                        if (pairs or plain) and not turned:
                             pixel = (start[k, 0] + i0) * s0 + (start[k, 1] + i1) * s1
                             pixel += (start[k, 2] + i2) * s2 + start[k, 3] * s3 + start[k, 4]
                             goes = target[k] + i0 * strides[0] + i1 * strides[1] + i2 * strides[2]
                             if pairs:
-                                _copy_pairs(
+                                copy_pairs(
                                     told[3] + pixel, told[4] + pixel, s3, size[k, 3], width, goes,
-                                    strides[3], kind == 1,
+                                    down, kind == 1,
                                 )  # fmt: skip
                             else:
-                                _copy_rows(
+                                copy_rows(
                                     base + pixel * item, s3 * item, size[k, 3], width, goes,
-                                    strides[3], kind,
+                                    down, kind,
                                 )  # fmt: skip
                             if kind < 0 or not steps.size:
                                 continue
@@ -411,9 +295,20 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
                             pixel = (start[k, 0] + i0) * s0 + (start[k, 1] + i1) * s1
                             pixel += (start[k, 2] + i2) * s2 + (start[k, 3] + i3) * s3 + start[k, 4]
                             goes = target[k] + i0 * strides[0] + i1 * strides[1]
-                            goes += i2 * strides[2] + i3 * strides[3]
+                            goes += i2 * strides[2] + i3 * down
+                            if turned:
+                                if i3 % ROWS == 0:
+                                    lies = goes
+                                goes = straight + i3 % ROWS * width * 4
                             out = goes if kind < 0 or kind == FLOAT else row
-                            if pairs or plain:
+                            if turned and pairs:
+                                copy_pairs(
+                                    told[3] + pixel, told[4] + pixel, s3, 1, width, goes, 0,
+                                    kind == 1,
+                                )  # fmt: skip
+                            elif turned and plain:
+                                copy_rows(base + pixel * item, 0, 1, width, goes, 0, kind)
+                            elif pairs or plain:
                                 pass
                             elif not at:
                                 for i in range(width):
@@ -421,7 +316,7 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
                             elif not apart:
                                 copy(out, base + pixel * item, width * item)
                             elif block == whole:
-                                _copy_pixels(base + pixel, apart, whole, item, width, out)
+                                copy_pixels(base + pixel, apart, whole, item, width, out)
                             else:
                                 done = np.int64(0)
                                 while done < width:
@@ -430,21 +325,23 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
                                     within = pixel + done - number * block
                                     gap = min(block, whole - number * block)
                                     count = min(width - done, gap - within)
-                                    _copy_pixels(
+                                    copy_pixels(
                                         base + number * block * item + within,
                                         apart, gap, item, count, out + done * item,
                                     )  # fmt: skip
                                     done += count
                             if kind >= 0:
                                 if not pairs and not plain and kind != FLOAT:
-                                    _to_float(row, kind, width, goes)
+                                    to_float(row, kind, width, goes)
                                 if steps.size:
                                     mine = channel[k]
                                     mine += i0 if along == 0 else 0
                                     mine += i1 if along == 1 else 0
                                     mine += i2 if along == 2 else 0
                                     mine += i3 if along == 3 else 0
-                                    _change(goes, width, steps, values, seconds, mine)
+                                    change(goes, width, steps, values, seconds, mine)
+                            if turned and (i3 % ROWS == ROWS - 1 or i3 == size[k, 3] - 1):
+                                lay(straight, i3 % ROWS + 1, width, lies, down, right)
     return -1
 
 
@@ -455,7 +352,7 @@ read_chunks = compiled(
     _read_chunks,
     _types.int64(
         _numbers, _numbers, _numbers, _numbers, _table, _table, _numbers, _numbers, _numbers,
-        _numbers, _numbers, _types.uint8[::1], _types.uint8[::1], _numbers, _numbers, _floats,
+        _numbers, _table, _numbers, _types.uint8[::1], _types.uint8[::1], _numbers, _numbers, _floats,
         _floats, _numbers, _numbers,
     ),
 )  # fmt: skip

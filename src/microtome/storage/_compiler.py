@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Compiled", "Compiler"]
+__all__ = ["TURNED_ROWS", "Compiled", "Compiler"]
 
 _log = logging.getLogger(__name__)
+
+TURNED_ROWS = 16
+"""Rows that are turned together: as many float32 as a line of the processor's cache has."""
 
 # Bytes that are decoded by a loop before it pays to import Numba.
 _WORTH = 1 << 26

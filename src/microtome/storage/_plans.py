@@ -73,7 +73,7 @@ def plan_chunks(
     low: _Whole,
     high: _Whole,
     target: _Whole,
-    strides: Sequence[int],
+    strides: Sequence[int] | _Whole,
     *,
     chunk: tuple[int, ...],
     shard: tuple[int, ...],
@@ -89,7 +89,7 @@ def plan_chunks(
     target
         Bytes from the beginning of the buffer to where each box's first pixel goes, (boxes,).
     strides
-        Bytes from a pixel to the next in the buffer, one an axis.
+        Bytes from a pixel to the next in the buffer, one an axis; or (boxes, axes) where they differ.
     chunk, shard, shape
         Sizes in pixels; a shard is a multiple of the chunk.
     """
@@ -112,8 +112,9 @@ def plan_chunks(
     key, box = key[order], box[order]
     start, size, place = (np.empty((len(box), len(chunk)), np.int64) for _ in range(3))
     goes = target[box]
-    for axis, (number, side, step) in enumerate(zip(numbers, chunk, strides, strict=True)):
+    for axis, (number, side) in enumerate(zip(numbers, chunk, strict=True)):
         at = number[order]
+        step = strides[:, axis][box] if isinstance(strides, np.ndarray) else strides[axis]
         # Where the chunk begins, counted from where the box does.
         origin = at * side - low[:, axis][box]
         begin = np.maximum(-origin, 0)
