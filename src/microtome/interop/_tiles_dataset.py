@@ -1,4 +1,4 @@
-"""`ImageTilesDataset`: tiles around the regions of a SpatialData object (seed 000)."""
+"""`ImageTilesDataset`: tiles around the regions of a SpatialData object."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _KEPT = 1 << 30
 
 
 class ImageTilesDataset:
-    """Tiles of images around the cells, spots or shapes of a SpatialData object (seed 000).
+    """Tiles of images around the cells, spots or shapes of a SpatialData object.
 
     A map-style dataset for torch, and a source for `TileLoader`. An item is a SpatialData object
     of the tile and its row of the table; with `return_annotations` the tuple (tile, values); with
