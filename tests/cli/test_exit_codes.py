@@ -150,7 +150,7 @@ def test_transforms_of_what_is_no_scene(run: Any, cohort: Path, tmp_path: Path) 
     refused(run, tmp_path, 1, "does not exist", "conformance", tmp_path / "no", "a", "b", "[]")
 
 
-@pytest.mark.parametrize("mpp", ["abc", "1,2,3", "", "0", "-1", "nan", "1e9"])
+@pytest.mark.parametrize("mpp", ["abc", "1,2,3", "", "0", "-1", "nan", "1e9", "0,5", "1,25"])
 def test_pixel_sizes(run: Any, tmp_path: Path, slide: Path, mpp: str) -> None:
     options = ("--cohort", tmp_path / "c", "--tissue", "t", *HE, f"--mpp={mpp}")
     refused(run, tmp_path, 2, "mpp", "ingest", slide, *options)
@@ -158,3 +158,8 @@ def test_pixel_sizes(run: Any, tmp_path: Path, slide: Path, mpp: str) -> None:
 
 def test_a_report_where_none_can_be_written(run: Any, cohort: Path, tmp_path: Path) -> None:
     refused(run, tmp_path, 1, "cohort.json", "report", cohort, "-o", cohort / "cohort.json/a.html")
+
+
+def test_a_decimal_comma_is_told_of(run: Any, slide: Path, tmp_path: Path) -> None:
+    found = run("export", slide, tmp_path / "a.ome.tif", "--mpp", "0,5")
+    assert (found.code, "Write 0.5;" in found.err, "y,x, 0.0,5.0" in found.err) == (2, True, True)

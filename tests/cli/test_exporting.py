@@ -363,6 +363,55 @@ def test_anndata(run: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.obsm["X_embedding"], [[1, 2], [3, 4]])
     np.testing.assert_array_equal(found.obsm["spatial"], [[1, 10], [2, 20]])
     assert list(found.obs["tile_id"]) == [0, 5]
+    refused = run(
+        "export", "anndata", tmp_path / "v.parquet", tmp_path / "o.h5ad", "--variable", "a"
+    )
+    assert (refused.code, "--variable" in refused.err) == (2, True)
+
+
+def test_the_cells_of_a_cohort_as_anndata(run: Any, tmp_path: Path) -> None:
+    """The whole way: masks, the verb that measures them, the verb that exports what it measured."""
+    anndata = pytest.importorskip("anndata")
+    root, rng = tmp_path / "study", np.random.default_rng(0)
+    pixels = rng.integers(0, 900, (2, 64, 64), np.uint16)
+    for tissue, channels in (("a", 2), ("b", 1)):
+        mt.ingest(
+            pixels[:channels],
+            axes="cyx",
+            channel_names=["DNA", "CD3"][:channels],
+            cohort=root,
+            tissue_id=tissue,
+            modality="imc",
+            mpp=1.0,
+            resolution=1.0,
+        )
+    refused = run("export", "anndata", root, tmp_path / "none.h5ad")
+    assert (refused.code, "microtome cohort cells" in refused.err) == (1, True)
+    mask = np.zeros((64, 64), np.uint16)
+    mask[4:10, 8:20], mask[30:40, 30:31] = 1, 2
+    for tissue in "ab":
+        mt.add_cell_masks(root, tissue, mask)
+    assert run("cohort", "cells", root, "--modality", "imc").code == 0
+    kinds = pa.table({"cell_id": [1, 2], "checked": [True, None], "kind": ["T", None]})
+    mt.add_cells(root, kinds, tissue_id="a")
+    for source in (root, CohortLayout.open(root).cells):
+        (path,) = done(run, "anndata", source, tmp_path / "c.h5ad", "--overwrite")
+        found = anndata.read_h5ad(path)
+        assert list(found.obs_names) == ["a_1", "a_2", "b_1", "b_2"]
+        assert set(found.var_names) == {"mean_DNA", "mean_CD3"}
+        inside = [pixels[:, mask == cell].mean(1) for cell in (1, 2)]
+        values = found[:, ["mean_DNA", "mean_CD3"]].X
+        np.testing.assert_allclose(values[:2], inside, rtol=1e-6)
+        # What was not measured is not 0.
+        assert np.isnan(values[2:, 1]).all()
+        # From the edge: the middle of the pixels 8 to 19 is 14.
+        np.testing.assert_allclose(found.obsm["spatial"][0], [14.0, 7.0])
+        assert found.obs["checked"].isna().tolist() == [False, True, True, True]
+    wanted = ("--variable", "area_um2", "mean_DNA")
+    (path,) = done(run, "anndata", root, tmp_path / "v.h5ad", *wanted)
+    found = anndata.read_h5ad(path)
+    assert list(found.var_names) == ["area_um2", "mean_DNA"]
+    np.testing.assert_array_equal(found.X[:2, 0], [72, 10])
 
 
 @pytest.mark.interop

@@ -133,3 +133,26 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ExistsError):
         cells_to_anndata(CELLS, tmp_path / "c.h5ad")
     cells_to_anndata(CELLS, tmp_path / "c.h5ad", overwrite=True)
+
+
+def test_columns_that_files_of_anndata_cannot_hold_as_they_are(tmp_path):
+    seen = pa.array([0, None, 86_400], pa.timestamp("s"))
+    odd = CELLS.append_column("seen", seen).append_column("ok", pa.array([True, None, False]))
+    found = anndata.read_h5ad(_written(odd, tmp_path / "odd.h5ad"))
+    assert found.obs["seen"].dropna().tolist() == ["1970-01-01 00:00:00", "1970-01-02 00:00:00"]
+    assert found.obs["ok"].isna().tolist() == [False, True, False]
+    assert found.obs["ok"].dropna().tolist() == [True, False]
+    lists = CELLS.append_column("near", pa.array([[1], [2, 3], []]))
+    with pytest.raises(InvalidInputError, match=r"'near' holds list.*leave it out"):
+        cells_to_anndata(lists)
+
+
+def _written(cells, path):
+    cells_to_anndata(cells, path)
+    return path
+
+
+def test_the_cells_of_a_cohort_that_has_none(tmp_path):
+    mt.create_cohort(tmp_path / "study")
+    with pytest.raises(NotFoundError, match="microtome cohort cells"):
+        cells_to_anndata(tmp_path / "study")

@@ -29,10 +29,17 @@ def parse_mpp(text: str | None) -> float | tuple[float, float] | None:
     """Read `--mpp 0.5` or, for pixels that are not square, `--mpp 0.5,0.6` (y, x)."""
     if text is None:
         return None
+    parts = text.split(",")
     try:
-        numbers = [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in parts]
     except ValueError:
         numbers = []
+    whole = all(part.strip().isdecimal() for part in parts)
+    if len(numbers) == 2 and whole and numbers[0] != numbers[1]:
+        # Half the world writes 0.5 so, and a pixel of 1 by 25 micrometres nobody means.
+        point, pair = ".".join(p.strip() for p in parts), ",".join(f"{n:.1f}" for n in numbers)
+        msg = f"--mpp {text}: with a decimal comma? Write {point}; or, for pixels of two sizes y,x, {pair}"
+        raise InvalidInputError(msg)
     if len(numbers) not in {1, 2}:
         msg = f"--mpp takes micrometres per pixel, one number or y,x, got {text!r}"
         raise InvalidInputError(msg)

@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from microtome.cohort import read_parquet
+from microtome.cohort import CohortLayout, read_parquet
 from microtome.coordinates import MicrometreGrid, Mpp, Resolution, micrometres_note
 from microtome.errors import (
     DependencyError,
     FormatError,
     InvalidInputError,
+    NotFoundError,
     UnknownNameError,
 )
 from microtome.prediction import vectors_to_anndata
@@ -66,8 +67,8 @@ def tiles_to_anndata(
     Raises
     ------
     InvalidInputError
-        If neither the table nor `mpp` says how large a pixel is, a variable is no number, or the
-        name of `out` is no ``.h5ad``.
+        If neither the table nor `mpp` says how large a pixel is, a variable is no number, a column
+        holds lists, or the name of `out` is no ``.h5ad``.
     UnknownNameError
         If there is no such column, or a tile has no vector.
     ExistsError
@@ -105,7 +106,7 @@ def cells_to_anndata(
     Parameters
     ----------
     cells
-        A table with `tissue_id` and `cell_id`, that of a cohort for example, or its path.
+        A table with `tissue_id` and `cell_id`, or its path, or the directory of a cohort that has one.
     out
         Where it is written, ``.h5ad``; nowhere by default.
     vectors
@@ -127,13 +128,13 @@ def cells_to_anndata(
     Raises
     ------
     NotFoundError
-        If there is no such file.
+        If there is no such file, or the cohort has no table of cells.
     FormatError
         If it is no table of cells.
     InvalidInputError, UnknownNameError, ExistsError, DependencyError
         As `tiles_to_anndata`.
     """
-    table: Any = cells if isinstance(cells, pa.Table) else read_parquet(Path(cells), [])
+    table: Any = cells if isinstance(cells, pa.Table) else read_parquet(_path_of(Path(cells)), [])
     lost = {"tissue_id", "cell_id"} - set(table.column_names)
     if lost:
         msg = f"a table of cells has tissue_id and cell_id; got {', '.join(table.column_names)}"
@@ -144,6 +145,17 @@ def cells_to_anndata(
         spatial = found if np.isfinite(found).all() else None
     made = _annotated(table, "cell_id", spatial, variables, vectors, {})
     return _written(made, out, overwrite=overwrite)
+
+
+def _path_of(cells: Path) -> Path:
+    """Return the file of a table of cells, which may be that of a cohort."""
+    if not cells.is_dir():
+        return cells
+    layout = CohortLayout.open(cells)
+    if not layout.cells.is_file():
+        msg = f"{cells} has no table of cells; `microtome cohort cells {cells} --modality MODALITY` measures those of its cell masks"
+        raise NotFoundError(msg)
+    return layout.cells
 
 
 def _annotated(
@@ -172,8 +184,13 @@ def _annotated(
             table["tissue_id"].cast(pa.string()).to_pylist(), table[key].to_pylist(), strict=True
         )
     ]
-    obs = table.drop(named).to_pandas()
+    obs = _storable(table.drop(named)).to_pandas()
     obs.index = pd.Index(names, dtype=object)
+    for field in table.schema:
+        # What is not known of a thing that is true or false: pandas would mix three kinds of values.
+        if field.name in obs.columns and pa.types.is_boolean(field.type):
+            kind = "boolean" if table[field.name].null_count else "bool"
+            obs[field.name] = obs[field.name].astype(kind)
     obs["tissue_id"] = pd.Categorical(obs["tissue_id"].astype(str))
     made = anndata.AnnData(
         X=values.astype(np.float32),
@@ -193,6 +210,20 @@ def _annotated(
         about = {**known.uns["microtome"], **about}
     made.uns["microtome"] = {**about, **micrometres_note(table.schema.metadata)}
     return made
+
+
+def _storable(table: pa.Table) -> pa.Table:
+    """Return columns as files of AnnData hold them: times as text; lists are refused."""
+    for place, field in enumerate(table.schema):
+        kind = field.type
+        if pa.types.is_temporal(kind):
+            table = table.set_column(place, field.name, table[field.name].cast(pa.string()))
+        elif pa.types.is_nested(kind) or pa.types.is_binary(kind):
+            msg = (
+                f"column {field.name!r} holds {kind}, for which AnnData has no place; leave it out"
+            )
+            raise InvalidInputError(msg)
+    return table
 
 
 def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
