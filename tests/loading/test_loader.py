@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from microtome import MultiscaleImage
 from microtome.errors import DependencyError, FormatError, InvalidInputError
-from microtome.loading import BatchPlan, TileLoader, TileOrder
+from microtome.loading import BatchPlan, LoaderStats, TileLoader, TileOrder
 from microtome.regions import Windows, read_regions, region_batch
 
 KINDS = ["sequential", "random", "blocked"]
@@ -382,3 +383,34 @@ def test_tiles_of_an_image_on_disk(image, threads):
             seen.append((row, col))
     assert sorted(seen) == sorted(map(tuple, start.tolist()))
     assert len(loader) == len(BatchPlan(90, 16)) == 6
+
+
+def test_figures_of_an_epoch_are_those_since_it_began(source_of):
+    loader = TileLoader(source_of(20), 6, seed=1)
+    assert loader.epoch_stats() == loader.stats() == LoaderStats()
+    list(loader)
+    first = loader.stats()
+    assert loader.epoch_stats() == first
+    assert first.tiles == 20
+    for number, _ in enumerate(loader):
+        if number == 1:
+            break
+    both = loader.stats()
+    assert (both.batches, both.tiles) == (6, 32)
+    second = loader.epoch_stats()
+    assert (second.batches, second.tiles) == (2, 12)
+    assert second == both.since(first)
+    assert second.bytes + first.bytes == both.bytes
+    assert second.read_seconds == pytest.approx(both.read_seconds - first.read_seconds)
+    assert (second.cache_hits, second.amplification) == (both.cache_hits, both.amplification)
+
+
+def test_what_a_source_counts_in_its_cache_is_told_of_an_epoch(source_of):
+    source = source_of(20)
+    counted = SimpleNamespace(hits=5, misses=7)
+    source.cache_info = lambda: counted
+    loader = TileLoader(source, 6, prefetch=0)
+    for batch in loader:
+        counted.hits, counted.misses = counted.hits + len(batch.data), counted.misses + 1
+    assert (loader.stats().cache_hits, loader.stats().cache_misses) == (25, 11)
+    assert (loader.epoch_stats().cache_hits, loader.epoch_stats().cache_misses) == (20, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -195,3 +196,57 @@ def test_a_source_that_does_not_tell_and_a_state_of_before_are_taken_at_their_wo
     del state["tiles"]
     TileLoader(fingerprinted(source_of(37), "two"), 5).load_state_dict(state)
     assert stopped_state(source_of(37))["tiles"] == ""
+
+
+class Standardized:
+    """A source that says how its pixels are standardized, or does not."""
+
+    def __init__(self, source, **told):
+        self.read_batch, self.count = source.read_batch, len(source)
+        vars(self).update(told)
+
+    def __len__(self):
+        return self.count
+
+
+def stopped_at(loader, batches):
+    iterator = iter(loader)
+    for _ in range(batches):
+        next(iterator)
+    state = loader.state_dict()
+    iterator.close()
+    return state
+
+
+@pytest.mark.parametrize("name", ["standardization", "standardizer"])
+def test_an_epoch_does_not_go_on_with_pixels_that_are_standardized_otherwise(source_of, name):
+    source = source_of(20)
+    ours = Standardized(source, **{name: "zscore"})
+    others = Standardized(source, **{name: "minmax/image"})
+    state = stopped_at(TileLoader(ours, 6), 2)
+    assert state["standardization"] == "zscore"
+    with pytest.raises(InvalidInputError, match=r"standardized by zscore.*are by minmax/image"):
+        TileLoader(others, 6).load_state_dict(state)
+    whole = rows_of(TileLoader(source, 6))
+    # Who does not say is taken at their word, as are states of before.
+    del state["standardization"]
+    for loader in (TileLoader(others, 6), TileLoader(Standardized(source), 6)):
+        loader.load_state_dict(state)
+        assert rows_of(loader) == whole[2:]
+    # Between epochs everything may change.
+    loader = TileLoader(others, 6)
+    loader.load_state_dict(stopped_at(TileLoader(ours, 6), 4))
+    assert rows_of(loader) == []
+
+
+def test_a_seed_that_gives_way_to_that_of_the_state_is_told(source_of, caplog):
+    state = stopped_at(TileLoader(source_of(20), 6, seed=3), 1)
+    caplog.set_level(logging.WARNING, "microtome")
+    for same in (None, 3):
+        TileLoader(source_of(20), 6, seed=same).load_state_dict(state)
+        assert not caplog.records
+    other = TileLoader(source_of(20), 6, seed=4)
+    other.load_state_dict(state)
+    assert "seed 3 of the state" in caplog.text
+    assert "seed=4" in caplog.text
+    assert rows_of(other) == rows_of(TileLoader(source_of(20), 6, seed=3))[1:]

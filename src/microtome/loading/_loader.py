@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -22,7 +23,7 @@ from ._order import Order, OrderKind
 from ._orders import order_of, plan_of, span_of, together
 from ._reader import BatchReader, ReadBatch, SkippedTile
 from ._source import EpochTileSource, TileSource
-from ._state import LoaderState, state_of, tiles_of, verify_state
+from ._state import LoaderState, standardization_of, state_of, tiles_of, verify_state
 from ._stats import LoaderStats
 from ._tensors import converter
 from ._watch import Watch
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["OnBadTile", "TileLoader"]
+
+_log = logging.getLogger(__name__)
 
 OnBadTile = Literal["raise", "skip"]
 """What becomes of a tile that cannot be read."""
@@ -134,6 +137,7 @@ class TileLoader:
             raise InvalidInputError(msg)
         convert = converter(as_torch, device, pin=pin_memory)
         self._source = source
+        self._asked_seed = seed
         self._order, self._plan = plan_of(
             order_of(order, source, seed, epoch), batch_size, rank, world_size, drop_last=drop_last
         )
@@ -206,8 +210,16 @@ class TileLoader:
         return self._order.rows(*span_of(self._plan, self._order, batch))
 
     def stats(self) -> LoaderStats:
-        """Return what has been handed out since the loader was made, and the time that it took."""
+        """Return what has been handed out since the loader was made, and the time that it took.
+
+        Epochs add up, those before `load_state_dict` too. `epoch_stats` tells of the last alone, and
+        `LoaderStats.since` of any stretch.
+        """
         return self._watch.stats(self._source)
+
+    def epoch_stats(self) -> LoaderStats:
+        """Return as `stats` what has been handed out since an iteration was last begun."""
+        return self._watch.epoch_stats(self._source)
 
     @property
     def skipped(self) -> tuple[SkippedTile, ...]:
@@ -223,12 +235,13 @@ class TileLoader:
         if self._tiles is None:
             # Asked when it is wanted: of a long table it takes a second.
             self._tiles = tiles_of(self._source)
-        return state_of(order, self._plan, done, self._tiles)
+        return state_of(order, self._plan, done, self._tiles, standardization_of(self._source))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where another loader stood: the next iteration yields exactly its next batch.
 
-        Seed and epoch become those of the state; an iteration that is under way goes on as it was.
+        Seed and epoch become those of the state, which a warning tells where the loader was made with
+        another `seed=`; an iteration that is under way goes on as it was.
         After the end of an epoch, the next iteration yields nothing until `set_epoch`.
 
         Parameters
@@ -241,9 +254,18 @@ class TileLoader:
         InvalidInputError
             If it is no such state, or stands in the middle of an epoch that this loader would cut
             otherwise: other tiles (where the source has a `rows_fingerprint`, as datasets of cohorts
-            do; else another number of them), order, batch size or number of ranks.
+            do; else another number of them), order, batch size or number of ranks, or of pixels that
+            are standardized otherwise (where the source has a `standardization`, or a `standardizer`).
         """
         done, of = verify_state(state, self.state_dict())
+        if self._asked_seed is not None and state["seed"] != self._asked_seed:
+            _log.warning(
+                "the loader goes on with seed %d of the state that it was given, not with the seed=%d "
+                "that it was made with: leave seed= out to say nothing of it, or make a loader without "
+                "the state to begin with another seed",
+                state["seed"],
+                self._asked_seed,
+            )
         self._order = self._order.at(state["seed"], state["epoch"])
         self._resume = len(self._plan) if done == of else done
         self._standing = self._order, self._resume
@@ -256,7 +278,7 @@ class TileLoader:
         # Read ahead, under way, and in the hands of the consumer.
         tiles = (ahead + 2) * self._together * self._plan.batch_size
         claim_memory(self, tiles * getattr(self._source, "tile_bytes", 0))
-        self._watch.begin()
+        self._watch.begin(self._source)
         batches = read_ahead(
             partial(self._read, order),
             tasks,

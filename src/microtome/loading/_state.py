@@ -10,12 +10,12 @@ from microtome.errors import InvalidInputError
 from ._batches import BatchPlan, SharedPlan
 from ._order import Order
 
-__all__ = ["LoaderState", "state_of", "tiles_of", "verify_state"]
+__all__ = ["LoaderState", "standardization_of", "state_of", "tiles_of", "verify_state"]
 
 _VERSION = 2
 # What must agree for a position inside an epoch to mean the same batches.
 # Left out by earlier versions, and of sources that cannot tell: not compared then.
-_MAY_BE_UNKNOWN = {"tiles": ""}
+_MAY_BE_UNKNOWN = {"tiles": "", "standardization": ""}
 _FIXED_IN_AN_EPOCH = ("count", "order", "rule", "batch_size", "world_size", "drop_last")
 
 
@@ -40,6 +40,8 @@ class LoaderState(TypedDict):
     """What else the order depends on."""
     tiles: str
     """What tells the tiles from others of the same number; empty where the source does not say."""
+    standardization: str
+    """How pixels are standardized; empty where the source does not say."""
     batch_size: int
     """Tiles in a batch."""
     world_size: int
@@ -54,8 +56,23 @@ def tiles_of(source: Any) -> str:
     return told if isinstance(told, str) else ""
 
 
-def state_of(order: Order, plan: BatchPlan | SharedPlan, done: int, tiles: str = "") -> LoaderState:
-    """Return the state of a loader after so many batches of an order, over tiles of a fingerprint."""
+def standardization_of(source: Any) -> str:
+    """Return how a source standardizes pixels, as it is written; empty where it does not say."""
+    for name in ("standardization", "standardizer"):
+        told = getattr(source, name, None)
+        if told is not None:
+            return str(told)
+    return ""
+
+
+def state_of(
+    order: Order,
+    plan: BatchPlan | SharedPlan,
+    done: int,
+    tiles: str = "",
+    standardization: str = "",
+) -> LoaderState:
+    """Return the state of a loader after so many batches of an order, over what its source tells."""
     return {
         "version": _VERSION,
         "seed": order.seed,
@@ -66,6 +83,7 @@ def state_of(order: Order, plan: BatchPlan | SharedPlan, done: int, tiles: str =
         "order": order.kind,
         "rule": order.rule,
         "tiles": tiles,
+        "standardization": standardization,
         "batch_size": plan.batch_size,
         "world_size": plan.world_size,
         "drop_last": plan.drop_last,
@@ -116,6 +134,13 @@ def verify_state(state: Mapping[str, Any], own: LoaderState) -> tuple[int, int]:
                 f"source has, but not the same ones in the same order (fingerprint {state['tiles']}, here "
                 f"{own['tiles']}); resume with the table of tiles that it was made with, or at the start of "
                 "an epoch"
+            )
+            raise InvalidInputError(msg)
+        before, here = state["standardization"], own["standardization"]
+        if before and here and before != here:
+            msg = (
+                f"the state stands at batch {done} of {of} of pixels standardized by {before}, this "
+                f"loader's are by {here}: resume with the same, or at the start of an epoch"
             )
             raise InvalidInputError(msg)
     return done, of

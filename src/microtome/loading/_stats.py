@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from ._reader import ReadBatch
 
@@ -11,7 +11,7 @@ __all__ = ["LoaderStats"]
 
 @dataclass(frozen=True, slots=True)
 class LoaderStats:
-    """What a loader has handed out since it was made.
+    """What a loader has handed out since it was made, all epochs together.
 
     A consumer that waits long compared with its own work is starved; one that hardly waits is the
     bottleneck itself.
@@ -56,6 +56,23 @@ class LoaderStats:
             convert_seconds=self.convert_seconds + found.convert_seconds,
             decode_seconds=self.decode_seconds + found.decode_seconds,
         )
+
+    def since(self, earlier: LoaderStats) -> LoaderStats:
+        """Return what came after earlier figures of the same loader, of an epoch say.
+
+        Numbers are subtracted; `amplification`, which is an average, stays.
+
+        Examples
+        --------
+        >>> LoaderStats(batches=9, tiles=90).since(LoaderStats(batches=4, tiles=40)).tiles
+        50
+        """
+        less: dict[str, int | float] = {}
+        for name in (field.name for field in fields(self) if field.name != "amplification"):
+            now, before = getattr(self, name), getattr(earlier, name)
+            if now is not None and before is not None:
+                less[name] = now - before
+        return replace(self, **less)  # pyright: ignore[reportArgumentType] - of the fields' own types
 
     @property
     def tiles_per_second(self) -> float:

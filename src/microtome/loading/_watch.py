@@ -37,13 +37,15 @@ class Watch:
         self._threads = threads
         self._prefetch = prefetch
         self._stats = LoaderStats()
+        self._at_begin = LoaderStats()
         self._began = 0.0
         self._waited = 0.0
         self._seen = 0
         self._said = False
 
-    def begin(self) -> None:
-        """Note that an iteration begins."""
+    def begin(self, source: Any) -> None:
+        """Note that an iteration of a source begins."""
+        self._at_begin = self.stats(source)
         self._began, self._waited, self._seen = perf_counter(), 0.0, 0
 
     def note(self, found: ReadBatch, waited: float, order: str) -> None:
@@ -82,6 +84,10 @@ class Watch:
             _log.warning(
                 "%d%% of the time is spent waiting for tiles: %s", 100 * self._waited / spent, why
             )
+
+    def epoch_stats(self, source: Any) -> LoaderStats:
+        """Return the figures since the last iteration began."""
+        return self.stats(source).since(self._at_begin)
 
     def stats(self, source: Any) -> LoaderStats:
         """Return the figures, with those that the source itself counts."""
