@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import http.server
 import pickle
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -36,68 +34,6 @@ from microtome.storage import StorageOptions, StorePath, path_to_read, place_of,
 
 ADDRESS = "s3://cohorts/all/study"
 CLIPPING = "quantile_clipping/uq_0.99_image"
-_SLOW_DOWN = (
-    b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-)
-
-
-@dataclass
-class Trouble:
-    """What goes wrong on the way to the server, and what was asked of it."""
-
-    behind: str
-    fault: str = "none"
-    every: int = 0
-    only: str = ""
-    asked: list[str] = field(default_factory=list)
-    stumbled: int = 0
-    guard: Any = field(default_factory=threading.Lock)
-
-    def stumbles(self, path: str) -> bool:
-        with self.guard:
-            self.asked.append(path)
-            wrong = bool(self.every) and self.only in path and len(self.asked) % self.every == 0
-            self.stumbled += wrong
-            return wrong
-
-
-def _handler(trouble: Trouble) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            wrong = trouble.stumbles(self.path)
-            if wrong and trouble.fault in {"error", "throttled"}:
-                self.answer(*((500, b"") if trouble.fault == "error" else (503, _SLOW_DOWN)), {})
-                return
-            link = http.client.HTTPConnection(trouble.behind, timeout=60)
-            link.request(self.command, self.path, headers=dict(self.headers))
-            found = link.getresponse()
-            body = found.read()
-            passed = ("ETag", "Content-Range", "Last-Modified", "Content-Type")
-            headers = {name: found.headers[name] for name in passed if name in found.headers}
-            cut = wrong and trouble.fault == "cut"
-            self.answer(found.status, body, headers, sent=len(body) // 2 if cut else None)
-            self.close_connection = self.close_connection or cut
-            link.close()
-
-        do_HEAD = do_GET  # noqa: N815 - the name that the server looks for
-
-        def answer(
-            self, status: int, body: bytes, headers: dict[str, str], sent: int | None = None
-        ) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body[:sent])
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            pass
-
-    return Handler
 
 
 @pytest.fixture(scope="module")
@@ -131,26 +67,17 @@ def moto(here: Path, s3_holding: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def trouble(moto: str) -> Trouble:
-    return Trouble(moto)
+def trouble(moto: str, stumbling: Any) -> Iterator[Any]:
+    with stumbling(moto) as trouble:
+        yield trouble
 
 
 @pytest.fixture
-def options(trouble: Trouble) -> Iterator[StorageOptions]:
+def options(trouble: Any) -> StorageOptions:
     """How the cohort is reached, through a proxy that counts and stumbles."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(trouble)) as running:
-        running.daemon_threads = True
-        running.block_on_close = False
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        yield StorageOptions(
-            endpoint=f"http://127.0.0.1:{running.server_address[1]}",
-            region="us-east-1",
-            longest_pause=0.2,
-            cache_bytes=2**26,
-        )
-        running.shutdown()
-        thread.join()
+    return StorageOptions(
+        endpoint=trouble.endpoint, region="us-east-1", longest_pause=0.2, cache_bytes=2**26
+    )
 
 
 def _epoch(dataset: Any) -> list[Any]:
@@ -192,7 +119,7 @@ MADE: dict[str, Callable[..., Any]] = {
 @pytest.mark.parametrize("fault", ["none", "error", "throttled", "cut"])
 @pytest.mark.parametrize("kind", MADE)
 def test_an_epoch_is_that_of_the_cohort_here(
-    here: Path, options: StorageOptions, trouble: Trouble, kind: str, fault: str
+    here: Path, options: StorageOptions, trouble: Any, kind: str, fault: str
 ) -> None:
     trouble.fault, trouble.every = fault, 0 if fault == "none" else 3
     found = _epoch(MADE[kind](path=ADDRESS, storage_options=options))
@@ -227,7 +154,7 @@ def test_several_modalities_and_several_cohorts(here: Path, options: StorageOpti
 
 @pytest.mark.parametrize("fault", ["none", "error", "throttled", "cut"])
 def test_validate_and_info_say_the_same(
-    here: Path, options: StorageOptions, trouble: Trouble, fault: str
+    here: Path, options: StorageOptions, trouble: Any, fault: str
 ) -> None:
     trouble.fault, trouble.every = fault, 0 if fault == "none" else 3
     assert validate(ADDRESS, storage_options=options) == validate(here)
@@ -237,7 +164,7 @@ def test_validate_and_info_say_the_same(
 
 @pytest.mark.parametrize("fault", ["none", "error", "throttled", "cut"])
 def test_predictions_have_the_same_bytes(
-    here: Path, options: StorageOptions, trouble: Trouble, tmp_path: Path, fault: str
+    here: Path, options: StorageOptions, trouble: Any, tmp_path: Path, fault: str
 ) -> None:
     trouble.fault, trouble.every = fault, 0 if fault == "none" else 2
     given: dict[str, Any] = {"name": "m", "modality": "he", "tile_size": 128, "overlap": 16}
@@ -248,7 +175,7 @@ def test_predictions_have_the_same_bytes(
     assert len(_files(tmp_path / "a")) >= 3
 
 
-def test_opening_asks_for_little(options: StorageOptions, trouble: Trouble) -> None:
+def test_opening_asks_for_little(options: StorageOptions, trouble: Any) -> None:
     dataset = MADE["multiplex"](path=ADDRESS, storage_options=options)
     opened = len(trouble.asked)
     # A listing of up to a thousand files; then manifest, tissues, panel, who measured what, tiles
@@ -262,7 +189,7 @@ def test_opening_asks_for_little(options: StorageOptions, trouble: Trouble) -> N
 
 
 def test_the_number_of_tissues_does_not_count(
-    options: StorageOptions, trouble: Trouble, moto: str
+    options: StorageOptions, trouble: Any, moto: str
 ) -> None:
     import boto3
 
@@ -290,7 +217,7 @@ def test_the_number_of_tissues_does_not_count(
 
 @pytest.mark.parametrize("fault", ["error", "cut"])
 def test_an_image_that_cannot_be_had_is_named_and_nothing_is_left(
-    options: StorageOptions, trouble: Trouble, tmp_path: Path, fault: str
+    options: StorageOptions, trouble: Any, tmp_path: Path, fault: str
 ) -> None:
     trouble.fault, trouble.every, trouble.only = fault, 1, "/t1.ome.zarr"
     with pytest.raises(StorageError, match=r"t1\.ome\.zarr"):

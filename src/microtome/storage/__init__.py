@@ -5,6 +5,7 @@ from ._batches import BoxBatch
 from ._buffers import Buffers
 from ._chunk_order import order_chunks
 from ._conversion import Conversion
+from ._disk_cache import DiskCache
 from ._documents import OURS, is_group, read_group, write_group
 from ._files import locked, replace_file, storage_errors, verify_free
 from ._hierarchy import DirectoryStore, DraftStore, is_inside
@@ -41,6 +42,7 @@ __all__ = [
     "Codec",
     "Conversion",
     "DirectoryStore",
+    "DiskCache",
     "Draft",
     "DraftStore",
     "ImageStore",

@@ -29,7 +29,7 @@ from ._plain_chunks import PlainChunks
 from ._shard_files import SHARDS, Shard, ShardIndex, chunk_grid
 from ._sharding import Sharding
 
-__all__ = ["ChunkReader"]
+__all__ = ["ChunkReader", "layout_of"]
 
 Box = tuple[tuple[int, int], ...]
 _Compression = Literal["blosc", "zstd"] | None
@@ -134,7 +134,7 @@ class ChunkReader:
 
     @classmethod
     def _of(cls, path: str, document: Mapping[str, Any]) -> ChunkReader | None:
-        found = _layout_of(document)
+        found = layout_of(document)
         if found is None or found["compression"] == "other":
             return None
         shape, chunk, shard = found["shape"], found["chunk"], found["shard"]
@@ -280,7 +280,7 @@ def _shards_along(start: int, stop: int, shard: int, chunk: int) -> list[tuple[i
     return found
 
 
-def _layout_of(document: Mapping[str, Any]) -> dict[str, Any] | None:
+def layout_of(document: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what a reader has to know of an array, by the names of its arguments."""
     if document["zarr_format"] == 3 and document["codecs"][0]["name"] == "sharding_indexed":
         shards = Sharding.of(document)

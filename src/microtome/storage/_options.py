@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from microtome.errors import InvalidInputError
 
+from ._disk_cache import DiskCache
+
 __all__ = ["StorageOptions"]
 
 _PER_STORE = ("file_io", "s3_request", "gcs_request", "http_request")
@@ -45,6 +47,9 @@ class StorageOptions:
         begin with a tenth of a second and double.
     longest_pause
         Seconds that a pause lasts at most.
+    disk_cache
+        Where bytes of images in remote stores (S3, Google's, HTTP) are kept on a disk of this
+        machine, and how many; by default nowhere. `cache_bytes` does not count for these images.
 
     Raises
     ------
@@ -60,6 +65,7 @@ class StorageOptions:
     # The engine's own default goes on for ten minutes, which looks like hanging.
     retries: int = 6
     longest_pause: float = 3.0
+    disk_cache: DiskCache | None = None
 
     def __post_init__(self) -> None:
         if self.credentials not in {"environment", "anonymous"}:
@@ -70,6 +76,9 @@ class StorageOptions:
             if not (value is None or (isinstance(value, str) and value)):
                 msg = f"{name} must be a text that is not empty, or None, got {value!r}"
                 raise InvalidInputError(msg)
+        if self.disk_cache is not None and not isinstance(self.disk_cache, DiskCache):  # pyright: ignore[reportUnnecessaryIsInstance] - what a user types
+            msg = f"disk_cache must be a DiskCache(path, limit) or None, got {self.disk_cache!r}"
+            raise InvalidInputError(msg)
         _verify_count("cache_bytes", self.cache_bytes, 0)
         _verify_count("retries", self.retries, 0)
         if self.concurrency is not None:

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 from microtome.errors import ExistsError, ModeError
 
 from ._array import StoredArray, create_array, open_array
+from ._cached_array import open_array_at
 from ._documents import Hierarchy, group_document, read_hierarchy
 from ._layout import Layout
 from ._remote import Place
@@ -105,7 +106,7 @@ class PlaceStore:
         """Open an array of the group."""
         if not self.writable:
             copies = self._found.arrays if self._found is not None else {}
-            return open_array(self._place / path, document=copies.pop(path, None))
+            return open_array_at(self._place / path, document=copies.pop(path, None))
         array = open_array(self._place / path, writable=True)
         self._arrays.append(array)
         return array

@@ -26,6 +26,7 @@ __all__ = ["AtPlace", "Place", "StorageOptions", "is_address", "place_of", "spel
 _SCHEMES = ("file", "memory", "s3", "gs", "http", "https")
 # Stores that cannot say what is in them.
 _SILENT = frozenset({"http"})
+_FAR = frozenset({"s3", "gcs", "http"})
 _WRITABLE = frozenset({"memory", "s3"})
 _ZIP = (".zip", ".ozx")
 _LOST = re.compile(r"((?:s3|gs|https?):)/([^/].*)", re.DOTALL)
@@ -71,6 +72,11 @@ class Place:
         with engine_errors(f"{self.uri}/{name}"):
             found = self._keys().read(name).result()
         return found.value if found.state == "value" else None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is on another machine, as far as its address tells."""
+        return self.spec["driver"] in _FAR
 
     @property
     def lists(self) -> bool:
