@@ -72,7 +72,7 @@ class LoaderStats:
             now, before = getattr(self, name), getattr(earlier, name)
             if now is not None and before is not None:
                 less[name] = now - before
-        return replace(self, **less)  # pyright: ignore[reportArgumentType] - of the fields' own types
+        return replace(self, **less)
 
     @property
     def tiles_per_second(self) -> float:
