@@ -284,7 +284,8 @@ class CachedParts:
                     with db:
                         db.execute("BEGIN IMMEDIATE")
                         self._make_room(db, 0)
-                    db.execute("PRAGMA incremental_vacuum").fetchall()
+                    # As a script, which is run to its end: `execute` frees one page.
+                    db.executescript("PRAGMA incremental_vacuum")
                     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             except BaseException:
                 db.close()
