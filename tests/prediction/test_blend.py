@@ -183,7 +183,7 @@ def test_a_model_of_one_value_a_patch_equals_the_means_of_the_padded_image(
 def test_a_scale_that_is_none_or_changes_is_refused(stored, tmp_path):
     image = stored(shape=(1, 140, 80))
     for wrong in (lambda b: b[..., 2:-2, 2:-2], lambda b: b[..., ::2], lambda b: b[..., :0]):
-        with pytest.raises(InvalidInputError, match="whole number of times as many"):
+        with pytest.raises(InvalidInputError, match="the same whole number of times as many"):
             predict(wrong, image, tmp_path / "p", tile_size=32, overlap=4)
     with pytest.raises(InvalidInputError, match=r"must return \(7, C, 64, 64\)"):
         predict(

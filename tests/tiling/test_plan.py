@@ -146,7 +146,7 @@ def test_some_tiles_are_those_rows_of_all():
         (((10, 10), 0, 0), "tile_size must be at least 1"),
         (((10, 0), 4, 0), "shape must be at least 1"),
         (((), 4, 0), "shape must be"),
-        (((10, 10), (4, 4, 4), 0), "tile_size must be one integer or 2"),
+        (((10, 10), (4, 4, 4), 0), "tile_size must be one integer or 2 of them"),
         (((10, 10), 4.5, 0), "tile_size must be integers"),
     ],
 )

@@ -23,7 +23,7 @@ from microtome.tiling import TilePlan
 
 from ._blend import AxisShares, Blend, shares_of
 from ._mosaic import Mosaic, Unit
-from ._output import checked_maps, place_of
+from ._output import checked_maps, place_of, verify_finite
 
 __all__ = ["Canvas", "Made", "Target", "scaled_shape"]
 
@@ -92,7 +92,7 @@ class Canvas:
     fill
         Value of the pixels of tiles that do not come.
     allow_nan
-        Whether NaN may be written.
+        Whether NaN and infinity may be written.
     spill
         Directory of what waits on disk.
     """
@@ -261,12 +261,8 @@ class Canvas:
             slice(*(shares.low[i], shares.high[i]) - shares.starts[i]) for shares, i in along
         )
         part = tile[(slice(None), *window)]
-        if not self._allow_nan and part.dtype.kind == "f" and np.isnan(part).any():
-            msg = (
-                f"the model returned NaN for {place()}, in {int(np.isnan(part).sum())} of "
-                f"{part.size} values; allow_nan=True stores it"
-            )
-            raise InvalidInputError(msg)
+        if not self._allow_nan and part.dtype.kind == "f":
+            verify_finite(part, place)
         start = [int(shares.low[i]) for shares, i in along]
         weights = [s.weights[i] for s, i in along if s.weights is not None]
         if not weights:

@@ -274,7 +274,10 @@ def _ids(batch: ImageRegionData[Any], start: int) -> list[_Ids]:
     ):
         key = next((key for key in ("cell_id", "tile_id") if key in facts), None)
         if "tissue_id" not in facts or key is None:
-            msg = f"tile {start + at} has no tissue_id and tile_id in its metadata, only {sorted(facts)}"
+            msg = (
+                f"tile {start + at} has no tissue_id and tile_id in its metadata, only {sorted(facts)}: "
+                "vectors are kept by them; take tiles of a cohort (ingest, tile), or cells (CellCrops)"
+            )
             raise InvalidInputError(msg)
         name = facts[key]
         name = int(name) if isinstance(name, int | np.integer) else str(name)
@@ -310,9 +313,10 @@ def _vectors(output: Any, ids: list[_Ids], length: int) -> NDArray[np.float32]:
     if length and vectors.shape[1] != length:
         msg = f"the model returned {vectors.shape[1]} numbers for {ids[0]}, before that {length}"
         raise InvalidInputError(msg)
-    wrong = np.flatnonzero(np.isnan(vectors).any(axis=1))
+    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if wrong.size:
-        msg = f"the model returned NaN for {ids[wrong[0]]}"
+        what = "NaN" if np.isnan(vectors[wrong[0]]).any() else "infinity"
+        msg = f"the model returned {what} for {ids[wrong[0]]}"
         raise InvalidInputError(msg)
     return np.ascontiguousarray(vectors, np.float32)
 

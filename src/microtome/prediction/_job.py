@@ -105,6 +105,7 @@ class _Run:
         self._level = level_index(image, job.level)
         self._shape = spatial_shape(chosen)
         self._samples = sample_count(chosen)
+        self._dtype = chosen.array.dtype
         self._plan = self._planned(1)
         # Refused now rather than after the mask was made.
         reading = TileReading.of(image, self._plan, self._level, job.channels, job.batch_size)
@@ -202,6 +203,8 @@ class _Run:
             try:
                 data = run(batch.data)
                 data = data if post is None else post(data)
+                if self._job.blend in _MEANS and str(getattr(data, "dtype", "")).endswith("bool"):
+                    self._refuse_mean("booleans")
                 return batch._replace(data=as_array(data) if copied else data)
             except Exception as error:
                 error.add_note(f"while predicting a batch from {place_of(batch, 0)}")
@@ -212,6 +215,9 @@ class _Run:
     def _begin(self, place: Workplace, made: Made) -> ResumedTarget:
         if self._job.verify_type is not None:
             self._job.verify_type(made.dtype)
+        # Integers that are not the image's own are what argmax gives: between 1 and 5 is no class 3.
+        if self._job.blend in _MEANS and made.dtype.kind in "iu" and made.dtype != self._dtype:
+            self._refuse_mean(f"{made.dtype} labels")
         checked_fill(self._job.fill, made, adding=self._job.blend in _MEANS)
         checked_names(self._names, made.channels)
         return place.begin(
@@ -219,6 +225,13 @@ class _Run:
             axes=self._space.axes,
             shape=self._space.shape(made),
         )
+
+    def _refuse_mean(self, what: str) -> None:
+        msg = (
+            f"blend={self._job.blend!r} takes means, and the mean of {what} has no meaning; use "
+            "blend='crop', or have the model return floating numbers"
+        )
+        raise InvalidInputError(msg)
 
     def _publish(self, place: Workplace) -> None:
         made = place.made

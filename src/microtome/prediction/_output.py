@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from microtome.errors import InvalidInputError
 from microtome.regions import ImageRegionData
 
-__all__ = ["as_array", "checked_maps", "place_of", "scale_of"]
+__all__ = ["as_array", "checked_maps", "place_of", "scale_of", "verify_finite"]
 
 _STORABLE = "iuf"
 
@@ -50,6 +50,25 @@ def as_array(output: Any) -> NDArray[Any]:
         )
         raise InvalidInputError(msg)
     return array
+
+
+def verify_finite(values: NDArray[Any], place: Callable[[], str]) -> None:
+    """Refuse what a model returned where a number is NaN, or so large that its type has none for it.
+
+    Raises
+    ------
+    InvalidInputError
+        If one is; the message says where `place` is.
+    """
+    finite = np.isfinite(values)
+    if finite.all():
+        return
+    what = "NaN" if np.isnan(values).any() else "infinity"
+    msg = (
+        f"the model returned {what} for {place()}, in {int((~finite).sum())} of {values.size} values; "
+        "allow_nan=True stores it"
+    )
+    raise InvalidInputError(msg)
 
 
 def place_of(batch: ImageRegionData[Any], row: int) -> str:
@@ -103,7 +122,11 @@ def checked_maps(
             return data, found
     known = scale or (Fraction(1),) * len(size)
     wanted = f"({count}, C, {', '.join(str(int(s * f)) for s, f in zip(size, known, strict=True))})"
-    hint = "" if scale else "; rows and columns may be a whole number of times as many or as few"
+    hint = (
+        ""
+        if scale
+        else "; rows and columns may both be the same whole number of times as many or as few"
+    )
     msg = (
         f"the model must return {wanted} for a batch of {count}, got {data.shape}, from "
         f"{place_of(batch, 0)}{hint}"

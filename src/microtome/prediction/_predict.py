@@ -140,7 +140,8 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         Tiles that go through the model at once.
     blend
         What is done where tiles overlap. ``"crop"``: a pixel is the tile's whose border is farther
-        away. ``"linear"``, ``"gaussian"``: the mean of all tiles, weighted by a ramp or a bell.
+        away. ``"linear"``, ``"gaussian"``: the mean of all tiles, weighted by a ramp or a bell; of
+        integers only where they are of the image's own dtype, and rounded.
         ``"none"``: the last tile's in the order of the plan.
     multiple_of
         What rows and columns must be a multiple of for the model: tiles are, and a whole level is
@@ -181,7 +182,7 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     overwrite
         Whether an image at `out` is replaced, when the new one is complete.
     allow_nan
-        Whether NaN may be written.
+        Whether NaN and infinity may be written.
     metadata
         Further attributes of the image. Source, level, tiles, model and version are added under
         ``["microtome"]["prediction"]``.
@@ -202,9 +203,10 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         If another process is predicting to `out`.
     InvalidInputError
         If the overlap is not below the tile size, the image has other axes, no channel is left,
-        or the model returns another shape, changing channels or NaN; the message names the tile.
+        or the model returns another shape, changing channels, NaN or infinity; the message names the tile.
         If there are both devices and an executor, the model is no torch module or torch refuses a
-        device. If an OME-TIFF is called otherwise or asked for of several images or with metadata, or the
+        device. If integers that are no pixels of the image, or booleans, are to be blended by means. If
+        `out` has the suffix of another format. If an OME-TIFF is called otherwise or asked for of several images or with metadata, or the
         model returns a type that OME has no name for.
     NoResolutionError
         If the image does not state its pixel size.
@@ -246,5 +248,10 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         return predict_each(
             job, several, Path(out), mask=mask, executor=executor, progress=progress
         )
-    run = predict_tiff if is_tiff(Path(out)) else Job.run
-    return run(job, open_image(images), Path(out), mask, progress)
+    place = Path(out)
+    # Not of `run_v1.2`, whose end is no format.
+    if place.suffix[1:2].isalpha() and place.suffix.lower() != ".zarr" and not is_tiff(place):
+        msg = f"{place} is written as OME-Zarr or OME-TIFF; call it {place.name}.ome.zarr, or .ome.tif"
+        raise InvalidInputError(msg)
+    run = predict_tiff if is_tiff(place) else Job.run
+    return run(job, open_image(images), place, mask, progress)

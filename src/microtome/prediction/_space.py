@@ -209,7 +209,8 @@ def free_place(out: str | os.PathLike[str], image: MultiscaleImage, *, overwrite
     # Something else than an image is never replaced: nobody means their home directory.
     if path.exists() and not (overwrite and MultiscaleImage.exists(path)):
         what = "an image" if MultiscaleImage.exists(path) else "something that is no image"
-        hint = "" if overwrite else " or allow overwriting"
+        # Overwriting would be refused too.
+        hint = " or allow overwriting" if MultiscaleImage.exists(path) and not overwrite else ""
         msg = f"{path} exists already and is {what}; choose another place{hint}"
         raise ExistsError(msg)
     return path

@@ -63,7 +63,7 @@ class Stitcher(Unfinished):
     overwrite
         Whether an image at `out` is replaced, when the new one is complete.
     allow_nan
-        Whether NaN may be written.
+        Whether NaN and infinity may be written.
     metadata
         Further attributes of the image. What was cut how is added under
         ``["microtome"]["prediction"]``.

@@ -177,7 +177,8 @@ def plan_tiles(
     shared = per_axis(overlap, len(lengths), "overlap", least=0)
     if any(over >= size for over, size in zip(shared, sizes, strict=True)):
         raise InvalidInputError(
-            f"overlap must be smaller than the tile on every axis, got {shared} with tiles {sizes}"
+            f"overlap must be smaller than the tile on every axis, got {shared} with tiles {sizes}; "
+            "give overlap= less, or tile_size= more"
         )
     axes = tuple(map(_AxisPlan.of, lengths, sizes, shared))
     return TilePlan(lengths, sizes, shared, axes)

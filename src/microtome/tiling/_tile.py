@@ -128,7 +128,8 @@ def per_axis(
         raise InvalidInputError(f"{name} must be integers, got {value!r}") from None
     if not numbers or (rank is not None and len(numbers) != rank):
         raise InvalidInputError(
-            f"{name} must be one integer or {rank or 'one'} per axis, got {value!r}"
+            f"{name} must be one integer or {f'{rank} of them, one' if rank else 'one'} per axis, "
+            f"got {value!r}"
         )
     if min(numbers) < least:
         raise InvalidInputError(f"{name} must be at least {least} on every axis, got {value!r}")
