@@ -181,3 +181,10 @@ def test_batches_that_are_read_are_of_it(in_memory):
     np.testing.assert_array_equal(batch[0], pixels[:, 5:2053, 7:2055])
     del batch
     assert address(read_regions([in_memory(pixels)], Windows.of(0, [(0, 0)], 2048))) == place
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_where_there_is_no_memory_that_is_all_that_is_told():
+    with pytest.raises(MemoryError):
+        batch_memory((10**7, 10**7), np.float32)
+    gc.collect()

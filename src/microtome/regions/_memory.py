@@ -35,11 +35,12 @@ class _Block:
     __slots__ = ("__weakref__", "address", "memory", "size", "unlock")
 
     def __init__(self, size: int) -> None:
+        # First: it is asked for at the end, which comes too where there is no memory.
+        self.unlock: Callable[[int], object] | None = None
+        """Undoes what locked it into place; None while it is not."""
         self.size = size
         self.memory = np.empty(size, np.uint8)
         self.address = self.memory.ctypes.data
-        self.unlock: Callable[[int], object] | None = None
-        """Undoes what locked it into place; None while it is not."""
 
     def __del__(self) -> None:
         # Before the memory itself goes, which the device knows by its address.
