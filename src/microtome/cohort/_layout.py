@@ -206,7 +206,8 @@ class CohortLayout:
             return {}
         try:
             manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        # As deep as a damaged one may be nested, nobody reads it.
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             msg = f"{self.manifest} is damaged: {error}"
             raise FormatError(msg) from error
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

@@ -164,7 +164,7 @@ def noted_inputs(metadata: Mapping[bytes, bytes] | None) -> dict[str, Inputs]:
     """Return what each tissue's rows were made of; nothing where a table does not say."""
     try:
         found = json.loads((metadata or {}).get(_KEY, b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return {tissue: _mapping(each) for tissue, each in _mapping(found).items()}
 

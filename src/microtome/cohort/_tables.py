@@ -28,6 +28,7 @@ from microtome.errors import (
 )
 from microtome.storage import locked, replace_file
 
+from ._columns import verify_filled, verify_flat, verify_named_once, verify_text
 from ._layout import CohortLayout, sweep
 from ._modality import Modality
 
@@ -89,7 +90,7 @@ def read_parquet(path: Path, required: Sequence[str]) -> pa.Table:
     NotFoundError
         If there is no file.
     FormatError
-        If it is no parquet file or lacks a column.
+        If it is no parquet file, lacks a column or has two of one name.
     """
     if not path.is_file():
         msg = f"{path} does not exist"
@@ -98,15 +99,21 @@ def read_parquet(path: Path, required: Sequence[str]) -> pa.Table:
         # One handle: `pq.read_table` opens a path twice, and a writer may replace the file between.
         with path.open("rb") as file:
             table = pq.ParquetFile(file).read()
+        # Text that is none would be met by whoever reads it first.
+        table.validate(full=True)
     except StorageError:
         raise  # of a store that cannot be reached, which says nothing of the file
-    except (pa.ArrowException, OSError) as error:
+    # Of names of columns that are no text, Arrow says nothing itself.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         msg = f"{path} is not a parquet file that can be read: {error}"
         raise FormatError(msg) from error
     missing = [name for name in required if name not in table.column_names]
     if missing:
         msg = f"{path} lacks the columns {missing}; it has {table.column_names}"
         raise FormatError(msg)
+    verify_named_once(table, path)
+    for name in required:
+        verify_flat(table, name, path)
     return table
 
 
@@ -123,11 +130,15 @@ def read_tissues(layout: CohortLayout) -> pa.Table:
     Raises
     ------
     FormatError
-        If a column is missing or a (tissue_id, modality) is there twice.
+        If a column or a value of it is missing, modalities are no text, or a (tissue_id, modality)
+        is there twice.
     """
     if not layout.tissues.is_file() and layout.manifest.is_file():
         return TISSUES_SCHEMA.empty_table()
     table = read_parquet(layout.tissues, ["tissue_id", "modality"])
+    for name in ("tissue_id", "modality"):
+        verify_filled(table, name, layout.tissues)
+    verify_text(table, "modality", layout.tissues)
     keys = (
         table.select(["tissue_id", "modality"])
         .group_by(["tissue_id", "modality"])
@@ -225,8 +236,14 @@ def panel(layout: CohortLayout, modality: Modality) -> pa.Table:
     ------
     NotFoundError
         If there is none.
+    FormatError
+        If names or accessions of channels are no text.
     """
-    return read_parquet(layout.channels(modality), ["channel_name"])
+    path = layout.channels(modality)
+    table = read_parquet(path, ["channel_name"])
+    for name in {"channel_name", "uniprot_id"} & set(table.column_names):
+        verify_text(table, name, path)
+    return table
 
 
 def measured_channels(layout: CohortLayout, modality: Modality, tissue_id: str) -> list[str]:

@@ -202,7 +202,7 @@ def _dataset(
     where: str,
 ) -> DatasetEntry:
     path = PurePosixPath(entry["path"])
-    if path.is_absolute() or not path.parts or ".." in path.parts:
+    if path.is_absolute() or not path.parts or ".." in path.parts or "\0" in str(path):
         msg = f"{where}: level {entry['path']!r} does not lie in the image"
         raise FormatError(msg)
     rank = len(factors)

@@ -114,7 +114,7 @@ def read_table(path: Path) -> pa.Table:
         # One handle: `pq.read_table` opens a path twice, and a writer may replace the file between.
         with path.open("rb") as file:
             return pq.ParquetFile(file).read()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         msg = f"{path} is not a parquet file that can be read: {error}"
         raise FormatError(msg) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def read_note(path: Path) -> dict[str, Any]:
         return dict(json.loads(metadata.get(_KEY, b"{}")))
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
         raise FormatError(f"{path} is not a table of statistics: {error}") from error
 
 
@@ -92,14 +92,15 @@ def read_table(path: Path, level: Level) -> StoredTable:
         with pq.ParquetFile(file_source(path)) as file:
             arrow = file.read()
         metadata: dict[bytes, bytes] = arrow.schema.metadata or {}
-        note = json.loads(metadata.get(_KEY, b"{}"))
-        index = _index_column(arrow.column_names, json.loads(metadata.get(b"pandas", b"{}")))
+        note = dict(json.loads(metadata.get(_KEY, b"{}")))
+        index = _index_column(arrow.column_names, dict(json.loads(metadata.get(b"pandas", b"{}"))))
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None
     except PermissionError as error:
         raise StorageError(f"not allowed to read {path}") from error
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
         raise FormatError(f"{path} is not a table of statistics: {error}") from error
+    _verify_named_once(arrow.column_names, path)
     names = tuple(name for name in arrow.column_names if name != index)
     tissues = _tissues(arrow, index, path) if level == "image" else None
     if level == "global" and arrow.num_rows != 1:
@@ -118,6 +119,12 @@ def read_table(path: Path, level: Level) -> StoredTable:
             again = next(key for place, key in enumerate(keys) if key in keys[:place])
             raise FormatError(f"{path}: {what} {again!r} comes more than once")
     return StoredTable(names, values, tissues, note)
+
+
+def _verify_named_once(names: Sequence[str], path: Path) -> None:
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise FormatError(f"{path}: column {twice!r} comes more than once")
 
 
 def _tissues(arrow: pa.Table, index: str | None, path: Path) -> tuple[str, ...]:

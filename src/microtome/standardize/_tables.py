@@ -248,13 +248,15 @@ class StatisticsTables:
             for name, stored in found.items()
         }
         note = found["means" if quantiles is None else "upper_quantiles"].note
+        # What a damaged file notes may be anything.
+        fitted, split = note.get("fitted_on"), note.get("split")
         return cls(
             tables.get("upper_quantiles"),
             tables.get("lower_quantiles"),
             tables.get("means"),
             tables.get("stds"),
-            tuple(note.get("fitted_on", ())),
-            note.get("split"),
+            tuple(map(str, fitted)) if isinstance(fitted, list) else (),
+            split if isinstance(split, str) else None,
         )
 
     @staticmethod
@@ -366,7 +368,8 @@ def _digest(*tables: StatisticsTable | None) -> str:
 
 def _refuse_mixed(directory: Path, found: Mapping[str, StoredTable]) -> None:
     for key in ("quantiles", "moments"):
-        stated = {name: table.note[key] for name, table in found.items() if key in table.note}
+        # As text: what a damaged file states may be anything.
+        stated = {name: str(table.note[key]) for name, table in found.items() if key in table.note}
         if len(set(stated.values())) > 1:
             raise FormatError(
                 f"{directory} has files of different runs ({', '.join(stated)}), perhaps of one "

@@ -85,7 +85,7 @@ class Shard:
         If it is no such shard: too short, a wrong checksum, chunks that lie outside of it.
     """
 
-    __slots__ = ("_file", "_mapped", "_memory", "entries", "stamp")
+    __slots__ = ("_file", "_mapped", "_memory", "entries", "index", "stamp")
 
     def __init__(self, path: str, index: ShardIndex) -> None:
         self._file = -1
@@ -94,6 +94,7 @@ class Shard:
         self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         status = os.fstat(self._file)
         self.stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        self.index = index
         self.entries: NDArray[np.int64] = self._read_entries(status.st_size, index)
         """(grid..., 2) offset and length of every chunk; (-1, -1) for one that is missing."""
 
@@ -207,7 +208,8 @@ class _Shards:
         stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
         with self._lock:
             shard = self._open.get(path)
-            if shard is not None and shard.stamp == stamp:
+            # The array may state other chunks than it did, of a file that is what it was.
+            if shard is not None and shard.stamp == stamp and shard.index == index:
                 self._open.move_to_end(path)
                 rested = self._used(path, shard)
             else:

@@ -62,12 +62,19 @@ class Stated:
         if text is None:
             return cls()
         note = json.loads(text)
+        if not isinstance(note, dict):
+            raise TypeError(f"its note is {note!r}, no object")
         if note.get("format") != _FORMAT or note.get("version", 0) > _VERSION:
             raise ValueError(
                 f"it is a microtome {note.get('format')} of version {note.get('version')}, and "
                 f"this microtome reads {_FORMAT} up to version {_VERSION}"
             )
-        return cls(read_size(note["tile_size"], "tile_size"), note["strategy"], note["resolution"])
+        strategy, resolution = note["strategy"], note["resolution"]
+        if not isinstance(strategy, str | None) or not isinstance(resolution, str | None):
+            raise TypeError(
+                f"its strategy is {strategy!r} and its resolution {resolution!r}, no names"
+            )
+        return cls(read_size(note["tile_size"], "tile_size"), strategy, resolution)
 
 
 @contextmanager
@@ -91,7 +98,14 @@ def table_errors(path: Path) -> Generator[None]:
         raise NotFoundError(f"{path} does not exist") from None
     except PermissionError as error:
         raise StorageError(f"not allowed to read {path}") from error
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        RecursionError,
+    ) as error:
         raise FormatError(f"{path} is not a table of tiles: {error}") from error
 
 

@@ -125,7 +125,8 @@ class _Now:
     def images_of(self, before: Inputs, resolution: Resolution, tissue_id: str) -> dict[str, Any]:
         """Return the image that there is now of what something was made of."""
         name = before.get("modality")
-        return {} if name is None else {"image": self.image(name, resolution, tissue_id)}
+        known = isinstance(name, str)  # in a damaged table it may be anything
+        return {"image": self.image(name, resolution, tissue_id)} if known else {}
 
 
 def _resolution(directory: Path) -> Resolution | None:

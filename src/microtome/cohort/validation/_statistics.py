@@ -42,6 +42,12 @@ class _Table:
     """(rows, channels)."""
     note: dict[str, Any]
 
+    @property
+    def fitted(self) -> list[str]:
+        """Tissues that it says it was fitted on; none where it says something else."""
+        said = self.note.get("fitted_on")
+        return [str(tissue) for tissue in said] if isinstance(said, list) else []
+
 
 def check_statistics(survey: Survey) -> None:
     """Check every standardization of every multiplex modality."""
@@ -134,7 +140,7 @@ def _check_tissues(
     mine = [t for t, m, r in survey.sizes if m == modality.name and r == resolution]
     if not mine:  # made for a coarser resolution than what is stored
         mine = [t for t in survey.tissues(modality) if survey.size_at(t, resolution)]
-    fitted: list[str] = list(table.note.get("fitted_on") or ())
+    fitted = table.fitted
     told_of = fitted if table.tissues is None else table.tissues
     told, known = set(told_of), set(survey.tissues(modality))
     lost = [] if table.tissues is None else [t for t in mine if t not in told]
@@ -162,7 +168,7 @@ def _check_numbers(survey: Survey, modality: Modality, table: _Table) -> None:
     """Check that whatever was measured has a number."""
     measured = survey.measured.get(modality.name, {})
     anywhere = {name for names in measured.values() for name in names}
-    fitted: list[str] = list(table.note.get("fitted_on") or ())
+    fitted = table.fitted
     of_fitted = {name for tissue in fitted for name in measured.get(tissue, ())}
     rows: Sequence[str | None] = table.tissues if table.tissues is not None else [None]
     wrong: list[str] = []

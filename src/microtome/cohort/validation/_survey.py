@@ -30,7 +30,15 @@ Severity = Literal["error", "warning"]
 ColumnKind = Literal["text", "integer", "number", "boolean"]
 
 # What a damaged file may raise in the hands of those who read it.
-DAMAGE = (MicrotomeError, OSError, pa.ArrowException, ValueError, KeyError, TypeError)
+DAMAGE = (
+    MicrotomeError,
+    OSError,
+    pa.ArrowException,
+    ValueError,
+    KeyError,
+    TypeError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, slots=True)
