@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from microtome.cohort import CohortLayout, ingest
+from microtome.cohort import CohortLayout, ingest, open_tiles, parse_modality, tile
+from microtome.cohort import mask as make_mask
 from microtome.errors import (
     DependencyError,
     FormatError,
@@ -26,8 +27,9 @@ from microtome.errors import (
     StorageError,
 )
 from microtome.view import _report, _sections, report
-from microtome.view._throughput import measure_throughput
+from microtome.view._throughput import Throughput, measure_throughput
 
+CODEX = parse_modality("codex")
 VOID = {"meta", "img", "rect", "br"}
 SLIDE = re.compile(r"\w+ as \w+, \d+ x \d+ µm")
 
@@ -281,22 +283,89 @@ def test_progress_counts_tissues_and_the_rest_is_listed_only(cohort, tmp_path):
     assert {link for link in links if "tissue" in link} == {"#tissue-1", "#tissues"}
 
 
-def test_throughput_is_measured_on_brightfield(cohort, tmp_path, monkeypatch):
-    # Two kinds of slides share the time; there are at least 0.4 s for each.
-    short = partial(measure_throughput, seconds=0.8)
+def test_throughput_is_measured_of_every_modality(cohort, tmp_path, monkeypatch):
+    # Three kinds of slides share the time; there are at least 0.4 s for each.
+    short = partial(measure_throughput, seconds=1.2)
     monkeypatch.setattr(_report, "measure_throughput", short)
     page = read(report(cohort.root, tmp_path / "r.html", max_tissues=0))
     rows = page.tables["Table of loading speed"][1:]
-    assert [row[0] for row in rows] == ["he", "ihc_CD3"]
+    colours = "mean and deviation of colours"
+    assert [(row[0], *row[5:7]) for row in rows] == [
+        ("he", "3", colours),
+        ("ihc_CD3", "3", colours),
+        ("stains", "2", "quantile_clipping/uq_0.99_image"),
+    ]
     for row in rows:
         assert row[1] == "64 x 64"
         tiles, seconds = re.fullmatch(r"([\d,]+) tiles in ([\d.]+) s", row[-1]).groups()
         assert int(tiles.replace(",", "")) > 0
-        # 64 x 64 x 3 float32 are 0.049152 MB.
+        # 64 x 64 float32 are 0.016384 MB; the third channel of the stains is empty and left out.
         rate, megabytes = (float(cell.replace(",", "")) for cell in row[3:5])
-        assert megabytes == pytest.approx(rate * 0.049152, abs=1.1)
+        assert megabytes == pytest.approx(rate * 0.016384 * int(row[5]), abs=1.1)
         assert float(seconds) >= 0.4
     assert "measured on the machine that made this page" in page.text
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> CohortLayout:
+    """Fifteen tissues of seven or eight channels, of eight patients of whom each is in two splits."""
+    root = tmp_path_factory.mktemp("many") / "cohort"
+    rng = np.random.default_rng(1)
+    names = [f"marker {i}" for i in range(8)]
+    for number in range(15):
+        count = 8 - number % 2
+        ingest(
+            rng.poisson(4, (count, 96, 128)).astype(np.uint16),
+            axes="cyx",
+            channel_names=names[:count],
+            cohort=root,
+            tissue_id=f"t{number:02d}",
+            modality="codex",
+            mpp=0.5,
+            resolution=0.5,
+            patient_id=f"p{number // 2}",
+            split=("train", "test")[number % 2],
+        )
+    make_mask(root, method="whole")
+    tile(root, tile_size=32)
+    return CohortLayout.open(root)
+
+
+def test_many_tissues_are_shown_in_less(many, tmp_path):
+    page = read(report(many.root, tmp_path / "many.html", throughput=False))
+    few = read(report(many.root, tmp_path / "few.html", throughput=False, max_tissues=2))
+    # What all tissues lack is told once.
+    for text in ("No model has predicted on this tissue.", "no standardization tables"):
+        assert page.text.count(text) == few.text.count(text) == 1
+    charts, pictures = (
+        [a["alt"] for a in page.attributes("img") if a.get("class") == kind]
+        for kind in ("chart", "photograph")
+    )
+    assert sum("Histogram of" in alt for alt in charts) == 0
+    assert sum("Histograms of" in alt for alt in charts) == 8
+    assert sum("as codex" in alt for alt in pictures) == 15
+    # Of few tissues, each channel of each has its chart, folded away.
+    alts = [a["alt"] for a in few.attributes("img") if a.get("class") == "chart"]
+    assert sum("Histogram of" in alt for alt in alts) == 15
+    assert "8 channels" in few.text
+    # All of the patients are named, most of them in a list that opens.
+    assert "2 more patients are in several splits" in page.text
+    assert "p5, p6" in page.text
+    links = [a["href"].removeprefix("#") for a in page.attributes("a")]
+    ids = {a["id"] for _, a in page.tags if "id" in a}
+    assert {link for link in links if link.startswith("tissue-")} == {
+        f"tissue-{i}" for i in range(1, 16)
+    }
+    assert set(links) <= ids
+
+
+def test_throughput_of_panels_that_differ(many):
+    resolution = many.resolution(None)
+    tiles = open_tiles(many, resolution, "default", 32)
+    (found,) = measure_throughput(many, resolution, tiles, [CODEX], seconds=0.4)
+    assert isinstance(found, Throughput)
+    assert (found.channels, found.standardization) == (8, "as stored")
+    assert found.megabytes == pytest.approx(found.tiles * 8 * 32 * 32 * 4 / 1e6)
 
 
 # ------------------------------------------------------------------ what is missing

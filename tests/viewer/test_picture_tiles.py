@@ -14,6 +14,8 @@ from microtome.errors import InvalidInputError, OutOfRangeError
 from microtome.image import MemoryArray
 from microtome.sources import image_from_levels, open_image
 from microtome.viewer._blending import parse_lamps
+from microtome.viewer._colours import CHANNEL_COLOURS
+from microtome.viewer._slide import ChannelFacts, Placed, Slide
 from microtome.viewer._zoom import max_zoom, read_tile, window_of
 
 
@@ -170,6 +172,29 @@ def test_channels_as_they_are_shown_at_first(study, client, picture):
     )
     dark = picture("api/image/a/codex/tile/0/0/0.png", channels="")
     assert not dark[..., :3].any()
+
+
+def test_of_many_channels_those_with_signal_are_shown_first():
+    """As in MIBI files, whose channels are in the order of their names: background is the first."""
+    rng = np.random.default_rng(0)
+    pixels = rng.poisson(2, (9, 300, 300)).astype(np.uint16)
+    bright = (2, 3, 4, 6, 7, 8)
+    for channel in bright:
+        pixels[channel, 100:130, 20 * channel : 20 * channel + 30] += 50 * (10 - channel)
+    names = ["Background", "dark", "a", "b", "c", "dim", "d", "e", "f"]
+    image = open_image(pixels, axes="cyx", mpp=0.5, channel_names=names)
+    facts = tuple(ChannelFacts(n, nuclear=n == "e", qc_pass=n != "b") for n in names)
+    plane = np.eye(3)
+    slide = Slide(Placed(image, plane), False, tuple(map(ChannelFacts, names)), {}, ())
+    assert [c["name"] for c in slide.first_channels if c["visible"]] == list("abcdef")
+    colours = [c["color"] for c in slide.first_channels if c["visible"]]
+    assert colours == list(CHANNEL_COLOURS)
+    # Nuclei are blue; what failed quality control waits for all that did not.
+    slide = Slide(Placed(image, plane), False, facts, {}, ())
+    shown = {c["name"]: c["color"] for c in slide.first_channels if c["visible"]}
+    assert shown["e"] == CHANNEL_COLOURS[0]
+    assert "b" not in shown
+    assert len(shown) == 6
 
 
 def test_channels_that_a_tissue_did_not_measure_are_told(client):

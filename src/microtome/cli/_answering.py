@@ -211,6 +211,7 @@ def report(
     cohort: Path,
     *,
     output: Annotated[Path, Parameter(name=["-o", "--output"])] = Path("report.html"),
+    max_tissues: int = 50,
 ) -> None:
     """Write one self-contained page that shows what a cohort holds.
 
@@ -220,11 +221,14 @@ def report(
         Directory of the cohort.
     output
         The page.
+    max_tissues
+        Tissues that are shown with pictures; the table lists all. Up to twelve have charts of each
+        channel.
     """
     from microtome.view import report as do
 
     with progress() as show:
-        written = do(cohort, output, progress=show)
+        written = do(cohort, output, max_tissues=max_tissues, progress=show)
     say(str(written))
 
 

@@ -17,7 +17,7 @@ from microtome.standardize import (
 
 from ._figures import new_figure, plot_histograms
 from ._histograms import ChannelHistogram, histograms
-from ._inventory import Inventory, Missing, Tissue, attempt
+from ._inventory import Inventory, Missing, Tissue, attempt, standardization_tables
 from ._pictures import Picture, chart_of
 from ._thumbnails import frame_of
 
@@ -58,6 +58,8 @@ def histogram_block(
     modality: Modality,
     image: MultiscaleImage,
     mask: MultiscaleImage | None,
+    *,
+    drawn: bool = True,
 ) -> HistogramBlock | Missing:
     """Draw histograms of every channel, before and, where there are tables, after standardization.
 
@@ -69,9 +71,11 @@ def histogram_block(
         The image.
     mask
         Its tissue mask; None counts every pixel.
+    drawn
+        Whether channels of a panel have charts; without, they are only counted.
     """
     notes: list[Missing] = []
-    directory = _tables(inventory, tissue, modality)
+    directory = standardization_tables(inventory.layout, modality, tissue.resolution)
     standardizer: Standardizer | None = None
     if directory is not None:
         built = attempt(
@@ -88,6 +92,8 @@ def histogram_block(
     if not found:
         return Missing("No pixel lies inside the tissue mask: there is nothing to count.")
     groups = [found] if modality.kind == "brightfield" else [[channel] for channel in found]
+    if not drawn and modality.kind == "multiplex":
+        groups = []
     charts = tuple(
         _chart(group, tissue.tissue_id, standardized=standardizer is not None)
         for group in groups[:_MOST_CHARTS]
@@ -101,14 +107,6 @@ def histogram_block(
         tuple(found),
         tuple(notes),
     )
-
-
-def _tables(inventory: Inventory, tissue: Tissue, modality: Modality) -> Path | None:
-    """Return the first directory of standardization tables."""
-    if modality.kind != "multiplex":
-        return None
-    base = inventory.layout.standardization(modality, tissue.resolution)
-    return next((p.parent for p in sorted(base.glob("*/*/*_upper_quantiles.parquet"))), None)
 
 
 def _standardizer(directory: Path, tissue: Tissue, image: MultiscaleImage) -> Standardizer:

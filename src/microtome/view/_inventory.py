@@ -29,6 +29,7 @@ __all__ = [
     "Tissue",
     "attempt",
     "open_tiling",
+    "standardization_tables",
     "take_inventory",
 ]
 
@@ -147,6 +148,16 @@ def attempt(what: str, function: Callable[[], _T]) -> _T | Missing:
     except MicrotomeError as error:
         _log.warning("report: %s: %s", what, error)
         return Missing(str(error))
+
+
+def standardization_tables(
+    layout: CohortLayout, modality: Modality, resolution: Resolution
+) -> Path | None:
+    """Return the first directory of standardization tables of a panel; None where it has none."""
+    if modality.kind != "multiplex":
+        return None
+    base = layout.standardization(modality, resolution)
+    return next((p.parent for p in sorted(base.glob("*/*/*_upper_quantiles.parquet"))), None)
 
 
 def take_inventory(cohort: Path) -> Inventory:

@@ -24,13 +24,15 @@ from ._heat import heat_legend
 from ._inventory import Inventory, Missing, attempt, take_inventory
 from ._numbers import tile_numbers
 from ._pictures import Picture, chart_of, own_style, picture_of_pixels
-from ._sections import Section, section_of
+from ._sections import Section, notes_of_all, section_of
 from ._slides import Swatch
 from ._throughput import Throughput, measure_throughput
 
 __all__ = ["report"]
 
 _TEMPLATE = "report.html.jinja"
+# With more pictures than this, a page of all details would be tens of megabytes and of a hundred screens.
+_MANY = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ def report(
     output
         The page; one that is there is replaced.
     max_tissues
-        Tissues that are shown with pictures; the table lists all.
+        Tissues that are shown with pictures; the table lists all. Of more than twelve, pictures are
+        smaller, and channels of panels are charted across tissues only.
     throughput
         Whether to load tiles for two seconds and tell how fast that was.
     validation
@@ -96,10 +99,11 @@ def report(
     template = _template()
     inventory = take_inventory(Path(cohort))
     shown = inventory.tissues[:max_tissues]
+    compact = len(shown) > _MANY
     sections: list[Section] = []
     with own_style():
         for done, tissue in enumerate(shown, start=1):
-            sections.append(section_of(inventory, tissue, f"tissue-{done}"))
+            sections.append(section_of(inventory, tissue, f"tissue-{done}", compact=compact))
             progress("report", done, len(shown))
         embeddings = list(_embeddings(inventory))
         block = cohort_block(inventory, sections, validation=validation)
@@ -113,6 +117,8 @@ def report(
         tissues=list(_tissue_rows(inventory, sections)),
         cohort=block,
         sections=sections,
+        compact=compact,
+        of_all=notes_of_all(sections),
         hidden=len(inventory.tissues) - len(shown),
         embeddings=embeddings,
         heat_bar=bar,
@@ -213,7 +219,7 @@ def _embedding_block(title: str, found: EmbeddingMap) -> EmbeddingBlock:
     return EmbeddingBlock(title, chart_of(figure, alt), tuple(legend), facts)
 
 
-def _throughput(inventory: Inventory) -> list[Throughput] | Missing:
+def _throughput(inventory: Inventory) -> list[Throughput | Missing] | Missing:
     for resolution in inventory.resolutions:
         tiling = inventory.tiling(resolution)
         if tiling is None or not tiling.tiles:
@@ -230,7 +236,7 @@ def _throughput(inventory: Inventory) -> list[Throughput] | Missing:
         )
         if isinstance(measured, Missing) or measured:
             return measured
-        return Missing("No brightfield image has tiles; only those are measured.")
+        return Missing("No image has tiles to load.", inventory.command("tile"))
     return Missing("There are no tiles to load.", inventory.command("tile"))
 
 

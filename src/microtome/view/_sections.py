@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from microtome.cohort import open_tissue_mask
 from microtome.image import MultiscaleImage
 
+from ._charts import HistogramBlock
 from ._inventory import Inventory, Missing, Tissue, attempt
 from ._numbers import TileNumbers, tile_numbers
 from ._predictions import find_predictions
 from ._slides import SlideBlock, slide_block
 
-__all__ = ["Section", "section_of"]
+__all__ = ["Section", "notes_of_all", "section_of"]
+
+_SEVERAL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,9 @@ class Section:
     notes: tuple[Missing, ...]
 
 
-def section_of(inventory: Inventory, tissue: Tissue, anchor: str) -> Section:
+def section_of(
+    inventory: Inventory, tissue: Tissue, anchor: str, *, compact: bool = False
+) -> Section:
     """Draw a tissue.
 
     Parameters
@@ -41,6 +47,8 @@ def section_of(inventory: Inventory, tissue: Tissue, anchor: str) -> Section:
         One of its tissues.
     anchor
         Identifier of the section in the page.
+    compact
+        Whether it is one of very many.
     """
     notes: list[Missing] = []
     mask = attempt(f"mask of {tissue.tissue_id}", lambda: _mask(inventory, tissue))
@@ -58,6 +66,7 @@ def section_of(inventory: Inventory, tissue: Tissue, anchor: str) -> Section:
             None if isinstance(mask, Missing) else mask,
             # What was made from an image that is no longer here is shown on the first.
             [p for p in predicted if p.source is modality or (p.source is None and not place)],
+            compact=compact,
         )
         for place, modality in enumerate(tissue.modalities)
     ]
@@ -72,6 +81,27 @@ def section_of(inventory: Inventory, tissue: Tissue, anchor: str) -> Section:
         (height, width), (mpp_y, mpp_x) = tiling.table.tile_size, tissue.resolution.mpp
         size = f"{width} x {height} px, {width * mpp_x:g} x {height * mpp_y:g} µm"
     return Section(anchor, tissue, tuple(slides), name, size, numbers, tuple(notes))
+
+
+def notes_of_all(sections: Sequence[Section]) -> tuple[Missing, ...]:
+    """Return what every one of several tissues lacks: it is told once."""
+    if len(sections) < _SEVERAL:
+        return ()
+    each = [
+        dict.fromkeys(
+            [
+                *section.notes,
+                *(
+                    note
+                    for slide in section.slides
+                    if isinstance(slide.histograms, HistogramBlock)
+                    for note in slide.histograms.notes
+                ),
+            ]
+        )
+        for section in sections
+    ]
+    return tuple(note for note in each[0] if note.command and all(note in own for own in each))
 
 
 def _mask(inventory: Inventory, tissue: Tissue) -> MultiscaleImage | Missing:

@@ -21,6 +21,7 @@ from ._thumbnails import Thumbnail, frame_of, read_frame, thumbnail
 __all__ = ["SlideBlock", "Swatch", "slide_block"]
 
 _SIZE = 1000
+_SIZE_OF_MANY = 560
 _COMPOSITE = 6
 _GLIMPSE = 256
 
@@ -55,6 +56,8 @@ def slide_block(
     modality: Modality,
     mask: MultiscaleImage | None,
     predicted: list[Found],
+    *,
+    compact: bool = False,
 ) -> SlideBlock:
     """Draw an image of a tissue; whatever cannot be read is told in its place.
 
@@ -66,9 +69,11 @@ def slide_block(
         The tissue's mask, None where there is none.
     predicted
         What was predicted from this image.
+    compact
+        Whether it is one of very many: the picture is smaller, and channels have no charts.
     """
     what = f"{tissue.tissue_id} as {modality}"
-    opened = attempt(what, lambda: _open(inventory, tissue, modality))
+    opened = attempt(what, lambda: _open(inventory, tissue, modality, compact=compact))
     if isinstance(opened, Missing):
         return SlideBlock(modality.name, "", opened, 0.0, (), (), None)
     image, slide = opened
@@ -87,22 +92,26 @@ def slide_block(
             attempt(what, lambda f=found: prediction_block(f, tissue, image, slide))
             for found in predicted
         ),
-        attempt(what, lambda: histogram_block(inventory, tissue, modality, image, mask)),
+        attempt(
+            what,
+            lambda: histogram_block(inventory, tissue, modality, image, mask, drawn=not compact),
+        ),
     )
 
 
 def _open(
-    inventory: Inventory, tissue: Tissue, modality: Modality
+    inventory: Inventory, tissue: Tissue, modality: Modality, *, compact: bool
 ) -> tuple[MultiscaleImage, Thumbnail]:
     path = inventory.layout.image(modality, tissue.resolution, tissue.tissue_id)
     if not path.exists():
         msg = f"The tissue table lists this image, but {path} is missing; ingest it again."
         raise NotFoundError(msg)
     image = MultiscaleImage.open(path)
+    size = _SIZE_OF_MANY if compact else _SIZE
     if modality.kind == "brightfield":
-        return image, thumbnail(image, size=_SIZE, rgb=True)
+        return image, thumbnail(image, size=size, rgb=True)
     channels = _composite(inventory, modality, image)
-    return image, thumbnail(image, size=_SIZE, channels=channels)
+    return image, thumbnail(image, size=size, channels=channels)
 
 
 def _composite(inventory: Inventory, modality: Modality, image: MultiscaleImage) -> list[int]:

@@ -200,13 +200,20 @@ class Slide:
 
     @cached_property
     def first_channels(self) -> list[dict[str, Any]]:
-        """Channels as they are shown at first."""
+        """Channels as they are shown at first: nuclei, then, of too many, those of most signal."""
         known = contrasts(self.image)
-        order = sorted(
-            (i for i, c in enumerate(self.channels) if c.measured),
-            key=lambda i: (not self.channels[i].nuclear, not self.channels[i].qc_pass, i),
-        )
-        shown = order[:_SHOWN]
+        measured = [i for i, channel in enumerate(self.channels) if channel.measured]
+        many = len(measured) > _SHOWN
+
+        def rank(i: int) -> tuple[bool, bool, float]:
+            facts = self.channels[i]
+            # As in the report: there and here the same channels are the picture.
+            return not facts.nuclear, not facts.qc_pass, -known[i].spread if many else 0.0
+
+        chosen = sorted(measured, key=rank)[:_SHOWN]
+        # Nuclei first, for they are blue; the others in the order in which the panel has them.
+        shown = sorted(chosen, key=lambda i: (rank(i)[:2], i))
+        order = [*shown, *(i for i in measured if i not in shown)]
         colours = {i: CHANNEL_COLOURS[n % len(CHANNEL_COLOURS)] for n, i in enumerate(order)}
         if len(order) == 1:
             colours[order[0]] = "#ffffff"
