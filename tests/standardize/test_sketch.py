@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from microtome.errors import FormatError, InvalidInputError
 from microtome.standardize import Moments, QuantileCounter, QuantileSketch, ValueCounts
+from microtome.standardize._bins import Bins
 
 NARROW = ["?", "u1", "i1", "u2", "i2", "f2", ">u2", ">f2"]
 WIDE = ["u4", "i4", "u8", "i8", "f4", "f8", ">i4", ">f4"]
@@ -304,3 +305,37 @@ def test_values_of_a_bin_lie_within_its_half_width(values):
     near = np.abs(np.sort(pixels[0].astype(float)) - np.repeat(means, counts))
     assert (near <= np.repeat(widths, counts) * (1 + 1e-9)).all()
     assert not QuantileSketch(np.uint8, 1).binned(0)[2].any()
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_bins_of_nan_and_infinity_are_found_among_any(dtype):
+    bins = Bins.of(dtype)
+    special = np.zeros(bins.count, np.bool_)
+    for part in bins.special_bins:
+        special[part] = True
+    edges = np.flatnonzero(np.diff(special, prepend=False))
+    # At each edge of what is special, the bins beside it and at it; alone, and between others.
+    for edge in {*edges.tolist(), 1, bins.count - 1}:
+        for chosen in ([edge - 1], [edge], [0, edge - 1], [0, edge], [edge - 1, edge]):
+            found = np.unique(chosen).astype(np.uint32)
+            assert bins.special(found) == bool(special[found].any())
+    assert not bins.special(np.zeros(0, np.uint32))
+    assert not Bins.of(np.uint16).special(np.arange(1 << 16, dtype=np.uint32))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_what_is_counted_after_a_question_counts_in_the_next(dtype):
+    rng = np.random.default_rng(5)
+    # Large enough for the compiled loops.
+    blocks = [rng.integers(0, 4000, (2, 1 << 17)).astype(dtype) for _ in range(3)]
+    sketch = QuantileSketch(dtype, 2)
+    for number, block in enumerate(blocks, start=1):
+        sketch.update(block)
+        seen = np.concatenate(blocks[:number], axis=1)
+        assert (
+            sketch.quantiles([0.5, 0.99]).tolist()
+            == np.quantile(seen, [0.5, 0.99], axis=1).T.tolist()
+        )
+        values, counts = sketch.values(1)
+        assert np.array_equal(np.repeat(values, counts), np.sort(seen[1]))
+        assert sketch.count.tolist() == [seen.shape[1]] * 2

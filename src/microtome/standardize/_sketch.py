@@ -68,6 +68,7 @@ class QuantileSketch:
         self._parts: list[list[ValueCounts]] = [[] for _ in range(channels)]
         self._counter: Counter | None = None
         self._tallies: Tallies | None = None
+        self._untaken = False
 
     @classmethod
     def of_counts(cls, dtype: DTypeLike, counts: Sequence[ValueCounts]) -> QuantileSketch:
@@ -117,9 +118,7 @@ class QuantileSketch:
     def counts(self) -> tuple[ValueCounts, ...]:
         """What was counted, a channel each."""
         self._take_all()
-        for parts in self._parts:
-            fold(parts)
-        return tuple(parts[0] if parts else NOTHING for parts in self._parts)
+        return tuple(map(_folded, self._parts))
 
     def values(self, channel: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return the values of a channel, ascending, and how often each occurs.
@@ -136,7 +135,8 @@ class QuantileSketch:
 
         That is 0 where all of them are one number: where `exact`, and at the lower end of a bin.
         """
-        found = self.counts[channel]
+        self._take_all()
+        found = _folded(self._parts[channel])
         values = self._bins.values(found.bins, found.counts, found.places)
         order = np.argsort(values, kind="stable")
         values = values[order]
@@ -254,7 +254,8 @@ class QuantileSketch:
     def __getstate__(self) -> dict[str, Any]:
         # What they are counted in is large and empty.
         parts = [[each] for each in self.counts]
-        return {"_bins": self._bins, "_parts": parts, "_counter": None, "_tallies": None}
+        empty = {"_counter": None, "_tallies": None, "_untaken": False}
+        return {"_bins": self._bins, "_parts": parts, **empty}
 
     def _count(
         self, block: NDArray[Any], places: list[int], mask: NDArray[np.bool_] | None
@@ -284,7 +285,7 @@ class QuantileSketch:
             verify_mask(mask, block.shape[1])
         if self._tallies is None:
             self._tallies = tallies_for(self._bins, len(self._parts))
-        special = False
+        special, self._untaken = False, True
         for row, place in zip(block, places, strict=True):
             pixels = np.ascontiguousarray(row, self.dtype)
             for part in self._tallies.add(loops, place, pixels, mask):
@@ -300,8 +301,9 @@ class QuantileSketch:
         return self._bins.special(part.bins)
 
     def _take_all(self) -> None:
-        """Keep what the tallies have."""
-        if self._tallies is not None:
+        """Keep what the tallies have; asked for each channel, of which only the first time is work."""
+        if self._tallies is not None and self._untaken:
+            self._untaken = False
             for place, part in enumerate(self._tallies.take()):
                 self._add(place, part)
 
@@ -326,3 +328,9 @@ class QuantileSketch:
                 f"{where or 'the pixels'}: channel {places[row]} holds {block[row, pixel]}, beyond "
                 "the range of float32 that a sketch counts in; ask for exact quantiles (exact=True)"
             )
+
+
+def _folded(parts: list[ValueCounts]) -> ValueCounts:
+    """Return what was counted of a channel, its parts added in place."""
+    fold(parts)
+    return parts[0] if parts else NOTHING
