@@ -72,7 +72,7 @@ def plot_overview(
     legend
         Whether to name the colours of channels, mask and tiles.
     size
-        Most pixels of the thumbnail along the longer side.
+        Most pixels of the thumbnail along the longer side; a new figure has about as many.
     ax
         Axes to draw on; by default those of a new figure.
 
@@ -86,7 +86,7 @@ def plot_overview(
         If an image does not state its pixel size.
     """
     slide = _slide(image, size)
-    ax = _slide_axes(ax, slide)
+    ax = _slide_axes(ax, slide, size)
     _show(ax, slide.pixels, slide.frame)
     if mask is not None:
         _outline(ax, sample(mask, slide.frame) > 0, slide.frame)
@@ -267,11 +267,11 @@ def _slide(image: MultiscaleImage | Thumbnail, size: int) -> Thumbnail:
     return image if isinstance(image, Thumbnail) else thumbnail(image, size=size)
 
 
-def _slide_axes(ax: Axes | None, slide: Thumbnail) -> Axes:
+def _slide_axes(ax: Axes | None, slide: Thumbnail, size: int = 1000) -> Axes:
     frame, own = slide.frame, ax is None
     if ax is None:
         # A tiny image is enlarged by whole pixels; otherwise lines and text would hide it.
-        zoom = max(1, round(1000 / max(frame.height, frame.width)))
+        zoom = max(1, round(size / max(frame.height, frame.width)))
         figure = new_figure(frame.width * zoom, frame.height * zoom)
         ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     left, right, bottom, top = frame.extent

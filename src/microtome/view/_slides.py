@@ -85,7 +85,7 @@ def slide_block(
     return SlideBlock(
         modality.name,
         facts,
-        attempt(what, lambda: _overview(inventory, tissue, modality, slide, mask)),
+        attempt(what, lambda: _overview(inventory, tissue, modality, slide, mask, compact=compact)),
         scale_bar_length(slide.frame),
         _legend(inventory, tissue, slide, has_mask=mask is not None),
         tuple(
@@ -144,11 +144,15 @@ def _overview(
     modality: Modality,
     slide: Thumbnail,
     mask: MultiscaleImage | None,
+    *,
+    compact: bool,
 ) -> Picture:
     tiling = inventory.tiling(tissue.resolution)
     count = tiling.count(tissue.tissue_id) if tiling else 0
     tiles = tiling.table.for_tissue(tissue.tissue_id) if tiling and count else None
-    ax = plot_overview(slide, tiles=tiles, mask=mask, legend=False)
+    ax = plot_overview(
+        slide, tiles=tiles, mask=mask, legend=False, size=_SIZE_OF_MANY if compact else _SIZE
+    )
     width, height = slide.base.width * slide.base.step_x, slide.base.height * slide.base.step_y
     alt = f"{tissue.tissue_id} as {modality}, {width:.0f} x {height:.0f} µm"
     alt += ", with the outline of its tissue mask" if mask is not None else ""
