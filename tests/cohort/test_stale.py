@@ -131,7 +131,29 @@ def test_what_is_stale_is_made_anew_and_nothing_else(
     stats(made)
     assert stale(made) == []
     assert {p: p.stat().st_mtime_ns for p in kept.rglob("*") if p.is_file()} == before
-    same_derived(made, fresh(made, tmp_path, {"b": counts(1), "a": counts(7, 90)}))
+    same_derived(made, fresh(made, tmp_path, {"a": counts(7, 90), "b": counts(1)}))
+
+
+def test_what_is_made_anew_keeps_its_place(made: Path, tmp_path: Path) -> None:
+    """The order of tissues is that of epochs: ids that are written anew do not go to the end."""
+    add(made, "a", counts(7, 90), overwrite=True)
+    mask(made)
+    tile(made, tissues=["a"], overwrite=True, **OPTIONS)
+    stats(made)
+    other = fresh(made, tmp_path, {"a": counts(7, 90), "b": counts(1)})
+    same_derived(made, other)
+    for name in ("metadata/tissues.parquet", "imc/channels_per_tissue.parquet"):
+        assert (made / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_a_tissue_that_measured_other_channels_keeps_its_place(made: Path) -> None:
+    where: dict[str, Any] = {"cohort": made, "tissue_id": "a", "modality": "imc"}
+    ingest(counts(7)[:1], axes="cyx", channel_names=["DNA"], mpp=1.0, overwrite=True, **where)
+    rows = pq.read_table(made / "imc/channels_per_tissue.parquet").to_pylist()
+    assert rows == [
+        {"tissue_id": "a", "DNA": True, "CD3": False},
+        {"tissue_id": "b", "DNA": True, "CD3": True},
+    ]
 
 
 def test_a_second_run_changes_nothing(made: Path, tree: Tree) -> None:

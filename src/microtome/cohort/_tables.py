@@ -7,7 +7,6 @@ tool's) are kept as they are.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from microtome.storage import locked, replace_file
 from ._columns import verify_filled, verify_flat, verify_named_once, verify_text
 from ._layout import CohortLayout, sweep
 from ._modality import Modality
+from ._pandas_note import pandas_note
 
 __all__ = [
     "MeasuredChannels",
@@ -178,7 +178,7 @@ def add_tissues(layout: CohortLayout, rows: Sequence[Mapping[str, Any]]) -> None
         The cohort.
     rows
         With `tissue_id` and `modality`. What one says nothing of stays as it was, and so does the
-        place of a row in which nothing changes.
+        place of a row that is there.
     """
     with locked(layout.lock, what=f"the cohort {layout.root}"):
         # Another process may have begun the cohort, failed, and undone that.
@@ -189,7 +189,7 @@ def add_tissues(layout: CohortLayout, rows: Sequence[Mapping[str, Any]]) -> None
         )
         places = {key: place for place, key in enumerate(zip(ids, modalities, strict=True))}
         fields = {field.name: field.type for field in [*TISSUES_SCHEMA, *table.schema]}
-        dropped: list[int] = []
+        order = list(range(table.num_rows))
         added: list[pa.Table] = []
         for row in rows:
             place = places.get((row["tissue_id"], row["modality"]))
@@ -198,7 +198,10 @@ def add_tissues(layout: CohortLayout, rows: Sequence[Mapping[str, Any]]) -> None
             if place is not None:
                 if known == old:
                     continue
-                dropped.append(place)
+                # Where the old one was: the order of tissues is that of epochs.
+                order[place] = table.num_rows + len(added)
+            else:
+                order.append(table.num_rows + len(added))
             added.append(
                 pa.table(
                     {
@@ -209,11 +212,8 @@ def add_tissues(layout: CohortLayout, rows: Sequence[Mapping[str, Any]]) -> None
             )
         if not added:
             return
-        kept = np.ones(table.num_rows, np.bool_)
-        kept[dropped] = False
-        rest = table.filter(pa.array(kept))
-        merged = pa.concat_tables([rest, *added], promote_options="default")
-        merged = merged.combine_chunks()
+        merged = pa.concat_tables([table, *added], promote_options="default")
+        merged = merged.combine_chunks().take(pa.array(order, pa.int64()))
         write_parquet(merged.replace_schema_metadata(None), layout.tissues)
 
 
@@ -444,7 +444,6 @@ def _note_measured(path: Path, names: Sequence[str], measured: Mapping[str, set[
         }
         rows = [{**row, "tissue_id": row[index]} for row in table.to_pylist()]
         known = {row["tissue_id"]: row for row in rows}
-        # A tissue of which the table says the same already keeps its place.
         same = {
             tissue
             for tissue, mine in measured.items()
@@ -453,48 +452,19 @@ def _note_measured(path: Path, names: Sequence[str], measured: Mapping[str, set[
         measured = {tissue: mine for tissue, mine in measured.items() if tissue not in same}
         if not measured:
             return
-        rows = [row for row in rows if row["tissue_id"] not in measured]
-    for tissue_id, mine in measured.items():
-        rows.append({"tissue_id": tissue_id, **{name: name in mine for name in names}})
+    told = {
+        tissue: {"tissue_id": tissue, **{name: name in mine for name in names}}
+        for tissue, mine in measured.items()
+    }
+    # A tissue that is there keeps its place.
+    rows = [told.pop(row["tissue_id"], row) for row in rows]
+    rows += told.values()
     columns = {"tissue_id": pa.array([row["tissue_id"] for row in rows], pa.string())}
     for name in names:
         # A tissue that was there before a channel joined the panel did not measure it.
         columns[name] = pa.array([bool(row.get(name, False)) for row in rows], pa.bool_())
     for name, kind in others.items():
         columns[name] = pa.array([row.get(name) for row in rows], kind)
-    # pandas, and so spora_io, shall find the tissues in the index. It opens a file with an index
-    # only where every column is described.
-    note = {
-        "index_columns": ["tissue_id"],
-        "column_indexes": [
-            {**_pandas_column(None, "unicode", "object"), "metadata": {"encoding": "UTF-8"}}
-        ],
-        "columns": [
-            _pandas_column("tissue_id", "unicode", "object"),
-            *(_pandas_column(name, "bool", "bool") for name in names),
-            *(_pandas_column(name, *_pandas_types(kind)) for name, kind in others.items()),
-        ],
-        "pandas_version": "2.0.0",
-    }
-    table = pa.table(columns).replace_schema_metadata({"pandas": json.dumps(note)})
+    note = pandas_note("tissue_id", names, others)
+    table = pa.table(columns).replace_schema_metadata({"pandas": note})
     write_parquet(table, path)
-
-
-def _pandas_types(kind: pa.DataType) -> tuple[str, str]:
-    """Return what pandas' metadata call a type, and the type of numpy that holds it."""
-    if pa.types.is_boolean(kind):
-        return "bool", "bool"
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        name = str(np.dtype(kind.to_pandas_dtype()))
-        return name, name
-    return "unicode", "object"
-
-
-def _pandas_column(name: str | None, pandas_type: str, numpy_type: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "field_name": name,
-        "pandas_type": pandas_type,
-        "numpy_type": numpy_type,
-        "metadata": None,
-    }

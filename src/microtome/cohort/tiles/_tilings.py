@@ -84,14 +84,14 @@ class TilesBefore:
         made
             The new ones.
         tissues
-            All tissues that there shall be, in order; None leaves the others as they are, and puts
-            the new ones last.
+            All tissues that there shall be, in order; None leaves all that are there where they are,
+            and puts those that are new last.
         """
         kept = self._without(made.inputs)
         stats = {t: s for t, s in self.stats.items() if t not in made.inputs} | dict(made.stats)
         inputs = self.inputs | dict(made.inputs)
         if tissues is None:
-            return TilesMade([kept, *made.tables], stats, inputs)
+            tissues = list(dict.fromkeys([*self.stats, *self.tiles.tissue_ids, *made.stats]))
         new = {tissue_id: table for table in made.tables for tissue_id in table.tissue_ids}
         old = set(kept.tissue_ids)
         tables = [
