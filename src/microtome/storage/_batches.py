@@ -22,7 +22,7 @@ from ._chunks import ChunkReader
 from ._compiler import TURNED_ROWS, Compiled, Compiler
 from ._conversion import Conversion
 from ._kept_chunks import HeldChunks, KeptChunks
-from ._plans import ChunkPlan, plan_chunks, shard_place
+from ._plans import ChunkPlan, begins, plan_chunks, shard_place
 from ._shard_files import Shard
 from ._tally import current_tally
 from ._thread_memory import MEMORY
@@ -199,7 +199,7 @@ class _Chunks:
     @classmethod
     def of(cls, reader: ChunkReader, plan: ChunkPlan) -> _Chunks:
         """Look the chunks up; errors as of `Shard`."""
-        new = np.flatnonzero(np.diff(plan.shard, prepend=-1))
+        new = begins(plan.shard)
         place = np.zeros(len(plan.shard), np.int64)
         place[new] = 1
         offset = np.full(len(plan.shard), -1, np.int64)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ChunkPlan", "plan_chunks"]
+__all__ = ["ChunkPlan", "begins", "plan_chunks"]
 
 _Whole = NDArray[np.int64]
 
@@ -50,11 +50,11 @@ class ChunkPlan:
 
     def pieces(self, files: int) -> Iterator[ChunkPlan]:
         """Yield it in pieces, each of chunks of at most so many shards."""
-        begins = np.flatnonzero(np.diff(self.shard, prepend=-1))[::files]
-        if len(begins) < 2:
+        first = begins(self.shard)[::files]
+        if len(first) < 2:
             yield self
             return
-        for a, b in pairwise([*begins.tolist(), len(self.shard)]):
+        for a, b in pairwise([*first.tolist(), len(self.shard)]):
             low, high = int(self.first[a]), int(self.first[b])
             copies = slice(low, high)
             yield ChunkPlan(
@@ -121,10 +121,18 @@ def plan_chunks(
         place[:, axis], start[:, axis] = at, begin
         size[:, axis] = np.minimum((high[:, axis] - low[:, axis])[box] - origin, side) - begin
         goes += (begin + origin) * step
-    new = np.flatnonzero(np.diff(key, prepend=-1))
+    new = begins(key)
     per_shard = _count(shard, chunk)
     shards, local = np.divmod(key[new], per_shard)
     return ChunkPlan(shards, local, np.append(new, len(key)), start, size, goes, box, place)
+
+
+def begins(numbers: _Whole) -> NDArray[np.intp]:
+    """Return where numbers that ascend become others, the first place included."""
+    # Not np.diff with something put before, which takes several times as long for a batch.
+    new = np.ones(len(numbers), np.bool_)
+    np.not_equal(numbers[1:], numbers[:-1], out=new[1:])
+    return np.flatnonzero(new)
 
 
 def shard_place(number: int, shard: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
