@@ -91,3 +91,56 @@ def test_a_tissue_without_a_mask_is_named(made: Any) -> None:
     )
     with pytest.raises(NotFoundError, match="'z' has no cell mask"):
         measure_cells(root)
+
+
+def stale(root: Path) -> list[str]:
+    return [each.what for each in validate(root) if each.kind == "stale" and "cells" in each.place]
+
+
+def of_both(root: Path, seed: int, *modalities: str) -> None:
+    pixels = np.random.default_rng(seed).poisson(9, (1, 70, 90)).astype(np.uint16)
+    for modality in modalities:
+        where: dict[str, Any] = {"cohort": root, "tissue_id": "a", "modality": modality}
+        name = modality.upper()
+        ingest(
+            pixels,
+            axes="cyx",
+            channel_names=[name],
+            mpp=MPP,
+            resolution=MPP,
+            overwrite=True,
+            **where,
+        )
+
+
+def test_old_columns_do_not_pass_as_new(tmp_path: Path) -> None:
+    """Cells of one modality measured anew say nothing of what was measured of another."""
+    root = tmp_path / "c"
+    of_both(root, 1, "mibi", "imc")
+    add_cell_masks(root, "a", labels_of(0))
+    for modality in ("mibi", "imc"):
+        measure_cells(root, modality=modality)
+    assert stale(root) == []
+    of_both(root, 2, "mibi")
+    old = pq.read_table(root / "metadata/cells.parquet")["mean_MIBI"]
+    measure_cells(root, modality="imc", overwrite=True)
+    assert pq.read_table(root / "metadata/cells.parquet")["mean_MIBI"] == old
+    (what,) = stale(root)
+    assert what.startswith("columns mean_MIBI of cells were made of another mibi image of a")
+    measure_cells(root, modality="mibi", overwrite=True)
+    assert stale(root) == []
+    assert pq.read_table(root / "metadata/cells.parquet")["mean_MIBI"] != old
+
+
+def test_another_mask_makes_cells_stale(made: Any) -> None:
+    root, _, labels = made
+    measure_cells(root, modality="imc")
+    add_cell_masks(root, "a", np.roll(labels["a"], 1, 0), overwrite=True)
+    (what,) = stale(root)
+    assert what.startswith("columns cell_id, centroid_y, centroid_x, area_um2, mean_DNA, mean_CD3")
+    assert "another cell mask of a, which has been replaced" in what
+    measure_cells(root, tissues=["a"], overwrite=True)
+    (what,) = stale(root)
+    assert what.startswith("columns mean_DNA, mean_CD3 of cells")
+    measure_cells(root, tissues=["a"], modality="imc", overwrite=True)
+    assert stale(root) == []

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from microtome.coordinates import Resolution
 from microtome.errors import MicrotomeError
 from microtome.image import MultiscaleImage
 
+from ._images import is_there
 from ._layout import CohortLayout
-from ._made_of import Inputs, image_of_tissue
+from ._made_of import Inputs, image_of_tissue, mask_identity
 from ._modality import Modality
 
-__all__ = ["cell_mask_inputs", "cells_inputs", "images_of_tissue"]
+__all__ = [
+    "ABOUT",
+    "cell_mask_inputs",
+    "cell_mask_of_tissue",
+    "cells_inputs",
+    "cells_parts",
+    "images_of_tissue",
+    "with_columns",
+]
+
+ABOUT = frozenset({"columns", "resolution", "kind"})
+"""What a part of a table of cells says beside identities: its columns, whose grid, and which masks."""
 
 
 def images_of_tissue(
@@ -57,3 +73,95 @@ def cell_mask_inputs(path: Path) -> Inputs:
         return {}
     noted = MultiscaleImage.open(path).metadata.get("microtome", {}).get("cell_mask", {})
     return dict(noted.get("images") or {})
+
+
+def cell_mask_of_tissue(
+    layout: CohortLayout, resolution: Resolution, kind: str, tissue_id: str
+) -> str | None:
+    """Return the identity of the cell mask that is read at a resolution."""
+    finer = [r for r in layout.resolutions() if r != resolution and r.serves(resolution)]
+    for each in (resolution, *reversed(finer)):
+        path = layout.cell_mask(each, kind, tissue_id)
+        if is_there(path):
+            return mask_identity(path)
+    return None
+
+
+def cells_parts(noted: Inputs) -> list[dict[str, Any]]:
+    """Return what the columns of a tissue's cells were made of, columns that are of the same together.
+
+    Without `columns`, as an earlier microtome noted it, a part speaks of all.
+    """
+    parts = noted.get("parts")
+    if parts is None:
+        return [dict(noted)] if noted else []
+    return (
+        [dict(part) for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    )
+
+
+def with_columns(
+    noted: Mapping[str, Inputs],
+    tables: tuple[pa.Table, pa.Table, pa.Table],
+    sources: Mapping[str, Sequence[Inputs]],
+    *,
+    overwrite: bool,
+) -> dict[str, Inputs]:
+    """Return what cells were made of, after columns of some were given.
+
+    A column is of its old source too while a cell of the tissue has a value that was not given.
+
+    Parameters
+    ----------
+    noted
+        What is said of each tissue so far.
+    tables
+        The cells before, those that are given, and what became of both.
+    sources
+        What the given columns of each tissue are made of: a part without `columns` for all that no
+        other part names.
+    overwrite
+        Whether what is given takes the place of what is the same already.
+    """
+    before, given, after = (_valued(table, sources.keys()) for table in tables)
+    found = dict(noted)
+    for tissue, fresh in sources.items():
+        mine, old, new = (each.get(tissue, {}) for each in (given, before, after))
+        told = {n for n in mine if overwrite or old.get(n, 0) < new.get(n, 0)}
+        gone = {n for n in told if not old.get(n) or (overwrite and mine[n] >= new.get(n, 0))}
+        parts: list[dict[str, Any]] = []
+        for part in cells_parts(noted.get(tissue, {})):
+            kept = [n for n in part.get("columns") or old if n not in gone]
+            if kept:
+                parts.append({**part, "columns": kept})
+        named = {n for part in fresh for n in part.get("columns", ())}
+        for part in fresh:
+            own = set(part["columns"]) if "columns" in part else mine.keys() - named
+            _join(parts, {**part, "columns": [n for n in mine if n in own & told]})
+        if parts:
+            found[tissue] = {"parts": parts}
+    return found
+
+
+def _join(parts: list[dict[str, Any]], part: dict[str, Any]) -> None:
+    """Put a part to others; its columns to those of one that is of the same."""
+    if not part["columns"]:
+        return
+    for each in parts:
+        if {**each, "columns": ()} == {**part, "columns": ()}:
+            each["columns"] = list(dict.fromkeys([*each["columns"], *part["columns"]]))
+            return
+    parts.append(part)
+
+
+def _valued(table: pa.Table, tissues: Collection[str]) -> dict[str, dict[str, int]]:
+    """Return of each tissue the columns in which cells have a value, and how many have one."""
+    names = [name for name in table.column_names if name != "tissue_id"]
+    ids = table["tissue_id"].cast(pa.string())
+    plain = pa.table({"tissue_id": ids, **{n: table[n].is_valid() for n in names}})
+    plain = plain.filter(pc.is_in(ids, value_set=pa.array(list(tissues), pa.string())))
+    counted = plain.group_by("tissue_id").aggregate([(name, "sum") for name in names])
+    return {
+        row["tissue_id"]: {name: row[f"{name}_sum"] for name in names if row[f"{name}_sum"]}
+        for row in counted.to_pylist()
+    }

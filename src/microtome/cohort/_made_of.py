@@ -147,6 +147,7 @@ _WORDS = {
     "image": "another image",
     "mask": "another tissue mask",
     "areas": "other annotations",
+    "cell_mask": "another cell mask",
     "cells": "other cells",
     "channels": "other channels",
 }

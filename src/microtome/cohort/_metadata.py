@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from microtome.coordinates import MicrometreGrid, Resolution, counts_from_edge
 from microtome.errors import FormatError, InvalidInputError, UnknownNameError
 from microtome.storage import locked
 
-from ._cell_inputs import cells_inputs
+from ._cell_inputs import cells_inputs, with_columns
 from ._given import read_given
 from ._layout import CohortLayout, check_tissue_id
 from ._made_of import Inputs, note_inputs, noted_inputs
@@ -29,6 +30,7 @@ __all__ = [
     "add_metadata",
     "known_tissues",
     "merged_tissues",
+    "put_cells",
 ]
 
 TEXT_COLUMNS = ("tissue_id", "modality", "patient_id", "specimen_id", "split", "dataset")
@@ -202,6 +204,36 @@ def add_cells(
         )
         msg = f"{place} lacks the columns {missing}; it has {given.column_names}{hint}"
         raise FormatError(msg)
+    return put_cells(layout, given, place, overwrite=overwrite)
+
+
+def put_cells(
+    layout: CohortLayout,
+    given: pa.Table,
+    place: str,
+    *,
+    overwrite: bool,
+    made_of: Mapping[str, Sequence[Inputs]] | None = None,
+) -> int:
+    """Put cells into the table of a cohort and note what they were made of; see `add_cells`.
+
+    Parameters
+    ----------
+    layout
+        The cohort.
+    given
+        Cells with `tissue_id` and `cell_id`.
+    place
+        Where they come from, for messages.
+    overwrite
+        Replace values that are there by others.
+    made_of
+        What columns of each tissue are made of, see `with_columns`; None for the images there are.
+
+    Returns
+    -------
+    How many cells were added.
+    """
     _verify_cells(given, place)
     known = set(read_tissues(layout)["tissue_id"].cast(pa.string()).to_pylist())
     unknown = sorted(set(pc.unique(given["tissue_id"]).to_pylist()) - known)
@@ -218,7 +250,10 @@ def add_cells(
         merge = Merge.of(old, given, ["tissue_id", "cell_id"], str(layout.cells))
         kinds = {field.name: field.type for field in CELLS_SCHEMA}
         added = merge.apply(overwrite=overwrite, add_rows=True, known=kinds)
-        now = noted | cells_inputs(layout, pc.unique(given["tissue_id"]).to_pylist())
+        if made_of is None:
+            tissues = pc.unique(given["tissue_id"]).to_pylist()
+            made_of = {t: [part] for t, part in cells_inputs(layout, tissues).items()}
+        now = with_columns(noted, (old, given, added), made_of, overwrite=overwrite)
         # The same cells once more, said to be of the images that there are now.
         if not added.equals(old) or (overwrite and now != noted):
             kept = added.replace_schema_metadata(note_inputs(None, now))

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from microtome.cohort._cell_inputs import cell_mask_of_tissue, images_of_tissue
 from microtome.cohort._images import open_tissue_image, tissues_with_images, verify_fits
 from microtome.cohort._layout import CohortLayout
-from microtome.cohort._metadata import add_cells
+from microtome.cohort._made_of import Inputs
+from microtome.cohort._metadata import put_cells
 from microtome.cohort._modality import Modality, parse_modality
 from microtome.cohort._tables import MeasuredChannels, read_parquet, write_parquet
 from microtome.coordinates import MicrometreGrid, Resolution
@@ -87,6 +89,7 @@ def measure_cells(
         else None
     )
     tables: list[pa.Table] = []
+    made_of: dict[str, list[Inputs]] = {}
     for done, (tissue_id, modalities) in enumerate(chosen.items(), start=1):
         mask = open_cell_mask(layout, target, kind, tissue_id)
         image = open_tissue_image(layout, modalities[0], target, tissue_id)
@@ -96,11 +99,21 @@ def measure_cells(
         if wanted is not None:
             names = image.channel_names or () if measured is None else measured.names_of(tissue_id)
         tables.append(_cells(tissue_id, mask, image, names, target))
+        about: dict[str, str | None] = {"resolution": target.directory, "kind": kind}
+        about["cell_mask"] = cell_mask_of_tissue(layout, target, kind, tissue_id)
+        every = images_of_tissue(layout, target, tissue_id, layout.modalities())
+        images = {each: identity for each, identity in every.items() if identity is not None}
+        made_of[tissue_id] = [{**about, **images}]
+        if wanted is not None:
+            # Brightnesses are of this image and no other.
+            means = [f"mean_{name}" for name in names]
+            own = {wanted.name: images.get(wanted.name)}
+            made_of[tissue_id].append({**about, **own, "columns": means})
         progress("cells", done, len(chosen))
     found = pa.concat_tables(tables, promote_options="default")
     if overwrite:
         _remove_others(layout, list(chosen), found)
-    add_cells(cohort, found, overwrite=overwrite)
+    put_cells(layout, found, "the cells measured", overwrite=overwrite, made_of=made_of)
     return found.num_rows
 
 

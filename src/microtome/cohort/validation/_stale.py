@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,7 +11,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from microtome.cohort._cell_inputs import cell_mask_inputs
+from microtome.cohort._cell_inputs import (
+    ABOUT,
+    cell_mask_inputs,
+    cell_mask_of_tissue,
+    cells_parts,
+)
 from microtome.cohort._layout import CohortLayout, is_written
 from microtome.cohort._made_of import (
     Inputs,
@@ -21,6 +27,7 @@ from microtome.cohort._made_of import (
     told_change,
 )
 from microtome.cohort._masks import mask_inputs
+from microtome.cohort._merge import listed
 from microtome.cohort._modality import parse_modality
 from microtome.cohort.statistics import inputs_in
 from microtome.cohort.tiles import cells_identity, cells_of
@@ -223,11 +230,31 @@ def _cells(now: _Now) -> Iterator[_Found]:
     if path.is_file():
         with suppress(*DAMAGE):
             before = now.wanted(noted_inputs(pq.read_schema(file_source(path)).metadata))
-    after: dict[str, Inputs] = {}
+    # By which columns they speak of, and of which masks they were measured.
+    groups: dict[tuple[Any, Any], tuple[dict[str, Inputs], dict[str, Inputs]]] = {}
     for tissue, each in before.items():
-        with suppress(*DAMAGE):
-            resolution = Resolution.parse(each["resolution"])
-            names = [name for name in each if name != "resolution"]
-            after[tissue] = {name: now.image(name, resolution, tissue) for name in names}
-    advice = "are they of the new one? Then add them again with --overwrite"
-    yield None, path, before, after, "cells were", advice, False
+        for part in cells_parts(each):
+            with suppress(*DAMAGE):
+                resolution, kind = Resolution.parse(part["resolution"]), part.get("kind")
+                names = part.keys() - ABOUT - {"cell_mask"}
+                there: dict[str, Any] = {n: now.image(n, resolution, tissue) for n in names}
+                if kind is not None:
+                    there["cell_mask"] = cell_mask_of_tissue(now.layout, resolution, kind, tissue)
+                columns = None if part.get("columns") is None else tuple(part["columns"])
+                was, are = groups.setdefault((columns, kind), ({}, {}))
+                # Two parts of a tissue differ in their columns or images, which are told either way.
+                if tissue in was and stale_among({tissue: was[tissue]}, {tissue: are[tissue]}):
+                    continue
+                was[tissue] = {n: i for n, i in part.items() if n not in ABOUT}
+                are[tissue] = there
+    for (columns, kind), (was, are) in groups.items():
+        what = "cells were" if columns is None else f"columns {listed(columns)} of cells were"
+        if kind is None:
+            advice = "are they of the new one? Then add them again with --overwrite"
+        else:
+            modalities = {n for each in was.values() for n in each} - {"cell_mask"}
+            measured = any(name.startswith("mean_") for name in columns or ())
+            option = f" --modality {min(modalities)}" if measured and modalities else ""
+            root = shlex.quote(str(now.layout.root))
+            advice = f"run `microtome cohort cells {root}{option} --kind {kind} --overwrite`"
+        yield None, path, was, are, what, advice, False
