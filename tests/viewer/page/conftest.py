@@ -26,9 +26,10 @@ SHAPE = (700, 900)
 # Where the upper left corner of the stains' picture lies, in micrometres, (y, x); H&E begins at 0.
 STAINS_EDGE = (40.0, 25.0)
 STAINS_SHAPE = (500, 640)
-# Nothing on its way for six frames and 300 ms, longer than the page itself waits for the last of a row of changes.
+# Nothing on its way for six frames and 300 ms, and the address says what is shown: what a change draws may put
+# off the link once more, so no fixed time is long enough for it.
 CALM = """async () => {
-    const busy = () => document.querySelector(".pane:not([hidden]) .stage[aria-busy=true]");
+    const busy = () => document.querySelector(".pane:not([hidden]) .stage[aria-busy=true], html[data-link=pending]");
     const end = performance.now() + 60000;
     for (let calm = 0; calm < 6; calm = busy() ? 0 : calm + 1) {
         if (performance.now() > end) throw new Error("the page is still busy after a minute");

@@ -41,7 +41,7 @@ class App {
   #cell = new CellChoice(() => this.#framed(), fail);
   #images = new Map();
   #written = null;
-  #writeSoon = settled(() => this.#write(false), 250);
+  #writeLater = settled(() => this.#write(false), 250);
   // Sliders send many values; tiles are drawn for the last of them.
   #drawSoon = settled(() => {
     this.#stale.forEach((view) => view.draw());
@@ -295,7 +295,14 @@ class App {
     });
   }
 
+  /** Write the link once nothing changes any more; until then the page says that its address lags behind. */
+  #writeSoon() {
+    document.documentElement.dataset.link = "pending";
+    this.#writeLater();
+  }
+
   #write(push) {
+    delete document.documentElement.dataset.link;
     if (!this.#views[0].info) return;
     const link = this.#link();
     if (link === this.#written) return;
