@@ -59,7 +59,8 @@ class KeptChunks:
         self._limit = limit
         self._evicts = evicts
         self._lock = threading.Lock()
-        self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+        # With its address, which takes longer to ask for than to copy the pixels of a crop.
+        self._kept: OrderedDict[int, tuple[NDArray[np.uint8], int]] = OrderedDict()
         self._files: dict[tuple[str, tuple[int, int, int]], int] = {}
         self._bytes = 0
 
@@ -108,20 +109,18 @@ class KeptChunks:
             )
             places = np.flatnonzero(there)
             keys = ((numbers[file[places]] << _LOCAL) + local[places]).tolist()
-            missing: list[tuple[int, int]] = []
-            for at, key in zip(places.tolist(), keys, strict=True):
-                found = self._kept.get(key)
-                if found is None:
-                    missing.append((at, key))
-                    continue
-                held.memory[at] = found
-                if self._evicts:
-                    self._kept.move_to_end(key)
+            found = list(map(self._kept.get, keys))
+            if self._evicts:
+                for key, one in zip(keys, found, strict=True):
+                    if one is not None:
+                        self._kept.move_to_end(key)
+            lookups = list(zip(places.tolist(), keys, found, strict=True))
+            missing = [(at, key) for at, key, one in lookups if one is None]
             # A batch of more than is kept in all: the last of it would push out the first.
             taken = missing[: self._room(len(missing) * size) // size]
             self._bytes += len(taken) * size
-        for at, memory in held.memory.items():
-            held.address[at] = _address(memory)
+        held.address[places] = [0 if one is None else one[1] for one in found]
+        held.memory = {at: one[0] for at, _, one in lookups if one is not None}
         for at, key in taken:
             held.keys[at] = key
             held.memory[at] = np.empty(chunk_bytes, np.uint8)
@@ -135,7 +134,7 @@ class KeptChunks:
                 memory = held.memory[at]
                 # Another batch may have decoded the same meanwhile.
                 if decoded and key not in self._kept:
-                    self._kept[key] = memory
+                    self._kept[key] = memory, int(held.goes[at])
                 else:
                     self._bytes -= memory.nbytes + _OVERHEAD
 
@@ -143,7 +142,7 @@ class KeptChunks:
         """Return how many bytes may be taken, after room was made for so many."""
         if self._evicts:
             while self._kept and self._bytes + wanted > self._limit:
-                _, memory = self._kept.popitem(last=False)
+                _, (memory, _) = self._kept.popitem(last=False)
                 self._bytes -= memory.nbytes + _OVERHEAD
         return max(self._limit - self._bytes, 0)
 
