@@ -67,6 +67,18 @@ def test_a_prediction_of_another_image_is_told(cohort):
     predict_cohort(np.positive, cohort, tissues=["b"], **OPTIONS)
 
 
+def test_one_that_is_refused_does_not_stop_the_others(cohort):
+    paths = predict_cohort(np.positive, cohort, tissues=["a"], **OPTIONS)
+    kept = MultiscaleImage.open(paths[0])["level0"][...]
+    add(cohort, "a", overwrite=True)
+    with pytest.raises(
+        ExistsError, match=r"^1 of 2 tissues are not predicted: .*a\.ome\.zarr.*--overwrite"
+    ):
+        predict_cohort(np.positive, cohort, **OPTIONS)
+    np.testing.assert_array_equal(MultiscaleImage.open(paths[0])["level0"][...], kept)
+    assert MultiscaleImage.exists(paths[0].with_name("b.ome.zarr"))
+
+
 def test_kinds_of_images_do_not_mix(cohort):
     add(cohort, "m", "imc", (2, 70, 60), channel_names=["x", "y"])
     with pytest.raises(InvalidInputError, match="imaged as he, imc, which no model takes alike"):

@@ -28,7 +28,7 @@ from microtome.cohort import (
     tissues_with_images,
 )
 from microtome.coordinates import Resolution
-from microtome.errors import InvalidInputError
+from microtome.errors import ExistsError, InvalidInputError
 from microtome.image import MultiscaleImage
 from microtome.jobs import run_each, verify_executor
 from microtome.progress import Progress, silent
@@ -48,6 +48,8 @@ _log = logging.getLogger(__name__)
 _TISSUE = "tissue"
 # Tiles that go through a model at once when it makes vectors of them.
 _EMBEDDED = 64
+# Of any number of tissues that are refused, these are told of.
+_NAMED = 5
 
 
 class CohortOptions(TypedDict, total=False):
@@ -152,8 +154,8 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     NotFoundError
         If there are no such statistics, or a tissue has no mask.
     ExistsError
-        If a prediction that is there is of another image, model or setting, or a table of vectors
-        of another model or other tiles.
+        If a prediction that is there is of another image, model or setting; those of the other
+        tissues are made all the same. Or if a table of vectors is of another model or other tiles.
     WorkerError
         If the executor lost its workers; what is done stays, and the same call again goes on.
     """
@@ -184,9 +186,17 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
         place = layout, modalities[0], target, tissue_id
         covers = _mask_of(mask, layout, target, tissue_id)
         tasks.append(_Task(model, place, path, {**common, **own[tissue_id]}, covers, told))
-    for done, _ in enumerate(run_each(_predicted, tasks, executor), start=1):
+    refused: list[str] = []
+    for done, found in enumerate(run_each(_predicted, tasks, executor), start=1):
+        refused += [] if found is None else [found]
         if executor is not None:
             progress("images", done, len(tasks))
+    if refused:
+        # The others are done by now.
+        hint = "replace predictions with --overwrite (overwrite=True), of these tissues alone with --tissues (tissues=)"
+        more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+        msg = f"{len(refused)} of {len(tasks)} tissues are not predicted: {'; '.join(refused[:_NAMED])}{more}; {hint}"
+        raise ExistsError(msg)
     if not hasattr(model, "embed"):
         return written
     preset, then = shown.of_tiles()
@@ -231,18 +241,22 @@ class _Task:
     progress: Progress
 
 
-def _predicted(task: _Task) -> Path:
+def _predicted(task: _Task) -> str | None:
+    """Predict a tissue; returns why not, where another prediction is there."""
     image = open_tissue_image(*task.place)
     options: dict[str, Any] = {**task.options, "mask": task.mask, "progress": task.progress}
     if isinstance(task.mask, str) and task.mask == _TISSUE:
         layout, _, resolution, tissue_id = task.place
         options["mask"] = open_tissue_mask(layout, resolution, tissue_id)
-    if task.options["overwrite"]:
-        predict(task.model, image, task.out, **options)
-    else:
-        # As one of several: what is finished is kept, or refused where it is another prediction.
-        predict(task.model, {task.place[3]: image}, task.out.parent, **options)
-    return task.out
+    try:
+        if task.options["overwrite"]:
+            predict(task.model, image, task.out, **options)
+        else:
+            # As one of several: what is finished is kept, or refused where it is another prediction.
+            predict(task.model, {task.place[3]: image}, task.out.parent, **options)
+    except ExistsError as error:
+        return str(error)
+    return None
 
 
 def _mask_of(mask: Any, layout: CohortLayout, resolution: Resolution, tissue_id: str) -> Any:
