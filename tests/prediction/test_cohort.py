@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from microtome.cohort import ingest
+from microtome.cohort import ingest, validate
 from microtome.errors import ExistsError, InvalidInputError
 from microtome.image import MultiscaleImage
 from microtome.prediction import predict_cohort
@@ -77,6 +77,23 @@ def test_one_that_is_refused_does_not_stop_the_others(cohort):
         predict_cohort(np.positive, cohort, **OPTIONS)
     np.testing.assert_array_equal(MultiscaleImage.open(paths[0])["level0"][...], kept)
     assert MultiscaleImage.exists(paths[0].with_name("b.ome.zarr"))
+
+
+def test_a_prediction_that_outlived_its_image_is_told(cohort):
+    def stale():
+        return [each for each in validate(cohort) if each.kind == "stale"]
+
+    mine = {"metadata": {"study": 7, "microtome": {"more": 1}}}
+    paths = predict_cohort(np.positive, cohort, **OPTIONS, **mine)
+    said = MultiscaleImage.open(paths[0]).metadata
+    assert (said["study"], said["microtome"]["more"]) == (7, 1)
+    assert stale() == []
+    add(cohort, "a", overwrite=True)
+    (found,) = stale()
+    assert found.place == "predictions/1_0mpp/m"
+    assert "predictions 'm' were made of another image of a, which" in found.what
+    predict_cohort(np.positive, cohort, tissues=["a"], overwrite=True, **OPTIONS)
+    assert stale() == []
 
 
 def test_kinds_of_images_do_not_mix(cohort):

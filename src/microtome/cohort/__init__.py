@@ -14,6 +14,7 @@ from ._images import (
 )
 from ._info import CohortInfo, ImageInfo, LevelInfo, info
 from ._layout import CohortLayout, check_tissue_id, size_name, tile_size_of
+from ._made_of import identity_in
 from ._masks import mask
 from ._metadata import add_cells, add_metadata
 from ._modality import (
@@ -109,6 +110,7 @@ __all__ = [
     "check_tissue_id",
     "cohort_panel",
     "create_cohort",
+    "identity_in",
     "info",
     "ingest",
     "ingest_manifest",

@@ -21,6 +21,7 @@ from microtome.cohort import (
     HEImagingDataset,
     Modality,
     SingleIHCImagingDataset,
+    identity_in,
     open_tissue_image,
     open_tissue_mask,
     parse_modality,
@@ -185,7 +186,8 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
             _log.info("%s is there already", path)
         place = layout, modalities[0], target, tissue_id
         covers = _mask_of(mask, layout, target, tissue_id)
-        tasks.append(_Task(model, place, path, {**common, **own[tissue_id]}, covers, told))
+        mine = {**common, **own[tissue_id]}
+        tasks.append(_Task(model, place, path, mine, covers, told))
     refused: list[str] = []
     for done, found in enumerate(run_each(_predicted, tasks, executor), start=1):
         refused += [] if found is None else [found]
@@ -245,6 +247,7 @@ def _predicted(task: _Task) -> str | None:
     """Predict a tissue; returns why not, where another prediction is there."""
     image = open_tissue_image(*task.place)
     options: dict[str, Any] = {**task.options, "mask": task.mask, "progress": task.progress}
+    options["metadata"] = _with_origin(options.get("metadata"), image, task.place[1])
     if isinstance(task.mask, str) and task.mask == _TISSUE:
         layout, _, resolution, tissue_id = task.place
         options["mask"] = open_tissue_mask(layout, resolution, tissue_id)
@@ -257,6 +260,15 @@ def _predicted(task: _Task) -> str | None:
     except ExistsError as error:
         return str(error)
     return None
+
+
+def _with_origin(
+    metadata: Mapping[str, Any] | None, image: MultiscaleImage, modality: Modality
+) -> dict[str, Any]:
+    """Return metadata of a prediction that say of which image it is, for who looks whether it is stale."""
+    given = dict(metadata or {})
+    origin = {"modality": modality.name, "image": identity_in(image.metadata)}
+    return {**given, "microtome": {**given.get("microtome", {}), "predicted_from": origin}}
 
 
 def _mask_of(mask: Any, layout: CohortLayout, resolution: Resolution, tissue_id: str) -> Any:

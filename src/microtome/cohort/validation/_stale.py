@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from microtome.cohort.statistics import inputs_in
 from microtome.cohort.tiles import cells_identity, cells_of
 from microtome.coordinates import Resolution
 from microtome.errors import InvalidInputError
+from microtome.image import MultiscaleImage
 from microtome.standardize import StatisticsTables
 from microtome.storage import file_source
 
@@ -78,7 +80,8 @@ def find_stale(
         Those to look at; None for all.
     """
     now = _Now(layout, tissues)
-    for found in (*_masks(now), *_tilings(now), *_statistics(now), *_cells(now)):
+    kinds = (_masks, _tilings, _statistics, _cells, _predictions)
+    for found in chain.from_iterable(kind(now) for kind in kinds):
         resolution, place, before, after, what, advice, certain = found
         if only is not None and resolution not in {None, only}:
             continue
@@ -258,3 +261,19 @@ def _cells(now: _Now) -> Iterator[_Found]:
             root = shlex.quote(str(now.layout.root))
             advice = f"run `microtome cohort cells {root}{option} --kind {kind} --overwrite`"
         yield None, path, was, are, what, advice, False
+
+
+def _predictions(now: _Now) -> Iterator[_Found]:
+    for directory in sorted(now.layout.root.glob("predictions/*/*")):
+        resolution = _resolution(directory.parent)
+        if resolution is None:
+            continue
+        before: dict[str, Inputs] = {}
+        for path, tissue in now.labels(directory):
+            with suppress(*DAMAGE):
+                ours = MultiscaleImage.open(path).metadata["microtome"]
+                before[tissue] = dict(ours.get("predicted_from") or {})
+        after = {t: now.images_of(each, resolution, t) for t, each in before.items()}
+        what = f"predictions {directory.name!r} were"
+        advice = "run `microtome predict` again with --overwrite and these --tissues"
+        yield resolution, directory, before, after, what, advice, True
