@@ -109,9 +109,12 @@ def test_another_image_is_told_of_all_that_was_made_of_the_old_one(made: Path) -
         assert each.severity == "error"
         assert "another image of a, which has been replaced since" in each.what
     assert "tiles 'grid 32' were made of" in found[TILES].what
-    assert "microtome tile" in found[TILES].advice
-    assert "microtome mask" in found[MASKS].advice
-    assert "microtome stats --method quantile_clipping/uq_0.99_image" in found[STATS].advice
+    # As they are to be pasted.
+    tiles = f"microtome tile {made} --size 32 --method grid --resolution 1_0mpp`"
+    assert tiles in found[TILES].advice
+    assert f"microtome mask {made} --resolution 1_0mpp`" in found[MASKS].advice
+    counted = f"microtome stats {made} --method quantile_clipping/uq_0.99_image`"
+    assert counted in found[STATS].advice
 
 
 def test_what_is_stale_is_made_anew_and_nothing_else(

@@ -195,7 +195,7 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
             progress("images", done, len(tasks))
     if refused:
         # The others are done by now.
-        hint = "replace predictions with --overwrite (overwrite=True), of these tissues alone with --tissues (tissues=)"
+        hint = "replace predictions with --overwrite (overwrite=True), of these tissues alone with --tissue (tissues=)"
         more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
         msg = f"{len(refused)} of {len(tasks)} tissues are not predicted: {'; '.join(refused[:_NAMED])}{more}; {hint}"
         raise ExistsError(msg)

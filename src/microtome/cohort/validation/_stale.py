@@ -43,6 +43,7 @@ from ._survey import DAMAGE, Survey
 __all__ = ["Stale", "check_stale", "find_stale"]
 
 _TILES = "_tile_coordinates.parquet"
+_METHODS = {"default": "cover"} | {name: name for name in ("grid", "strips", "fewest", "cells")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,11 @@ class _Now:
     _images: dict[Any, str | None] = field(default_factory=dict[Any, "str | None"])
     _masks: dict[Any, str | None] = field(default_factory=dict[Any, "str | None"])
 
+    @property
+    def named(self) -> str:
+        """The cohort, as a shell takes it."""
+        return shlex.quote(str(self.layout.root))
+
     def wanted(self, before: Mapping[str, Inputs]) -> dict[str, Inputs]:
         """Return what is known of the tissues to look at."""
         return {t: each for t, each in before.items() if self.only is None or t in self.only}
@@ -162,7 +168,8 @@ def _masks(now: _Now) -> Iterator[_Found]:
             with suppress(*DAMAGE):
                 before[tissue] = mask_inputs(path)
         after = {t: now.images_of(each, resolution, t) for t, each in before.items()}
-        advice = f"run `microtome mask --resolution {resolution.directory}` again, which replaces only these"
+        command = f"microtome mask {now.named} --resolution {resolution.directory}"
+        advice = f"run `{command}` again, which replaces only these"
         yield resolution, directory, before, after, "tissue masks were", advice, True
     for directory in sorted(root.glob("segmentations/*/cell_masks/*")):
         resolution = _resolution(directory.parents[1])
@@ -202,7 +209,14 @@ def _tilings(now: _Now) -> Iterator[_Found]:
                     if tissue in cells:
                         after[tissue]["cells"] = cells_identity(*cells[tissue])
         name = f"{path.parent.name} {path.name.removesuffix(_TILES)}"
-        advice = "run `microtome tile` again with the same settings, which replaces only these"
+        size, strategy = path.name.removesuffix(_TILES), path.parent.name
+        # Of a tiling by another name nothing says which method it is of.
+        method = _METHODS.get(strategy)
+        option = f"--method {method}" if method else f"--strategy {shlex.quote(strategy)}"
+        command = (
+            f"microtome tile {now.named} --size {size} {option} --resolution {resolution.directory}"
+        )
+        advice = f"run `{command}` again with the same other settings, which replaces only these"
         yield resolution, path, before, after, f"tiles {name!r} were", advice, True
 
 
@@ -222,7 +236,8 @@ def _statistics(now: _Now) -> Iterator[_Found]:
             for tissue in before
         }
         name = manifest.get("standardization")
-        advice = f"run `microtome stats --method {name}` again, which counts only these anew"
+        command = f"microtome stats {now.named} --method {name}"
+        advice = f"run `{command}` again, which counts only these anew"
         what = f"statistics of {modality} were"
         yield resolution, path.parent, before, after, what, advice, True
 
@@ -258,8 +273,7 @@ def _cells(now: _Now) -> Iterator[_Found]:
             modalities = {n for each in was.values() for n in each} - {"cell_mask"}
             measured = any(name.startswith("mean_") for name in columns or ())
             option = f" --modality {min(modalities)}" if measured and modalities else ""
-            root = shlex.quote(str(now.layout.root))
-            advice = f"run `microtome cohort cells {root}{option} --kind {kind} --overwrite`"
+            advice = f"run `microtome cohort cells {now.named}{option} --kind {kind} --overwrite`"
         yield None, path, was, are, what, advice, False
 
 
@@ -275,5 +289,5 @@ def _predictions(now: _Now) -> Iterator[_Found]:
                 before[tissue] = dict(ours.get("predicted_from") or {})
         after = {t: now.images_of(each, resolution, t) for t, each in before.items()}
         what = f"predictions {directory.name!r} were"
-        advice = "run `microtome predict` again with --overwrite and these --tissues"
+        advice = "run `microtome predict` with the same settings again for these (--tissue) with --overwrite"
         yield resolution, directory, before, after, what, advice, True
