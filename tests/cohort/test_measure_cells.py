@@ -123,6 +123,10 @@ def test_old_columns_do_not_pass_as_new(tmp_path: Path) -> None:
     assert stale(root) == []
     of_both(root, 2, "mibi")
     old = pq.read_table(root / "metadata/cells.parquet")["mean_MIBI"]
+    with pytest.raises(
+        ExistsError, match=r"another mibi image of a, which has been replaced.*mean_"
+    ):
+        measure_cells(root, modality="mibi")
     measure_cells(root, modality="imc", overwrite=True)
     assert pq.read_table(root / "metadata/cells.parquet")["mean_MIBI"] == old
     (what,) = stale(root)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from microtome.cohort._cell_inputs import cell_mask_of_tissue, images_of_tissue
+from microtome.cohort._cell_inputs import (
+    ABOUT,
+    cell_mask_of_tissue,
+    cells_parts,
+    images_of_tissue,
+)
 from microtome.cohort._images import open_tissue_image, tissues_with_images, verify_fits
 from microtome.cohort._layout import CohortLayout
-from microtome.cohort._made_of import Inputs
+from microtome.cohort._made_of import Inputs, changed, noted_inputs, told_change
 from microtome.cohort._metadata import put_cells
 from microtome.cohort._modality import Modality, parse_modality
 from microtome.cohort._tables import MeasuredChannels, read_parquet, write_parquet
 from microtome.coordinates import MicrometreGrid, Resolution
+from microtome.errors import ExistsError
 from microtome.image import MultiscaleImage, blocks_of
 from microtome.progress import Progress, silent
 from microtome.storage import locked
@@ -113,7 +119,14 @@ def measure_cells(
     found = pa.concat_tables(tables, promote_options="default")
     if overwrite:
         _remove_others(layout, list(chosen), found)
-    put_cells(layout, found, "the cells measured", overwrite=overwrite, made_of=made_of)
+    try:
+        put_cells(layout, found, "the cells measured", overwrite=overwrite, made_of=made_of)
+    except ExistsError as error:
+        why = _replaced(layout, made_of)
+        if not why:
+            raise
+        msg = f"cells that are there were made of {why}, which has been replaced since; {error}"
+        raise ExistsError(msg) from error
     return found.num_rows
 
 
@@ -157,6 +170,19 @@ def _cells(
             **{f"mean_{name}": total[:, 3 + c] / count for c, name in enumerate(names)},
         }
     )
+
+
+def _replaced(layout: CohortLayout, made_of: Mapping[str, Sequence[Inputs]]) -> str:
+    """Say of which other images and masks the cells in the table were made; nothing of the same."""
+    noted = noted_inputs(read_parquet(layout.cells, []).schema.metadata)
+    stale: dict[str, list[str]] = {}
+    for tissue, fresh in made_of.items():
+        now = {name: each for part in fresh for name, each in part.items() if name not in ABOUT}
+        parts = cells_parts(noted.get(tissue, {}))
+        names = [name for part in parts for name in changed(part, now)]
+        if names:
+            stale[tissue] = list(dict.fromkeys(n for n in names if n not in ABOUT))
+    return told_change(stale)
 
 
 def _remove_others(layout: CohortLayout, tissues: Sequence[str], found: pa.Table) -> None:
