@@ -100,6 +100,14 @@ def engine_errors(path: object) -> Generator[None]:
         if status == "NOT_FOUND":
             msg = f"{path}: {reason}"
             raise NotFoundError(msg) from error
+        if "was ignored by server" in text:
+            # Nothing is damaged: the server is none that parts of a file can be had of.
+            msg = (
+                f"{path}: the server answers requests for a part of a file with the whole of it "
+                "(it ignores the header Range), so images cannot be read from it piece by piece; "
+                "use a server that answers ranges, or copy the image here"
+            )
+            raise StorageError(msg) from error
         if status == "ALREADY_EXISTS":
             msg = f"{path} exists already"
             raise ExistsError(msg) from error

@@ -165,6 +165,7 @@ class RemoteChunks:
         self._longest = 4 * chunk_bytes + 2**20
         self._known: OrderedDict[tuple[int, ...], _Known | None] = OrderedDict()
         self._lock = threading.Lock()
+        self._fetching = threading.Lock()
         self._store: ts.KvStore | None = None
 
     @classmethod
@@ -203,7 +204,9 @@ class RemoteChunks:
         for _ in range(_ATTEMPTS):
             if not wanted:
                 break
-            shards |= self._fetch(wanted)
+            # One thread at a time: the next finds what this one kept, and does not ask for it again.
+            with self._fetching:
+                shards |= self._fetch(wanted)
             wanted = {at: parts for at, parts in wanted.items() if at not in shards}
         else:
             if wanted:
