@@ -32,6 +32,7 @@ PUBLIC_NAMES = [
     "CoordinateSpace",
     "CycIFModality",
     "DihedralAugmentation",
+    "DiskCache",
     "DrawnOrder",
     "HEImagingDataset",
     "HEModality",

@@ -133,7 +133,7 @@ if TYPE_CHECKING:
         region_transform,
     )
     from .sources import image_names, open_image, open_stacks
-    from .storage import Conversion, StorageOptions
+    from .storage import Conversion, DiskCache, StorageOptions
     from .tiling import (
         TileTable,
         best_mask_tiling_try_to_stop,
@@ -261,7 +261,7 @@ _ROOMS = {
         "region_transform",
     ),
     "sources": ("image_names", "open_image", "open_stacks"),
-    "storage": ("Conversion", "StorageOptions"),
+    "storage": ("Conversion", "DiskCache", "StorageOptions"),
     "tiling": (
         "TileTable",
         "best_mask_tiling_try_to_stop",
@@ -291,6 +291,7 @@ __all__ = [
     "CoordinateSpace",
     "CycIFModality",
     "DihedralAugmentation",
+    "DiskCache",
     "DrawnOrder",
     "HEImagingDataset",
     "HEModality",

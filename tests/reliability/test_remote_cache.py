@@ -126,9 +126,9 @@ def test_a_second_epoch_asks_for_no_data(
     fetched = data_requests(trouble)
     assert len(wanted) == len(first) > 3
     np.testing.assert_equal(first, wanted)
-    # Each thread of the loader that opens an image at the same time as another may ask as well.
+    # Each part once, whichever thread asks for it first.
     stored = sum(f.stat().st_size for f in (local / "study/imc").rglob("c/*/*/*") if f.is_file())
-    assert sum(size for *_, size in fetched) < 3 * stored
+    assert sum(size for *_, size in fetched) < 1.05 * stored
     trouble.forget()
     second = epoch(options, "s3://slides/study/study", order)
     np.testing.assert_equal(second, wanted)

@@ -117,6 +117,11 @@ class CachedParts:
         self._noted = time.monotonic()
         self._warned = False
 
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._file
+
     def file(self, address: str) -> tuple[int, bytes] | None:
         """Return number and generation of a file of which something is kept."""
         return self._tried(

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -165,7 +166,7 @@ class RemoteChunks:
         self._longest = 4 * chunk_bytes + 2**20
         self._known: OrderedDict[tuple[int, ...], _Known | None] = OrderedDict()
         self._lock = threading.Lock()
-        self._fetching = threading.Lock()
+        self._fetching = _lock_of(f"{parts.path} {place.store}")
         self._store: ts.KvStore | None = None
 
     @classmethod
@@ -204,7 +205,8 @@ class RemoteChunks:
         for _ in range(_ATTEMPTS):
             if not wanted:
                 break
-            # One thread at a time: the next finds what this one kept, and does not ask for it again.
+            # One thread at a time, whoever opened the array: the next finds what this one kept, and
+            # does not ask for it again.
             with self._fetching:
                 shards |= self._fetch(wanted)
             wanted = {at: parts for at, parts in wanted.items() if at not in shards}
@@ -280,7 +282,8 @@ class RemoteChunks:
             there = [part for part in parts if one.entries[part, 0] >= 0]
             found[at] = {} if one.number is None else self._parts.get(one.number, there)
             missing = [part for part in there if part not in found[at]]
-            for start, stop, inside in _runs(one.entries, missing):
+            for start, stop in _runs(one.entries, missing):
+                inside = _inside(one.entries, start, stop)
                 ask = keys.read(self._key(at), byte_range=slice(start, stop))
                 begun.append((at, start, inside, ask))
         came: dict[tuple[int, ...], dict[int, bytes]] = {}
@@ -381,18 +384,33 @@ class RemoteChunks:
         return entries.astype(np.int64)
 
 
-def _runs(
-    entries: NDArray[np.int64], parts: Sequence[int]
-) -> list[tuple[int, int, list[tuple[int, int, int]]]]:
-    """Return the requests that fetch parts: first byte, one past the last, and the parts in it."""
-    found: list[tuple[int, int, list[tuple[int, int, int]]]] = []
-    inside = sorted((int(entries[part, 0]), int(entries[part, 1]), part) for part in parts)
-    for offset, length, part in inside:
+_LOCKS: weakref.WeakValueDictionary[str, threading.Lock] = weakref.WeakValueDictionary()
+_LOCKING = threading.Lock()
+
+
+def _lock_of(address: str) -> threading.Lock:
+    """Return the lock of all who fetch from an address into one cache."""
+    with _LOCKING:
+        lock = _LOCKS.get(address)
+        if lock is None:
+            lock = _LOCKS[address] = threading.Lock()
+        return lock
+
+
+def _runs(entries: NDArray[np.int64], parts: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the requests that fetch parts: first byte and one past the last."""
+    found: list[tuple[int, int]] = []
+    for offset, length in sorted(entries[list(parts)].tolist()):
         end = offset + length
         if found and offset - found[-1][1] <= _GAP and end - found[-1][0] <= _MOST_A_REQUEST:
-            start, stop, members = found[-1]
-            members.append((part, offset, length))
-            found[-1] = (start, max(stop, end), members)
+            found[-1] = (found[-1][0], max(found[-1][1], end))
         else:
-            found.append((offset, end, [(part, offset, length)]))
+            found.append((offset, end))
     return found
+
+
+def _inside(entries: NDArray[np.int64], start: int, stop: int) -> list[tuple[int, int, int]]:
+    """Return all parts that a request brings, those between the ones that are wanted too."""
+    ends = entries[:, 0] + entries[:, 1]
+    there = np.flatnonzero((entries[:, 0] >= start) & (ends <= stop))
+    return [(part, *entries[part].tolist()) for part in there.tolist()]
