@@ -34,7 +34,7 @@ from microtome.image import MultiscaleImage
 from microtome.jobs import run_each, verify_executor
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData, collate_regions, decollate_regions
-from microtome.storage import Place, StorageOptions, StorePath
+from microtome.storage import Place, StorageOptions, StorePath, verify_here
 
 from ._blend import Blend
 from ._embed import embed_tiles, embedding_settings, verify_finished
@@ -162,6 +162,8 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     """
     verify_executor(executor)
     verify_function(preprocess, "preprocess", "normalize")
+    if out is not None:
+        verify_here(out)
     layout = CohortLayout.open(cohort, reading=out is not None, storage_options=storage_options)
     target = layout.resolution(resolution)
     only = [parse_modality(modality)] if modality is not None else None

@@ -19,7 +19,7 @@ from microtome.coordinates import FROM_EDGE, MicrometreGrid, counts_from_edge
 from microtome.errors import ExistsError, InvalidInputError
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData
-from microtome.storage import replace_file
+from microtome.storage import replace_file, verify_here
 
 from . import _embed_parts
 from ._embed_parts import Parts, checksums, sampled_rows
@@ -111,6 +111,7 @@ def embed_tiles(
     if not len(tiles) or batch_size < 1:
         msg = f"{len(tiles)} tiles in batches of {batch_size} cannot be embedded; give at least 1"
         raise InvalidInputError(msg)
+    verify_here(out)
     path = Path(out)
     settings = embedding_settings(model, tiles, batch_size=batch_size, preprocess=preprocess)
     # Before anything is written.

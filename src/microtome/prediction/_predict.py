@@ -14,7 +14,7 @@ from microtome.errors import InvalidInputError
 from microtome.image import Channels, MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.sources import open_image
-from microtome.storage import is_address, spelled
+from microtome.storage import verify_here
 
 from ._blend import Blend, checked_blend
 from ._devices import checked_devices
@@ -217,9 +217,7 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     if multiple_of < 1:
         msg = f"multiple_of must be at least 1, got {multiple_of}"
         raise InvalidInputError(msg)
-    if is_address(out):
-        msg = f"{spelled(out)}: a prediction is written to a directory here; write one and copy it there"
-        raise InvalidInputError(msg)
+    verify_here(out)
     # Before images are opened, tissue is looked for and the first tiles are read.
     verify_function(preprocess, "preprocess", "normalize")
     verify_function(postprocess, "postprocess", "denormalize")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from microtome.coordinates import Mpp
 from microtome.errors import ExistsError, InvalidInputError
 from microtome.image import Level, MultiscaleImage, begin_image
-from microtome.storage import Box, Layout, ShardWriter, StoredArray
+from microtome.storage import Box, Layout, ShardWriter, StoredArray, verify_here
 
 from ._batches import planned_level, spatial_shape
 from ._canvas import Made
@@ -202,6 +202,7 @@ def checked_fill(fill: float, made: Made, *, adding: bool) -> None:
 
 def free_place(out: str | os.PathLike[str], image: MultiscaleImage, *, overwrite: bool) -> Path:
     """Refuse before the first tile is predicted what would be refused after the last."""
+    verify_here(out)
     path = Path(out)
     if path.exists() and Path(image.uri).exists() and path.samefile(image.uri):
         msg = f"{path} is the image that is predicted; choose another place"

@@ -1,5 +1,6 @@
 """Arrays on disk: create, read into a buffer, write, and make whole directories appear at once."""
 
+from ._addresses import is_address, spelled, verify_here
 from ._array import Box, Pending, ReadBatch, StoredArray, array_metadata, create_array, open_array
 from ._batches import BoxBatch
 from ._buffers import Buffers
@@ -13,7 +14,7 @@ from ._kept_chunks import KeptChunks
 from ._layout import CODECS, Codec, Layout, default_layout, image_layout, label_layout
 from ._opening import begin_store, open_store
 from ._publish import Draft, clear_drafts
-from ._remote import AtPlace, Place, StorageOptions, is_address, place_of, spelled
+from ._remote import AtPlace, Place, StorageOptions, place_of
 from ._shard_writer import Run, ShardDraft, ShardWriter
 from ._store import ImageStore, WritableArray
 from ._store_path import (
@@ -86,6 +87,7 @@ __all__ = [
     "storage_errors",
     "tallied",
     "verify_free",
+    "verify_here",
     "walked",
     "write_group",
 ]

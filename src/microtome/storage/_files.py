@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 
 from microtome.errors import BusyError, ExistsError, MicrotomeError, StorageError
 
+from ._addresses import verify_here
+
 __all__ = ["locked", "replace_file", "storage_errors", "sync_directory", "verify_free"]
 
 # EFBIG: a limit on the size of a file, which some quotas are.
@@ -57,6 +59,7 @@ def storage_errors(path: Path) -> Generator[None]:
 def replace_file(target: str | os.PathLike[str]) -> Generator[Path]:
     """Give a path to write to that becomes `target` when the block ends without an error."""
     final = Path(target)
+    verify_here(final)
     with storage_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = final.parent / f".{final.name}.{uuid.uuid4().hex[:12]}.partial"
@@ -77,7 +80,10 @@ def verify_free(path: Path, *, overwrite: bool) -> None:
     ------
     ExistsError
         If there is something at `path`, unless it is a file and `overwrite` is true.
+    InvalidInputError
+        If it is the address of a store.
     """
+    verify_here(path)
     if path.exists() and not (overwrite and path.is_file()):
         hint = " or allow overwriting (--overwrite, overwrite=True)" if path.is_file() else ""
         msg = f"{path} exists already; choose another place{hint}"

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from microtome.errors import BusyError, ExistsError
 
+from ._addresses import verify_here
 from ._documents import group_document, write_document
 from ._files import storage_errors, sync_directory
 
@@ -65,6 +66,7 @@ class Draft:
     def __init__(self, target: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         self.target = Path(target)
         self._overwrite = overwrite
+        verify_here(self.target)
         with storage_errors(self.target):
             self.target.parent.mkdir(parents=True, exist_ok=True)
             _sweep(self.target)

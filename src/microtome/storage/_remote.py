@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, cast
@@ -18,10 +17,11 @@ import tensorstore as ts
 
 from microtome.errors import InvalidInputError, ModeError
 
+from ._addresses import is_address, spelled
 from ._engine import ENGINE, engine_errors
 from ._options import StorageOptions
 
-__all__ = ["AtPlace", "Place", "StorageOptions", "is_address", "place_of", "spelled"]
+__all__ = ["AtPlace", "Place", "StorageOptions", "place_of"]
 
 _SCHEMES = ("file", "memory", "s3", "gs", "http", "https")
 # Stores that cannot say what is in them.
@@ -29,7 +29,6 @@ _SILENT = frozenset({"http"})
 _FAR = frozenset({"s3", "gcs", "http"})
 _WRITABLE = frozenset({"memory", "s3"})
 _ZIP = (".zip", ".ozx")
-_LOST = re.compile(r"((?:s3|gs|https?):)/([^/].*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,20 +139,6 @@ class AtPlace:
     def place(self) -> Place:
         """Where it is."""
         raise NotImplementedError
-
-
-def is_address(path: str | os.PathLike[str]) -> bool:
-    """Whether a text is the address of a store, and not a path; one letter is a drive."""
-    scheme, _, rest = spelled(path).partition("://")
-    return bool(rest) and len(scheme) > 1 and "/" not in scheme
-
-
-def spelled(path: str | os.PathLike[str]) -> str:
-    """Return a path or address as text; a `Path` made of an address has lost a slash, and gets it back."""
-    text = os.fspath(path)
-    lost = None if isinstance(path, str) else _LOST.fullmatch(text)
-    # A directory here may be called so, and is then meant.
-    return text if lost is None or Path(lost[1]).exists() else f"{lost[1]}//{lost[2]}"
 
 
 def place_of(

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from microtome.errors import FormatError, InvalidInputError, ModeError, NotFoundError
 
+from ._addresses import is_address
 from ._options import StorageOptions
-from ._remote import AtPlace, Place, is_address, place_of
+from ._remote import AtPlace, Place, place_of
 
 __all__ = [
     "FILE_LIST",
