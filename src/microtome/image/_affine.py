@@ -161,6 +161,7 @@ def resample_level(
     *,
     channels: Sequence[int] | None,
     padding: Padding,
+    dtype: np.dtype[Any] | None = None,
 ) -> NDArray[Any]:
     """Resample a level onto a grid.
 
@@ -178,10 +179,12 @@ def resample_level(
         Channels by number; None for all.
     padding
         What stands outside the level; False for 0.
+    dtype
+        Floating type of the result; by default the level's.
 
     Returns
     -------
-    Pixels in the order of the level's axes, of the level's type; integers rounded half up.
+    Pixels in the order of the level's axes; integers rounded half up.
     """
     rank = len(shape)
     lead = list(level.shape[:-rank])
@@ -193,7 +196,9 @@ def resample_level(
         level.shape[-rank:],
         bounded=not isinstance(padding, str),
     )
-    out = np.full(checked_size([*lead, *shape]), fill_value(padding), level.dtype)
+    out = np.full(
+        checked_size([*lead, *shape]), fill_value(padding), level.dtype if dtype is None else dtype
+    )
     samples = _samples(place, method)
     for block in _blocks(shape, _side(place, shape, math.prod(lead), math.prod(samples))):
         window = place.window(block)

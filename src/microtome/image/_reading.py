@@ -101,6 +101,7 @@ class ReadableImage(LevelStack):
         resample: Resampling | None = None,
         grid_shape: Sequence[int] | None = None,
         spacing: float | Sequence[float] | None = None,
+        dtype: DTypeLike | None = None,
     ) -> SpatialRead:
         """Read a region of one level.
 
@@ -148,6 +149,9 @@ class ReadableImage(LevelStack):
         spacing
             Pixel size of that grid in the region's space: one number, or (x, y) or (x, y, z). The
             grid begins at (x0, y0) and may hang over (x1, y1). By default, that of the level.
+        dtype
+            A floating type for resampled pixels, which else are rounded to the level's own type
+            where that is of integers: of counts below one half a mean is then 0.
 
         Returns
         -------
@@ -157,7 +161,8 @@ class ReadableImage(LevelStack):
         ------
         InvalidInputError
             If the region is empty, not finite, reversed, or outside the image with nothing to pad
-            it with; if axes do not fit each other, or a transform has no inverse.
+            it with; if axes do not fit each other, or a transform has no inverse; if `dtype` is no
+            floating type, or nothing is resampled.
         UnknownNameError, OutOfRangeError
             If there is no such level or channel.
         """
@@ -165,7 +170,7 @@ class ReadableImage(LevelStack):
         # The common case by itself, because what it takes besides the pixels is felt.
         if (
             region_transform is region_coord_space is data_axis_order is resample is None
-            and grid_shape is spacing is None
+            and grid_shape is spacing is dtype is None
             and result_order == "row-major"
             and not mask_geometry
             and (pad is False or (type(pad) is int and pad == 0))
@@ -193,6 +198,7 @@ class ReadableImage(LevelStack):
             resample=resample,
             grid_shape=grid_shape,
             spacing=spacing,
+            dtype=dtype,
         )
 
     def read_at(

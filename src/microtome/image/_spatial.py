@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from microtome.coordinates import (
     CoordinateSpace,
@@ -108,6 +108,7 @@ def read_spatial_region(  # noqa: PLR0913 - the seed's arguments, and those that
     resample: Resampling | None,
     grid_shape: Sequence[int] | None,
     spacing: float | Sequence[float] | None,
+    dtype: DTypeLike | None = None,
 ) -> SpatialRead:
     """Read a region of one level; see `MultiscaleImage.read_spatial_region`."""
     frame = _frame(image, level, region_transform, region_coord_space)
@@ -116,7 +117,11 @@ def read_spatial_region(  # noqa: PLR0913 - the seed's arguments, and those that
     if result_order not in ("row-major", "column-major"):
         msg = f"result_order must be 'row-major' or 'column-major', got {result_order!r}"
         raise InvalidInputError(msg)
-    padding = checked_padding(pad, image.dtype)
+    kind = None if dtype is None else np.dtype(dtype)
+    if kind is not None and (kind.kind != "f" or resample is None):
+        msg = f"dtype={dtype!r} is for resampled pixels, a floating type; resample is {resample!r}"
+        raise InvalidInputError(msg)
+    padding = checked_padding(pad, image.dtype if kind is None else kind)
     wanted: Region | None = None
     if region is not None or mask_geometry:
         depth = float(frame.extent[2]) if frame.own and len(frame.axes) == 3 else None
@@ -140,6 +145,7 @@ def read_spatial_region(  # noqa: PLR0913 - the seed's arguments, and those that
             resample,
             channels=channels,
             padding=padding,
+            dtype=kind,
         )
     if mask_geometry and wanted is not None and wanted.geometry is not None:
         inside = pixels_inside(

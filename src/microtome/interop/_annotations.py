@@ -243,10 +243,16 @@ def _values_of_one(own: Sequence[TilesTable], name: str, region: str | None) -> 
 def _told(own: TilesTable, *, several: bool) -> str:
     table = own.table
     parts = (
-        f"obs {list(table.obs)[:8]}, X {list(table.var_names)[:8]}, layers "
+        f"obs {_some(table.obs)}, X {_some(table.var_names)}, layers "
         f"{[layer for layer in table.layers if layer is not None]}, obsm {list(table.obsm)}"
     )
     return f"{own.name!r} has {parts}" if several else parts
+
+
+def _some(names: Any) -> str:
+    """Return names, of many the first with how many more there are."""
+    every = list(names)
+    return f"{every[:8]}" + (f" and {len(every) - 8} more" if len(every) > 8 else "")
 
 
 def _values(table: Any, name: str) -> NDArray[Any] | None:

@@ -61,10 +61,13 @@ def paired_regions(
             msg = f"regions_to_images names no image for {region!r}"
             raise InvalidInputError(msg)
         names += [(name, "labels") for name in _listed(labels.get(region, ()))]
+        for name, kind in names:
+            # Before it is told that it comes twice: an image among labels is one.
+            _verify_kind(elements, name, kind)
         if len(dict(names)) < len(names):
             msg = f"an element is named twice for {region!r}: {[name for name, _ in names]}"
             raise InvalidInputError(msg)
-        found.append([_pair(elements, region, name, kind, system) for name, kind in names])
+        found.append([_pair(elements, region, name, system) for name, _ in names])
     return found
 
 
@@ -72,13 +75,16 @@ def _listed(names: Names) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _pair(elements: Elements, region: str, name: str, kind: str, system: str) -> Pair:
+def _verify_kind(elements: Elements, name: str, kind: str) -> None:
     if elements.kind(name) != kind:
         what = "image" if kind == "images" else "labels"
         msg = f"{name!r} is no {what}, but one of the {elements.kind(name)} of {elements.where}"
         if kind == "images" and elements.kind(name) == "labels":
             msg += "; labels that are cut along with an image are named in regions_to_labels"
         raise InvalidInputError(msg)
+
+
+def _pair(elements: Elements, region: str, name: str, system: str) -> Pair:
     picture = elements.picture(name)
     verify_system(system, picture.to_systems, name)
     what = f"the transform of {name!r} to {system!r}"

@@ -233,7 +233,11 @@ def fixed_size(
     plan: TilePlan,
 ) -> tuple[int, int]:
     """Return the size of every tile in pixels."""
-    if pixel_size is not None and (raster is not None or not pixel_size > 0):
+    positive = isinstance(pixel_size, int | float | np.number) and 0 < pixel_size < math.inf
+    if pixel_size is not None and (isinstance(pixel_size, bool) or not positive):
+        msg = f"pixel_size is a positive number of units of the system, got {pixel_size!r}"
+        raise InvalidInputError(msg)
+    if pixel_size is not None and raster is not None:
         msg = (
             f"pixel_size={pixel_size!r} chooses the level of tiles that are not rasterized; "
             "rasterized ones have the pixels that tile_size divides them into"
@@ -246,7 +250,9 @@ def fixed_size(
         msg = "output='region' has tiles of one size in pixels: give tile_size"
         raise InvalidInputError(msg)
     sizes: tuple[Any, ...] = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
-    if len(sizes) != 2 or any(not isinstance(s, int | np.integer) or s < 1 for s in sizes):
+    if len(sizes) != 2 or any(
+        isinstance(s, bool) or not isinstance(s, int | np.integer) or s < 1 for s in sizes
+    ):
         msg = f"tile_size is one or two positive integers (y, x), got {tile_size!r}"
         raise InvalidInputError(msg)
     return int(sizes[0]), int(sizes[1])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from microtome.coordinates import AffineTransform
 from microtome.image import Resampling
@@ -62,6 +62,7 @@ def _resampled(
     size: tuple[int, int],
     method: Resampling,
     padding: Padding,
+    dtype: DTypeLike | None = None,
 ) -> NDArray[Any]:
     """Resample a box of a coordinate system onto `size` pixels, from the level that suits them."""
     level = pair.level_for(min((box[3] - box[1]) / size[0], (box[2] - box[0]) / size[1]))
@@ -72,6 +73,7 @@ def _resampled(
         resample=method,
         grid_shape=size,
         pad=padding,
+        dtype=dtype,
     )
     return read.data
 
@@ -79,6 +81,9 @@ def _resampled(
 @dataclass(frozen=True, slots=True)
 class GridReader:
     """Reads tiles of one size, many at once.
+
+    Integers that are resampled to other values than there are become float32: rounded, of counts
+    below one half nothing would be left.
 
     Parameters
     ----------
@@ -108,7 +113,7 @@ class GridReader:
     def read(
         self, rows: NDArray[np.int64], facts: Sequence[dict[str, Any]]
     ) -> ImageRegionData[Any]:
-        """Read tiles into one collated batch of the stored type.
+        """Read tiles into one collated batch of the stored type, or float32; see the class.
 
         Parameters
         ----------
@@ -117,7 +122,12 @@ class GridReader:
         facts
             What else is known of each of them.
         """
-        return self._read(rows, facts, None)
+        return self._read(rows, facts, None, convert=Conversion.of() if self._mixes else None)
+
+    @property
+    def _mixes(self) -> bool:
+        stored = self.pairs[0].picture.image.dtype
+        return self.rasterize and self.method != "nearest" and stored.kind != "f"
 
     def read_as(
         self, rows: NDArray[np.int64], facts: Sequence[dict[str, Any]], dtype: np.dtype[Any]
@@ -127,7 +137,7 @@ class GridReader:
         stored = first.picture.image.dtype
         if dtype == stored:
             return self._read(rows, facts, None)
-        if dtype == np.float32 and _holds(stored, self.padding):
+        if dtype == np.float32 and (self._mixes or _holds(stored, self.padding)):
             # Converted while a chunk's pixels are at hand: another array costs more than the read.
             return self._read(rows, facts, None, convert=Conversion.of())
         count = len(rows) * first.channels * math.prod((*first.depth, *self.size))
@@ -148,6 +158,9 @@ class GridReader:
         convert: Conversion | None = None,
     ) -> ImageRegionData[Any]:
         levels, starts, whole = self._windows(rows)
+        if not self.rasterize:
+            for one, box in zip(facts, self._boxes(rows, levels, starts), strict=True):
+                one["box"] = box
         images = [pair.picture.image for pair in self.pairs]
         numbers = self.plan.region[rows].astype(np.int64)
         first = self.pairs[int(numbers[0])]
@@ -176,7 +189,8 @@ class GridReader:
                     row = int(rows[at])
                     pair = self.pairs[int(self.plan.region[row])]
                     box = self.plan.box(row)
-                    out[at] = _resampled(pair, box, self.size, self.method, self.padding)
+                    kind = np.float32 if self._mixes else None
+                    out[at] = _resampled(pair, box, self.size, self.method, self.padding, kind)
             own = [facts[at] for at in mine.tolist()]
             if len(mine) == len(rows):
                 return region_batch(images, windows, out, metadata=own)
@@ -185,6 +199,19 @@ class GridReader:
         regions = [region for batch in told for region in decollate_regions(batch)]
         back = np.argsort(np.concatenate(order))
         return collate_regions([regions[at] for at in back.tolist()])
+
+    def _boxes(
+        self, rows: NDArray[np.int64], levels: NDArray[np.int64], starts: NDArray[np.int64]
+    ) -> list[tuple[float, ...]]:
+        """Return where in the system windows lie that are cut from the pixel grid, as bounding boxes."""
+        height, width = self.size
+        corners = np.array([[0, 0], [width, 0], [0, height], [width, height]])
+        found: list[tuple[float, ...]] = []
+        for row, level, start in zip(rows.tolist(), levels.tolist(), starts, strict=True):
+            back = np.linalg.inv(self.pairs[int(self.plan.region[row])].to_level(level))
+            places = (corners + start[::-1]) @ back[:2, :2].T + back[:2, 2]
+            found.append((*places.min(axis=0).tolist(), *places.max(axis=0).tolist()))
+        return found
 
     def _windows(self, rows: NDArray[np.int64]) -> _Places:
         """Return each tile's level, first pixel (y, x) in it, and whether it is those pixels."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from microtome.errors import InvalidInputError
 from microtome.image import Resampling
+from microtome.storage import StorageOptions
 
 __all__ = ["verify_options"]
 
@@ -28,6 +29,7 @@ def verify_options(options: Mapping[str, Any]) -> None:
         If one needs another, or would be ignored: the caller means something by it.
     """
     output, rasterize = options["output"], options["rasterize"]
+    _verify_kinds(options)
     if options["return_annotations"] is not None and options["table_name"] is None:
         msg = "return_annotations are values of a table: give table_name"
         raise InvalidInputError(msg)
@@ -76,6 +78,20 @@ def verify_options(options: Mapping[str, Any]) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def _verify_kinds(options: Mapping[str, Any]) -> None:
+    transform, storage = options["transform"], options["storage_options"]
+    if transform is not None and not callable(transform):
+        msg = f"transform is called with each item, got {transform!r}"
+        raise InvalidInputError(msg)
+    if storage is not None and not isinstance(storage, StorageOptions):
+        msg = f"storage_options are StorageOptions(...), got {storage!r}"
+        raise InvalidInputError(msg)
+    for name in ("regions_to_images", "regions_to_coordinate_systems", "regions_to_labels"):
+        if options[name] is not None and not isinstance(options[name], Mapping):
+            msg = f"{name} is a mapping from names of regions, got {options[name]!r}"
+            raise InvalidInputError(msg)
 
 
 def _is_number(value: Any) -> bool:

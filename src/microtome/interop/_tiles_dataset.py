@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
+import warnings
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from microtome.errors import DependencyError, InvalidInputError, ModeError, OutOfRangeError
 from microtome.image import Resampling
-from microtome.regions import ImageRegionData, Padding, decollate_regions
+from microtome.regions import ImageRegionData, Padding, columns_fingerprint, decollate_regions
 from microtome.storage import StorageOptions
 
 from ._annotations import annotation_values, tables_of_tiles
@@ -126,6 +128,11 @@ class ImageTilesDataset:
     ) -> None:
         verify_options(
             {
+                "regions_to_images": regions_to_images,
+                "regions_to_coordinate_systems": regions_to_coordinate_systems,
+                "regions_to_labels": regions_to_labels,
+                "transform": transform,
+                "storage_options": storage_options,
                 "output": output,
                 "rasterize": rasterize,
                 "rasterize_kwargs": rasterize_kwargs,
@@ -139,6 +146,9 @@ class ImageTilesDataset:
         )
         options = StorageOptions(cache_bytes=_KEPT) if storage_options is None else storage_options
         stored = isinstance(sdata, str | os.PathLike)
+        if not stored and not hasattr(sdata, "images"):
+            msg = f"sdata is a SpatialData object or the path of its store, got {sdata!r}"
+            raise InvalidInputError(msg)
         self._path = Path(sdata) if stored else None
         self._sdata = None if stored else sdata
         elements: Elements = (
@@ -191,6 +201,7 @@ class ImageTilesDataset:
             values=self._values,
         )
         self.transform = transform
+        self._warned = False
 
     # -- items
 
@@ -239,11 +250,28 @@ class ImageTilesDataset:
         ------
         ModeError
             If the dataset does not give regions.
+        InvalidInputError
+            If tiles are not asked for by number.
         """
         if not self._grids:
             msg = "only tiles of one size make a batch: give output='region' and tile_size"
             raise ModeError(msg)
-        found = self._read([self._row(row) for row in np.asarray(rows).tolist()], convert=True)
+        numbers = np.asarray(rows)
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+            msg = (
+                f"tiles are asked for by their numbers, (n,), got {numbers.dtype} {numbers.shape}; of a "
+                "mask, np.flatnonzero(mask)"
+            )
+            raise InvalidInputError(msg)
+        if self.transform is not None and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "transform is called with items, and batches are read without it: change whole batches "
+                "where they are used, or use torch's DataLoader",
+                UserWarning,
+                stacklevel=2,
+            )
+        found = self._read([self._row(row) for row in numbers.tolist()], convert=True)
         return found[0] if len(found) == 1 else tuple(found)
 
     def _row(self, index: Any) -> int:
@@ -303,6 +331,23 @@ class ImageTilesDataset:
         return facts
 
     # -- what there is
+
+    @property
+    def rows_fingerprint(self) -> str:
+        """Sixteen letters that tell these tiles from others of the same number: a loader resumes by it."""
+        plan = self._plan
+        pictures = [
+            (pair.region, pair.system, pair.picture.name, pair.picture.image.level(0).shape)
+            for pairs in self._cut
+            for pair in pairs
+        ]
+        how = [(grid.size, grid.rasterize, grid.method, grid.pixel) for grid in self._grids]
+        sides = np.broadcast_to(plan.extent, len(plan)).astype(np.float64)
+        ids = plan.ids
+        if ids.dtype.kind not in "iu":
+            ids = np.asarray([zlib.crc32(repr(name).encode()) for name in ids.tolist()], np.int64)
+        places = np.ascontiguousarray(plan.centres, np.float64).view(np.int64)
+        return columns_fingerprint((pictures, how), plan.region, ids, places, sides.view(np.int64))
 
     @property
     def sdata(self) -> Any:
