@@ -38,7 +38,8 @@ def parse_mpp(text: str | None) -> float | tuple[float, float] | None:
     if len(numbers) == 2 and whole and numbers[0] != numbers[1]:
         # Half the world writes 0.5 so, and a pixel of 1 by 25 micrometres nobody means.
         point, pair = ".".join(p.strip() for p in parts), ",".join(f"{n:.1f}" for n in numbers)
-        msg = f"--mpp {text}: with a decimal comma? Write {point}; or, for pixels of two sizes y,x, {pair}"
+        other = f"; or, for pixels of two sizes y,x, {pair}" if all(numbers) else ""
+        msg = f"--mpp {text}: with a decimal comma? Write {point}{other}"
         raise InvalidInputError(msg)
     if len(numbers) not in {1, 2}:
         msg = f"--mpp takes micrometres per pixel, one number or y,x, got {text!r}"
