@@ -156,3 +156,22 @@ def test_the_cells_of_a_cohort_that_has_none(tmp_path):
     mt.create_cohort(tmp_path / "study")
     with pytest.raises(NotFoundError, match="microtome cohort cells"):
         cells_to_anndata(tmp_path / "study")
+
+
+def test_vectors_in_a_table_of_cells_are_matrices(tmp_path):
+    table = pa.table(
+        {
+            "tissue_id": ["a", "a", "b"],
+            "cell_id": [1, 2, 1],
+            "embedding": pa.array([[1, 2], [3, 4], [5, 6]], pa.list_(pa.float32(), 2)),
+            "pca": pa.array([[1], [2], [3]], pa.list_(pa.int16(), 1)),
+        }
+    )
+    cells_to_anndata(table, tmp_path / "c.h5ad")
+    made = anndata.read_h5ad(tmp_path / "c.h5ad")
+    assert made.obsm["X_embedding"].tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert made.obsm["pca"].tolist() == [[1], [2], [3]]
+    assert list(made.obs.columns) == ["tissue_id", "cell_id"]
+    ragged = table.set_column(3, "pca", pa.array([[1], [2, 3], None]))
+    with pytest.raises(InvalidInputError, match="column 'pca' holds list"):
+        cells_to_anndata(ragged)

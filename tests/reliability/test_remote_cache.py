@@ -25,7 +25,7 @@ from microtome.loading import TileLoader
 from microtome.storage import DiskCache, StorageOptions, open_store, place_of
 from microtome.storage._cached_array import CachedArray, open_array_at
 
-ADDRESS = "s3://slides/study/a.ome.zarr"
+ADDRESS = "s3://cached/study/a.ome.zarr"
 FILE = "remote-bytes.sqlite"
 
 
@@ -78,7 +78,7 @@ def local(tmp_path_factory: pytest.TempPathFactory, pixels: NDArray[np.uint16]) 
 
 @pytest.fixture(scope="module")
 def moto(local: Path, s3_holding: Any) -> Iterator[str]:
-    with s3_holding(local, "slides", "study") as address:
+    with s3_holding(local, "cached", "study") as address:
         yield address
 
 
@@ -122,7 +122,7 @@ def test_a_second_epoch_asks_for_no_data(
     local: Path, options: StorageOptions, trouble: Any, order: str
 ) -> None:
     wanted = epoch(None, local / "study", order)
-    first = epoch(options, "s3://slides/study/study", order)
+    first = epoch(options, "s3://cached/study/study", order)
     fetched = data_requests(trouble)
     assert len(wanted) == len(first) > 3
     np.testing.assert_equal(first, wanted)
@@ -130,7 +130,7 @@ def test_a_second_epoch_asks_for_no_data(
     stored = sum(f.stat().st_size for f in (local / "study/imc").rglob("c/*/*/*") if f.is_file())
     assert sum(size for *_, size in fetched) < 1.05 * stored
     trouble.forget()
-    second = epoch(options, "s3://slides/study/study", order)
+    second = epoch(options, "s3://cached/study/study", order)
     np.testing.assert_equal(second, wanted)
     assert data_requests(trouble) == []
     # One a shard is asked whether it is still the same.
@@ -159,7 +159,7 @@ def test_layouts_of_others(
     wanted = pixels.copy()
     wanted[:, :, 300:] = 0
     for turn in range(2):
-        array = open_array_at(place_of(f"s3://slides/study/arrays/{name}", options))
+        array = open_array_at(place_of(f"s3://cached/study/arrays/{name}", options))
         assert isinstance(array, CachedArray)
         trouble.forget()
         for box in (
@@ -198,7 +198,7 @@ def put(moto: str, key: str, data: bytes) -> None:
     import boto3
 
     client = boto3.client("s3", endpoint_url=f"http://{moto}", region_name="us-east-1")
-    client.put_object(Bucket="slides", Key=key, Body=data)
+    client.put_object(Bucket="cached", Key=key, Body=data)
     client.close()
 
 
@@ -220,7 +220,7 @@ def test_what_was_replaced_is_not_served_old(
 
     for key, data in written(pixels).items():
         put(moto, key, data)
-    address = "s3://slides/study/b.ome.zarr"
+    address = "s3://cached/study/b.ome.zarr"
     image = mt.open_image(address, storage_options=options)
     np.testing.assert_array_equal(image.read(0, (0, 100), (0, 100)), pixels[:, :100, :100])
     for key, data in written(pixels[:, ::-1]).items():
@@ -274,7 +274,7 @@ def test_a_shard_with_a_damaged_index_is_named(
             if name == "0/c/0/0/0":
                 data[-20] ^= 1
             put(moto, f"study/d.ome.zarr/{name}", bytes(data))
-    image = mt.open_image("s3://slides/study/d.ome.zarr", storage_options=options)
+    image = mt.open_image("s3://cached/study/d.ome.zarr", storage_options=options)
     with pytest.raises(FormatError, match=r"d\.ome\.zarr/0/c/0/0/0 is damaged.*checksum"):
         image.read(0, (0, 100), (0, 100))
 

@@ -481,7 +481,7 @@ def test_an_interrupted_report_leaves_the_old_one(cohort, tmp_path, monkeypatch)
     output = tmp_path / "r.html"
     output.write_text("old")
 
-    def stop(*args):
+    def stop(*args, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_sections, "slide_block", stop)

@@ -123,7 +123,8 @@ def cells_to_anndata(
     An `anndata.AnnData`, a row a cell in the order of the table, named by tissue and number.
     ``obsm["spatial"]`` has the columns `centroid_x` and `centroid_y`, micrometres from the upper left
     edge of the image, where the table has them and all are known; ``obsm["X_embedding"]`` the vectors.
-    ``uns["microtome"]`` says what micrometres are counted from; see `vectors_to_anndata`.
+    ``uns["microtome"]`` says what micrometres are counted from; see `vectors_to_anndata`. Columns of
+    vectors of one length are in `obsm`, too, `embedding` as ``"X_embedding"``.
 
     Raises
     ------
@@ -184,7 +185,8 @@ def _annotated(
             table["tissue_id"].cast(pa.string()).to_pylist(), table[key].to_pylist(), strict=True
         )
     ]
-    obs = _storable(table.drop(named)).to_pandas()
+    rest, matrices = _lists_apart(table.drop(named))
+    obs = _storable(rest).to_pandas()
     obs.index = pd.Index(names, dtype=object)
     for field in table.schema:
         # What is not known of a thing that is true or false: pandas would mix three kinds of values.
@@ -197,6 +199,8 @@ def _annotated(
         obs=obs,
         var=pd.DataFrame(index=pd.Index(named, dtype=object)),
     )
+    for name, matrix in matrices.items():
+        made.obsm[_VECTORS if name == "embedding" else name] = matrix
     if spatial is not None:
         made.obsm[_SPATIAL] = spatial.astype(np.float64)
     if vectors is not None:
@@ -210,6 +214,20 @@ def _annotated(
         about = {**known.uns["microtome"], **about}
     made.uns["microtome"] = {**about, **micrometres_note(table.schema.metadata)}
     return made
+
+
+def _lists_apart(table: pa.Table) -> tuple[pa.Table, dict[str, NDArray[Any]]]:
+    """Return the table without its columns of vectors of one length, and these as matrices."""
+    matrices: dict[str, NDArray[Any]] = {}
+    for field in table.schema:
+        kind: Any = field.type
+        if not pa.types.is_fixed_size_list(kind) or table[field.name].null_count:
+            continue
+        if not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+            continue
+        flat: Any = table[field.name].combine_chunks().flatten()
+        matrices[field.name] = flat.to_numpy(zero_copy_only=False).reshape(-1, kind.list_size)
+    return table.drop(list(matrices)), matrices
 
 
 def _storable(table: pa.Table) -> pa.Table:
