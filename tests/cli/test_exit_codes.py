@@ -160,6 +160,13 @@ def test_a_report_where_none_can_be_written(run: Any, cohort: Path, tmp_path: Pa
     refused(run, tmp_path, 1, "cohort.json", "report", cohort, "-o", cohort / "cohort.json/a.html")
 
 
-def test_a_decimal_comma_is_told_of(run: Any, slide: Path, tmp_path: Path) -> None:
-    found = run("export", slide, tmp_path / "a.ome.tif", "--mpp", "0,5")
-    assert (found.code, "Write 0.5;" in found.err, "y,x, 0.0,5.0" in found.err) == (2, True, True)
+@pytest.mark.parametrize(
+    ("mpp", "told"),
+    [("0,5", "Write 0.5\n"), ("1,25", "Write 1.25; or, for pixels of two sizes y,x, 1.0,25.0\n")],
+)
+def test_a_decimal_comma_is_told_of(
+    run: Any, slide: Path, tmp_path: Path, mpp: str, told: str
+) -> None:
+    found = run("export", slide, tmp_path / "a.ome.tif", "--mpp", mpp)
+    # A size of 0, as of "0,5" read as y,x, is none to advise.
+    assert (found.code, found.err.endswith(told)) == (2, True), found.err
