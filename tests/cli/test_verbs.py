@@ -291,7 +291,12 @@ def test_a_cohort_is_packed_for_its_tiles(run: Any, cohort: Path, tmp_path: Path
         MultiscaleImage.open(out / place).level(0)[...],
         MultiscaleImage.open(cohort / place).level(0)[...],
     )
-    assert run("pack", cohort, out, "--size", "64").code == 1
+    again = run("pack", cohort, out, "--size", "64")
+    assert (again.code, again.out) == (0, done.out)
+    assert f"{out} is there already" in again.err
+    refused = run("pack", cohort, out, "--size", "64", "--codec", "small")
+    assert refused.code == 1
+    assert "other settings (codec: 'fast' then, 'small' now)" in refused.err
 
 
 def test_a_cohort_is_packed_in_the_order_of_an_epoch(

@@ -142,7 +142,7 @@ def test_a_job_that_fails_leaves_nothing(cohort, tmp_path, monkeypatch):
     def broken(task):
         raise FormatError(task.tissue_id)
 
-    monkeypatch.setattr("microtome.packing._pack._rewritten", broken)
+    monkeypatch.setattr("microtome.packing._pack.rewritten", broken)
     with pytest.raises(FormatError):
         pack(cohort, tmp_path / "packed", tile_size=SIZE)
     assert list(tmp_path.iterdir()) == []
@@ -158,6 +158,155 @@ def test_what_cannot_be_packed_is_refused(cohort, tmp_path):
     with pytest.raises(NotFoundError, match="no images of codex"):
         pack(cohort, tmp_path / "packed", tile_size=SIZE, modalities=["codex"])
     assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------ again
+
+
+@pytest.fixture
+def own(cohort, tmp_path):
+    """A cohort that may be changed, and the place beside it."""
+    shutil.copytree(cohort, tmp_path / "cohort")
+    return tmp_path / "cohort", tmp_path / "packed"
+
+
+def files_of(root):
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("order", [None, "random"])
+def test_what_is_there_already_is_not_packed_again(own, order):
+    root, out = own
+    count = len(imc(root))
+    options = {"tile_size": SIZE, "order": order and TileOrder(count, order, seed=4)}
+    done = pack(root, out, **options)
+    held = files_of(out)
+    assert pack(root, out, **options) == done
+    # All modalities that there are, by name.
+    assert pack(root, out, modalities=["imc", "he"], resolution=1.0, **options) == done
+    # A cohort that was moved is the same one.
+    root.rename(root.with_name("moved"))
+    assert pack(root.with_name("moved"), out, **options) == done
+    assert files_of(out) == held
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"codec": "small"}, "codec: 'fast' then, 'small' now"),
+        ({"only_tiles": True}, "only_tiles: False then, True now"),
+        ({"modalities": ["imc"]}, r"modalities: \['he', 'imc'\] then, \['imc'\] now"),
+        (
+            {"tile_size": 40, "tile_strategy": "dense"},
+            r"tile_size: \[48, 48\] then, \[40, 40\] now; tile_strategy: 'default' then, 'dense' now",
+        ),
+        ({"order": 1}, "order: None then, '[0-9a-f]{16}' now"),
+    ],
+)
+def test_what_was_packed_with_other_settings_is_refused(own, other, told):
+    root, out = own
+    pack(root, out, tile_size=SIZE)
+    held = files_of(out)
+    if "order" in other:
+        other = {"order": TileOrder(len(imc(root)), "random", seed=1)}
+    with pytest.raises(ExistsError, match=rf"other settings \({told}\)"):
+        pack(root, out, **{"tile_size": SIZE, **other})
+    assert files_of(out) == held
+
+
+def test_another_order_is_refused(own):
+    root, out = own
+    count = len(imc(root))
+    pack(root, out, tile_size=SIZE, order=TileOrder(count, "random", seed=1, epoch=0))
+    for order in (None, TileOrder(count, "random", seed=1, epoch=1)):
+        with pytest.raises(ExistsError, match="order: "):
+            pack(root, out, tile_size=SIZE, order=order)
+
+
+def image_replaced(root):
+    pixels = np.full((3, 200, 300), 7, np.uint16)
+    told = {"axes": "cyx", "tissue_id": "a", "mpp": 1.0, "channel_names": ["CD3", "CD8", "DNA"]}
+    ingest(pixels, cohort=root, modality="imc", overwrite=True, **told)
+
+
+def mask_replaced(root):
+    mask(root, method="otsu", modality="imc", overwrite=True)
+
+
+def tiles_replaced(root):
+    tile(root, tile_size=SIZE, method="grid", strategy="default", tolerance=0.5, overwrite=True)
+
+
+def statistics_added(root):
+    stats(root, method="zscore")
+
+
+def image_removed(root):
+    shutil.rmtree(root / "he/1_0mpp/images/b.ome.zarr")
+
+
+CHANGES = [
+    (image_replaced, "imc/1_0mpp/images/a.ome.zarr is another"),
+    (mask_replaced, "segmentations/1_0mpp/tissue_masks/a.ome.zarr is another"),
+    (tiles_replaced, f"tiling/1_0mpp/default/{SIZE}_tile_coordinates.parquet is another"),
+    (statistics_added, "imc/1_0mpp/standardization/zscore/.* is new"),
+    (image_removed, "he/1_0mpp/images/b.ome.zarr is gone"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), CHANGES)
+def test_what_was_packed_from_something_else_is_refused(own, change, told):
+    root, out = own
+    pack(root, out, tile_size=SIZE)
+    held = files_of(out)
+    change(root)
+    with pytest.raises(ExistsError, match=rf"packed from .*cohort as it was then: now .*{told}"):
+        pack(root, out, tile_size=SIZE)
+    assert files_of(out) == held
+
+
+def test_an_image_that_says_nothing_of_itself_is_known_by_its_files(own):
+    root, out = own
+    path = root / "imc/1_0mpp/images/a.ome.zarr"
+    with MultiscaleImage.open(path) as image:
+        pixels, names = image.level(0)[...], image.channel_names
+    shutil.rmtree(path)
+    for value in (None, 5):
+        shutil.rmtree(path, ignore_errors=True)
+        if value is not None:
+            pixels[:, 3, 3] = value
+        with MultiscaleImage.create(
+            path, type="uint16", level_shape=pixels.shape, channel_names=names, mpp=1.0
+        ) as made:
+            made.level(0)[...] = pixels
+        if value is None:
+            done = pack(root, out, tile_size=SIZE)
+            assert pack(root, out, tile_size=SIZE) == done
+    with pytest.raises(ExistsError, match=r"imc/1_0mpp/images/a\.ome\.zarr is another"):
+        pack(root, out, tile_size=SIZE)
+
+
+WITHOUT_IMAGES = (
+    '{"version": 1, "origin": "o", "settings": {}, "images": {}, "files": {}, "made": [{}]}'
+)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"version": 2}', "[" * 100_000, WITHOUT_IMAGES])
+def test_a_note_that_is_damaged_is_none(own, text):
+    root, out = own
+    pack(root, out, tile_size=SIZE)
+    (out / "packed.json").write_text(text)
+    with pytest.raises(ExistsError, match="does not say what it was packed from"):
+        pack(root, out, tile_size=SIZE)
+
+
+def test_a_packed_cohort_that_is_packed_says_of_which_it_was_packed(own, tmp_path):
+    root, out = own
+    pack(root, out, tile_size=SIZE)
+    done = pack(out, tmp_path / "twice", tile_size=SIZE, codec="small")
+    assert pack(out, tmp_path / "twice", tile_size=SIZE, codec="small") == done
+    with pytest.raises(ExistsError, match=r"other settings \(codec"):
+        pack(root, tmp_path / "twice", tile_size=SIZE)
 
 
 # ------------------------------------------------------------------ in an order

@@ -31,6 +31,7 @@ from ._modality import (
     parse_modality,
     register_modality,
 )
+from ._packed_from import PackedFrom, packing_inputs
 from ._tables import measured_channels, panel, read_parquet, read_tissues, tissue_row
 from .cells import add_cell_masks, measure_cells, open_cell_mask
 from .channels import CohortPanel, PanelMatch, PanelUpdate, cohort_panel, update_panel
@@ -94,6 +95,7 @@ __all__ = [
     "MultiplexImagingDataset",
     "MultiplexTissue",
     "OnError",
+    "PackedFrom",
     "PanelMatch",
     "PanelUpdate",
     "SamplingUnit",
@@ -122,6 +124,7 @@ __all__ = [
     "open_tiles",
     "open_tissue_image",
     "open_tissue_mask",
+    "packing_inputs",
     "panel",
     "parse_modality",
     "read_alignments",
