@@ -16,6 +16,7 @@ still catch `ValueError` or `FileNotFoundError`:
     ├── StorageError           OSError             the disk or store refused (full, denied, gone)
     ├── BusyError              TimeoutError        another process holds the cohort
     ├── ConflictError          RuntimeError        another writer changed the same meanwhile
+    ├── ModelError             RuntimeError        a model failed on what it was shown
     ├── WorkerError            RuntimeError        a process or machine that worked for a job is gone
     └── DependencyError        ImportError         an optional package is not installed
 
@@ -33,6 +34,7 @@ __all__ = [
     "InvalidInputError",
     "MicrotomeError",
     "ModeError",
+    "ModelError",
     "NoResolutionError",
     "NotFoundError",
     "OutOfRangeError",
@@ -101,6 +103,10 @@ class BusyError(MicrotomeError, TimeoutError):
 
 class ConflictError(MicrotomeError, RuntimeError):
     """Another writer changed the same meanwhile; what was done here is not lost, nor committed."""
+
+
+class ModelError(MicrotomeError, RuntimeError):
+    """A model failed on what it was shown; what it raised is the `__cause__`."""
 
 
 class WorkerError(MicrotomeError, RuntimeError):

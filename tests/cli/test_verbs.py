@@ -351,6 +351,27 @@ def test_a_model_of_ones_own(
     np.testing.assert_array_equal(found, 255 - stored.astype(found.dtype))
 
 
+def test_a_model_of_other_channels_is_told_without_a_traceback(
+    run: Any, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    text = "import torch\nmodel = torch.nn.Conv2d(22, 1, 3, padding=1)\n"
+    (tmp_path / "model_of_22.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ("--model", "model_of_22:model", "--tile-size", "256")
+    image = cohort / "he/0_5mpp/images/t.ome.zarr"
+    for given in ((cohort,), (image, "--out", tmp_path / "p")):
+        done = run("predict", *given, *options)
+        assert (done.code, done.out) == (1, "")
+        assert "Traceback" not in done.err
+        (said,) = (line for line in done.err.splitlines() if line.startswith("error: "))
+        assert "t.ome.zarr" in said
+        assert "of 3 channels, (8, 3, 256, 256) uint8" in said
+        assert "to have 22 channels, but got 3 channels instead" in said
+        assert "--channel" in said
+    assert not list((cohort / "predictions").rglob("*.zarr"))
+
+
 @pytest.mark.slow
 def test_the_demo_on_a_slide_of_ones_own(run: Any, slide: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")

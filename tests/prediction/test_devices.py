@@ -118,7 +118,7 @@ def test_after_an_error_any_devices_go_on(stored, tmp_path, calls):
     limit = total * 3 // 4
     with pytest.raises(RuntimeError, match="out of memory") as caught:
         predict(Failing(), image, tmp_path / "p", devices=["cpu", "cpu"], **OPTIONS)
-    assert "while predicting a batch from the tile at (row, col)" in caught.value.__notes__[0]
+    assert "while predicting a batch from the tile at (row, col)" in str(caught.value)
     assert not [t.name for t in threading.enumerate() if t.name.startswith("microtome-device")]
     calls.clear()
     limit = 1000

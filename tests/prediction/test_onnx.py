@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from microtome.errors import DependencyError, InvalidInputError, NotFoundError, UnknownNameError
+from microtome.errors import (
+    DependencyError,
+    InvalidInputError,
+    ModelError,
+    NotFoundError,
+    UnknownNameError,
+)
 from microtome.prediction import OnnxModel, load_model, predict
 from microtome.sources import open_image
 
@@ -102,7 +108,7 @@ def test_a_cast_that_loses_what_there_is_is_refused(written):
 @pytest.mark.parametrize("shape", [(1, 2, 8, 8), (1, 1, 8, 9), (1, 8, 8), (0, 1, 8, 8)])
 def test_a_batch_of_another_shape_is_refused(convolution, shape):
     model = OnnxModel(convolution(("n", 1, 8, 8)))
-    with pytest.raises(InvalidInputError, match=r"takes \(any, 1, 8, 8\)"):
+    with pytest.raises(ModelError, match=r"takes \(any, 1, 8, 8\)"):
         model(np.zeros(shape, np.float32))
 
 
@@ -141,7 +147,7 @@ def test_what_is_no_model_of_one_batch_is_refused(written, convolution, tmp_path
 def test_a_model_that_fails_says_on_what(written):
     # Rows and columns that do not multiply: the shapes are free, so only the run finds out.
     path = written([("MatMul", ["x", "x"], ["y"], {})], [("y", "FLOAT", 4)])
-    with pytest.raises(InvalidInputError, match=r"failed on a batch of \(1, 1, 2, 3\) float32"):
+    with pytest.raises(ModelError, match=r"failed on a batch of \(1, 1, 2, 3\) float32"):
         OnnxModel(path)(np.zeros((1, 1, 2, 3), np.float32))
 
 

@@ -338,7 +338,7 @@ def test_a_failure_leaves_nothing(stored, tmp_path, error, at):
     assert list(folder.iterdir()) == []
     assert not [t for t in threading.enumerate() if t.name.startswith("microtome-read")]
     if error is RuntimeError:
-        assert "while predicting a batch from the tile at (row, col)" in raised.value.__notes__[0]
+        assert "while predicting a batch from the tile at (row, col)" in str(raised.value)
 
 
 def test_a_failure_keeps_what_was_to_be_overwritten(stored, tmp_path):

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, NoReturn, TypedDict, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from microtome.cohort import (
     tissues_with_images,
 )
 from microtome.coordinates import Resolution
-from microtome.errors import ExistsError, InvalidInputError
+from microtome.errors import ExistsError, InvalidInputError, ModelError
 from microtome.image import MultiscaleImage
 from microtome.jobs import run_each, verify_executor
 from microtome.progress import Progress, silent
@@ -157,6 +157,9 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     ExistsError
         If a prediction that is there is of another image, model or setting; those of the other
         tissues are made all the same. Or if a table of vectors is of another model or other tiles.
+    ModelError
+        If the model fails on some tissues, of channels that it does not take for example; the others
+        are made all the same, and what it raised first is the cause.
     WorkerError
         If the executor lost its workers; what is done stays, and the same call again goes on.
     """
@@ -190,17 +193,16 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
         covers = _mask_of(mask, layout, target, tissue_id)
         mine = {**common, **own[tissue_id]}
         tasks.append(_Task(model, place, path, mine, covers, told))
-    refused: list[str] = []
-    for done, found in enumerate(run_each(_predicted, tasks, executor), start=1):
-        refused += [] if found is None else [found]
+    refused: dict[str, ExistsError | ModelError] = {}
+    each = zip(chosen, run_each(_predicted, tasks, executor), strict=True)
+    for done, (tissue_id, found) in enumerate(each, start=1):
+        if found is not None:
+            refused[tissue_id] = found
         if executor is not None:
             progress("images", done, len(tasks))
     if refused:
         # The others are done by now.
-        hint = "replace predictions with --overwrite (overwrite=True), of these tissues alone with --tissue (tissues=)"
-        more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
-        msg = f"{len(refused)} of {len(tasks)} tissues are not predicted: {'; '.join(refused[:_NAMED])}{more}; {hint}"
-        raise ExistsError(msg)
+        _refuse(refused, len(tasks))
     if not hasattr(model, "embed"):
         return written
     preset, then = shown.of_tiles()
@@ -224,6 +226,40 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     return written
 
 
+def _refuse(refused: Mapping[str, ExistsError | ModelError], count: int) -> NoReturn:
+    """Say of which tissues there is no prediction, and why.
+
+    Raises
+    ------
+    ModelError
+        If the model failed on some; the first of what it raised is the cause.
+    ExistsError
+        If other predictions were there.
+    """
+    there = [str(error) for error in refused.values() if isinstance(error, ExistsError)]
+    failed = {name: error for name, error in refused.items() if isinstance(error, ModelError)}
+    told: list[str] = []
+    if failed:
+        first, *others = failed
+        told.append(f"{first}: {failed[first]}")
+        if others:
+            told.append(f"and the model failed on {_listed(others)}")
+    if there:
+        more = f"; and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
+        hint = "replace predictions with --overwrite (overwrite=True), of these tissues alone with --tissue (tissues=)"
+        told.append(f"{'; '.join(there[:_NAMED])}{more}; {hint}")
+    msg = f"{len(refused)} of {count} tissues are not predicted: {'; '.join(told)}"
+    if not failed:
+        raise ExistsError(msg)
+    error = next(iter(failed.values()))
+    raise ModelError(msg) from error.__cause__ or error
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
 def _verify_one_kind(chosen: Mapping[str, Sequence[Modality]]) -> None:
     """Refuse tissues of which no model could take all."""
     first = {modalities[0] for modalities in chosen.values()}
@@ -245,8 +281,8 @@ class _Task:
     progress: Progress
 
 
-def _predicted(task: _Task) -> str | None:
-    """Predict a tissue; returns why not, where another prediction is there."""
+def _predicted(task: _Task) -> ExistsError | ModelError | None:
+    """Predict a tissue; returns why not, where another prediction is there or the model fails."""
     image = open_tissue_image(*task.place)
     options: dict[str, Any] = {**task.options, "mask": task.mask, "progress": task.progress}
     options["metadata"] = _with_origin(options.get("metadata"), image, task.place[1])
@@ -259,8 +295,8 @@ def _predicted(task: _Task) -> str | None:
         else:
             # As one of several: what is finished is kept, or refused where it is another prediction.
             predict(task.model, {task.place[3]: image}, task.out.parent, **options)
-    except ExistsError as error:
-        return str(error)
+    except (ExistsError, ModelError) as error:
+        return error
     return None
 
 

@@ -23,6 +23,7 @@ from microtome.storage import replace_file, verify_here
 
 from . import _embed_parts
 from ._embed_parts import Parts, checksums, sampled_rows
+from ._failure import telling_failures
 from ._fingerprint import model_fingerprint, sees_batches
 from ._model import Preprocess, model_name, running
 from ._output import as_array
@@ -105,6 +106,8 @@ def embed_tiles(
         If a run with another model or other tiles was left, and `resume` is true.
     BusyError
         If another process makes the same table.
+    ModelError
+        If the model fails on a batch; what it raised is the cause.
     StorageError
         If the disk refuses.
     """
@@ -119,7 +122,7 @@ def embed_tiles(
         parts = Parts(path, settings, resume=resume)
         keep = True
         try:
-            _embed(run, tiles, parts, batch_size, progress)
+            _embed(run, (model, preprocess), tiles, parts, batch_size, progress)
             _publish(path, parts, model_name(model), settings)
             keep = False
         except InvalidInputError:
@@ -181,12 +184,13 @@ def verify_finished(path: Path, settings: Mapping[str, Any]) -> None:
 
 def _embed(
     run: Callable[[Any], Any],
+    asked: tuple[Any, Preprocess | None],
     tiles: TileBatches,
     parts: Parts,
     batch_size: int,
     progress: Progress,
 ) -> None:
-    """Make the vectors of the blocks that are not there."""
+    """Make the vectors of the blocks that are not there, of what is asked: the model and its input."""
     size, total = _embed_parts.BLOCK, len(tiles)
     there = parts.there
     length = 0
@@ -209,11 +213,8 @@ def _embed(
             chosen = [at for at, row in enumerate(rows.tolist()) if row in looked_at]
             if chosen:
                 pixels += checksums(as_array(batch.data)[chosen])
-            try:
+            with telling_failures(*asked, batch.data, f"while embedding a batch from {ids[0]}"):
                 output = run(batch.data)
-            except Exception as error:
-                error.add_note(f"while embedding a batch from {ids[0]}")
-                raise
             vectors = _vectors(output, ids, length)
             length = vectors.shape[1]
             tables.append(_table(ids, vectors))

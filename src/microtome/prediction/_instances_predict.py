@@ -18,6 +18,7 @@ from microtome.sources import open_image
 from microtome.tiling import plan_tiles
 
 from ._batches import TileReading, level_index, planned_level, sample_count, spatial_shape
+from ._failure import telling_failures
 from ._instances import checked_share
 from ._instances_pieces import Pieces
 from ._instances_spool import InstanceWorkplace
@@ -117,6 +118,8 @@ def predict_instances(  # noqa: PLR0913 - a job with its options, all but three 
     InvalidInputError
         If the overlap is not below the tile size, the image has other axes, no channel is left, or
         the model returns something else than labels; the message names the tile.
+    ModelError
+        If the model fails on a batch; what it raised is the cause.
     NoResolutionError
         If the image does not state its pixel size.
     UnknownNameError, OutOfRangeError
@@ -154,7 +157,7 @@ def predict_instances(  # noqa: PLR0913 - a job with its options, all but three 
         kept = None if masks is None else tiles_with_tissue(plan, masks, shape[1:])
         pieces = _pieces(place)
         with running(model, preprocess) as run:
-            _fill(pieces, reading, kept, run, postprocess, progress)
+            _fill(pieces, reading, kept, run, (model, preprocess), postprocess, progress)
         record = record_of(
             opened, level_index(opened, level), plan, blend="instances", model=model_name(model)
         )
@@ -193,10 +196,11 @@ def _fill(
     reading: TileReading,
     kept: NDArray[np.bool_] | None,
     run: Callable[[Any], Any],
+    asked: tuple[Any, Preprocess | None],
     postprocess: Callable[[Any], Any] | None,
     progress: Progress,
 ) -> None:
-    """Run the tiles that are missing."""
+    """Run the tiles that are missing; what is asked is the model and what is done before it."""
     plan, samples = reading.plan, reading.samples
     wanted = np.ones((samples, len(plan)), np.bool_) if kept is None else kept
     total = int(wanted.sum())
@@ -210,11 +214,13 @@ def _fill(
             needed[sample] &= ~np.asarray(there)
     with closing(reading.batches(kept, needed)) as batches:
         for batch in batches:
-            try:
+            note = f"while segmenting a batch from {place_of(batch, 0)}"
+            with telling_failures(*asked, batch.data, note):
                 data = run(batch.data)
+            try:
                 labels = data if postprocess is None else postprocess(data)
             except Exception as error:
-                error.add_note(f"while segmenting a batch from {place_of(batch, 0)}")
+                error.add_note(note)
                 raise
             # The batches of every run are the same: of one that was cut short, some tiles are there.
             pieces.add(batch._replace(data=labels), skip_known=True)

@@ -23,6 +23,7 @@ from ._batches import TileReading, level_index, planned_level, sample_count, spa
 from ._blend import Blend
 from ._canvas import Canvas, Made
 from ._devices import in_turn, running_on
+from ._failure import telling_failures
 from ._finished import as_stored, is_of, record_at, refuse_finished
 from ._model import Preprocess, model_name, verify_channels
 from ._output import as_array, checked_maps, place_of
@@ -200,14 +201,16 @@ class _Run:
         post = self._job.postprocess
 
         def answered(batch: ImageRegionData[Any]) -> ImageRegionData[Any]:
-            try:
+            note = f"while predicting a batch from {place_of(batch, 0)}"
+            with telling_failures(self._job.model, self._job.preprocess, batch.data, note):
                 data = run(batch.data)
+            try:
                 data = data if post is None else post(data)
                 if self._job.blend in _MEANS and str(getattr(data, "dtype", "")).endswith("bool"):
                     self._refuse_mean("booleans")
                 return batch._replace(data=as_array(data) if copied else data)
             except Exception as error:
-                error.add_note(f"while predicting a batch from {place_of(batch, 0)}")
+                error.add_note(note)
                 raise
 
         return answered

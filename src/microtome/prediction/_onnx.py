@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.errors import DependencyError, InvalidInputError, NotFoundError, UnknownNameError
+from microtome.errors import (
+    DependencyError,
+    InvalidInputError,
+    ModelError,
+    NotFoundError,
+    UnknownNameError,
+)
 
 from ._output import as_array
 
@@ -111,9 +117,10 @@ class OnnxModel:
 
         Raises
         ------
+        ModelError
+            If the batch has another shape than the model states, or onnxruntime fails.
         InvalidInputError
-            If the batch has another shape than the model states, or a type that the model's does
-            not hold.
+            If the model's type does not hold that of the batch.
         """
         given = as_array(batch)
         self._check(given.shape)
@@ -152,7 +159,7 @@ class OnnxModel:
                 f"{self.path}: input {self.input!r} takes ({stated}), tiles first, got {shape}; "
                 "choose channels and tile_size to fit it"
             )
-            raise InvalidInputError(msg)
+            raise ModelError(msg)
 
     def _cast(self, batch: NDArray[Any]) -> NDArray[Any]:
         if batch.dtype == self.dtype:
@@ -180,7 +187,7 @@ class OnnxModel:
             raise
         except Exception as error:  # onnxruntime's own have no family
             msg = f"{self.path} failed on a batch of {batch.shape} {batch.dtype}: {error}"
-            raise InvalidInputError(msg) from error
+            raise ModelError(msg) from error
 
 
 def _session_of(path: Path, providers: Sequence[Any]) -> Any:

@@ -209,6 +209,9 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         device. If integers that are no pixels of the image, or booleans, are to be blended by means. If
         `out` has the suffix of another format. If an OME-TIFF is called otherwise or asked for of several images or with metadata, or the
         model returns a type that OME has no name for.
+    ModelError
+        If the model fails on a batch, of channels that it does not take for example; what it raised is
+        the cause, and the message says what it was shown.
     NoResolutionError
         If the image does not state its pixel size.
     UnknownNameError, OutOfRangeError
