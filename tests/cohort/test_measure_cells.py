@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from skimage.measure import regionprops
@@ -148,3 +149,40 @@ def test_another_mask_makes_cells_stale(made: Any) -> None:
     assert what.startswith("columns mean_DNA, mean_CD3 of cells")
     measure_cells(root, tissues=["a"], modality="imc", overwrite=True)
     assert stale(root) == []
+
+
+def imc_of(root: Path, tissue_id: str, channels: list[str], labels: np.ndarray) -> None:
+    pixels = np.random.default_rng(5).poisson(9, (len(channels), 70, 90)).astype(np.uint16)
+    where: dict[str, Any] = {"cohort": root, "tissue_id": tissue_id, "modality": "imc"}
+    ingest(pixels, axes="cyx", channel_names=channels, mpp=MPP, resolution=MPP, **where)
+    add_cell_masks(root, tissue_id, labels)
+
+
+def test_channels_that_a_tissue_did_not_measure_are_nothing_to_warn_of(tmp_path: Path) -> None:
+    root = tmp_path / "c"
+    imc_of(root, "x", ["DNA", "CD3", "CD8"], labels_of(1))
+    imc_of(root, "y", ["DNA"], labels_of(2))
+    imc_of(root, "z", ["DNA", "Ki67"], np.zeros((70, 90), np.int32))
+    of_both(root, 1, "mibi")
+    add_cell_masks(root, "a", labels_of(3))
+    measure_cells(root, tissues=["x", "y", "z"], modality="imc")
+    measure_cells(root, modality="mibi")
+    table = pq.read_table(root / "metadata/cells.parquet")
+    means = [name for name in table.column_names if name.startswith("mean_")]
+    assert means == ["mean_DNA", "mean_CD3", "mean_CD8", "mean_MIBI"], "nobody has a cell with Ki67"
+    assert validate(root, cells=True) == []
+    # What a tissue measured and has no value of is told, once.
+    rows = table.to_pylist()
+    for row in rows[:3]:
+        row.update(dict.fromkeys(means[:2]))
+    told = pa.Table.from_pylist(rows, table.schema)
+    pq.write_table(told, root / "metadata/cells.parquet")
+    (found,) = validate(root, cells=True)
+    assert found.what.startswith("columns 'mean_DNA', 'mean_CD3' have no value in 3 of ")
+    assert found.what.endswith(f" of {table.num_rows} rows (row 1, 2, 3)")
+    # Of tissues that measured the channel, and were left out.
+    (root / "metadata/cells.parquet").unlink()
+    measure_cells(root, tissues=["x"], modality="imc")
+    measure_cells(root, tissues=["y"])
+    (found,) = validate(root, cells=True)
+    assert found.what.startswith("column 'mean_DNA' has no value in ")

@@ -21,6 +21,7 @@ from ._modality import Modality
 
 __all__ = [
     "ABOUT",
+    "MEAN",
     "cell_mask_inputs",
     "cell_mask_of_tissue",
     "cells_inputs",
@@ -31,6 +32,9 @@ __all__ = [
 
 ABOUT = frozenset({"columns", "resolution", "kind"})
 """What a part of a table of cells says beside identities: its columns, whose grid, and which masks."""
+
+MEAN = "mean_"
+"""What the columns of `measure_cells` begin with that hold the mean of a channel."""
 
 
 def images_of_tissue(

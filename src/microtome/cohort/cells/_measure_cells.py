@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from microtome.cohort._cell_inputs import (
     ABOUT,
+    MEAN,
     cell_mask_of_tissue,
     cells_parts,
     images_of_tissue,
@@ -112,11 +113,11 @@ def measure_cells(
         made_of[tissue_id] = [{**about, **images}]
         if wanted is not None:
             # Brightnesses are of this image and no other.
-            means = [f"mean_{name}" for name in names]
+            means = [f"{MEAN}{name}" for name in names]
             own = {wanted.name: images.get(wanted.name)}
             made_of[tissue_id].append({**about, **own, "columns": means})
         progress("cells", done, len(chosen))
-    found = pa.concat_tables(tables, promote_options="default")
+    found = _without_empty(pa.concat_tables(tables, promote_options="default"))
     if overwrite:
         _remove_others(layout, list(chosen), found)
     try:
@@ -167,9 +168,17 @@ def _cells(
             "centroid_y": middles[:, 0],
             "centroid_x": middles[:, 1],
             "area_um2": count * float(np.prod(resolution.mpp)),
-            **{f"mean_{name}": total[:, 3 + c] / count for c, name in enumerate(names)},
+            **{f"{MEAN}{name}": total[:, 3 + c] / count for c, name in enumerate(names)},
         }
     )
+
+
+def _without_empty(found: pa.Table) -> pa.Table:
+    """Return the cells without means of channels that only tissues without a cell measured."""
+    if not found.num_rows:
+        return found
+    names = found.column_names
+    return found.select([n for n in names if found[n].null_count < found.num_rows])
 
 
 def _replaced(layout: CohortLayout, made_of: Mapping[str, Sequence[Inputs]]) -> str:

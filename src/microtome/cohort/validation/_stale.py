@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from microtome.cohort._cell_inputs import (
     ABOUT,
+    MEAN,
     cell_mask_inputs,
     cell_mask_of_tissue,
     cells_parts,
@@ -271,7 +272,7 @@ def _cells(now: _Now) -> Iterator[_Found]:
             advice = "are they of the new one? Then add them again with --overwrite"
         else:
             modalities = {n for each in was.values() for n in each} - {"cell_mask"}
-            measured = any(name.startswith("mean_") for name in columns or ())
+            measured = any(name.startswith(MEAN) for name in columns or ())
             option = f" --modality {min(modalities)}" if measured and modalities else ""
             advice = f"run `microtome cohort cells {now.named}{option} --kind {kind} --overwrite`"
         yield None, path, was, are, what, advice, False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._merge import listed
@@ -201,21 +202,51 @@ class Survey:
                 table = table.filter(pc.is_valid(column)) if name in required else table
         return table if usable else None
 
-    def missing_labels(self, path: Path, table: pa.Table, known: Iterable[str]) -> None:
-        """Warn of columns that only some rows have a value of."""
+    def missing_labels(
+        self,
+        path: Path,
+        table: pa.Table,
+        known: Iterable[str],
+        *,
+        excused: Mapping[str, NDArray[np.bool_]] | None = None,
+    ) -> None:
+        """Warn of columns that only some rows have a value of; those that lack the same in one line.
+
+        Parameters
+        ----------
+        path, table
+            Where, and what.
+        known
+            Columns that are no labels.
+        excused
+            (rows,) by column: those that need no value.
+        """
         structural = set(known)
+        alike: dict[bytes, list[str]] = {}
         for name in table.column_names:
             if name in structural:
                 continue
             column = table[name]
             empty = column.is_null(nan_is_null=pa.types.is_floating(column.type)).to_numpy()
-            count = int(empty.sum())
-            if 0 < count < len(empty):
-                rows = (np.flatnonzero(empty)[:10] + 1).tolist()
-                more = ", ..." if count > len(rows) else ""
-                what = f"column {name!r} has no value in {count} of {len(empty)} rows (row {', '.join(map(str, rows))}{more})"
-                advice = "fill them in, or leave these out when it is used as a label"
-                self.report("warning", "missing-labels", path, what, advice)
+            if empty.all():
+                continue
+            if excused is not None and name in excused:
+                empty = empty & ~excused[name]
+            if empty.any():
+                alike.setdefault(np.packbits(empty).tobytes(), []).append(name)
+        for packed, names in alike.items():
+            # A byte may end in bits of no row, which are 0.
+            places = np.flatnonzero(np.unpackbits(np.frombuffer(packed, np.uint8)))
+            rows, more = (places[:10] + 1).tolist(), ", ..." if places.size > 10 else ""
+            one = len(names) == 1
+            who = f"column {names[0]!r} has" if one else f"columns {listed(_quoted(names))} have"
+            what = f"{who} no value in {places.size} of {table.num_rows} rows (row {', '.join(map(str, rows))}{more})"
+            advice = "fill them in, or leave these out when it is used as a label"
+            self.report("warning", "missing-labels", path, what, advice)
+
+
+def _quoted(names: Sequence[str]) -> list[str]:
+    return [repr(name) for name in names]
 
 
 def told(error: BaseException, place: Path) -> str:

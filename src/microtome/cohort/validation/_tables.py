@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from microtome.cohort._cell_inputs import ABOUT, MEAN, cells_parts
 from microtome.cohort._layout import check_tissue_id
+from microtome.cohort._made_of import noted_inputs
 from microtome.cohort._merge import listed
 from microtome.cohort._metadata import CELLS_SCHEMA
 from microtome.cohort._modality import parse_modality
 from microtome.cohort._tables import TISSUES_SCHEMA
 from microtome.errors import InvalidInputError, UnknownNameError
 
-from ._survey import ColumnKind, Survey, repeated
+from ._survey import DAMAGE, ColumnKind, Survey, repeated
 
 __all__ = ["check_cells", "check_tissues"]
 
@@ -130,8 +133,34 @@ def check_cells(survey: Survey) -> None:
     if unknown:
         what = f"has cells of {len(unknown)} tissues without a row in the table of tissues: {listed(unknown)}"
         survey.report("warning", "unknown-tissue", path, what, "ingest them, or remove the cells")
-    survey.missing_labels(path, table, CELLS_SCHEMA.names)
+    excused = _not_measured(survey, table)
+    survey.missing_labels(path, table, CELLS_SCHEMA.names, excused=excused)
     _check_centres(survey, path, table)
+
+
+def _not_measured(survey: Survey, table: pa.Table) -> dict[str, NDArray[np.bool_]]:
+    """Return of each column of a channel's means the cells whose tissue did not measure the channel."""
+    modalities: dict[str, set[str]] = defaultdict(set)
+    for noted in noted_inputs(table.schema.metadata).values():
+        for part in cells_parts(noted):
+            with suppress(*DAMAGE):
+                for name in part.get("columns") or ():
+                    if str(name).startswith(MEAN) and part.get("kind") is not None:
+                        modalities[str(name)] |= part.keys() - ABOUT - {"cell_mask"}
+    codes: Any = table["tissue_id"].combine_chunks().dictionary_encode()
+    tissues: list[str] = codes.dictionary.to_pylist()
+    found: dict[str, NDArray[np.bool_]] = {}
+    for column, names in modalities.items():
+        channel, expected = column.removeprefix(MEAN), set[str]()
+        for name in names:
+            mine = {row["tissue_id"] for row in survey.rows if row["modality"] == name}
+            if name in survey.measured:
+                measured = survey.measured[name]
+                mine = {t for t in mine if channel in measured.get(t, ())}
+            expected |= mine
+        excused = np.array([tissue not in expected for tissue in tissues], np.bool_)
+        found[column] = excused[codes.indices.to_numpy()]
+    return found
 
 
 def _check_centres(survey: Survey, path: Path, table: pa.Table) -> None:
