@@ -30,7 +30,7 @@ class LoaderStats:
     read_seconds: float = 0.0
     """How long the source took to read them, decoding included, summed over the threads."""
     decode_seconds: float = 0.0
-    """How long chunks of local Zarr arrays took to be decoded, summed over the threads that decode;
+    """How long chunks of Zarr arrays took to be decoded, summed over the threads that decode;
     what the array engine or the reader of a foreign format decodes is counted as reading alone."""
     convert_seconds: float = 0.0
     """How long making tensors, collating and copying to a device took, summed over the threads."""
@@ -38,7 +38,7 @@ class LoaderStats:
     """How many pixels of chunks a tile touches for each of its own, on average, were no chunk
     shared; from the layout that the batches tell of, None where they tell of none."""
     cache_hits: int | None = None
-    """Chunks of local Zarr arrays that were found decoded, or what the source counts as such; None
+    """Chunks of Zarr arrays that were found decoded, or what the source counts as such; None
     where nothing is kept (``cache_bytes=0``) and the source does not count."""
     cache_misses: int | None = None
     """Chunks that had to be decoded; None as above."""

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from microtome.errors import MicrotomeError
+
 from ._chunks import ChunkReader
 from ._compiler import TURNED_ROWS, Compiled, Compiler
 from ._conversion import Conversion
@@ -103,6 +105,11 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 -
     Returns
     -------
     False where something is not as expected, and the buffer holds nothing of use.
+
+    Raises
+    ------
+    StorageError, FormatError
+        If chunks have to be fetched first, and cannot be.
     """
     if not len(batch.low):
         return True
@@ -130,10 +137,10 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 -
         if call is None and batch.conversion is not None:
             # To convert piece by piece would cost it more than to do it for the batch.
             return False
-        return all(
-            _read(call, reader, piece, batch, _Chunks.of(reader, piece))
-            for piece in plan.pieces(_MOST_FILES)
-        )
+        return all(_read(call, reader, piece, batch) for piece in plan.pieces(_MOST_FILES))
+    except MicrotomeError:
+        # Of what had to be fetched: to read it in another way would be to ask once more.
+        raise
     except (OSError, ValueError, RuntimeError):
         # RuntimeError is what decoders raise, and where there can be no more threads.
         return False
@@ -146,19 +153,20 @@ def _turned(strides: tuple[int, ...], pitch: NDArray[np.int64]) -> NDArray[np.in
     return found
 
 
-def _read(
-    call: Compiled | None, reader: ChunkReader, plan: ChunkPlan, batch: BoxBatch, chunks: _Chunks
-) -> bool:
+def _read(call: Compiled | None, reader: ChunkReader, plan: ChunkPlan, batch: BoxBatch) -> bool:
     """Read, count what is read where somebody asked, and keep what may be kept."""
-    if _DISK.is_asked():
-        chunks.announce()
     tally = current_tally()
-    # What is not compressed lies in memory as the system has it.
-    kept = None if tally is None or reader.compression is None else tally.kept
-    held = None if kept is None else chunks.held(kept, plan, reader.chunk_bytes)
+    kept = reader.memory(None if tally is None else tally.kept)
+    reader = reader.ready(plan, kept)
+    held = reader.held
     spent: list[int] = []
     done = False
     try:
+        chunks = _Chunks.of(reader, plan)
+        if _DISK.is_asked():
+            chunks.announce()
+        if kept is not None and held is None:
+            held = chunks.held(kept, plan, reader.chunk_bytes)
         if call is None:
             done = _read_here(reader, plan, batch, chunks, held, spent)
         else:

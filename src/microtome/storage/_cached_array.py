@@ -1,8 +1,13 @@
-"""An array in a store whose chunks are kept on disk: read as any other."""
+"""An array in a store: its chunks fetched together, kept decoded or on disk, and read as any other."""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -12,38 +17,60 @@ from microtome.errors import InvalidInputError, ModeError
 
 from ._array import Box, Pending, ReadBatch, StoredArray
 from ._batches import BoxBatch, read_batch
+from ._engine import ENGINE
 from ._facts import array_facts
 from ._options import StorageOptions
-from ._plans import ChunkPlan, plan_chunks
+from ._plans import plan_chunks
 from ._remote import Place
 from ._remote_chunks import RemoteChunks
-from ._transfers import READ
+from ._tally import Tally, current_tally, tallied
 
 __all__ = ["CachedArray", "open_array_at"]
 
+# Boxes of one array that are fetched at the same time, where each is asked for by itself.
+_AT_ONCE = 8
+
 
 class CachedArray(StoredArray):
-    """An array in a store, read through a cache on disk; parameters and methods as `StoredArray`.
+    """An array in a store, read chunk by chunk; parameters and methods as `StoredArray`.
 
-    Layouts that only the engine knows are read by it from the store, and not kept.
+    The indexes of its shards stay in memory, decoded chunks where its options or a loader have room
+    for them, and bytes on disk where its options name one. Layouts that only the engine knows are
+    read by it from the store.
     """
 
-    _looked = False
-    _remote: RemoteChunks | None = None
+    def __init__(
+        self,
+        path: Place,
+        *,
+        document: Mapping[str, Any] | None = None,
+        options: StorageOptions | None = None,
+    ) -> None:
+        super().__init__(path, document=document, options=options)
+        self._looking = threading.Lock()
+        self._looked = False
+        self._remote: RemoteChunks | None = None
 
     def _chunks_there(self) -> RemoteChunks | None:
         if self._closed:
             msg = f"{self._path} is closed"
             raise ModeError(msg)
+        ENGINE.verify(self._path)
         if not self._looked:
-            document = self.document
-            found = array_facts(document)
-            if found is not None:
-                self._facts = self._verified(found)
-            self._remote = RemoteChunks.of(cast("Place", self._path), document)
-            # Last: another thread that sees it takes the rest for known.
-            self._looked = True
+            # Once, however many threads begin to read: each would ask for all indexes.
+            with self._looking:
+                if not self._looked:
+                    self._look()
         return self._remote
+
+    def _look(self) -> None:
+        document = self.document
+        found = array_facts(document)
+        if found is not None:
+            self._facts = self._verified(found)
+        self._remote = RemoteChunks.of(cast("Place", self._path), document)
+        # Last: another thread that sees it takes the rest for known.
+        self._looked = True
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read a box that lies inside the array; see `StoredArray.read`."""
@@ -62,7 +89,7 @@ class CachedArray(StoredArray):
     def read_into(
         self, box: Box, out: NDArray[Any], *, together: ReadBatch | None = None
     ) -> Pending:
-        """Read a box into `out`, which is there when this returns; see `StoredArray.read_into`."""
+        """Start reading a box into `out`; see `StoredArray.read_into`."""
         remote = self._chunks_there()
         if remote is None:
             return super().read_into(box, out, together=together)
@@ -74,8 +101,15 @@ class CachedArray(StoredArray):
                 f"{out.shape} {out.dtype}{'' if out.flags.writeable else ', read-only'}"
             )
             raise InvalidInputError(msg)
-        self._fill(remote, box, out)
-        return READ
+        tally = current_tally()
+
+        def fill() -> Tally:
+            # What a thread may keep, and counts, is told to it.
+            with tallied(None if tally is None else tally.kept) as mine:
+                self._fill(remote, box, out)
+            return mine
+
+        return _Filling(_fetchers().submit(fill), tally)
 
     def read_boxes(self, boxes: BoxBatch) -> bool:
         """Read many boxes at once, all that is missing fetched together; see `StoredArray.read_boxes`."""
@@ -87,19 +121,28 @@ class CachedArray(StoredArray):
         if (boxes.low < 0).any() or (boxes.high > shape).any() or boxes.out.dtype != dtype:
             msg = f"{self._path}: boxes do not lie inside {self.shape}, or are not {dtype}"
             raise InvalidInputError(msg)
-        plan = plan_chunks(boxes.low, boxes.high, boxes.target, boxes.strides, **remote.sizes)
-        # Where it returns False, what it fetched is on disk for the reads that come instead.
-        fetched = remote.fetched(plan)
-        return fetched.is_decoded_here and read_batch(fetched, boxes)
+        if remote.is_decoded_here:
+            return read_batch(remote.reader, boxes)
+        # All together, and onto the disk, where the reads that come instead find it.
+        remote.fetched(
+            plan_chunks(boxes.low, boxes.high, boxes.target, boxes.strides, **remote.sizes)
+        )
+        return False
 
     def _fill(self, remote: RemoteChunks, box: Box, out: NDArray[Any]) -> None:
         if not out.size:
             return
-        fetched = remote.fetched(_plan_of(box, remote))
-        if fetched.is_decoded_here and fetched.read_into(box, out):
-            return
+        low, high = (np.asarray([part], np.int64) for part in zip(*box, strict=True))
+        nowhere = np.zeros(1, np.int64)
+        if remote.is_decoded_here:
+            whole = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+            if read_batch(remote.reader, BoxBatch(low, high, whole, nowhere, whole.strides)):
+                if whole is not out:
+                    out[...] = whole
+                return
         # What only the engine decodes, and what it says is damaged.
-        out[...] = remote.read_by_engine(fetched, box)
+        plan = plan_chunks(low, high, nowhere, (0,) * len(box), **remote.sizes)
+        out[...] = remote.read_by_engine(remote.fetched(plan), box)
 
     def _verify_inside(self, box: Box) -> None:
         shape = self.shape
@@ -114,10 +157,32 @@ class CachedArray(StoredArray):
         return CachedArray, (self._path,)
 
 
-def _plan_of(box: Box, remote: RemoteChunks) -> ChunkPlan:
-    low, high = (np.asarray([part], np.int64) for part in zip(*box, strict=True))
-    nowhere = np.zeros(1, np.int64)
-    return plan_chunks(low, high, nowhere, (0,) * len(box), **remote.sizes)
+@dataclass(slots=True, eq=False)
+class _Filling:
+    """A box that is being read on another thread."""
+
+    future: Future[Tally]
+    tally: Tally | None
+
+    def result(self, timeout: float | None = None) -> object:
+        """Wait, and raise what went wrong."""
+        mine, tally = self.future.result(timeout), self.tally
+        if tally is not None:
+            tally.decoded += mine.decoded
+            tally.found += mine.found
+            tally.decode_seconds += mine.decode_seconds
+            self.tally = None
+        return None
+
+
+@cache
+def _fetchers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_AT_ONCE, "microtome-fetch")
+
+
+if hasattr(os, "register_at_fork"):
+    # A child has none of the threads.
+    os.register_at_fork(after_in_child=_fetchers.cache_clear)
 
 
 def open_array_at(
@@ -126,7 +191,7 @@ def open_array_at(
     document: Mapping[str, Any] | None = None,
     options: StorageOptions | None = None,
 ) -> StoredArray:
-    """Open an array in a store for reading: through the cache on disk, where its options name one.
+    """Open an array in a store for reading.
 
     Parameters
     ----------
@@ -138,6 +203,6 @@ def open_array_at(
         How it is read; by default as its place says.
     """
     chosen = place.options if options is None else options
-    if chosen.disk_cache is None or not place.is_remote:
+    if not place.is_remote:
         return StoredArray(place, document=document, options=options)
     return CachedArray(Place(place.uri, place.store, chosen), document=document, options=options)

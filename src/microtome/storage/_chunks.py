@@ -24,8 +24,10 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from ._kept_chunks import HeldChunks, KeptChunks
 from ._mounts import is_mappable
 from ._plain_chunks import PlainChunks
+from ._plans import ChunkPlan
 from ._shard_files import SHARDS, Shard, ShardIndex, chunk_grid
 from ._sharding import Sharding
 
@@ -121,6 +123,18 @@ class ChunkReader:
         self.compression: _Compression = compression
         self.fill = fill
         self.chunk_bytes = math.prod(chunk) * dtype.itemsize
+        self.held: HeldChunks | None = None
+        """What is decoded already of the one read that this is `ready` for, where that was looked up."""
+
+    def memory(self, kept: KeptChunks | None) -> KeptChunks | None:
+        """Return where its chunks stay decoded, where somebody has memory for them."""
+        # What is not compressed lies in memory as the system has it.
+        return None if self.compression is None else kept
+
+    def ready(self, plan: ChunkPlan, kept: KeptChunks | None) -> ChunkReader:
+        """Return what reads that: itself, unless chunks have to be brought here first."""
+        del plan, kept
+        return self
 
     @classmethod
     def of(cls, path: str, document: Mapping[str, Any]) -> ChunkReader | None:

@@ -1,23 +1,21 @@
-"""Chunks of an array in a store, fetched once and kept on disk: asked for together, decoded as local ones are.
+"""Chunks of an array in a store: asked for together, and decoded as local ones are.
 
-What a read touches is looked up first, whichever shards it is in. Of what is not kept, the parts of
-one shard that lie close together are one request, and all requests are under way at once. What came
-is put together to small shards in memory, which the reader of local arrays reads.
+What a read touches is looked up first, whichever shards it is in. What is decoded in memory, or kept
+on disk, is not asked for. Of the rest, the parts of one shard that lie close together are one
+request, and all requests are under way at once. What came is put together to small shards in memory,
+which the reader of local arrays reads.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import threading
-import weakref
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
@@ -27,113 +25,41 @@ from microtome.errors import FormatError
 from ._chunks import ChunkReader, layout_of
 from ._disk_cache import INDEX, CachedParts, cached_parts
 from ._engine import ENGINE, engine_errors
-from ._plans import ChunkPlan, shard_place
+from ._fetched_shards import FetchedShards, ShardInMemory
+from ._flights import flights_to
+from ._kept_chunks import HeldChunks, KeptChunks
+from ._options import StorageOptions
+from ._plans import ChunkPlan, begins, shard_place
 from ._remote import Place
-from ._shard_files import MISSING, Shard, ShardIndex
+from ._remote_indexes import INDEXES, KnownShard, entries_of
+from ._shard_files import ShardIndex
 
-__all__ = ["FetchedShards", "RemoteChunks"]
+__all__ = ["RemoteChunks", "RemoteReader"]
 
-# Bytes between two parts of a shard that are rather fetched than asked for around.
-_GAP = 256 * 2**10
+# Bytes between two parts of a shard that are rather fetched than asked for around: where they are
+# kept, and where they are thrown away.
+_GAP, _GAP_NOT_KEPT = 256 * 2**10, 32 * 2**10
 # Of one request; what is larger is several, which are under way together.
 _MOST_A_REQUEST = 8 * 2**20
-# Shards of an array whose indexes are in memory; those of others are looked up on disk, and compared.
-_MOST_KNOWN = 4096
-_CRC_BYTES = 4
 # How often a shard may change under a read before that is an error.
 _ATTEMPTS = 4
-_NO_ETAG = 2
-"""Generations of fewer bytes say nothing: the server told none, so nothing of the file is kept."""
+# Chunks that the reader of local arrays takes, see `read_batch`.
+_MOST_AXES, _LARGEST_CHUNK = 5, 1 << 26
+
+_LOOKS = count()
+
+_Places = tuple[int, ...]
+_Name = tuple[_Places, bytes, int]
+"""Of something that is fetched: a shard, which one it is, and a part; `INDEX` for whatever of it."""
+_HandOver = Callable[[Any, Any], None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Known:
-    """What is known of a shard since the array was opened.
-
-    Parameters
-    ----------
-    entries
-        (chunks, 2) offset and length of every chunk; (-1, -1) for one that was never written.
-    generation
-        Which one it is, as the store says.
-    number
-        Its number in the cache; None where it is not kept.
-    """
-
-    entries: NDArray[np.int64]
-    generation: bytes
-    number: int | None
-
-    @property
-    def stamp(self) -> tuple[int, int, int]:
-        """Which one it is, as a `Shard` has it."""
-        digest = hashlib.blake2b(self.generation, digest_size=8).digest()
-        return int.from_bytes(digest, "little", signed=True), len(self.entries), 0
-
-
-class _ShardInMemory:
-    """Chunks of a shard that were fetched, one behind the other: what of a `Shard` is asked for."""
-
-    __slots__ = ("bytes", "entries", "stamp")
-
-    def __init__(
-        self,
-        known: _Known,
-        parts: Mapping[int, bytes],
-        grid: tuple[int, ...],
-    ) -> None:
-        # Of one that is not here, no byte: nobody may take it for one that was never written.
-        entries = np.where(known.entries < 0, -1, 0)
-        at = 0
-        for part in sorted(parts):
-            entries[part] = at, len(parts[part])
-            at += len(parts[part])
-        self.bytes = np.frombuffer(b"".join(parts[part] for part in sorted(parts)), np.uint8)
-        self.entries = entries.reshape(*grid, 2)
-        self.stamp = known.stamp
-
-    def announce(self, offsets: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
-        """Do nothing: it is in memory."""
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer; ValueError where the bytes end before."""
-        part = self.bytes[offset : offset + len(buffer)]
-        if len(part) != len(buffer):
-            msg = "the shard ends before its chunks do"
-            raise ValueError(msg)
-        buffer[:] = part.data
-
-    def file(self, index: ShardIndex) -> bytes:
-        """Return it as a file, in which nothing was written but what is here."""
-        if index.whole:
-            return self.bytes.tobytes()
-        entries = self.entries.copy()
-        there = (entries[..., 1] > 0) & (entries[..., 0] >= 0)
-        if not index.at_end:
-            entries[there, 0] += index.size
-        numbers = entries.astype("<u8")
-        numbers[~there] = MISSING
-        table = numbers.tobytes()
-        if index.checked:
-            table += google_crc32c.value(table).to_bytes(_CRC_BYTES, "little")
-        data = self.bytes.tobytes()
-        return data + table if index.at_end else table + data
-
-
-class FetchedShards(ChunkReader):
-    """A reader of what was fetched for one read, and of nothing else."""
-
-    shards: dict[tuple[int, ...], _ShardInMemory | None]
-    is_decoded_here: bool
-    """Whether it can decode what was fetched; else the engine does."""
-
-    def shard_at(self, place: Sequence[int]) -> Shard | None:
-        """Return a shard that was fetched; KeyError for another."""
-        return self.shards[tuple(place)]  # pyright: ignore[reportReturnType] - has what is asked of one
+class _ChangedError(Exception):
+    """A shard is not the one any more that its index was of."""
 
 
 class RemoteChunks:
-    """The chunks of an array in a store, which are kept on disk.
+    """The chunks of an array in a store.
 
     Parameters
     ----------
@@ -143,11 +69,8 @@ class RemoteChunks:
         Its metadata document.
     layout
         What that says, by the names of a `ChunkReader`'s arguments.
-
-    Raises
-    ------
-    StorageError
-        If there can be no such cache.
+    parts
+        Where bytes are kept on disk; None for nowhere.
     """
 
     def __init__(
@@ -155,76 +78,111 @@ class RemoteChunks:
         place: Place,
         document: Mapping[str, Any],
         layout: Mapping[str, Any],
-        parts: CachedParts,
+        parts: CachedParts | None,
     ) -> None:
         self._place, self._document, self._layout, self._parts = place, document, layout, parts
         self._index: ShardIndex = layout["index"]
         self._lead = str(layout.get("lead", "c/"))
         self._separator = str(layout.get("separator", "/"))
-        chunk_bytes = math.prod(layout["chunk"]) * layout["dtype"].itemsize
+        self._chunk_bytes = math.prod(layout["chunk"]) * layout["dtype"].itemsize
         # An index without a checksum may say anything.
-        self._longest = 4 * chunk_bytes + 2**20
-        self._known: OrderedDict[tuple[int, ...], _Known | None] = OrderedDict()
-        self._lock = threading.Lock()
-        self._fetching = _lock_of(f"{parts.path} {place.store}")
+        self._longest = 4 * self._chunk_bytes + 2**20
+        self._number = INDEXES.new()
+        self._flights = flights_to(f"{'' if parts is None else parts.path} {place.store}")
         self._store: ts.KvStore | None = None
+        self.reader = RemoteReader(str(place), **self._told())
+        """Reads boxes of the array."""
+        self.reader.remote = self
+        self.reader.is_mappable = True
 
     @classmethod
     def of(cls, place: Place, document: Mapping[str, Any]) -> RemoteChunks | None:
-        """Return the chunks of an array; None where it is too odd, or nothing is to be kept."""
+        """Return the chunks of an array, None for one that only the engine reads.
+
+        Raises
+        ------
+        StorageError
+            If there can be no such cache on disk as its options name.
+        """
         cache = place.options.disk_cache
-        if cache is None:
-            return None
         try:
             layout = layout_of(document)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             return None
-        return None if layout is None else cls(place, document, layout, cached_parts(cache))
+        if layout is None:
+            return None
+        found = cls(place, document, layout, None if cache is None else cached_parts(cache))
+        # What the engine has to decode comes by way of the disk, or not by us.
+        return found if cache is not None or found.is_decoded_here else None
+
+    @property
+    def is_decoded_here(self) -> bool:
+        """Whether what was fetched is decoded without the engine."""
+        return (
+            self._layout["compression"] != "other"
+            and len(self._layout["chunk"]) <= _MOST_AXES
+            and self._chunk_bytes <= _LARGEST_CHUNK
+        )
 
     @property
     def sizes(self) -> dict[str, tuple[int, ...]]:
         """Shapes that a plan is made of."""
         return {name: self._layout[name] for name in ("chunk", "shard", "shape")}
 
-    def fetched(self, plan: ChunkPlan) -> FetchedShards:
-        """Return what a read needs, from the disk or the store.
+    @property
+    def kept(self) -> KeptChunks | None:
+        """Where its options keep decoded chunks, those of all arrays of equal options together."""
+        return _kept_of(self._place.options)
+
+    def fetched(self, plan: ChunkPlan, kept: KeptChunks | None = None) -> FetchedShards:
+        """Return what a read needs: from memory, the disk or the store.
+
+        Parameters
+        ----------
+        plan
+            The read.
+        kept
+            Where chunks stay decoded. What is held of it is the reader's: `KeptChunks.give` has to
+            follow.
 
         Raises
         ------
         StorageError
             If the store cannot be reached or refuses.
         FormatError
-            If the index of a shard is damaged.
+            If the index of a shard is damaged, or a shard changes again and again.
         """
-        wanted: dict[tuple[int, ...], list[int]] = {}
-        new = np.flatnonzero(np.diff(plan.shard, prepend=-1)).tolist()
-        for begin, end in zip(new, [*new[1:], len(plan.shard)], strict=True):
-            at = shard_place(int(plan.shard[begin]), self._layout["shard"], self._layout["shape"])
-            wanted[tuple(at)] = plan.local[begin:end].tolist()
-        shards: dict[tuple[int, ...], _ShardInMemory | None] = {}
+        new = begins(plan.shard).tolist()
+        runs = {
+            tuple(shard_place(int(plan.shard[begin]), *self._grid)): slice(begin, end)
+            for begin, end in zip(new, [*new[1:], len(plan.shard)], strict=True)
+        }
         for _ in range(_ATTEMPTS):
-            if not wanted:
-                break
-            # One thread at a time, whoever opened the array: the next finds what this one kept, and
-            # does not ask for it again.
-            with self._fetching:
-                shards |= self._fetch(wanted)
-            wanted = {at: parts for at, parts in wanted.items() if at not in shards}
-        else:
-            if wanted:
-                msg = f"{self._place}/{self._key(next(iter(wanted)))} changes while it is read"
-                raise FormatError(msg)
-        reader = FetchedShards(
-            str(self._place),
-            **{
-                **self._layout,
-                "dtype": self._layout["dtype"].newbyteorder("<"),
-            },
-        )
-        reader.is_mappable = True
-        reader.shards = shards
-        reader.is_decoded_here = self._layout["compression"] != "other"
-        return reader
+            known, data = self._look_up(list(runs), keeping=kept is not None)
+            held = None
+            try:
+                there, held = self._held(plan, runs, known, kept)
+                wanted = there if held is None else there & (held.address == 0)
+                parts = self._bring(known, runs, plan.local, wanted, data)
+            except BaseException as error:
+                if kept is not None and held is not None:
+                    kept.give(held, decoded=False)
+                if isinstance(error, _ChangedError):
+                    # Nothing of what was known of the array is believed any more: pixels of before
+                    # would come to lie beside those of after.
+                    self._number = INDEXES.new()
+                    continue
+                raise
+            reader = FetchedShards(str(self._place), **self._told())
+            reader.is_mappable = True
+            reader.held = held
+            reader.shards = {
+                at: None if one is None else ShardInMemory(one, parts[at], self._index.grid)
+                for at, one in known.items()
+            }
+            return reader
+        msg = f"{self._place} changes while it is read"
+        raise FormatError(msg)
 
     def read_by_engine(self, fetched: FetchedShards, box: Sequence[tuple[int, int]]) -> Any:
         """Read a box of what only the engine decodes.
@@ -250,6 +208,13 @@ class RemoteChunks:
 
     # -- inside
 
+    @property
+    def _grid(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self._layout["shard"], self._layout["shape"]
+
+    def _told(self) -> dict[str, Any]:
+        return {**self._layout, "dtype": self._layout["dtype"].newbyteorder("<")}
+
     def _key(self, at: Sequence[int]) -> str:
         return self._lead + self._separator.join([str(number) for number in at])
 
@@ -264,145 +229,212 @@ class RemoteChunks:
                 self._store = ts.KvStore.open(self._place.spec, context=context).result()
         return self._store
 
+    def _held(
+        self,
+        plan: ChunkPlan,
+        runs: Mapping[_Places, slice],
+        known: Mapping[_Places, KnownShard | None],
+        kept: KeptChunks | None,
+    ) -> tuple[NDArray[np.bool_], HeldChunks | None]:
+        """Return which chunks were ever written, and what is decoded of them."""
+        there = np.zeros(len(plan.local), np.bool_)
+        file = np.zeros(len(plan.local), np.int64)
+        for number, (at, run) in enumerate(runs.items()):
+            one = known[at]
+            file[run] = number
+            if one is not None:
+                there[run] = one.entries[plan.local[run], 0] >= 0
+        if kept is None:
+            return there, None
+        files = [
+            None if one is None else (self._address(at), one.stamp) for at, one in known.items()
+        ]
+        return there, kept.hold(files, file, plan.local, there, self._chunk_bytes)
+
+    def _bring(
+        self,
+        known: Mapping[_Places, KnownShard | None],
+        runs: Mapping[_Places, slice],
+        local: NDArray[np.int64],
+        wanted: NDArray[np.bool_],
+        data: Mapping[_Places, bytes],
+    ) -> dict[_Places, dict[int, bytes]]:
+        """Return the parts of shards that are wanted."""
+        found: dict[_Places, dict[int, bytes]] = {}
+        left: dict[_Places, set[int]] = {}
+        for at, run in runs.items():
+            parts = local[run][wanted[run]].tolist()
+            if at in data:
+                # A file that is one chunk came when it was looked up.
+                found[at] = dict.fromkeys(parts, data[at])
+            else:
+                found[at] = {}
+                left[at] = set(parts)
+
+        def fetch(mine: list[_Name], hand_over: _HandOver) -> None:
+            self._fetch({name: known[name[0]] for name in mine}, left, hand_over)
+
+        while any(left.values()):
+            # Where they are kept on disk, one thread at a time fetches of a shard, and what lies between
+            # the parts that it wants as well: the next finds that there.
+            names = {
+                (at, one.generation, part if self._parts is None else INDEX)
+                for at, one in known.items()
+                if one is not None
+                for part in left.get(at, ())
+            }
+            for (at, *_), came in self._flights.bring(names, fetch).items():
+                found[at] |= {part: came[part] for part in left[at] if part in came}
+            left = {at: parts - found[at].keys() for at, parts in left.items()}
+        return found
+
     def _fetch(
-        self, wanted: Mapping[tuple[int, ...], Sequence[int]]
-    ) -> dict[tuple[int, ...], _ShardInMemory | None]:
-        """Return shards with what is wanted of them; one that changed meanwhile is left out."""
-        keys = self._keys()
-        looked = self._look_up(keys, list(wanted))
-        found: dict[tuple[int, ...], dict[int, bytes]] = {}
-        begun: list[tuple[tuple[int, ...], int, list[tuple[int, int, int]], Any]] = []
-        gone: set[tuple[int, ...]] = set()
-        known: dict[tuple[int, ...], _Known] = {}
-        for at, parts in wanted.items():
-            one = looked[at]
-            if one is None:
-                continue
-            known[at] = one
-            there = [part for part in parts if one.entries[part, 0] >= 0]
-            found[at] = {} if one.number is None else self._parts.get(one.number, there)
-            missing = [part for part in there if part not in found[at]]
-            for start, stop in _runs(one.entries, missing):
-                inside = _inside(one.entries, start, stop)
-                ask = keys.read(self._key(at), byte_range=slice(start, stop))
-                begun.append((at, start, inside, ask))
-        came: dict[tuple[int, ...], dict[int, bytes]] = {}
-        for at, start, inside, ask in begun:
+        self,
+        mine: Mapping[_Name, KnownShard | None],
+        left: Mapping[_Places, set[int]],
+        hand_over: _HandOver,
+    ) -> None:
+        """Take parts from the disk, or ask for them; _ChangedError where a shard is another by now."""
+        shards = {at: one for (at, *_), one in mine.items() if one is not None}
+        missing = {at: set[int]() for at in shards}
+        for at, _, part in mine:
+            missing[at] |= left[at] if part == INDEX else {part}
+        found = {at: self._on_disk(one, missing[at]) for at, one in shards.items()}
+        begun: list[tuple[_Places, tuple[int, int], Any]] = []
+        for at, one in shards.items():
+            rest = missing[at] - found[at].keys()
+            if rest:
+                gap = _GAP_NOT_KEPT if self._parts is None else _GAP
+                runs, keys = _runs(one.entries, sorted(rest), gap), self._keys()
+                # All of them are under way before the first is waited for.
+                begun += [
+                    (at, run, keys.read(self._key(at), byte_range=slice(*run))) for run in runs
+                ]
+        came = {at: dict[int, bytes]() for at in shards}
+        changed: set[_Places] = set()
+        for at, run, ask in begun:
             with engine_errors(f"{self._place}/{self._key(at)}"):
                 result = ask.result()
-            if result.state != "value" or result.stamp.generation != known[at].generation:
-                gone.add(at)
+            if result.state != "value" or result.stamp.generation != shards[at].generation:
+                changed.add(at)
                 continue
-            for part, offset, length in inside:
-                data = result.value[offset - start : offset - start + length]
-                came.setdefault(at, {})[part] = data
-        for at, parts in came.items():
-            if at not in gone:
-                found[at] |= parts
-                if len(known[at].generation) >= _NO_ETAG:
-                    self._keep(at, known[at], parts)
-        with self._lock:
-            for at in gone:
-                self._known.pop(at, None)
-        grid = self._index.grid
-        return {
-            at: _ShardInMemory(known[at], found[at], grid) if at in known else None
-            for at in wanted
-            if at not in gone
-        }
+            for part, offset, length in _inside(shards[at].entries, *run):
+                came[at][part] = result.value[offset - run[0] :][:length]
+        for at in shards.keys() - changed:
+            if came[at] and shards[at].is_named:
+                self._keep(at, shards[at], came[at])
+            found[at] |= came[at]
+        for name in mine:
+            if name[0] not in changed:
+                hand_over(name, found[name[0]])
+        if changed:
+            raise _ChangedError
 
-    def _keep(self, at: tuple[int, ...], known: _Known, parts: Mapping[int, bytes]) -> None:
+    def _on_disk(self, shard: KnownShard, parts: Iterable[int]) -> dict[int, bytes]:
+        if self._parts is None or shard.number is None:
+            return {}
+        return self._parts.get(shard.number, sorted(parts))
+
+    def _keep(self, at: _Places, known: KnownShard, parts: Mapping[int, bytes]) -> None:
+        if self._parts is None:
+            return
         number = self._parts.put(self._address(at), known.generation, parts)
         if number != known.number:
             # Another process had removed it, or it was begun anew.
-            with self._lock:
-                self._known[at] = _Known(known.entries, known.generation, number)
+            INDEXES.put(self._number, at, replace(known, number=number))
 
     def _look_up(
-        self, keys: ts.KvStore, places: Sequence[tuple[int, ...]]
-    ) -> dict[tuple[int, ...], _Known | None]:
+        self, places: Sequence[_Places], *, keeping: bool
+    ) -> tuple[dict[_Places, KnownShard | None], dict[_Places, bytes]]:
         """Learn where the chunks of shards are: by the kept indexes, if the store says they still hold."""
-        with self._lock:
-            # Not looked at again below: another thread may drop one, and that is no missing shard.
-            found = {at: self._known[at] for at in places if at in self._known}
-        new = [at for at in places if at not in found]
-        asked: list[tuple[tuple[int, ...], tuple[int, bytes] | None, bytes | None, Any]] = []
+        number = self._number
+        found: dict[_Places, KnownShard | None] = {}
+        new: list[_Places] = []
+        for at in places:
+            try:
+                found[at] = INDEXES.get(number, at)
+            except KeyError:
+                new.append(at)
+        data: dict[_Places, bytes] = {}
+        # Of this opening: another that asked before it began may have heard of what was there then.
+        names = [(number, at) for at in new]
+        for (_, at), (one, whole) in self._flights.bring(names, self._ask).items():
+            found[at] = one
+            # Of a server without ETags, what is kept is that of this opening, and else nothing.
+            if one is None or one.is_named or keeping:
+                INDEXES.put(number, at, one)
+            if whole is not None:
+                data[at] = whole
+        return {at: found[at] for at in places}, data
+
+    def _ask(self, mine: Sequence[tuple[int, _Places]], hand_over: _HandOver) -> None:
+        """Ask for the indexes of shards, or whether those on disk still hold."""
+        keys = self._keys()
+        asked: list[tuple[int, _Places, tuple[int, bytes] | None, bytes | None, Any]] = []
         size, whole = self._index.size, self._index.whole
         part = 0 if whole else INDEX
         span = None if whole else slice(-size, None) if self._index.at_end else slice(0, size)
-        for at in new:
-            kept = self._parts.file(self._address(at))
-            data = None if kept is None else self._parts.get(kept[0], [part]).get(part)
+        for opening, at in mine:
+            kept, data = None, None
+            if self._parts is not None:
+                kept = self._parts.file(self._address(at))
+                data = None if kept is None else self._parts.get(kept[0], [part]).get(part)
             generation = None if kept is None or data is None else kept[1]
             ask = keys.read(self._key(at), if_not_equal=generation, byte_range=span)
-            asked.append((at, kept, data, ask))
-        for at, kept, data, ask in asked:
+            asked.append((opening, at, kept, data, ask))
+        for opening, at, kept, data, ask in asked:
             with engine_errors(f"{self._place}/{self._key(at)}"):
                 result = ask.result()
-            generation = bytes(result.stamp.generation)
-            number = None if kept is None else kept[0]
             if result.state == "missing":
-                one = None
-            elif result.state == "value":
+                hand_over((opening, at), (None, None))
+                continue
+            generation = bytes(result.stamp.generation)
+            came = result.value if result.state == "value" else (data or b"")
+            where = f"{self._place}/{self._key(at)}"
+            entries = entries_of(came, self._index, self._longest, where)
+            one = KnownShard(entries, generation, None if kept is None else kept[0], next(_LOOKS))
+            if result.state == "value":
                 number = None
-                if len(generation) >= _NO_ETAG:
-                    address, parts = self._address(at), {part: result.value}
-                    number = self._parts.put(address, generation, parts)
-                one = _Known(self._entries(result.value, at), generation, number)
-            else:
-                one = _Known(self._entries(data or b"", at), generation, number)
-            found[at] = one
-        with self._lock:
-            for at in places:
-                self._known[at] = found[at]
-                self._known.move_to_end(at)
-            while len(self._known) > _MOST_KNOWN:
-                self._known.popitem(last=False)
+                if self._parts is not None and one.is_named:
+                    number = self._parts.put(self._address(at), generation, {part: came})
+                one = replace(one, number=number)
+            hand_over((opening, at), (one, came if whole else None))
+
+
+class RemoteReader(ChunkReader):
+    """Reads boxes of an array in a store: what it needs is fetched for each read."""
+
+    remote: RemoteChunks
+
+    def ready(self, plan: ChunkPlan, kept: KeptChunks | None) -> ChunkReader:
+        """Fetch what a read needs; errors as of `RemoteChunks.fetched`."""
+        return self.remote.fetched(plan, kept)
+
+    def memory(self, kept: KeptChunks | None) -> KeptChunks | None:
+        """Return where its chunks stay decoded: with whoever asks for it, or as its options say."""
+        return self.remote.kept if kept is None else kept
+
+
+_KEPT: dict[StorageOptions, KeptChunks] = {}
+_KEEPING = threading.Lock()
+
+
+def _kept_of(options: StorageOptions) -> KeptChunks | None:
+    if not options.cache_bytes:
+        return None
+    with _KEEPING:
+        found = _KEPT.get(options)
+        if found is None:
+            found = _KEPT[options] = KeptChunks(options.cache_bytes, evicts=True)
         return found
 
-    def _entries(self, data: bytes, at: Sequence[int]) -> NDArray[np.int64]:
-        """Return what an index says."""
-        index = self._index
-        if index.whole:
-            return np.asarray([[0, len(data)]], np.int64)
-        where = f"{self._place}/{self._key(at)}"
-        if len(data) != index.size:
-            msg = f"{where} is damaged: it is shorter than the index of a shard"
-            raise FormatError(msg)
-        table = data[:-_CRC_BYTES] if index.checked else data
-        if index.checked and google_crc32c.value(table) != int.from_bytes(
-            data[-_CRC_BYTES:], "little"
-        ):
-            msg = f"{where} is damaged: the checksum of its index is wrong"
-            raise FormatError(msg)
-        entries = np.frombuffer(table, "<u8").reshape(-1, 2)
-        missing = (entries == MISSING).all(axis=1)
-        fits = (entries[:, 0] < 2**62) & (entries[:, 1] <= self._longest)
-        if not (missing | fits).all():
-            msg = f"{where} is damaged: its index names chunks that cannot be"
-            raise FormatError(msg)
-        return entries.astype(np.int64)
 
-
-_LOCKS: weakref.WeakValueDictionary[str, threading.Lock] = weakref.WeakValueDictionary()
-_LOCKING = threading.Lock()
-
-
-def _lock_of(address: str) -> threading.Lock:
-    """Return the lock of all who fetch from an address into one cache."""
-    with _LOCKING:
-        lock = _LOCKS.get(address)
-        if lock is None:
-            lock = _LOCKS[address] = threading.Lock()
-        return lock
-
-
-def _runs(entries: NDArray[np.int64], parts: Sequence[int]) -> list[tuple[int, int]]:
+def _runs(entries: NDArray[np.int64], parts: Sequence[int], gap: int) -> list[tuple[int, int]]:
     """Return the requests that fetch parts: first byte and one past the last."""
     found: list[tuple[int, int]] = []
     for offset, length in sorted(entries[list(parts)].tolist()):
         end = offset + length
-        if found and offset - found[-1][1] <= _GAP and end - found[-1][0] <= _MOST_A_REQUEST:
+        if found and offset - found[-1][1] <= gap and end - found[-1][0] <= _MOST_A_REQUEST:
             found[-1] = (found[-1][0], max(found[-1][1], end))
         else:
             found.append((offset, end))

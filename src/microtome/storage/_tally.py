@@ -18,7 +18,7 @@ __all__ = ["Tally", "current_tally", "tallied"]
 
 @dataclass(slots=True)
 class Tally:
-    """Chunks of local arrays that were read; those that the array engine reads are not counted."""
+    """Chunks of arrays that were read; those that the array engine reads are not counted."""
 
     kept: KeptChunks | None = None
     """Where chunks stay decoded."""
