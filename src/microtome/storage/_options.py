@@ -49,7 +49,7 @@ class StorageOptions:
         Seconds that a pause lasts at most.
     disk_cache
         Where bytes of images in remote stores (S3, Google's, HTTP) are kept on a disk of this
-        machine, and how many; by default nowhere. `cache_bytes` does not count for these images.
+        machine, and how many; by default nowhere.
 
     Raises
     ------
