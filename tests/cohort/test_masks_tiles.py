@@ -126,7 +126,11 @@ def test_a_mask_may_be_made_of_one_modality(he: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"tissues": ["t3"]}, UnknownNameError, "'t3'.*; it has tissues t1, t2, imaged as he at"),
+        (
+            {"tissues": ["t3"]},
+            UnknownNameError,
+            "'t3'.*; it has 2 tissues: t1, t2, imaged as he at",
+        ),
         ({"tissues": ["t1", "t3"]}, UnknownNameError, "t3"),
         ({"modality": "imc"}, UnknownNameError, "imc"),
         ({"modality": "xray"}, UnknownNameError, "xray"),

@@ -13,7 +13,7 @@ from skimage.measure import regionprops
 
 from microtome.cohort import add_cell_masks, ingest, validate
 from microtome.cohort.cells._measure_cells import measure_cells
-from microtome.errors import ExistsError, NotFoundError
+from microtome.errors import ExistsError, NotFoundError, UnknownNameError
 
 MPP = 0.5
 
@@ -186,3 +186,23 @@ def test_channels_that_a_tissue_did_not_measure_are_nothing_to_warn_of(tmp_path:
     measure_cells(root, tissues=["y"])
     (found,) = validate(root, cells=True)
     assert found.what.startswith("column 'mean_DNA' has no value in ")
+
+
+def test_a_tissue_that_is_imaged_otherwise_is_told_so(made: Any) -> None:
+    root, pixels, _ = made
+    where: dict[str, Any] = {"cohort": root, "modality": "mibi", "mpp": MPP, "resolution": MPP}
+    for place in range(8):
+        ingest(pixels["a"], axes="cyx", channel_names=["P", "Q"], tissue_id=f"m{place}", **where)
+
+    def refused(**options: Any) -> str:
+        with pytest.raises(UnknownNameError) as error:
+            measure_cells(root, **options)
+        return str(error.value).split(" per pixel; ")[1]
+
+    mibi = "of mibi it has 8 tissues: m0, m1, m2, m3, m4, m5 and 2 more"
+    told = refused(tissues=["a"], modality="mibi")
+    assert told == f"'a' is imaged as imc at 0.5; {mibi}"
+    assert refused(tissues=["zz"], modality="mibi") == mibi
+    every = "it has 10 tissues: a, b, m0, m1, m2, m3 and 4 more, imaged as imc at 0.5; mibi at 0.5"
+    assert refused(tissues=["zz"]) == every
+    assert refused(modality="codex") == every

@@ -43,6 +43,8 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
+# Of tissues that are not meant, these are named.
+_MOST = 6
 _KINDS = {"brightfield": 0, "multiplex": 1}
 
 
@@ -134,7 +136,7 @@ def tissues_with_images(
     NotFoundError
         If a row of the table has no image at any resolution, or none was found at this one.
     """
-    wanted = {m.name for m in modalities} if modalities is not None else None
+    wanted = frozenset(m.name for m in modalities) if modalities is not None else None
     found: dict[str, list[Modality]] = {}
     stored = {m.name: layout.resolutions(m) for m in layout.modalities()}
     for row in read_tissues(layout).select(["tissue_id", "modality"]).to_pylist():
@@ -161,7 +163,7 @@ def tissues_with_images(
         kinds = "" if wanted is None else f" of {', '.join(sorted(wanted))}"
         msg = (
             f"{layout.root} has no {about}{kinds} at {resolution} um per pixel; "
-            f"it has {_what_there_is(layout)}"
+            f"{_what_there_is(layout, lost, wanted)}"
         )
         raise UnknownNameError(msg) if lost or wanted is not None else NotFoundError(msg)
     for kinds_of in found.values():
@@ -169,14 +171,30 @@ def tissues_with_images(
     return found
 
 
-def _what_there_is(layout: CohortLayout) -> str:
-    """Return in words which tissues a cohort has, and of which modalities at which resolutions."""
-    tissues = [str(t) for t in dict.fromkeys(read_tissues(layout)["tissue_id"].to_pylist())]
-    images = [
-        f"{kind} at {' and '.join(map(str, layout.resolutions(kind)))}"
+def _what_there_is(layout: CohortLayout, lost: Sequence[str], wanted: frozenset[str] | None) -> str:
+    """Return in words as what tissues are imaged that were not found, and which others there are."""
+    images: dict[str, list[str]] = {}
+    for row in read_tissues(layout).select(["tissue_id", "modality"]).to_pylist():
+        images.setdefault(str(row["tissue_id"]), []).append(parse_modality(row["modality"]).name)
+    at = {
+        kind.name: f"{kind} at {' and '.join(map(str, layout.resolutions(kind)))}"
         for kind in layout.modalities()
+    }
+    told = [
+        f"{tissue!r} is imaged as {', '.join(at.get(kind, kind) for kind in images[tissue])}"
+        for tissue in lost[:_MOST]
+        if tissue in images
     ]
-    return f"tissues {listed(tissues) or 'none'}, imaged as {'; '.join(images) or 'nothing'}"
+    others = [t for t, kinds in images.items() if wanted is None or not wanted.isdisjoint(kinds)]
+    only = wanted if others else None
+    named = others or list(images)
+    many = f"{len(named) or 'no'} tissue{'s' * (len(named) != 1)}"
+    there = f"it has {many}{': ' * bool(named)}{listed(named, _MOST)}"
+    if only is not None:
+        there = f"of {', '.join(sorted(only))} {there}"
+    else:
+        there += f", imaged as {'; '.join(at.values()) or 'nothing'}"
+    return "; ".join([*told, there])
 
 
 def open_tissue_mask(
