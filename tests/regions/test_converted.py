@@ -22,9 +22,11 @@ def loaded():
 
 
 def use(patch, way, loaded):
-    if way == "compiled" and loaded is None:
+    if way != "plain" and loaded is None:
         pytest.skip("Numba is not installed")
-    patch.setattr(_batches._COMPILER, "after", lambda _: loaded if way == "compiled" else None)
+    patch.setattr(_batches._COMPILER, "after", lambda _: loaded if way != "plain" else None)
+    if way == "streamed":
+        patch.setattr(_batches, "_STREAMED", 0)
 
 
 def random_steps(draw, channels, seed):
@@ -73,7 +75,7 @@ def image_of(path, pixels, layout):
 
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
-@pytest.mark.parametrize("way", ["compiled", "plain"])
+@pytest.mark.parametrize("way", ["compiled", "streamed", "plain"])
 def test_the_bytes_are_those_of_numpy(tmp_path_factory, loaded, data, way):
     channels, deep = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
     height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 150))
@@ -119,7 +121,7 @@ def test_the_bytes_are_those_of_numpy(tmp_path_factory, loaded, data, way):
     np.testing.assert_array_equal(found.view(np.uint32), wanted.view(np.uint32))
 
 
-@pytest.mark.parametrize("way", ["compiled", "plain"])
+@pytest.mark.parametrize("way", ["compiled", "streamed", "plain"])
 @pytest.mark.parametrize("padding", ["edge", "reflect"])
 def test_mirrored_pixels_are_converted_too(tmp_path, loaded, monkeypatch, way, padding):
     use(monkeypatch, way, loaded)
@@ -135,7 +137,7 @@ def test_mirrored_pixels_are_converted_too(tmp_path, loaded, monkeypatch, way, p
         np.testing.assert_array_equal(tile, whole[:, y + 9 : y + 19, x + 9 : x + 19])
 
 
-@pytest.mark.parametrize("way", ["compiled", "plain"])
+@pytest.mark.parametrize("way", ["compiled", "streamed", "plain"])
 def test_each_image_has_its_own_and_their_types_may_differ(tmp_path, loaded, monkeypatch, way):
     use(monkeypatch, way, loaded)
     rng = np.random.default_rng(0)
@@ -181,7 +183,7 @@ def test_steps_that_are_none_are_refused(steps):
         Conversion.of(steps)
 
 
-@pytest.mark.parametrize("way", ["compiled", "plain"])
+@pytest.mark.parametrize("way", ["compiled", "streamed", "plain"])
 @pytest.mark.parametrize("kept", ["doubles", "columns", "read-only"])
 def test_numbers_kept_in_any_way_do_the_same(tmp_path, loaded, way, kept):
     pixels = np.arange(2 * 30 * 30, dtype=np.uint16).reshape(2, 30, 30)

@@ -23,9 +23,11 @@ def loaded():
 
 
 def use(patch, way, loaded):
-    if way == "compiled" and loaded is None:
+    if way != "plain" and loaded is None:
         pytest.skip("Numba is not installed")
-    patch.setattr(_batches._COMPILER, "after", lambda _: loaded if way == "compiled" else None)
+    patch.setattr(_batches._COMPILER, "after", lambda _: loaded if way != "plain" else None)
+    if way == "streamed":
+        patch.setattr(_batches, "_STREAMED", 0)
 
 
 def by_numpy(window, turn):
@@ -49,7 +51,7 @@ def image_of(path, pixels, axes, layout):
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-@pytest.mark.parametrize("way", ["compiled", "plain"])
+@pytest.mark.parametrize("way", ["compiled", "streamed", "plain"])
 def test_a_turned_window_is_the_window_turned(tmp_path_factory, loaded, data, way):
     axes = data.draw(st.sampled_from(["cyx", "yx", "czyx", "tcyx"]))
     sides = {"t": 1, "c": data.draw(st.integers(1, 3)), "z": 4}

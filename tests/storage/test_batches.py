@@ -49,9 +49,9 @@ def read(path, lows, size, out=None):
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-@pytest.mark.parametrize("way", ["compiled", "plain"])
+@pytest.mark.parametrize("way", ["compiled", "streamed", "plain"])
 def test_every_list_of_boxes_equals_numpy(tmp_path_factory, data, way):
-    if way == "compiled":
+    if way != "plain":
         pytest.importorskip("numba")
     rank = data.draw(st.integers(1, 5))
     chunk = tuple(data.draw(st.integers(1, 5)) for _ in range(rank))
@@ -88,9 +88,11 @@ def test_every_list_of_boxes_equals_numpy(tmp_path_factory, data, way):
         targets.append(sum(a * s for a, s in zip((number, *corner), out.strides, strict=True)))
         part = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         wanted[(number, *(slice(a, None) for a in corner))] = expected[part]
-    compiled = _batches._COMPILER.load() if way == "compiled" else None
+    compiled = _batches._COMPILER.load() if way != "plain" else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_batches._COMPILER, "after", lambda _: compiled)
+        if way == "streamed":
+            patch.setattr(_batches, "_STREAMED", 0)
         assert open_array(array.path).read_boxes(boxes_into(out, lows, highs, targets))
     np.testing.assert_array_equal(out, wanted)
 

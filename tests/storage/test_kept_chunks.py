@@ -158,9 +158,9 @@ def test_threads_share_what_is_kept(array, noise, engine):
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-@pytest.mark.parametrize("way", ["compiled", "plain"])
+@pytest.mark.parametrize("way", ["compiled", "streamed", "plain"])
 def test_every_layout_equals_numpy_with_some_kept_and_some_not(tmp_path_factory, data, way):
-    if way == "compiled":
+    if way != "plain":
         pytest.importorskip("numba")
     chunk = (
         data.draw(st.integers(1, 2)),
@@ -176,9 +176,11 @@ def test_every_layout_equals_numpy_with_some_kept_and_some_not(tmp_path_factory,
     kept = KeptChunks(
         data.draw(st.integers(1, 4 * pixels.nbytes + 1000)), evicts=data.draw(st.booleans())
     )
-    compiled = _batches._COMPILER.load() if way == "compiled" else None
+    compiled = _batches._COMPILER.load() if way != "plain" else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_batches._COMPILER, "after", lambda _: compiled)
+        if way == "streamed":
+            patch.setattr(_batches, "_STREAMED", 0)
         for _ in range(3):
             size = tuple(data.draw(st.integers(1, n)) for n in shape)
             low = [data.draw(st.integers(0, n - s)) for n, s in zip(shape, size, strict=True)]
@@ -235,7 +237,8 @@ def test_what_only_the_engine_reads_the_engine_keeps(tmp_path, noise):
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32"])
 @pytest.mark.parametrize("codec", ["fast", "small", "raw"])
-def test_what_is_kept_becomes_float32_as_numpy_has_it(tmp_path, noise, dtype, codec):
+@pytest.mark.parametrize("way", ["compiled", "streamed"])
+def test_what_is_kept_becomes_float32_as_numpy_has_it(tmp_path, noise, dtype, codec, way):
     pytest.importorskip("numba")
     compiled = _batches._COMPILER.load()
     pixels = noise.astype(dtype)
@@ -245,6 +248,8 @@ def test_what_is_kept_becomes_float32_as_numpy_has_it(tmp_path, noise, dtype, co
     kept = KeptChunks(1 << 20, evicts=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_batches._COMPILER, "after", lambda _: compiled)
+        if way == "streamed":
+            patch.setattr(_batches, "_STREAMED", 0)
         for conversion in (Conversion.of(), steps, steps):
             low = np.asarray([[0, 3, 9], [0, 70, 61]])
             out = np.full((2, 3, 50, 70), 7, np.float32)

@@ -40,6 +40,8 @@ __all__ = ["BoxBatch", "read_batch"]
 _SHARED = 1 << 23
 # Each thread keeps memory for one chunk; of larger ones the engine has as many as it decodes.
 _LARGEST_CHUNK = 1 << 26
+# Bytes of a buffer from which on pixels go past the caches, which would not hold it anyway.
+_STREAMED = 1 << 25
 # Files that are open for one piece of work; a process may open a thousand.
 _MOST_FILES = 128
 # Batches that are announced to the system, one after the other.
@@ -353,11 +355,12 @@ def _read_compiled(
                 channel = channel + plan.place[:, axis] * sides_along + plan.start[:, axis]
                 channel -= batch.low[plan.box, axis]
     steps = _NOTHING if conversion is None else conversion
+    streams = batch.out.nbytes >= _STREAMED and _on_fours(batch)
 
     def work(part: tuple[int, int]) -> int:
-        # ZSTD's context is the last of the facts, of the thread that does the work.
+        # ZSTD's context is of the thread that does the work.
         context = MEMORY.context(call.calls)
-        facts = np.asarray([itemsize, packed, along, kind, context], np.int64)
+        facts = np.asarray([itemsize, packed, along, kind, context, streams], np.int64)
         # A chunk, a row of it as it is stored, and some as float32.
         rows = reader.chunk[-1] * (itemsize + 4 * TURNED_ROWS)
         scratch = MEMORY.chunk(reader.chunk_bytes + rows + 8)
@@ -375,6 +378,15 @@ def _read_compiled(
     parts = _parts(plan, reader.chunk_bytes)
     found = [work(parts[0])] if len(parts) == 1 else _shared(work, parts)
     return all(damaged < 0 for damaged in found)
+
+
+def _on_fours(batch: BoxBatch) -> bool:
+    """Whether each pixel of float32 goes where a number of four bytes may."""
+    if batch.conversion is None:
+        return True
+    pitch = 0 if batch.pitch is None else int(np.bitwise_or.reduce(batch.pitch, axis=None))
+    steps = np.bitwise_or.reduce([*batch.strides, batch.out.ctypes.data, pitch])
+    return not int(steps | np.bitwise_or.reduce(batch.target)) & 3
 
 
 def _shared(work: Callable[[tuple[int, int]], int], parts: list[tuple[int, int]]) -> list[int]:

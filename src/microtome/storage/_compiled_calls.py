@@ -9,7 +9,9 @@ import ctypes
 import sys
 import time
 from importlib import import_module
+from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 __all__ = [
     "call_blosc",
@@ -31,13 +33,28 @@ _ir: Any = _cgutils.ir
 
 
 def compiled(function: Any, signature: Any = None) -> Any:
-    """Compile a function, at once where its signature is given, and keep the code if there is where."""
+    """Compile a function, at once where its signature is given; of that one the code is kept.
+
+    Numba looks up what it kept by the function's own file. As others are compiled into it, its name
+    says which sources they had.
+    """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    if signature is None:
+        return numba.njit(**options)(function)
+    function.__qualname__ += f"_{_sources():08x}"
     try:
         return numba.njit(signature, cache=True, **options)(function)
     except RuntimeError:
         # No place to keep what was compiled: an installation that cannot be written, without a home.
         return numba.njit(signature, **options)(function)
+
+
+def _sources() -> int:
+    """Return a number that is another where any of the compiled modules is."""
+    found = 0
+    for path in sorted(Path(__file__).parent.glob("_compiled_*.py")):
+        found = crc32(path.read_bytes(), found)
+    return found
 
 
 def libraries() -> list[int] | None:

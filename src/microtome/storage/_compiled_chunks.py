@@ -24,7 +24,18 @@ from ._compiled_calls import (
     copy,
     pointer,
 )
-from ._compiled_pixels import change, copy_pairs, copy_pixels, copy_rows, lay, to_float
+from ._compiled_lines import LINE, end_streams
+from ._compiled_pixels import (
+    change,
+    copy_pairs,
+    copy_pixels,
+    copy_rows,
+    lay,
+    send,
+    send_pairs,
+    send_rows,
+    to_float,
+)
 from ._compiler import TURNED_ROWS as ROWS
 
 __all__ = ["read_chunks"]
@@ -203,11 +214,11 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
     facts
         Bytes of a pixel; how chunks are compressed; the axis that channels are counted along, 5
         for none; number of the pixels' type in `_batches`, -1 where they stay what they are; ZSTD's
-        context.
+        context; whether pixels go past the caches.
     fill
         Bytes of a pixel that was never written.
     scratch
-        Memory for one chunk, for a row of one, and for `ROWS` of float32.
+        Memory for one chunk, for a row of one, and for `ROWS` of float32 or one as it is.
     calls
         Addresses of the decoders.
     steps, values, seconds
@@ -222,6 +233,7 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
     -1, or the number of the first chunk that is damaged.
     """
     item, packed, along, kind, context = facts[0], facts[1], facts[2], facts[3], facts[4]
+    streams, written = facts[5] != 0, item if kind < 0 else 4
     whole = sides[0] * sides[1] * sides[2] * sides[3] * sides[4]
     told = np.zeros(5, np.int64)
     clock = np.zeros(2, np.int64)
@@ -272,14 +284,27 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
             width, down, right = size[k, 4], pitch[k, 0], pitch[k, 1]
             # Rows that are turned are made side by side first, and then laid where they go.
             turned, lies = right != strides[4], target[k]
+            # So are those that go past the caches, but of what is nothing but made float32.
+            aside = streams and not turned and width * written >= LINE
+            straight_on = aside and (pairs or plain) and kind >= 0 and not steps.size
             for i0 in range(size[k, 0]):
                 for i1 in range(size[k, 1]):
                     for i2 in range(size[k, 2]):
-                        if (pairs or plain) and not turned:
+                        if (pairs or plain) and not turned and (straight_on or not aside):
                             pixel = (start[k, 0] + i0) * s0 + (start[k, 1] + i1) * s1
                             pixel += (start[k, 2] + i2) * s2 + start[k, 3] * s3 + start[k, 4]
                             goes = target[k] + i0 * strides[0] + i1 * strides[1] + i2 * strides[2]
-                            if pairs:
+                            if straight_on and pairs:
+                                send_pairs(
+                                    told[3] + pixel, told[4] + pixel, s3, size[k, 3], width, goes,
+                                    down,
+                                )  # fmt: skip
+                            elif straight_on:
+                                send_rows(
+                                    base + pixel * item, s3 * item, size[k, 3], width, goes,
+                                    down, kind,
+                                )  # fmt: skip
+                            elif pairs:
                                 copy_pairs(
                                     told[3] + pixel, told[4] + pixel, s3, size[k, 3], width, goes,
                                     down, kind == 1,
@@ -300,19 +325,24 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
                                 if i3 % ROWS == 0:
                                     lies = goes
                                 goes = straight + i3 % ROWS * width * 4
+                            elif aside:
+                                lies, goes = goes, straight
                             out = goes if kind < 0 or kind == FLOAT else row
-                            if turned and pairs:
+                            if (turned or aside) and pairs:
                                 copy_pairs(
                                     told[3] + pixel, told[4] + pixel, s3, 1, width, goes, 0,
                                     kind == 1,
                                 )  # fmt: skip
-                            elif turned and plain:
+                            elif (turned or aside) and plain:
                                 copy_rows(base + pixel * item, 0, 1, width, goes, 0, kind)
                             elif pairs or plain:
                                 pass
                             elif not at:
                                 for i in range(width):
                                     copy(out + i * item, fill.ctypes.data, item)
+                            elif not apart and aside and out == straight and not steps.size:
+                                send(lies, base + pixel * item, width * item)
+                                continue
                             elif not apart:
                                 copy(out, base + pixel * item, width * item)
                             elif block == whole:
@@ -340,8 +370,12 @@ def _read_chunks(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - compiled: 
                                     mine += i2 if along == 2 else 0
                                     mine += i3 if along == 3 else 0
                                     change(goes, width, steps, values, seconds, mine)
-                            if turned and (i3 % ROWS == ROWS - 1 or i3 == size[k, 3] - 1):
+                            if aside:
+                                send(lies, straight, width * written)
+                            elif turned and (i3 % ROWS == ROWS - 1 or i3 == size[k, 3] - 1):
                                 lay(straight, i3 % ROWS + 1, width, lies, down, right)
+    if streams:
+        end_streams()
     return -1
 
 

@@ -11,9 +11,30 @@ from typing import Any
 import numpy as np
 
 from ._compiled_calls import compiled, copy, pointer
+from ._compiled_lines import (
+    LINE,
+    WIDE,
+    put_bytes,
+    put_pairs,
+    put_words,
+    stream_bytes,
+    stream_line,
+    stream_pairs,
+    stream_words,
+)
 from ._compiler import TURNED_ROWS as ROWS
 
-__all__ = ["change", "copy_pairs", "copy_pixels", "copy_rows", "lay", "to_float"]
+__all__ = [
+    "change",
+    "copy_pairs",
+    "copy_pixels",
+    "copy_rows",
+    "lay",
+    "send",
+    "send_pairs",
+    "send_rows",
+    "to_float",
+]
 
 numba: Any = import_module("numba")
 
@@ -53,6 +74,57 @@ def copy_pixels(source: int, apart: int, gap: int, item: int, count: int, target
 
 
 @compiled
+def _pairs(low: int, high: int, target: int, count: int) -> None:
+    """Make float32 of fewer than 16 pixels whose two bytes are apart."""
+    at = 0
+    if count & 8:
+        put_pairs(low, high, target, 8)
+        at = 8
+    if count & 4:
+        put_pairs(low + at, high + at, target + 4 * at, 4)
+        at += 4
+    if count & 2:
+        put_pairs(low + at, high + at, target + 4 * at, 2)
+        at += 2
+    if count & 1:
+        put_pairs(low + at, high + at, target + 4 * at, 1)
+
+
+@compiled
+def _words(source: int, target: int, count: int) -> None:
+    """Make float32 of fewer than 16 pixels of two bytes."""
+    at = 0
+    if count & 8:
+        put_words(source, target, 8)
+        at = 8
+    if count & 4:
+        put_words(source + 2 * at, target + 4 * at, 4)
+        at += 4
+    if count & 2:
+        put_words(source + 2 * at, target + 4 * at, 2)
+        at += 2
+    if count & 1:
+        put_words(source + 2 * at, target + 4 * at, 1)
+
+
+@compiled
+def _bytes(source: int, target: int, count: int) -> None:
+    """Make float32 of fewer than 16 pixels of one byte."""
+    at = 0
+    if count & 8:
+        put_bytes(source, target, 8)
+        at = 8
+    if count & 4:
+        put_bytes(source + at, target + 4 * at, 4)
+        at += 4
+    if count & 2:
+        put_bytes(source + at, target + 4 * at, 2)
+        at += 2
+    if count & 1:
+        put_bytes(source + at, target + 4 * at, 1)
+
+
+@compiled
 def copy_pairs(
     low: int,
     high: int,
@@ -64,15 +136,17 @@ def copy_pairs(
     floats: bool,  # noqa: FBT001 - compiled
 ) -> None:
     """Copy rows of pixels whose two bytes are apart, and make float32 of them where asked."""
+    tail = width // WIDE * WIDE
     for row in range(rows):
-        a = numba.carray(pointer(low + row * pitch), width, np.uint8)
-        b = numba.carray(pointer(high + row * pitch), width, np.uint8)
+        first, second, goes = low + row * pitch, high + row * pitch, target + row * stride
         if floats:
-            reals = numba.carray(pointer(target + row * stride), width, np.float32)
-            for i in range(width):
-                reals[i] = np.float32(np.uint16(a[i]) | np.uint16(b[i]) << np.uint16(8))
+            for i in range(0, tail, WIDE):
+                put_pairs(first + i, second + i, goes + 4 * i, WIDE)
+            _pairs(first + tail, second + tail, goes + 4 * tail, width - tail)
         else:
-            pairs = numba.carray(pointer(target + row * stride), width, np.uint16)
+            a = numba.carray(pointer(first), width, np.uint8)
+            b = numba.carray(pointer(second), width, np.uint8)
+            pairs = numba.carray(pointer(goes), width, np.uint16)
             for i in range(width):
                 pairs[i] = np.uint16(a[i]) | np.uint16(b[i]) << np.uint16(8)
 
@@ -82,16 +156,70 @@ def copy_rows(
     source: int, pitch: int, rows: int, width: int, target: int, stride: int, kind: int
 ) -> None:
     """Make float32 of rows of pixels of one byte or two that lie side by side."""
+    tail = width // WIDE * WIDE
     for row in range(rows):
-        reals = numba.carray(pointer(target + row * stride), width, np.float32)
+        comes, goes = source + row * pitch, target + row * stride
         if kind == 1:
-            pairs = numba.carray(pointer(source + row * pitch), width, np.uint16)
-            for i in range(width):
-                reals[i] = np.float32(pairs[i])
+            for i in range(0, tail, WIDE):
+                put_words(comes + 2 * i, goes + 4 * i, WIDE)
+            _words(comes + 2 * tail, goes + 4 * tail, width - tail)
         else:
-            ones = numba.carray(pointer(source + row * pitch), width, np.uint8)
-            for i in range(width):
-                reals[i] = np.float32(ones[i])
+            for i in range(0, tail, WIDE):
+                put_bytes(comes + i, goes + 4 * i, WIDE)
+            _bytes(comes + tail, goes + 4 * tail, width - tail)
+
+
+@compiled
+def _to_line(target: int, width: int) -> int:
+    """Return how many float32 there are before a line begins, at most `width`."""
+    return min(width, (-target & (LINE - 1)) >> 2)
+
+
+@compiled
+def send_pairs(
+    low: int, high: int, pitch: int, rows: int, width: int, target: int, stride: int
+) -> None:
+    """Do as `copy_pairs` past the caches; `target` is on a multiple of 4."""
+    for row in range(rows):
+        first, second, goes = low + row * pitch, high + row * pitch, target + row * stride
+        head = _to_line(goes, width)
+        tail = head + (width - head) // WIDE * WIDE
+        _pairs(first, second, goes, head)
+        for i in range(head, tail, WIDE):
+            stream_pairs(first + i, second + i, goes + 4 * i)
+        _pairs(first + tail, second + tail, goes + 4 * tail, width - tail)
+
+
+@compiled
+def send_rows(
+    source: int, pitch: int, rows: int, width: int, target: int, stride: int, kind: int
+) -> None:
+    """Do as `copy_rows` past the caches; `target` is on a multiple of 4."""
+    for row in range(rows):
+        comes, goes = source + row * pitch, target + row * stride
+        head = _to_line(goes, width)
+        tail = head + (width - head) // WIDE * WIDE
+        if kind == 1:
+            _words(comes, goes, head)
+            for i in range(head, tail, WIDE):
+                stream_words(comes + 2 * i, goes + 4 * i)
+            _words(comes + 2 * tail, goes + 4 * tail, width - tail)
+        else:
+            _bytes(comes, goes, head)
+            for i in range(head, tail, WIDE):
+                stream_bytes(comes + i, goes + 4 * i)
+            _bytes(comes + tail, goes + 4 * tail, width - tail)
+
+
+@compiled
+def send(target: int, source: int, size: int) -> None:
+    """Copy bytes past the caches."""
+    head = min(size, -target & (LINE - 1))
+    tail = head + (size - head) // LINE * LINE
+    copy(target, source, head)
+    for at in range(head, tail, LINE):
+        stream_line(source + at, target + at)
+    copy(target + tail, source + tail, size - tail)
 
 
 @compiled
