@@ -41,7 +41,7 @@ _SHARED = 1 << 23
 # Each thread keeps memory for one chunk; of larger ones the engine has as many as it decodes.
 _LARGEST_CHUNK = 1 << 26
 # Bytes of a buffer from which on pixels go past the caches, which would not hold it anyway.
-_STREAMED = 1 << 25
+_STREAMED = 1 << 23
 # Files that are open for one piece of work; a process may open a thousand.
 _MOST_FILES = 128
 # Batches that are announced to the system, one after the other.

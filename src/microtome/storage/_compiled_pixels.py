@@ -216,10 +216,12 @@ def send(target: int, source: int, size: int) -> None:
     """Copy bytes past the caches."""
     head = min(size, -target & (LINE - 1))
     tail = head + (size - head) // LINE * LINE
-    copy(target, source, head)
+    if head:
+        copy(target, source, head)
     for at in range(head, tail, LINE):
         stream_line(source + at, target + at)
-    copy(target + tail, source + tail, size - tail)
+    if tail < size:
+        copy(target + tail, source + tail, size - tail)
 
 
 @compiled
