@@ -129,7 +129,8 @@ def test_a_finished_prediction_of_other_settings_says_which(stored, tmp_path, ch
     predict(np.positive, image, out, **TILES)
     before = (out / "zarr.json").read_bytes()
     with pytest.raises(
-        ExistsError, match=rf"{out} .*other settings \({told}.*allow overwriting$"
+        ExistsError,
+        match=rf"{out} .*other settings \({told}.*replace it with --overwrite \(overwrite=True\)$",
     ) as caught:
         predict(np.positive, image, out, **{**TILES, **change})
     # Only what differs: `x: then, now`, once each.

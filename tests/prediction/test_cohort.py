@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+
 import numpy as np
 import pytest
 
@@ -77,6 +81,67 @@ def test_one_that_is_refused_does_not_stop_the_others(cohort):
         predict_cohort(np.positive, cohort, **OPTIONS)
     np.testing.assert_array_equal(MultiscaleImage.open(paths[0])["level0"][...], kept)
     assert MultiscaleImage.exists(paths[0].with_name("b.ome.zarr"))
+
+
+def test_of_a_replaced_image_that_is_said_and_which_option_makes_it_again(cohort):
+    paths = predict_cohort(np.positive, cohort, **OPTIONS)
+    add(cohort, "a", overwrite=True)
+    with pytest.raises(ExistsError) as caught:
+        predict_cohort(np.positive, cohort, **OPTIONS)
+    said = str(caught.value)
+    assert (
+        "a.ome.zarr exists already and was made of another image, which has been replaced" in said
+    )
+    assert "settings" not in said
+    assert "--overwrite" in said
+    with pytest.raises(ExistsError, match=r"replaced since, and with other settings \(overlap"):
+        predict_cohort(np.positive, cohort, tissues=["a"], **{**OPTIONS, "overlap": 8})
+    predict_cohort(np.positive, cohort, tissues=["a"], overwrite=True, **OPTIONS)
+    assert predict_cohort(np.positive, cohort, **OPTIONS) == paths
+
+
+def test_of_an_image_whose_files_were_written_anew_no_checksum_is_shown(cohort, tmp_path):
+    predict_cohort(np.positive, cohort, **OPTIONS)
+    for path in (cohort / "he/1_0mpp/images/a.ome.zarr").rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    with pytest.raises(ExistsError, match=r"\(the image has changed since, or its files") as caught:
+        predict_cohort(np.positive, cohort, **OPTIONS)
+    assert re.search("[0-9a-f]{32}", str(caught.value)) is None
+
+
+def test_only_what_is_kept_is_said_to_be_there(cohort, caplog):
+    caplog.set_level(logging.INFO, "microtome")
+    predict_cohort(np.positive, cohort, **OPTIONS)
+    assert "is there already" not in caplog.text
+    add(cohort, "a", overwrite=True)
+    caplog.clear()
+    with pytest.raises(ExistsError):
+        predict_cohort(np.positive, cohort, **OPTIONS)
+    (said,) = (text for text in caplog.messages if text.endswith("is there already"))
+    assert "b.ome.zarr" in said
+    caplog.clear()
+    with pytest.raises(ExistsError):
+        predict_cohort(np.positive, cohort, **{**OPTIONS, "overlap": 8})
+    assert "is there already" not in caplog.text
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_progress_counts_the_tissues_of_the_cohort(cohort, overwrite):
+    told = []
+    options = {**OPTIONS, "overwrite": overwrite, "progress": lambda *call: told.append(call)}
+    for _ in range(2):
+        predict_cohort(np.positive, cohort, **options)
+        assert [call for call in told if call[0] == "images"] == [
+            ("images", 1, 2),
+            ("images", 2, 2),
+        ]
+        told.clear()
+
+
+def test_what_cannot_be_done_for_one_names_it_and_counts_no_others(cohort):
+    with pytest.raises(InvalidInputError, match=r"^a: .*overlap") as caught:
+        predict_cohort(np.positive, cohort, **{**OPTIONS, "overlap": 64})
+    assert "1 of 1" not in str(caught.value)
 
 
 def test_a_prediction_that_outlived_its_image_is_told(cohort):

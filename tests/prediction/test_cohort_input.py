@@ -136,7 +136,7 @@ def test_a_stored_normalization_is_that_of_training(he, tmp_path):
         np.testing.assert_array_equal(level(he, "a", name), expected)
     # One of other numbers is another prediction, though it is called the same.
     other = fit_normalization("mean_std", [mt.open_image(images[0])])
-    with pytest.raises(ExistsError, match="preprocess_state"):
+    with pytest.raises(ExistsError, match="preprocess: other weights, numbers or code"):
         predict_cohort(same, he, standardization=other, **{**OPTIONS, "name": "m0"})
 
 

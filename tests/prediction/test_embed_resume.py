@@ -196,7 +196,7 @@ def test_normalizations_of_other_numbers_are_told_apart(tmp_path):
     )
     out = tmp_path / "v.parquet"
     left(out, preprocess=first)
-    with pytest.raises(ExistsError, match="preprocess_state: "):
+    with pytest.raises(ExistsError, match="preprocess: other weights, numbers or code"):
         embed_tiles(mean, Tiles(), out, preprocess=second)
     embed_tiles(mean, Tiles(), out, preprocess=first)
     vectors = np.array(pq.read_table(out)["embedding"].to_pylist())

@@ -89,7 +89,7 @@ def test_overwriting_is_not_offered_where_it_is_refused(tmp_path):
         with pytest.raises(ExistsError, match=r"no image; choose another place$"):
             predict(lambda batch: batch, image_of(), tmp_path / "p", overwrite=overwrite, **TILES)
     predict(lambda batch: batch, image_of(), tmp_path / "q", **TILES)
-    with pytest.raises(ExistsError, match="allow overwriting"):
+    with pytest.raises(ExistsError, match="it again with --overwrite"):
         predict(lambda batch: batch, image_of(), tmp_path / "q", **TILES)
 
 

@@ -194,7 +194,7 @@ def test_another_source_is_another_run(stored, tmp_path):
     failed(image, tmp_path / "p")
     with MultiscaleImage.open(image.uri, mode="w") as changed:
         changed["level0"][0, :5, :5] = np.zeros((5, 5), np.uint8)
-    with pytest.raises(ExistsError, match="pixels: "):
+    with pytest.raises(ExistsError, match="the image has changed since"):
         failed(MultiscaleImage.open(image.uri), tmp_path / "p")
 
 

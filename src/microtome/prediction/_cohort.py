@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn, TypedDict, Unpack, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from microtome.cohort import (
-    BaseImagingDataset,
     CohortLayout,
-    HEImagingDataset,
     Modality,
-    SingleIHCImagingDataset,
     identity_in,
     open_tissue_image,
     open_tissue_mask,
     parse_modality,
-    tile_size_of,
     tissues_with_images,
 )
 from microtome.coordinates import Resolution
@@ -33,12 +24,12 @@ from microtome.errors import ExistsError, InvalidInputError, ModelError
 from microtome.image import MultiscaleImage
 from microtome.jobs import run_each, verify_executor
 from microtome.progress import Progress, silent
-from microtome.regions import ImageRegionData, collate_regions, decollate_regions
 from microtome.storage import Place, StorageOptions, StorePath, verify_here
 
 from ._blend import Blend
+from ._cohort_tiles import tilings_of
 from ._embed import embed_tiles, embedding_settings, verify_finished
-from ._fingerprint import array_fingerprint, source_fingerprint
+from ._finished import ADVICE
 from ._input import CohortInput, Standardization, chosen_standardization
 from ._model import Preprocess, verify_function
 from ._predict import predict
@@ -174,7 +165,7 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     _verify_one_kind(chosen)
     directory = layout.predictions(target, name) if out is None else Path(out)
     # The callback stays where it is: another process cannot call it.
-    told = progress if executor is None else silent
+    told = _without_images(progress) if executor is None else silent
     kinds = sorted({modalities[0] for modalities in chosen.values()}, key=str)
     given = chosen_standardization(model, standardization, preprocess=preprocess, modalities=kinds)
     shown = CohortInput(layout, target, channels, given, preprocess)
@@ -186,27 +177,27 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     written = [directory / f"{tissue_id}.ome.zarr" for tissue_id in chosen]
     tasks: list[_Task] = []
     for path, (tissue_id, modalities) in zip(written, chosen.items(), strict=True):
-        if MultiscaleImage.exists(path) and not overwrite:
-            # Looked at all the same: it may be of another image, model or setting.
-            _log.info("%s is there already", path)
         place = layout, modalities[0], target, tissue_id
         covers = _mask_of(mask, layout, target, tissue_id)
         mine = {**common, **own[tissue_id]}
         tasks.append(_Task(model, place, path, mine, covers, told))
+    # Looked at all the same: they may be of another image, model or setting.
+    there = set() if overwrite else {path for path in written if MultiscaleImage.exists(path)}
     refused: dict[str, ExistsError | ModelError] = {}
-    each = zip(chosen, run_each(_predicted, tasks, executor), strict=True)
-    for done, (tissue_id, found) in enumerate(each, start=1):
+    each = zip(chosen, written, run_each(_predicted, tasks, executor), strict=True)
+    for done, (tissue_id, path, found) in enumerate(each, start=1):
         if found is not None:
             refused[tissue_id] = found
-        if executor is not None:
-            progress("images", done, len(tasks))
+        elif path in there:
+            _log.info("%s is there already", path)
+        progress("images", done, len(tasks))
     if refused:
         # The others are done by now.
         _refuse(refused, len(tasks))
     if not hasattr(model, "embed"):
         return written
     preset, then = shown.of_tiles()
-    for size, tiles in _tilings(layout, target, kinds, preset):
+    for size, tiles in tilings_of(layout, target, kinds, preset):
         table = directory / f"{size}_tile_embeddings.parquet"
         if table.exists() and not overwrite:
             settings = embedding_settings(model, tiles, batch_size=_EMBEDDED, preprocess=then)
@@ -236,7 +227,11 @@ def _refuse(refused: Mapping[str, ExistsError | ModelError], count: int) -> NoRe
     ExistsError
         If other predictions were there.
     """
-    there = [str(error) for error in refused.values() if isinstance(error, ExistsError)]
+    there = [
+        str(error).removesuffix(ADVICE)
+        for error in refused.values()
+        if isinstance(error, ExistsError)
+    ]
     failed = {name: error for name, error in refused.items() if isinstance(error, ModelError)}
     told: list[str] = []
     if failed:
@@ -258,6 +253,16 @@ def _refuse(refused: Mapping[str, ExistsError | ModelError], count: int) -> NoRe
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def _without_images(progress: Progress) -> Progress:
+    """Return what tells of the tiles of each tissue; how many there are is told of all together."""
+
+    def told(job: str, done: int, total: int, /) -> None:
+        if job != "images":
+            progress(job, done, total)
+
+    return told
 
 
 def _verify_one_kind(chosen: Mapping[str, Sequence[Modality]]) -> None:
@@ -317,85 +322,3 @@ def _mask_of(mask: Any, layout: CohortLayout, resolution: Resolution, tissue_id:
     if isinstance(mask, Mapping) and not isinstance(mask, MultiscaleImage):
         return cast("Mapping[str, Any]", mask).get(tissue_id)
     return mask
-
-
-class _Chain:
-    """Tiles of several datasets one after the other.
-
-    Parameters
-    ----------
-    datasets
-        Datasets of tiles of one size and number of channels.
-    """
-
-    def __init__(self, datasets: Sequence[BaseImagingDataset[Any]]) -> None:
-        self._datasets = list(datasets)
-        self._ends = list(accumulate(len(dataset) for dataset in datasets))
-
-    def __len__(self) -> int:
-        return self._ends[-1]
-
-    def made_of(self) -> dict[str, str]:
-        """Return what tells these tiles, and the images that they are of, from any others."""
-        found: dict[str, str] = {}
-        for dataset in self._datasets:
-            tiles = dataset.tiles
-            if tiles is None:
-                continue
-            rows, own = tiles.rows(), set(dataset.get_tissue_ids().tolist())
-            for number, tissue_id in enumerate(tiles.tissue_ids):
-                mine = rows.tissue == number
-                if tissue_id not in own or not mine.any():
-                    continue
-                places = np.stack([rows.tile_id[mine], rows.row[mine], rows.col[mine]])
-                what = f"{dataset.modality} of {tissue_id}"
-                found[f"tiles of {what}"] = array_fingerprint(places)
-                found[what] = source_fingerprint(dataset.image(tissue_id), 0)
-        return found
-
-    def read_batch(self, rows: NDArray[np.int64], /) -> ImageRegionData[Any]:
-        """Read tiles, each from the dataset that its number falls into."""
-        owner = np.asarray([bisect_right(self._ends, int(row)) for row in rows])
-        if len(set(owner.tolist())) == 1:
-            return self._read(int(owner[0]), rows)
-        parts: list[ImageRegionData[Any] | None] = [None] * len(rows)
-        for place in sorted(set(owner.tolist())):
-            mine = np.flatnonzero(owner == place)
-            for at, region in zip(
-                mine, decollate_regions(self._read(place, rows[mine])), strict=True
-            ):
-                parts[at] = region
-        return collate_regions([part for part in parts if part is not None])
-
-    def _read(self, place: int, rows: NDArray[np.int64]) -> ImageRegionData[Any]:
-        return self._datasets[place].read_batch(rows - (self._ends[place - 1] if place else 0))
-
-
-def _tilings(
-    layout: CohortLayout, resolution: Resolution, modalities: Sequence[Modality], preset: str
-) -> list[tuple[str, _Chain]]:
-    """Return the default tilings by size, with the brightfield modalities' values by a preset."""
-    found: list[tuple[str, _Chain]] = []
-    for strategy, size in layout.tilings(resolution):
-        if strategy != "default":
-            continue
-        datasets: list[BaseImagingDataset[Any]] = []
-        for modality in modalities:
-            if modality.kind != "brightfield":
-                continue
-            options: dict[str, Any] = {
-                "path": layout.root,
-                "resolution": resolution,
-                "tile_size": tile_size_of(size),
-                "mean_std_type": preset,
-            }
-            name = layout.root.name
-            datasets.append(
-                HEImagingDataset(name, **options)
-                if modality.name == "he"
-                else SingleIHCImagingDataset(name, modality.name, **options)
-            )
-        kept = [dataset for dataset in datasets if len(dataset)]
-        if kept:
-            found.append((size, _Chain(kept)))
-    return found

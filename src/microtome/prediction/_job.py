@@ -130,7 +130,7 @@ class _Run:
                     keep = False
                     return MultiscaleImage.open(self._out)
                 if not job.overwrite:
-                    refuse_finished(self._out, settings)
+                    refuse_finished(self._out, settings, job.metadata)
                 free_place(self._out, self._image, overwrite=job.overwrite)
                 self._predict(runs, place)
                 self._publish(place)

@@ -124,6 +124,9 @@ def _verify_each(job: Job, named: Mapping[str, Any]) -> None:
     if not wrong:
         return
     told = "; ".join(f"{name}: {error}" for name, error in list(wrong.items())[:_TOLD])
+    if len(named) == 1:
+        error = next(iter(wrong.values()))
+        raise type(error)(told) from error
     more = f"; and {len(wrong) - _TOLD} more" if len(wrong) > _TOLD else ""
     first = next(iter(wrong.values()))
     msg = f"{len(wrong)} of {len(named)} images cannot be predicted, and none was: {told}{more}"

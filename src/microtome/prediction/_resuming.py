@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ __all__ = ["Claim", "differences", "settings_of", "verify_settings"]
 
 
 _BATCH_SIZE = "batch_size"
+_CHECKSUM = re.compile("[0-9a-f]{8,}")
 
 
 class Claim:
@@ -115,16 +117,28 @@ def verify_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, A
     if other:
         msg = (
             f"a run with other settings was left at {path} ({other}); go on with the same "
-            "settings, or start over with resume=False"
+            "settings, or start over with --start-over (resume=False)"
         )
         raise ExistsError(msg)
 
 
-def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Say in which settings two runs differ; nothing where they do not."""
+def differences(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], *, ignored: Collection[str] = ()
+) -> str:
+    """Say in which settings, but for some, two runs differ; nothing where they do not."""
     # Noted always, formerly; where it is not, the result does not depend on it.
     keys = wanted.keys() | (found.keys() - {_BATCH_SIZE})
     changed = {key for key in keys if found.get(key) != wanted.get(key)}
     # Of another function nobody wants to know how its numbers differ.
-    other = sorted(changed - {f"{key}_state" for key in changed})
-    return "; ".join(f"{key}: {found.get(key)!r} then, {wanted.get(key)!r} now" for key in other)
+    other = sorted(changed - {f"{key}_state" for key in changed} - set(ignored))
+    return "; ".join(_told(key, found.get(key), wanted.get(key)) for key in other)
+
+
+def _told(key: str, then: Any, now: Any) -> str:
+    """Say how one setting differs; of checksums only that they do, which nobody can read."""
+    if all(isinstance(value, str) and _CHECKSUM.fullmatch(value) for value in (then, now)):
+        if key == "pixels":
+            return "the image has changed since, or its files were written anew"
+        what = key.removesuffix("_state")
+        return f"{what}: other weights, numbers or code" if what != key else f"{what}: another now"
+    return f"{key}: {then!r} then, {now!r} now"

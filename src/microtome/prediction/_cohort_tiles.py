@@ -1,0 +1,108 @@
+"""The tiles of a cohort that a model makes vectors of: those of several datasets, one after the other."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.cohort import (
+    BaseImagingDataset,
+    CohortLayout,
+    HEImagingDataset,
+    Modality,
+    SingleIHCImagingDataset,
+    tile_size_of,
+)
+from microtome.coordinates import Resolution
+from microtome.regions import ImageRegionData, collate_regions, decollate_regions
+
+from ._fingerprint import array_fingerprint, source_fingerprint
+
+__all__ = ["Chain", "tilings_of"]
+
+
+class Chain:
+    """Tiles of several datasets one after the other.
+
+    Parameters
+    ----------
+    datasets
+        Datasets of tiles of one size and number of channels.
+    """
+
+    def __init__(self, datasets: Sequence[BaseImagingDataset[Any]]) -> None:
+        self._datasets = list(datasets)
+        self._ends = list(accumulate(len(dataset) for dataset in datasets))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def made_of(self) -> dict[str, str]:
+        """Return what tells these tiles, and the images that they are of, from any others."""
+        found: dict[str, str] = {}
+        for dataset in self._datasets:
+            tiles = dataset.tiles
+            if tiles is None:
+                continue
+            rows, own = tiles.rows(), set(dataset.get_tissue_ids().tolist())
+            for number, tissue_id in enumerate(tiles.tissue_ids):
+                mine = rows.tissue == number
+                if tissue_id not in own or not mine.any():
+                    continue
+                places = np.stack([rows.tile_id[mine], rows.row[mine], rows.col[mine]])
+                what = f"{dataset.modality} of {tissue_id}"
+                found[f"tiles of {what}"] = array_fingerprint(places)
+                found[what] = source_fingerprint(dataset.image(tissue_id), 0)
+        return found
+
+    def read_batch(self, rows: NDArray[np.int64], /) -> ImageRegionData[Any]:
+        """Read tiles, each from the dataset that its number falls into."""
+        owner = np.asarray([bisect_right(self._ends, int(row)) for row in rows])
+        if len(set(owner.tolist())) == 1:
+            return self._read(int(owner[0]), rows)
+        parts: list[ImageRegionData[Any] | None] = [None] * len(rows)
+        for place in sorted(set(owner.tolist())):
+            mine = np.flatnonzero(owner == place)
+            for at, region in zip(
+                mine, decollate_regions(self._read(place, rows[mine])), strict=True
+            ):
+                parts[at] = region
+        return collate_regions([part for part in parts if part is not None])
+
+    def _read(self, place: int, rows: NDArray[np.int64]) -> ImageRegionData[Any]:
+        return self._datasets[place].read_batch(rows - (self._ends[place - 1] if place else 0))
+
+
+def tilings_of(
+    layout: CohortLayout, resolution: Resolution, modalities: Sequence[Modality], preset: str
+) -> list[tuple[str, Chain]]:
+    """Return the default tilings by size, with the brightfield modalities' values by a preset."""
+    found: list[tuple[str, Chain]] = []
+    for strategy, size in layout.tilings(resolution):
+        if strategy != "default":
+            continue
+        datasets: list[BaseImagingDataset[Any]] = []
+        for modality in modalities:
+            if modality.kind != "brightfield":
+                continue
+            options: dict[str, Any] = {
+                "path": layout.root,
+                "resolution": resolution,
+                "tile_size": tile_size_of(size),
+                "mean_std_type": preset,
+            }
+            name = layout.root.name
+            datasets.append(
+                HEImagingDataset(name, **options)
+                if modality.name == "he"
+                else SingleIHCImagingDataset(name, modality.name, **options)
+            )
+        kept = [dataset for dataset in datasets if len(dataset)]
+        if kept:
+            found.append((size, Chain(kept)))
+    return found
