@@ -60,7 +60,7 @@ def test_add_cells(run: Any, cohort: Path, tmp_path: Path) -> None:
     table = tmp_path / "regionprops.csv"
     table.write_text("Object,area,centroid-0,centroid-1\n1,30,9.5,19.5\n2,40,10,20\n")
     done = run("cohort", "add-cells", cohort, table, "--tissue-id", "t")
-    assert (done.code, done.out) == (0, "2 cells added\n")
+    assert (done.code, done.out) == (0, "2 cells added, 0 changed\n")
     assert pq.read_table(cohort / "metadata/cells.parquet").to_pylist()[0] == {
         "tissue_id": "t",
         "cell_id": 1,
@@ -71,6 +71,20 @@ def test_add_cells(run: Any, cohort: Path, tmp_path: Path) -> None:
     done = run("cohort", "add-cells", cohort, table)
     assert done.code == 1
     assert "say which (--tissue-id" in done.err
+    table.write_text("Object,area\n1,30\n2,41\n3,5\n")
+    done = run("cohort", "add-cells", cohort, table, "--tissue", "t", "--overwrite")
+    assert (done.code, done.out) == (0, "1 cells added, 1 changed\n")
+    table.write_text("cell_id,type\n1,B\n2,T\n")
+    done = run("cohort", "add-cells", cohort, table, "--tissue", "t")
+    assert (done.code, done.out) == (0, "0 cells added, 2 changed\n")
+    assert run("cohort", "add-cells", cohort, table, "--tissue", "t").out == (
+        "0 cells added, 0 changed\n"
+    )
+    table.write_text("cell_id,centroid_y,centroid_x\n8,306.5,270.5\n9,306.6,3\n")
+    done = run("cohort", "add-cells", cohort, table, "--tissue", "t")
+    assert done.code == 2
+    assert "cell 9 of tissue 't' at (y, x) = (306.6, 3) um lies outside" in done.err
+    assert "which is 306.5 x 270.5 um" in done.err
 
 
 def test_cells_of_masks(run: Any, cohort: Path, tmp_path: Path) -> None:

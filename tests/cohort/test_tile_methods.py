@@ -183,7 +183,18 @@ def test_cells_that_are_not_there(masked: Any, tree: Any) -> None:
 
 def test_cells_outside_their_image(masked: Any) -> None:
     root, _ = masked
-    with_cells(root, t1=[(5, 70.0, 60.0)], t2=[(1, 180.0, 80.0)])
+    told = (
+        r"cell 1 of tissue 't2' at \(y, x\) = \(180, 80\) um and 1 more lie outside of the tissue's"
+        r" image, which is 95 x 166.5 um; .*pixels"
+    )
+    with pytest.raises(InvalidInputError, match=told):
+        with_cells(root, t1=[(5, 70.0, 60.0)], t2=[(1, 180.0, 80.0), (3, 3.0, -0.1)])
+    assert not (root / "metadata/cells.parquet").exists()
+    with_cells(root, t1=[(5, 70.0, 60.0)], t2=[(1, 95.0, 166.5)])
+    # By another tool.
+    path = root / "metadata/cells.parquet"
+    there = pq.read_table(path)
+    pq.write_table(there.set_column(2, "centroid_y", pa.array([70.0, 180.0])), path)
     with pytest.raises(InvalidInputError, match="tissue 't2': cell 1 lies at y 180"):
         tile(root, method="cells", tile_size=24)
     with pytest.raises(InvalidInputError, match="no stride and no align"):

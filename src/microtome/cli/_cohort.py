@@ -81,7 +81,7 @@ def add_cells(
     from microtome.cohort import add_cells as do
 
     count = do(path, table, tissue_id=tissue_id, resolution=resolution, overwrite=overwrite)
-    say(f"{count} cells added")
+    say(f"{count} cells added, {count.changed} changed")
 
 
 def add_mask(

@@ -16,7 +16,7 @@ from ._info import CohortInfo, ImageInfo, LevelInfo, info
 from ._layout import CohortLayout, check_tissue_id, size_name, tile_size_of
 from ._made_of import identity_in
 from ._masks import mask
-from ._metadata import add_cells, add_metadata
+from ._metadata import add_metadata
 from ._modality import (
     CODEXModality,
     CycIFModality,
@@ -33,7 +33,7 @@ from ._modality import (
 )
 from ._packed_from import PackedFrom, packing_inputs
 from ._tables import measured_channels, panel, read_parquet, read_tissues, tissue_row
-from .cells import add_cell_masks, measure_cells, open_cell_mask
+from .cells import add_cell_masks, add_cells, measure_cells, open_cell_mask
 from .channels import CohortPanel, PanelMatch, PanelUpdate, cohort_panel, update_panel
 from .datasets import (
     BaseImagingDataset,

@@ -20,7 +20,6 @@ from microtome.cohort._cell_inputs import (
 from microtome.cohort._images import open_tissue_image, tissues_with_images, verify_fits
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._made_of import Inputs, changed, noted_inputs, told_change
-from microtome.cohort._metadata import put_cells
 from microtome.cohort._modality import Modality, parse_modality
 from microtome.cohort._tables import MeasuredChannels, read_parquet, write_parquet
 from microtome.coordinates import MicrometreGrid, Resolution
@@ -30,6 +29,7 @@ from microtome.progress import Progress, silent
 from microtome.storage import locked
 
 from ._cells import INSTANCES, open_cell_mask
+from ._put_cells import put_cells
 
 __all__ = ["measure_cells"]
 

@@ -16,9 +16,9 @@ from microtome.cohort._cell_inputs import ABOUT, MEAN, cells_parts
 from microtome.cohort._layout import check_tissue_id
 from microtome.cohort._made_of import noted_inputs
 from microtome.cohort._merge import listed
-from microtome.cohort._metadata import CELLS_SCHEMA
 from microtome.cohort._modality import parse_modality
 from microtome.cohort._tables import TISSUES_SCHEMA
+from microtome.cohort.cells import CELLS_SCHEMA
 from microtome.errors import InvalidInputError, UnknownNameError
 
 from ._survey import DAMAGE, ColumnKind, Survey, repeated
