@@ -76,6 +76,76 @@ def test_a_panel_of_another_run_is_refused(tmp_path: Path) -> None:
         open_image(tmp_path)
 
 
+def run_of(path: Path, panel: bytes | str) -> Path:
+    """A run of three channels, with a panel as somebody saved it."""
+    (path / "img").mkdir(parents=True)
+    tifffile.imwrite(path / "img/a.tiff", PIXELS, photometric="minisblack")
+    (path / "panel.csv").write_bytes(panel if isinstance(panel, bytes) else panel.encode())
+    return path
+
+
+def test_a_panel_that_is_none_of_steinbock(tmp_path: Path, shared_data: Path) -> None:
+    for name, origin in (("img", "img"), ("panel.csv", "panel.csv")):
+        (tmp_path / name).symlink_to(shared_data / "imc" / origin)
+    name = image_names(tmp_path)[0]
+    with pytest.raises(
+        FormatError,
+        match=r"panel\.csv has no column 'name' or 'channel'; it has 'Tube Number', 'Metal Tag', 'T",
+    ):
+        open_image(tmp_path, image=name)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("channel,name,keep\nIr191,DNA,1\n,,1\nPr141,CD3,1\n", r"line 3: .* kept has no name"),
+        ("channel,name,keep\nIr191,DNA,1\nPr141,CD3,\nNd142,CD8,1\n", r"line 3: keep .* got ''"),
+        ("channel,name,keep\nIr191,DNA,x\n", "keep must be 1 or 0, got 'x'"),
+        ("channel,name,name\nA,B,C\n", "several columns called 'name'"),
+        ("Channel,Name\nA,B\nC,D\nE,F\n", "no column 'name' or 'channel'; it has 'Channel', 'Na"),
+        ("", "no column 'name' or 'channel'; it has none"),
+        ("channel,name\nA\n", r"longer or shorter .* line 2 has 1 cells, the first 2"),
+        ("channel,name\nA,B,,C\n", "longer or shorter"),
+        ("channel,name\nA,B\n".encode("utf-16"), "no UTF-8 text .* save it as CSV UTF-8"),
+        ("channel,name\nA,B\n".encode("utf-16-le"), "no UTF-8 text"),
+        ("channel,name\nA,Café\n".encode("latin-1"), "no UTF-8 text"),
+    ],
+)
+def test_panels_that_are_refused(tmp_path: Path, rows: str | bytes, words: str) -> None:
+    with pytest.raises(FormatError, match=words):
+        open_image(run_of(tmp_path, rows))
+
+
+@pytest.mark.parametrize(
+    "panel",
+    [
+        "channel,name,keep\nIr191,DNA,1.0\nIn113,,0.0\nPr141,CD3,1.0\nNd142,CD8,1.0\n",
+        "channel,name,keep\nIr191,DNA,TRUE\nIn113,,FALSE\nPr141,CD3,True\nNd142,CD8,true\n",
+        "channel;name;keep\nIr191;DNA;1\nIn113;;0\nPr141;CD3;1\nNd142;CD8;1\n",
+        "name\tnote\nDNA\ta, b\nCD3\t\nCD8\t\n",
+        "\ufeffchannel,name\r\nIr191,DNA\r\nPr141,CD3\r\nNd142,CD8\r\n",
+        "channel,name\rIr191,DNA\rPr141,CD3\rNd142,CD8",
+        '\n channel , name ,,\nIr191, DNA,,\n,,,\nPr141,"CD3",,\n\nNd142,CD8 ,,\n,,,\n',
+        "channel\nDNA\nCD3\nCD8\n",
+        "name,channel\nDNA,Ir191\n,CD3\nCD8,Nd142\n",
+    ],
+    ids=["pandas", "R", "semicolons", "tabs", "Windows", "Mac", "Excel", "channels", "nameless"],
+)
+def test_panels_as_people_and_spreadsheets_leave_them(tmp_path: Path, panel: str) -> None:
+    assert open_image(run_of(tmp_path, panel)).channel_names == ("DNA", "CD3", "CD8")
+
+
+def test_files_that_differ_by_their_ending_only_are_all_there(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "name\nDNA\nCD3\nCD8\n")
+    tifffile.imwrite(run / "img/a.ome.tif", PIXELS + 1, metadata={"axes": "CYX"})
+    (run / "masks").mkdir()
+    for name in ("a.tif", "a.tiff"):
+        tifffile.imwrite(run / "masks" / name, LABELS)
+    assert image_names(run) == ("a.ome.tif", "a.tiff", "masks/a.tif", "masks/a.tiff")
+    np.testing.assert_array_equal(open_image(run, image="a.tiff").level(0)[...], PIXELS)
+    np.testing.assert_array_equal(open_image(run, image="a.ome.tif").level(0)[...], PIXELS + 1)
+
+
 # ---------------------------------------------------------------- MCMICRO
 
 
@@ -123,8 +193,41 @@ def test_markers_of_another_slide(mcmicro: Path) -> None:
     with pytest.raises(FormatError, match=r"names 1 markers .* has 3 channels"):
         open_image(mcmicro)
     (mcmicro / "markers.csv").write_text("channel_number,marker\n1,A\n2,B\n3,C\n")
-    with pytest.raises(FormatError, match="column marker_name"):
+    with pytest.raises(
+        FormatError, match="no column 'marker_name'; it has 'channel_number', 'marker'"
+    ):
         open_image(mcmicro)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("marker_name\nA\nB\nC\nD\n", "names 4 markers in its column marker_name, .* has 3"),
+        ("marker_name,remove\nA,\nB,\nC,TRUE\nD,TRUE\n", "names 4 .*, 2 of them not removed"),
+        ("cycle,marker_name\n1,A\n1,\n1,C\n", r"line 3: a channel of .* has no marker_name"),
+        ("Marker_Name\nA\nB\nC\n", "no column 'marker_name'; it has 'Marker_Name'"),
+        ("channel_number,marker_name\n2,B\n1,A\n3,C\n", r"not in the order of the rows \(\[2, 1"),
+    ],
+)
+def test_markers_that_are_refused(mcmicro: Path, rows: str, words: str) -> None:
+    (mcmicro / "markers.csv").write_text(rows)
+    with pytest.raises(FormatError, match=words):
+        open_image(mcmicro)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "marker_name\r\nA\r\nB\r\nC\r\n",
+        "\ufeffmarker_name;x\nA;1\nB;1\nC;2\n;\n",
+        "cycle_number,channel_number,marker_name\n1,1,A\n1,2,B\n2,1,C\n",
+        "channel_number,marker_name\n9,A\n10,B\n11,C\n",
+    ],
+    ids=["Windows", "Excel", "by-cycle", "as-numbers"],
+)
+def test_markers_as_people_and_spreadsheets_leave_them(mcmicro: Path, rows: str) -> None:
+    (mcmicro / "markers.csv").write_text(rows)
+    assert open_image(mcmicro).channel_names == ("A", "B", "C")
 
 
 def test_several_slides_are_not_guessed_at(mcmicro: Path) -> None:

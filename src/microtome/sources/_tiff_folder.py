@@ -15,7 +15,7 @@ from microtome.image import MultiscaleImage, PixelArray
 from microtome.storage import READ, Box, Pending
 
 from ._array import image_from_levels
-from ._listing import stem_of, tiffs_in
+from ._listing import named_by_stem, tiffs_in
 from ._tiff import open_tiff
 
 __all__ = ["open_tiff_folder"]
@@ -65,7 +65,7 @@ def open_tiff_folder(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
         [_Planes([plane.level(index).array for plane in planes]) for index in range(count)],
         "cyx",
         mpp=first.mpp,
-        channel_names=[stem_of(file) for file in files],
+        channel_names=list(named_by_stem(files)),
         uri=str(path),
         name=path.name,
         metadata={"files": [file.name for file in files]},
