@@ -18,6 +18,7 @@ from microtome.jobs import read_ahead
 from microtome.regions import claim_memory
 from microtome.storage import KeptChunks
 
+from ._epochs import agree, epoch_of, tell
 from ._items import Collate, ItemSource
 from ._order import Order, OrderKind
 from ._orders import order_of, plan_of, span_of, together
@@ -61,7 +62,9 @@ class TileLoader:
         `DrawnOrder` or `WeightedOrder`. Blocks are those of the storage where the source tells
         (`StorageSource`), else neighbouring rows.
     seed, epoch
-        Choose the order, 0 by default; left out where `order` is an order, which has its own.
+        Choose the order, 0 by default; left out where `order` is an order, which has its own. A source
+        that has an epoch, such as a `SporaDataset`, gives that instead of 0, and is told that of the
+        loader from then on.
     prefetch
         How many batches to read ahead; 0 reads in the thread of the consumer, when asked.
     threads
@@ -138,6 +141,8 @@ class TileLoader:
         convert = converter(as_torch, device, pin=pin_memory)
         self._source = source
         self._asked_seed = seed
+        if epoch is None and isinstance(order, str):
+            epoch = epoch_of(source)
         self._order, self._plan = plan_of(
             order_of(order, source, seed, epoch), batch_size, rank, world_size, drop_last=drop_last
         )
@@ -153,6 +158,7 @@ class TileLoader:
         self._resume = 0  # the batch that the next iteration starts with
         # What was last handed out: a running iteration keeps its order when the epoch is set.
         self._standing: tuple[Order, int] = self._order, 0
+        tell(source, self._order.epoch)
 
     @property
     def source(self) -> TileSource | EpochTileSource | ItemSource:
@@ -179,12 +185,13 @@ class TileLoader:
         return len(self._plan)
 
     def __iter__(self) -> Iterator[Any]:
+        agree(self._source, self._order.epoch)
         first, self._resume = self._resume, 0
         self._standing = self._order, first
         return self._batches(self._order, first)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration reads.
+        """Choose the epoch that the next iteration reads; of the source, too, if it has one.
 
         Choosing the one that is set already changes nothing, so that a training loop may call
         this first thing in an epoch that it resumes in the middle.
@@ -198,6 +205,7 @@ class TileLoader:
             self._order = self._order.at(self._order.seed, epoch)
             self._resume = 0
             self._standing = self._order, 0
+        tell(self._source, self._order.epoch)
 
     def batch_rows(self, batch: int) -> NDArray[np.int64]:
         """Return the source's rows that make a batch of this rank in this epoch.
@@ -269,6 +277,7 @@ class TileLoader:
         self._order = self._order.at(state["seed"], state["epoch"])
         self._resume = len(self._plan) if done == of else done
         self._standing = self._order, self._resume
+        tell(self._source, self._order.epoch)
 
     def _batches(self, order: Order, first: int) -> Iterator[Any]:
         tasks = self._tasks(first)

@@ -32,7 +32,14 @@ from ._spora_arguments import (
     verify_names,
 )
 from ._spora_index import CohortIndex, CohortWish, read_cohort_index
-from ._spora_tables import Draws, described, tile_table, tissue_table, write_drawn
+from ._spora_tables import (
+    Draws,
+    described,
+    draws_fingerprint,
+    tile_table,
+    tissue_table,
+    write_drawn,
+)
 
 __all__ = ["SamplingUnit", "SporaDataset"]
 
@@ -315,6 +322,11 @@ class SporaDataset:
                 if tiles is not None:
                     row[mine] = tiles.in_order(row[mine])
         return Draws(dataset, row)
+
+    @property
+    def rows_fingerprint(self) -> str:
+        """Sixteen letters that tell these draws, of whatever epoch, from those of another seed, rule or table."""
+        return draws_fingerprint(self._cohorts, self._sampler, self.sampling_unit)
 
     # -- torch's map-style protocol
 

@@ -13,13 +13,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from microtome.regions import columns_fingerprint
+from microtome.sampling import CohortSampler
 from microtome.storage import replace_file
 
 from ._spora_index import CohortIndex, dictionary
 
-__all__ = ["Draws", "described", "tile_table", "tissue_table", "write_drawn"]
+__all__ = [
+    "Draws",
+    "described",
+    "draws_fingerprint",
+    "tile_table",
+    "tissue_table",
+    "write_drawn",
+]
 
 _AT_ONCE = 1 << 16
+# Of all tiles together so many are looked at: who resumes waits for it.
+_LOOKED_AT = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +44,36 @@ class Draws:
 
     def __len__(self) -> int:
         return self.row.size
+
+
+def draws_fingerprint(cohorts: Sequence[CohortIndex], sampler: CohortSampler, unit: str) -> str:
+    """Describe in 16 letters what is drawn in every epoch.
+
+    Parameters
+    ----------
+    cohorts
+        What is drawn from.
+    sampler
+        The rule and the seed; its epoch plays no part.
+    unit
+        ``"tiles"`` or ``"tissues"``.
+    """
+    total = sum(len(cohort.tiles) for cohort in cohorts if cohort.tiles is not None)
+    step = max(1, -(-total // _LOOKED_AT))
+    parts: list[object] = [unit, sampler.seed, str(sampler.rule)]
+    for cohort in cohorts:
+        groups = cohort.tile_rows if unit == "tiles" else cohort.tissue_rows
+        about: list[object] = [cohort.name, *cohort.tissues.items()]
+        # Whose a stretch of rows is decides in which order they are drawn.
+        columns = [*groups.runs, groups.sizes]
+        if unit == "tiles" and cohort.tiles is not None:
+            tiles = cohort.tiles
+            about += [*tiles.tile_size, *tiles.tissue_ids]
+            found = tiles.rows(slice(None, None, step))
+            columns += [found.tissue, found.row, found.col]
+        about += [column.size for column in columns]
+        parts.append(columns_fingerprint(about, *columns))
+    return columns_fingerprint(parts)
 
 
 def tissue_table(cohorts: Sequence[CohortIndex]) -> pa.Table:
