@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -263,6 +264,36 @@ def test_what_was_packed_from_something_else_is_refused(own, change, told):
     with pytest.raises(ExistsError, match=rf"packed from .*cohort as it was then: now .*{told}"):
         pack(root, out, tile_size=SIZE)
     assert files_of(out) == held
+
+
+def origins_told(root):
+    return [each for each in validate(root) if each.place == "packed.json"]
+
+
+@pytest.mark.parametrize(("change", "told"), CHANGES)
+def test_a_packed_cohort_says_that_its_origin_changed(own, change, told):
+    root, out = own
+    pack(root, out, tile_size=SIZE, modalities=["imc"])
+    assert origins_told(out) == []
+    # What is added to the packed one is its own affair, and predictions are made of a cohort.
+    stats(out, method="minmax")
+    path = root / "predictions/1_0mpp/m/table.parquet"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert origins_told(out) == []
+    change(root)
+    (found,) = origins_told(out)
+    assert (found.severity, found.kind) == ("warning", "stale")
+    assert str(root) in found.what
+    assert re.search(told, found.what)
+    assert f"microtome pack {root}" in found.advice
+    # A copy of it says so too, until there is nothing to compare with.
+    shutil.copytree(out, out.with_name("copy"))
+    assert origins_told(out.with_name("copy")) == [found]
+    shutil.rmtree(root)
+    assert origins_told(out) == []
+    root.mkdir()
+    assert origins_told(out) == []
 
 
 def test_an_image_that_says_nothing_of_itself_is_known_by_its_files(own):

@@ -16,6 +16,7 @@ from microtome.storage import Place, StorageOptions, StorePath, path_to_read
 
 from ._images import check_images
 from ._masks import check_cell_masks, check_tissue_masks
+from ._packed import check_packed
 from ._panels import check_panels
 from ._stale import check_stale
 from ._statistics import check_statistics
@@ -94,6 +95,7 @@ def validate(
     check_tilings(survey)
     check_statistics(survey)
     check_stale(survey)
+    check_packed(survey)
     if checksums:
         _check_sources(survey)
     return survey.findings
