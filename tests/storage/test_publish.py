@@ -224,6 +224,49 @@ def test_a_draft_of_a_living_writer_is_left_alone(tmp_path):
     assert opens_as(target) == 1
 
 
+def test_a_directory_is_listed_once_however_many_images_are_written(tmp_path, monkeypatch):
+    listed = []
+    own = os.listdir
+
+    def counting(path="."):
+        if Path(path) == tmp_path:
+            listed.append(path)
+        return own(path)
+
+    monkeypatch.setattr(os, "listdir", counting)
+    for number in range(20):
+        publish(tmp_path / f"{number}.zarr", number)
+        publish(tmp_path / f"{number}.zarr", number, overwrite=True)
+    assert len(listed) == 1
+    assert names(tmp_path) == sorted(f"{number}.zarr" for number in range(20))
+
+
+def test_writers_at_once_have_names_of_their_own_and_the_dead_of_all_are_cleared(tmp_path):
+    target = tmp_path / "a.zarr"
+    # More than there are names that are asked for.
+    alive = [fill(Draft(target), number) for number in range(11)]
+    assert len({draft.path for draft in alive}) == 11
+    # All but one die: the locks go, what they wrote stays.
+    for draft in alive[1:]:
+        draft._lock.release()
+        draft._lock = publishing_module.FileLock(tmp_path / "another.lock")
+        Path(f"{draft.path}.lock").touch()
+    # What has a random name is found by a process that has not looked yet, as the next one has not.
+    publishing_module._LOOKED.clear()
+    fill(Draft(target), 20).discard()
+    assert names(tmp_path) == sorted([alive[0].path.name, f"{alive[0].path.name}.lock"])
+    # Without a look, the names of the dead that are not random.
+    alive[0].publish()
+    again = [Draft(target, overwrite=True) for _ in range(3)]
+    for draft in again[:2]:
+        draft.discard()
+    again[2]._lock.release()
+    Path(f"{again[2].path}.lock").touch()
+    Draft(target, overwrite=True).discard()
+    assert names(tmp_path) == ["a.zarr"]
+    assert opens_as(target) == 0
+
+
 @pytest.mark.parametrize("name", ["a[1].zarr", "*.zarr", "?", "a.zarr"])
 def test_the_drafts_of_other_targets_are_left_alone(tmp_path, name):
     # What a dead writer of another target left behind, both before and after its first rename.

@@ -15,7 +15,8 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Generator, Mapping
+from collections import OrderedDict
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,6 +35,12 @@ _ROOTS = ("zarr.json", ".zgroup", ".zarray")
 # What an Icechunk repository opens by: which snapshot is the newest.
 _BRANCH = ("refs", "branch.main", "ref.json")
 _LOCK_SUFFIX = ".lock"
+# Names that drafts of one target have, the first that is free each: whoever looks for what the dead
+# left asks for these, and need not list a directory of thousands of images for each of them. Beyond
+# them, and of older versions, names are random, and looked for once by each process.
+_SLOTS = tuple(f"{number:012x}" for number in range(8))
+# Directories that a process remembers to have looked through.
+_MOST_LOOKED = 4096
 # What a writer leaves that is killed: see `_prefix`, `_aside` and `_publish_lock`.
 _LEFT = re.compile(
     r"\.(?P<target>.+)\.(partial-[0-9a-f]{12}(\.lock)?|replaced-[0-9a-f]{12}|publish\.lock)"
@@ -98,10 +105,11 @@ class Draft:
         StorageError
             If the disk refuses; this draft is removed.
         """
-        aside = self.target.parent / f"{_aside(self.target)}{uuid.uuid4().hex[:12]}"
         try:
             with storage_errors(self.target), publishing(self.target):
                 self._verify_target()
+                # Under the lock: nobody else takes the name.
+                aside = _free(self.target, _aside(self.target))
                 try:
                     if os.path.lexists(self.target):
                         # Not in one step, but the gap shows no image rather than half of one.
@@ -144,9 +152,9 @@ def clear_drafts(directory: Path) -> None:
     before it died there may be none. Writers that live are left alone.
     """
     with contextlib.suppress(FileNotFoundError):
-        left = [_LEFT.fullmatch(entry.name) for entry in directory.iterdir()]
-        for name in sorted({found["target"] for found in left if found}):
-            _sweep(directory / name)
+        names = frozenset(os.listdir(directory))  # noqa: PTH208 - a tenth of the time of paths
+        for name in sorted(_left(names)):
+            _sweep(directory / name, names)
 
 
 def is_versioned(place: Path) -> bool:
@@ -167,20 +175,35 @@ def _is_left_over(target: Path) -> bool:
 
 def _claim(target: Path) -> tuple[Path, FileLock]:
     """Make a directory to write in, under a lock that is there before it."""
-    while True:
-        path = target.parent / f"{_prefix(target)}{uuid.uuid4().hex[:12]}"
+    for name in _names():
+        path = target.parent / f"{_prefix(target)}{name}"
         # Not one lock a thread: an image may be begun in one and published in another.
         lock = FileLock(path.with_name(path.name + _LOCK_SUFFIX), thread_local=False)
         try:
             lock.acquire(timeout=0)
-        except Timeout:  # somebody sweeps it: the lock was there for a moment before we held it
+        except Timeout:  # another writer's, or somebody sweeps it before we held it
             continue
         try:
+            if os.path.lexists(path):  # of a writer that died since we swept
+                _remove(path)
             path.mkdir()
         except BaseException:
             _release(lock)
             raise
         return path, lock
+    raise AssertionError  # names do not end
+
+
+def _names() -> Iterator[str]:
+    yield from _SLOTS
+    while True:
+        yield uuid.uuid4().hex[:12]
+
+
+def _free(target: Path, prefix: str) -> Path:
+    """Return a name beside a target that nothing has."""
+    paths = (target.parent / f"{prefix}{name}" for name in _names())
+    return next(path for path in paths if not os.path.lexists(path))
 
 
 @contextlib.contextmanager
@@ -219,18 +242,59 @@ def _aside(target: Path) -> str:
     return f".{target.name}.replaced-"
 
 
-def _sweep(target: Path) -> None:
-    """Remove drafts of the same target whose writers are dead, and undo what they had begun."""
-    # No glob: a name may hold [, * or ?. Names alone: among thousands of images this is asked for each.
-    own = f".{target.name}."
-    names = [name for name in os.listdir(target.parent) if name.startswith(own)]  # noqa: PTH208
-    for name in {n.removesuffix(_LOCK_SUFFIX) for n in names if n.startswith(_prefix(target))}:
-        _remove_if_dead(target.parent / name)
-    moved = [name for name in names if name.startswith(_aside(target))]
-    if moved or _publish_lock(target) in names:
+def _sweep(target: Path, names: Collection[str] | None = None) -> None:
+    """Remove drafts of the same target whose writers are dead, and undo what they had begun.
+
+    Parameters
+    ----------
+    target
+        The target.
+    names
+        What is in its directory, where that is known; by default it is looked at for the names
+        that drafts have.
+    """
+    parent, prefix, aside = target.parent, _prefix(target), _aside(target)
+    if names is None and target.name in _left_in(parent):
+        names = os.listdir(parent)  # noqa: PTH208 - names alone
+    known = None if names is None else frozenset(names)
+
+    def there(name: str) -> bool:
+        return os.path.lexists(parent / name) if known is None else name in known
+
+    def begun(prefix: str, suffix: str = "") -> list[str]:
+        if known is None:
+            return [n for slot in _SLOTS if there(n := f"{prefix}{slot}{suffix}")]
+        return [n for n in known if n.startswith(prefix)]
+
+    # The lock of a draft is there before it, and longer.
+    for name in {n.removesuffix(_LOCK_SUFFIX) for n in begun(prefix, _LOCK_SUFFIX)}:
+        _remove_if_dead(parent / name)
+    moved = begun(aside)
+    if moved or there(_publish_lock(target)):
         with publishing(target):
             for name in moved:
-                _settle(target.parent / name, target)
+                _settle(parent / name, target)
+
+
+_LOOKED: OrderedDict[str, frozenset[str]] = OrderedDict()
+
+
+def _left_in(directory: Path) -> frozenset[str]:
+    """Return the targets of which something lay in a directory when this process first wrote there."""
+    key = os.path.abspath(directory)  # noqa: PTH100 - `resolve` asks the disk for every part
+    found = _LOOKED.get(key)
+    if found is None:
+        found = _LOOKED[key] = frozenset(_left(os.listdir(directory)))  # noqa: PTH208 - as above
+        while len(_LOOKED) > _MOST_LOOKED:
+            with contextlib.suppress(KeyError):
+                _LOOKED.popitem(last=False)
+    return found
+
+
+def _left(names: Iterable[str]) -> set[str]:
+    """Return the targets of which something lies among names."""
+    found = [_LEFT.fullmatch(name) for name in names if name.startswith(".")]
+    return {each["target"] for each in found if each}
 
 
 def _settle(old: Path, target: Path) -> None:
