@@ -57,14 +57,14 @@ def _mutations(asked: argparse.Namespace, folder: Path) -> int:
 
     write_cohort(folder / "cohort")
     broken: list[str] = []
-    _head("file", "mutations", "refused", "slowest", "memory grew by", "wrong")
+    _head("file", "mutations", "refused", "slowest", "memory grew by", "ended", "wrong")
     for name, target in TARGETS.items():
         if asked.only and name not in asked.only:
             continue
         found = mutate_at_random(folder / "cohort", target, asked.mutations, asked.seed)
         broken += [f"{name}: {told}" for told in found.broken]
         slowest, grown = f"{found.slowest:.2f} s", f"{found.grown >> 20} MiB"
-        _row((name, found.mutations, found.refused, slowest, grown, len(found.broken)))
+        _row((name, found.mutations, found.refused, slowest, grown, found.ended, len(found.broken)))
     print("\n".join(broken))
     return bool(broken)
 

@@ -42,6 +42,8 @@ from microtome.cohort import (
 from microtome.errors import MicrotomeError
 from microtome.sources import open_image
 
+from .microscopes import CZI, MCD, microscope_changed, read_microscope, write_microscope_files
+
 __all__ = ["TARGETS", "Mutated", "Target", "mutate_at_random", "write_cohort"]
 
 _SIDE = 100
@@ -64,6 +66,8 @@ class Mutated:
     """Seconds."""
     grown: int = 0
     """Bytes of memory more than before the first."""
+    ended: int = 0
+    """How often the process ended, which a library in C may bring about."""
     broken: list[str] = field(default_factory=list)
     """What went wrong otherwise; empty is good."""
 
@@ -117,6 +121,7 @@ def write_cohort(root: Path) -> None:
     np.savez(place / "tissue_masks" / "c.npz", mask=labels > 0)
     (place / "cell_masks" / "instances").mkdir(parents=True)
     np.savez_compressed(place / "cell_masks" / "instances" / "a.npz", mask=labels)
+    write_microscope_files(root)
 
 
 # -- what reads
@@ -420,6 +425,8 @@ TARGETS = {
             _archive_changed,
             _read_cells,
         ),
+        Target("MCD file", MCD, microscope_changed, lambda root: read_microscope(root / MCD)),
+        Target("CZI file", CZI, microscope_changed, lambda root: read_microscope(root / CZI)),
     )
 }
 
@@ -476,6 +483,7 @@ def _watch(pipe: Any, found: Mutated) -> None:
                 return
             told = pipe.recv()
         except EOFError:
+            found.ended += 1
             found.broken.append(f"mutation {found.mutations} ended the process")
             found.mutations += 1
             return

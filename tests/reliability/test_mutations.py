@@ -23,6 +23,7 @@ from microtome.cohort import CohortLayout, read_tissue_mask, read_tissues
 from microtome.cohort._modality import parse_modality
 from microtome.cohort._tables import panel, read_parquet
 from microtome.errors import FormatError
+from microtome.sources import open_image
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,6 +43,8 @@ TARGETS = (
     "table of channels",
     "archive of a tissue mask",
     "archive of a cell mask",
+    "MCD file",
+    "CZI file",
 )
 
 
@@ -64,6 +67,8 @@ def cohort(mutations: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_changed_at_random(mutations: ModuleType, cohort: Path, name: str) -> None:
+    if name == "CZI file":
+        pytest.importorskip("pylibCZIrw")
     target = mutations.TARGETS[name]
     whole = (cohort / target.path).read_bytes()
     found = mutations.mutate_at_random(cohort, target, MUTATIONS, seed=1)
@@ -107,6 +112,39 @@ def test_what_is_wrong_is_seen(
 
 
 # -- what the long search found
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 1 << 40), (1 << 63, (1 << 63) + 500), (0, 1 << 63)]
+)
+def test_a_picture_that_ends_far_behind_its_file(
+    mutations: ModuleType, cohort: Path, tmp_path: Path, start: int, stop: int
+) -> None:
+    data = (cohort / "sources" / "a.mcd").read_bytes()
+    for name, number in {"ImageStartOffset": start, "ImageEndOffset": stop}.items():
+        begin, end = (f"<{mark}{name}>".encode("utf-16-le") for mark in ("", "/"))
+        head, _, rest = data.rpartition(begin)
+        data = head + begin + str(number).encode("utf-16-le") + end + rest.partition(end)[2]
+    (tmp_path / "a.mcd").write_bytes(data)
+    with pytest.raises(
+        FormatError, match=r"a\.mcd is cut short: \d+ bytes at \d+ are not all there"
+    ):
+        open_image(tmp_path / "a.mcd", image="panorama p")
+
+
+def test_a_directory_of_tiles_that_have_too_many_dimensions(cohort: Path, tmp_path: Path) -> None:
+    """Zeiss's library ends the process."""
+    pytest.importorskip("pylibCZIrw")
+    data = bytearray((cohort / "sources" / "a.czi").read_bytes())
+    entry = data.find(b"ZISRAWDIRECTORY") + 32 + 128
+    assert data[entry : entry + 2] == b"DV"
+    # The second of them, behind the first and its dimensions.
+    second = entry + 32 + 20 * data[entry + 28]
+    assert data[second : second + 2] == b"DV"
+    data[second + 28] = 46
+    (tmp_path / "a.czi").write_bytes(data)
+    with pytest.raises(FormatError, match=r"a\.czi is damaged: .* a tile of 46 dimensions"):
+        open_image(tmp_path / "a.czi", image=0)
 
 
 def test_a_mask_that_claims_more_than_it_holds(cohort: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import threading
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ _ORDER = "tczyx"
 _METRE_UM = 1e6
 # Of a plane the file's directory has one entry at least, and each takes more than this.
 _ENTRY_BYTES = 32
+# Of the format, ZISRAW: where the header of a file says where its directory is; the head of a
+# segment, which ends with how much of it is used; what lies before the entries; a dimension of one.
+_DIRECTORY_AT, _SEGMENT, _COUNT_ROOM, _DIMENSION_BYTES = 84, 32, 128, 20
+_MOST_DIMENSIONS = 40
 
 # Cameras have tiles of about this size; the library does not tell.
 _TILE = 1024
@@ -122,6 +127,35 @@ def _pixel_size(root: Any) -> Mpp | None:
     return Mpp(y, x, "metadata") if min(y, x) > 0 else None
 
 
+def _verify_directory(path: Path) -> None:
+    """Refuse entries of the directory of more dimensions than there are: the library dies of them.
+
+    What else is wrong with the file is the library's to say.
+    """
+    with path.open("rb") as file:
+        head = file.read(_DIRECTORY_AT + 8)
+        if len(head) < _DIRECTORY_AT + 8 or not head.startswith(b"ZISRAWFILE"):
+            return
+        (at,) = struct.unpack_from("<q", head, _DIRECTORY_AT)
+        if not 0 < at < path.stat().st_size:
+            return
+        file.seek(at)
+        segment = file.read(_SEGMENT + _COUNT_ROOM)
+        if len(segment) < _SEGMENT + _COUNT_ROOM or not segment.startswith(b"ZISRAWDIRECTORY"):
+            return
+        used, count = struct.unpack_from("<qi", segment, _SEGMENT - 8)
+        entries = file.read(min(max(used - _COUNT_ROOM, 0), path.stat().st_size))
+    place = 0
+    for _ in range(count):
+        if place + _ENTRY_BYTES > len(entries) or entries[place : place + 2] != b"DV":
+            return
+        (dimensions,) = struct.unpack_from("<i", entries, place + _ENTRY_BYTES - 4)
+        if not 0 <= dimensions <= _MOST_DIMENSIONS:
+            msg = f"{path} is damaged: its directory has a tile of {dimensions} dimensions"
+            raise FormatError(msg)
+        place += _ENTRY_BYTES + _DIMENSION_BYTES * dimensions
+
+
 class _File:
     """An open file, one read at a time: the library does not say that more are safe."""
 
@@ -129,6 +163,7 @@ class _File:
         self.path = path
         self._guard = threading.Lock()
         library = imported("pylibCZIrw.czi", path, "czi")
+        _verify_directory(path)
         with foreign_errors(path, "pylibCZIrw"):
             self._reader: Any = library.CziReader(str(path))
             self.scenes: dict[int, Any] = dict(self._reader.scenes_bounding_rectangle)

@@ -13,6 +13,9 @@ from microtome.errors import FormatError, InvalidInputError, NotFoundError, Stor
 
 __all__ = ["SharedFile"]
 
+# What is read of less is asked for without a look at how much there is.
+_LARGE, _FAR = 1 << 20, 1 << 62
+
 
 class SharedFile:
     """A file that is opened when it is first read, and closed when nobody has it any more.
@@ -56,6 +59,10 @@ class SharedFile:
             If the disk refuses.
         """
         with self.reading() as number:
+            # Of what a damaged file claims, neither memory nor a number that the system has none for.
+            if (size > _LARGE or start >= _FAR) and start + size > os.fstat(number).st_size:
+                msg = f"{self.path} is cut short: {size} bytes at {start} are not all there"
+                raise FormatError(msg)
             found = os.pread(number, size, start)
             while len(found) < size:  # one call returns at most 2 GiB
                 more = os.pread(number, size - len(found), start + len(found))

@@ -1,0 +1,161 @@
+"""Small files of microscopes, how they are changed at random, and how they are read."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+
+from microtome.errors import MicrotomeError
+from microtome.sources import image_names, open_image
+
+__all__ = ["CZI", "MCD", "microscope_changed", "read_microscope", "write_microscope_files"]
+
+MCD, CZI = "sources/a.mcd", "sources/a.czi"
+_CHANNELS = ("Ir191", "Ir193", "Pr141")
+_HEIGHT, _WIDTH = 30, 40
+_TEXTS = (
+    "", "0", "-1", "1", "2", "1e9", "nan", "inf", "2147483647", "2147483648", "4294967295",
+    "9223372036854775807", "18446744073709551616", "-9223372036854775808", "9" * 5000, "X", "Y", "0x10",
+    "../../x", "é" * 50, "Float", "Double", "1.5", " 7 ", "1_000", "٣",
+)  # fmt: skip
+_ELEMENT = re.compile(rb"<(\w+)>([^<>]*)</\1>")
+
+
+def write_microscope_files(root: Path) -> None:
+    """Write an MCD file of two acquisitions and a picture, and a CZI file of several planes and tiles."""
+    (root / "sources").mkdir(parents=True, exist_ok=True)
+    _write_mcd(root / MCD)
+    _write_czi(root / CZI)
+
+
+def _write_mcd(path: Path) -> None:
+    import imagecodecs
+
+    rng = np.random.default_rng(0)
+    data = b""
+    parts: list[str] = []
+    for number in range(2):
+        y, x = np.mgrid[:_HEIGHT, :_WIDTH].reshape(2, -1)
+        if number:  # measured from the last row to the first
+            y, x = y[::-1], x[::-1]
+        columns = [x, y, np.arange(len(x)), *rng.poisson(3, (len(_CHANNELS), len(x)))]
+        start = len(data)
+        data += np.stack(columns, axis=1).astype("<f4").tobytes()
+        facts = {
+            "ID": number,
+            "Description": f"ROI_{number}",
+            "DataStartOffset": start,
+            "DataEndOffset": len(data),
+            "MaxX": _WIDTH,
+            "MaxY": _HEIGHT,
+            "ValueBytes": 4,
+            "AblationDistanceBetweenShotsX": 1,
+            "AblationDistanceBetweenShotsY": 1,
+            "SegmentDataFormat": "Float",
+        }
+        parts.append(_element("Acquisition", facts))
+        for order, metal in enumerate(["X", "Y", "Z", *_CHANNELS]):
+            facts = {"ChannelName": metal, "ChannelLabel": f"a{order}", "OrderNumber": order}
+            parts.append(_element("AcquisitionChannel", {**facts, "AcquisitionID": number}))
+    start = len(data)
+    picture = rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    data += bytes(161) + imagecodecs.png_encode(picture)
+    facts = {"Description": "p", "ImageStartOffset": start, "ImageEndOffset": len(data)}
+    parts.append(_element("Panorama", facts))
+    schema = f'<MCDSchema xmlns="http://www.fluidigm.com/x.xsd">{"".join(parts)}</MCDSchema>'
+    path.write_bytes(data + schema.encode("utf-16-le"))
+
+
+def _element(name: str, facts: dict[str, object]) -> str:
+    return f"<{name}>{''.join(f'<{k}>{v}</{k}>' for k, v in facts.items())}</{name}>"
+
+
+def _write_czi(path: Path) -> None:
+    from pylibCZIrw import czi
+
+    rng = np.random.default_rng(1)
+    with czi.create_czi(str(path), exist_ok=True) as file:
+        for scene in range(2):
+            for channel in range(2):
+                for y, x in ((0, 0), (0, 50), (40, 0), (40, 50)):
+                    file.write(
+                        rng.integers(0, 900, (40, 50, 1), dtype=np.uint16),
+                        plane={"C": channel, "T": 0, "Z": 0},
+                        location=(x + 1000 * scene, y),
+                        scene=scene,
+                    )
+        file.write_metadata("a", scale_x=5e-7, scale_y=5e-7)
+
+
+def microscope_changed(rng: random.Random, data: bytes) -> bytes:
+    """Change the text of elements where there are any, and bytes anywhere."""
+    found = bytearray(data)
+    if rng.random() < 0.5:
+        found = _text_changed(rng, found)
+    if rng.random() < 0.15:
+        return bytes(found[: rng.randrange(len(found) + 1)])
+    for _ in range(rng.randrange(1, 6)):
+        at = rng.randrange(max(len(found), 1))
+        how = rng.random()
+        if how < 0.5:
+            found[at : at + 1] = bytes([rng.randrange(256)])
+        elif how < 0.8:
+            size = rng.choice([2, 4, 8])
+            number = rng.choice([0, 1, 0x7F, 0xFF, 0x7FFFFFFF, 0xFFFFFFFF, (1 << 63) - 1, 1 << 40])
+            # On the boundaries that numbers have in most formats.
+            at -= at % 4
+            found[at : at + size] = (number % (1 << 8 * size)).to_bytes(size, "little")
+        elif how < 0.9:
+            del found[at : at + rng.randrange(1, 40)]
+        else:
+            found[at:at] = found[at : at + rng.randrange(1, 40)]
+    return bytes(found)
+
+
+def _text_changed(rng: random.Random, data: bytearray) -> bytearray:
+    wide = "<MCDSchema".encode("utf-16-le") in data
+    begin = data.find("<MCDSchema".encode("utf-16-le")) if wide else data.find(b"<ImageDocument")
+    if begin < 0:
+        return data
+    text = bytes(data[begin:])
+    if wide:
+        text = text.decode("utf-16-le", "replace").encode()
+    elements = list(_ELEMENT.finditer(text))
+    for _ in range(rng.randrange(1, 4)):
+        if not elements:
+            break
+        element = elements.pop(rng.randrange(len(elements)))
+        how, (low, high) = rng.random(), element.span(2)
+        if how < 0.2:
+            low, high = element.span()
+            new = b"" if how < 0.1 else text[low:high] * 2
+        else:
+            new = rng.choice(_TEXTS).encode()
+        text = text[:low] + new + text[high:]
+        elements = list(_ELEMENT.finditer(text))
+    if wide:
+        text = text.decode("utf-8", "replace").encode("utf-16-le")
+    elif len(text) != len(data) - begin:
+        # What lies behind is found by where it lies.
+        text = text[: len(data) - begin].ljust(len(data) - begin)
+    return data[:begin] + text
+
+
+def read_microscope(path: Path) -> None:
+    """Open every image of a file and read of each level what a viewer would first."""
+    refused: MicrotomeError | None = None
+    for name in range(len(image_names(path)[:4])):
+        try:
+            image = open_image(path, image=name)
+            _ = image.mpp, image.channel_names, image.metadata, repr(image)
+            for level in range(image.level_count):
+                height, width = image.level_shape(level)[-2:]
+                image.read(level, (0, min(height, 40)), (0, min(width, 40)))
+                image.read(level, (height - min(height, 9), height), (width - min(width, 9), width))
+        except MicrotomeError as error:
+            refused = error
+    if refused is not None:
+        raise refused
