@@ -63,7 +63,9 @@ balanced = DrawnOrder.by(kinds, replacement=True, epoch_length=60, seed=7)
 print(balanced.shares)
 tempered = DrawnOrder.by(kinds, alpha=0.5, epoch_length=40, seed=7)
 print(tempered.shares)
-weighted = DrawnOrder.by(kinds, weights={"tumour": 1, "stroma": 3}, seed=7)
+weighted = DrawnOrder.by(
+    kinds, weights={"tumour": 1, "stroma": 3, "fat": 0}, seed=7
+)
 print(weighted.shares)
 first = next(iter(mt.TileLoader(Grid(), batch_size=10, order=balanced)))
 print(kinds[[8 * (y // 64) + x // 64 for y, x in first.region_spec["coords"]]])

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from microtome.errors import InvalidInputError, OutOfRangeError, UnknownNameError
 from microtome.loading import DrawnOrder, TileLoader, WeightedOrder
@@ -41,8 +44,11 @@ def test_over_epochs_all_rows_of_a_class_have_their_turn():
     ("options", "expected"),
     [
         ({"alpha": 1}, {"tumour": 10, "stroma": 70, "fat": 20}),
-        ({"weights": {"tumour": 1, "fat": 1}}, {"tumour": 10, "fat": 10}),
-        ({"weights": {"tumour": 1, "stroma": 3}, "epoch_length": 40}, {"tumour": 10, "stroma": 30}),
+        ({"weights": {"tumour": 1, "fat": 1, "stroma": 0}}, {"tumour": 10, "fat": 10}),
+        (
+            {"weights": {"tumour": 1, "stroma": 3, "fat": 0}, "epoch_length": 40},
+            {"tumour": 10, "stroma": 30},
+        ),
         ({"replacement": True, "epoch_length": 300}, {"tumour": 100, "stroma": 100, "fat": 100}),
     ],
     ids=["as they are", "two alone", "weights", "replacement"],
@@ -108,15 +114,78 @@ def span(loader, world_size):
     return start, start + loader.batch_size
 
 
+WITH_GAPS = {
+    "none": (["a", None, "b", "a", None, "b"], {"a": 2, "b": 2}),
+    "nan": ([1.0, np.nan, 2.0, 1.0, np.nan, 2.0], {1.0: 2, 2.0: 2}),
+    "both": (np.asarray(["a", float("nan"), "b", "a", None, "b"], object), {"a": 2, "b": 2}),
+    "arrow": (pa.array(["a", None, "b", "a", None, "b"]), {"a": 2, "b": 2}),
+    "dates": (
+        np.asarray(["2020", "NaT", "2021", "2020", "NaT", "2021"], "M8[Y]").astype("M8[ns]"),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WITH_GAPS)
+def test_rows_without_a_value_are_refused_or_left_out(source_of, kind):
+    column, shares = WITH_GAPS[kind]
+    with pytest.raises(InvalidInputError, match=r"2 of 6 rows have no value.*row 1 is.*'drop'"):
+        DrawnOrder.by(column)
+    order = DrawnOrder.by(column, missing="drop", seed=1)
+    assert shares is None or order.shares == shares
+    assert order.over == 6
+    rows = [
+        row
+        for batch in TileLoader(source_of(6), 3, order=order)
+        for row in batch.region_spec["data_idx"].tolist()
+    ]
+    assert sorted(rows) == [0, 2, 3, 5]
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=40).filter(any),
+    st.integers(0, 5),
+)
+def test_leaving_rows_out_draws_what_a_table_without_them_would(column, seed):
+    there = [row for row, value in enumerate(column) if value is not None]
+    whole = DrawnOrder.by(column, missing="drop", alpha=1, seed=seed)
+    short = DrawnOrder.by([column[row] for row in there], alpha=1, seed=seed)
+    assert whole.rows(0, whole.count).tolist() == [there[r] for r in short.rows(0, short.count)]
+
+
+def test_rows_of_nobody_known_are_refused_or_left_out():
+    patients = np.asarray(["p", None, "q", "p"], object)
+    with pytest.raises(InvalidInputError, match="1 of 4 rows have no patient"):
+        DrawnOrder.by([1, 1, 1, 1], patients=patients, patient_quota=1)
+    order = DrawnOrder.by([1, 1, 1, 1], alpha=1, patients=patients, patient_quota=1, missing="drop")
+    assert order.count == 2
+    assert 1 not in order.rows(0, 2)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "named"),
     [
         (lambda: DrawnOrder.by([]), InvalidInputError, "one value a row"),
         (lambda: DrawnOrder.by(LABELS, alpha=2), InvalidInputError, "alpha must be"),
         (lambda: DrawnOrder.by(LABELS, weights={"bone": 1}), UnknownNameError, "bone"),
-        (lambda: DrawnOrder.by(LABELS, epoch_length=101), InvalidInputError, "epoch"),
+        (lambda: DrawnOrder.by(["a", "b"], weights={"a": 1}), InvalidInputError, r"\['b'\]; give"),
+        (
+            lambda: DrawnOrder.by(["a"], weights={"a": 1}, alpha=0.5),
+            InvalidInputError,
+            "values are weighted",
+        ),
+        (lambda: DrawnOrder.by(LABELS, epoch_length=101), InvalidInputError, "100 can be drawn"),
+        (
+            lambda: DrawnOrder.by(np.asarray(["a", 1.5], object), missing="drop"),
+            InvalidInputError,
+            "float, str",
+        ),
+        (lambda: DrawnOrder.by([None, None], missing="drop"), InvalidInputError, "nothing to draw"),
+        (lambda: DrawnOrder.by(["a"], missing="keep"), InvalidInputError, "missing must be"),
         (lambda: DrawnOrder.by(LABELS, patients=[1]), InvalidInputError, "patients has one"),
         (lambda: WeightedOrder([1, -1]), InvalidInputError, "at least 0, got -1"),
+        (lambda: WeightedOrder([1, np.nan, 1, None]), InvalidInputError, "nan in row 1.* 2 of 4"),
+        (lambda: WeightedOrder(["a"]), InvalidInputError, "weights are numbers"),
         (lambda: WeightedOrder([0, 0]), InvalidInputError, "not all of them 0"),
         (lambda: WeightedOrder([[1]]), InvalidInputError, "one a row"),
         (lambda: WeightedOrder([1], 0), InvalidInputError, "epoch_length"),
@@ -127,9 +196,16 @@ def span(loader, world_size):
         "empty",
         "alpha",
         "unknown",
+        "silent",
+        "twice said",
         "length",
+        "types",
+        "nothing",
+        "missing",
         "patients",
         "negative",
+        "nan",
+        "text",
         "none",
         "shape",
         "draws",

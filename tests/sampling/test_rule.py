@@ -170,8 +170,12 @@ def test_a_rule_that_contradicts_itself_is_refused(rule, message):
     [
         ([], {}, "no cohorts"),
         ([0, 0], {}, "no rows to draw from"),
-        ([3, 4], {"epoch_length": 8}, "an epoch of 8 rows, and the cohorts can give 7; .*replace"),
-        ([3, 4], {"epoch_length": 5, "cohort_quota": 2}, "can give 4; ask for fewer or raise the"),
+        ([3, 4], {"epoch_length": 8}, "an epoch of 8 rows, and 7 can be drawn for it; .*replace"),
+        (
+            [3, 4],
+            {"epoch_length": 5, "cohort_quota": 2},
+            "4 can be drawn for it; ask for fewer or raise the",
+        ),
         ([3, 4], {"cohort_quota": [1, 5]}, "cohort 1 can give 4 rows an epoch, and .* is 5"),
         ([3, 4], {"cohort_quota": [1]}, "cohort_quota has 1 values for 2 cohorts"),
         ([3, 4], {"weights": [1, 2, 3]}, "weights has 3 values for 2 cohorts"),

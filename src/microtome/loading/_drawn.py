@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, cast, get_args
 from zlib import crc32
 
 import numpy as np
@@ -15,7 +15,10 @@ from microtome.sampling import CohortSampler, RowGroups, SamplingRule, drawn
 
 from ._order import positions
 
-__all__ = ["DrawnOrder", "WeightedOrder"]
+__all__ = ["DrawnOrder", "MissingValues", "WeightedOrder"]
+
+MissingValues = Literal["raise", "drop"]
+"""What becomes of rows of which a column says nothing: refused, or never drawn."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,12 +35,15 @@ class DrawnOrder:
         Rows of the groups, one after another, (n,).
     first
         Where each group begins in them, (groups,).
+    table_rows
+        Rows of the table, those included that are in no group; by default there are none.
     """
 
     sampler: CohortSampler
     values: tuple[Any, ...]
     members: NDArray[np.int64]
     first: NDArray[np.int64]
+    table_rows: int | None = None
 
     @classmethod
     def by(  # noqa: PLR0913 - what a sampling rule has
@@ -50,6 +56,7 @@ class DrawnOrder:
         replacement: bool = False,
         patients: ArrayLike | None = None,
         patient_quota: int | None = None,
+        missing: MissingValues = "raise",
         seed: int = 0,
         epoch: int = 0,
     ) -> DrawnOrder:
@@ -66,20 +73,24 @@ class DrawnOrder:
             A value that n rows have weighs n^alpha: 0 for equal shares (class balance), 1 as they
             are, between them tempered.
         weights
-            Weights by value instead; 0 leaves one out.
+            Weights by value instead, of all that there are; 0 leaves one out.
         epoch_length
             Rows of an epoch. By default the most for which shares hold and no row comes twice.
         replacement
             Whether a row may come more than once in an epoch: a rare value then fills its share.
         patients, patient_quota
             Whose each row is, (n,), and how many rows of one patient an epoch has at most.
+        missing
+            What becomes of rows without a value, or without a patient where `patients` are given:
+            None or NaN. ``"raise"``, or ``"drop"``: they are drawn in no epoch.
         seed, epoch
             Choose the draws.
 
         Raises
         ------
         InvalidInputError
-            If a number is out of its range, or the epoch cannot be filled.
+            If a number is out of its range, a value is missing, weights do not speak of all values, or
+            the epoch cannot be filled.
         UnknownNameError
             If a weight is of a value that no row has.
 
@@ -95,27 +106,28 @@ class DrawnOrder:
         if given.ndim != 1 or not given.size:
             msg = f"a column has one value a row, got shape {given.shape}"
             raise InvalidInputError(msg)
-        values, code = np.unique(given, return_inverse=True)
+        whose = None if patients is None else np.asarray(patients)
+        if whose is not None and whose.shape != given.shape:
+            msg = f"patients has one value a row, {given.size}, got shape {whose.shape}"
+            raise InvalidInputError(msg)
+        there = _there(given, whose, missing)
+        values, code = _coded("the column", given[there])
         names = values.tolist()
         members = np.argsort(code, kind="stable")
         first = np.searchsorted(code[members], np.arange(len(names)))
-        if weights is not None:
-            unknown = [value for value in weights if value not in names]
-            if unknown:
-                msg = f"weights speak of {unknown[:4]}, and no row has such a value; there are {names[:8]}"
-                raise UnknownNameError(msg)
         rule = SamplingRule(
             1.0 if weights is not None else alpha,
-            None if weights is None else [float(weights.get(value, 0)) for value in names],
+            None if weights is None else _by_value(weights, alpha, names),
             patient_quota=patient_quota,
             replacement=replacement,
             epoch_length=epoch_length,
         )
-        if patients is not None:
-            members, groups = _by_patient(members, first, np.asarray(patients))
+        if whose is not None:
+            members, groups = _by_patient(members, first, whose[there])
         else:
-            groups = np.diff(np.append(first, given.size)).tolist()
-        return cls(CohortSampler(groups, rule, seed, epoch), tuple(names), members, first)
+            groups = np.diff(np.append(first, members.size)).tolist()
+        sampler = CohortSampler(groups, rule, seed, epoch)
+        return cls(sampler, tuple(names), there[members], first, given.size)
 
     @property
     def kind(self) -> str:
@@ -140,7 +152,7 @@ class DrawnOrder:
     @property
     def over(self) -> int:
         """Rows of the table."""
-        return self.members.size
+        return self.members.size if self.table_rows is None else self.table_rows
 
     @property
     def rule(self) -> str:
@@ -171,14 +183,78 @@ class DrawnOrder:
         return self.members[self.first[group] + place]
 
 
+def _there(
+    column: NDArray[Any], patients: NDArray[Any] | None, missing: MissingValues
+) -> NDArray[np.int64]:
+    """Return the rows that may be drawn: all, or those of which everything is known."""
+    if missing not in get_args(MissingValues):
+        msg = f"missing must be one of {get_args(MissingValues)}, got {missing!r}"
+        raise InvalidInputError(msg)
+    for what, given in (("value", column), ("patient", patients)):
+        lost = np.flatnonzero(_is_missing(given)) if given is not None else []
+        if len(lost) and missing == "raise":
+            msg = (
+                f"{len(lost)} of {column.size} rows have no {what} (None or NaN), row {lost[0]} is the "
+                "first: missing='drop' never draws them"
+            )
+            raise InvalidInputError(msg)
+    lost = _is_missing(column)
+    if patients is not None:
+        lost |= _is_missing(patients)
+    if lost.all():
+        msg = f"none of the {column.size} rows has a value: there is nothing to draw"
+        raise InvalidInputError(msg)
+    return np.flatnonzero(~lost)
+
+
+def _is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+    if values.dtype.kind in "fc":
+        return np.isnan(values)
+    if values.dtype.kind in "mM":
+        return np.isnat(values)
+    if values.dtype.kind != "O":
+        return np.zeros(values.shape, np.bool_)
+    return np.fromiter(map(_is_nothing, values.tolist()), np.bool_, values.size)
+
+
+def _is_nothing(value: Any) -> bool:
+    # NaN is the float that is not itself; pandas' own of missing values do not even say that.
+    nan = isinstance(value, float) and value != value  # noqa: PLR0124
+    return value is None or nan or type(value).__name__ in {"NAType", "NaTType"}
+
+
+def _coded(what: str, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return what values there are, sorted, and for each row the number of its own."""
+    try:
+        found, code = np.unique(values, return_inverse=True)
+    except TypeError:
+        kinds = sorted({type(value).__name__ for value in values.tolist()})
+        msg = f"{what} has values of several types, {', '.join(kinds)}; give them all as text"
+        raise InvalidInputError(msg) from None
+    return found, cast("NDArray[np.int64]", code)
+
+
+def _by_value(weights: Mapping[Any, float], alpha: float, names: list[Any]) -> list[float]:
+    unknown = [value for value in weights if value not in names]
+    if unknown:
+        msg = f"weights speak of {unknown[:4]}, and no row has such a value; there are {names[:8]}"
+        raise UnknownNameError(msg)
+    silent = [value for value in names if value not in weights]
+    if silent:
+        more = f" and {len(silent) - 4} more" if silent[4:] else ""
+        msg = f"weights say nothing of {silent[:4]}{more}; give them 0 to leave them out"
+        raise InvalidInputError(msg)
+    if alpha != 0:
+        msg = f"alpha={alpha} and weights both say how values are weighted; leave one out"
+        raise InvalidInputError(msg)
+    return [float(weights[value]) for value in names]
+
+
 def _by_patient(
     members: NDArray[np.int64], first: NDArray[np.int64], patients: NDArray[Any]
 ) -> tuple[NDArray[np.int64], list[RowGroups]]:
     """Sort each group's rows by patient; return them, and whose places of each group are whose."""
-    if patients.shape != members.shape:
-        msg = f"patients has one value a row, {members.size}, got shape {patients.shape}"
-        raise InvalidInputError(msg)
-    _, who = np.unique(patients, return_inverse=True)
+    _, who = _coded("patients", patients)
     sorted_rows, groups = members.copy(), list[RowGroups]()
     for start, stop in zip(first, np.append(first[1:], members.size), strict=True):
         own = members[start:stop]
@@ -223,13 +299,22 @@ class WeightedOrder:
     _edges: NDArray[np.float64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        given = np.asarray(self.weights, np.float64)
+        try:
+            given = np.asarray(self.weights, np.float64)
+        except (TypeError, ValueError):
+            msg = f"weights are numbers, one a row, got {self.weights!r}"
+            raise InvalidInputError(msg) from None
         if given.ndim != 1 or not given.size:
             msg = f"weights are one a row, (n,), got shape {given.shape}"
             raise InvalidInputError(msg)
-        wrong = given[~(np.isfinite(given) & (given >= 0))]
+        wrong = np.flatnonzero(~(np.isfinite(given) & (given >= 0)))
         if wrong.size or not given.any():
-            what = f"got {wrong[0]}" if wrong.size else "and not all of them 0"
+            what = "and not all of them 0"
+            if wrong.size:
+                what = (
+                    f"got {given[wrong[0]]} in row {wrong[0]}, the first of {wrong.size} of {given.size} "
+                    "rows; give those that are not to be drawn 0"
+                )
             msg = f"weights must be finite and at least 0, {what}"
             raise InvalidInputError(msg)
         if self.epoch_length is not None and self.epoch_length < 1:

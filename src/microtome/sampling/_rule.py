@@ -69,7 +69,7 @@ class SamplingRule:
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
-            msg = f"alpha must be from 0 (equal cohorts) to 1 (by size), got {self.alpha}"
+            msg = f"alpha must be from 0 (equal shares) to 1 (by size), got {self.alpha}"
             raise InvalidInputError(msg)
         if self.weights is not None:
             if self.alpha != 1:
@@ -150,7 +150,7 @@ def targets(rule: SamplingRule, sizes: Sequence[int]) -> list[int]:
         length = _natural_length(rule, weight, sizes, caps)
     room = sum(cap for cap, w in zip(caps, weight, strict=True) if w > 0)
     if length > room:
-        msg = f"an epoch of {length} rows, and the cohorts can give {room}; {_remedy(rule)}"
+        msg = f"an epoch of {length} rows, and {room} can be drawn for it; {_remedy(rule)}"
         raise InvalidInputError(msg)
     return _filled(length, weight, caps)
 
