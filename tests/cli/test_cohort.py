@@ -93,7 +93,7 @@ def test_cells_of_masks(run: Any, cohort: Path, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "cells.tif", labels)
     run("cohort", "add-mask", cohort, tmp_path / "cells.tif", "--tissue", "t")
     done = run("cohort", "cells", cohort, "--modality", "he")
-    assert (done.code, done.out) == (0, "2 cells measured\n"), done.err
+    assert (done.code, done.out) == (0, "2 cells\n"), done.err
     rows = pq.read_table(cohort / "metadata/cells.parquet").to_pylist()
     places = [(row["cell_id"], row["centroid_y"], row["centroid_x"]) for row in rows]
     # Of pixels of 0.5 um, from the upper left edge.

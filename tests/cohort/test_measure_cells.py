@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from skimage.measure import regionprops
 
-from microtome.cohort import add_cell_masks, ingest, validate
+from microtome.cohort import add_cell_masks, add_cells, ingest, validate
 from microtome.cohort.cells._measure_cells import measure_cells
 from microtome.errors import ExistsError, NotFoundError, UnknownNameError
 
@@ -74,9 +74,6 @@ def test_another_mask_replaces_the_cells_where_asked(made: Any) -> None:
     assert {r["cell_id"] for r in rows if r["tissue_id"] == "b"} == set(np.unique(labels["b"])) - {
         0
     }
-    add_cell_masks(root, "a", np.roll(fewer, 1, 0), overwrite=True)
-    with pytest.raises(ExistsError, match="centroid_y"):
-        measure_cells(root, tissues=["a"])
 
 
 def test_a_tissue_without_a_mask_is_named(made: Any) -> None:
@@ -124,15 +121,11 @@ def test_old_columns_do_not_pass_as_new(tmp_path: Path) -> None:
     assert stale(root) == []
     of_both(root, 2, "mibi")
     old = pq.read_table(root / "metadata/cells.parquet")["mean_MIBI"]
-    with pytest.raises(
-        ExistsError, match=r"another mibi image of a, which has been replaced.*mean_"
-    ):
-        measure_cells(root, modality="mibi")
     measure_cells(root, modality="imc", overwrite=True)
     assert pq.read_table(root / "metadata/cells.parquet")["mean_MIBI"] == old
     (what,) = stale(root)
     assert what.startswith("columns mean_MIBI of cells were made of another mibi image of a")
-    measure_cells(root, modality="mibi", overwrite=True)
+    measure_cells(root, modality="mibi")
     assert stale(root) == []
     assert pq.read_table(root / "metadata/cells.parquet")["mean_MIBI"] != old
 
@@ -144,10 +137,10 @@ def test_another_mask_makes_cells_stale(made: Any) -> None:
     (what,) = stale(root)
     assert what.startswith("columns cell_id, centroid_y, centroid_x, area_um2, mean_DNA, mean_CD3")
     assert "another cell mask of a, which has been replaced" in what
-    measure_cells(root, tissues=["a"], overwrite=True)
+    measure_cells(root, tissues=["a"])
     (what,) = stale(root)
     assert what.startswith("columns mean_DNA, mean_CD3 of cells")
-    measure_cells(root, tissues=["a"], modality="imc", overwrite=True)
+    measure_cells(root, tissues=["a"], modality="imc")
     assert stale(root) == []
 
 
@@ -206,3 +199,125 @@ def test_a_tissue_that_is_imaged_otherwise_is_told_so(made: Any) -> None:
     every = "it has 10 tissues: a, b, m0, m1, m2, m3 and 4 more, imaged as imc at 0.5; mibi at 0.5"
     assert refused(tissues=["zz"]) == every
     assert refused(modality="codex") == every
+
+
+def fresh(tmp_path: Path, name: str, made: Any, **changed: np.ndarray) -> Path:
+    """The cohort that one run makes of these pixels and labels; `a_labels` and `a_pixels` are others."""
+    _, pixels, labels = made
+    root = tmp_path / name
+    for tissue in "ab":
+        of_imc: np.ndarray = {**pixels, **changed}[
+            f"{tissue}_pixels" if f"{tissue}_pixels" in changed else tissue
+        ]
+        names = ["DNA", "CD3"][: len(of_imc)]
+        where: dict[str, Any] = {"cohort": root, "tissue_id": tissue, "modality": "imc"}
+        ingest(of_imc, axes="cyx", channel_names=names, mpp=MPP, resolution=MPP, **where)
+        add_cell_masks(root, tissue, changed.get(f"{tissue}_labels", labels[tissue]))
+    return root
+
+
+def seen(root: Path, **options: Any) -> list[tuple[str, int, int]]:
+    steps: list[tuple[str, int, int]] = []
+    measure_cells(root, progress=lambda *step: steps.append(step), **options)
+    return steps
+
+
+@pytest.mark.parametrize("kind", ["mask", "image", "image of one channel", "both"])
+def test_what_is_stale_is_measured_anew_and_nothing_else(
+    made: Any, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, pixels, labels = made
+    measure_cells(root, modality="imc")
+    path = root / "metadata/cells.parquet"
+    assert seen(root, modality="imc") == []
+    assert seen(root) == [], "places were measured with the means"
+    changed: dict[str, np.ndarray] = {}
+    if kind in {"mask", "both"}:
+        changed["a_labels"] = np.roll(
+            np.where(labels["a"] == labels["a"].max(), 77, labels["a"]), 3
+        )
+        add_cell_masks(root, "a", changed["a_labels"], overwrite=True)
+    if kind != "mask":
+        changed["a_pixels"] = pixels["a"][: 1 if "one" in kind else 2] + np.uint16(1)
+        where: dict[str, Any] = {"cohort": root, "tissue_id": "a", "modality": "imc"}
+        ingest(
+            changed["a_pixels"],
+            axes="cyx",
+            channel_names=["DNA", "CD3"][: len(changed["a_pixels"])],
+            mpp=MPP,
+            resolution=MPP,
+            overwrite=True,
+            **where,
+        )
+    caplog.clear()
+    assert seen(root, modality="imc") == [("cells", 1, 1)]
+    assert "cells are measured anew that were made of another" in caplog.text
+    assert stale(root) == []
+    other = fresh(tmp_path, "other", made, **changed)
+    count = measure_cells(other, modality="imc")
+    assert path.read_bytes() == (other / "metadata/cells.parquet").read_bytes()
+    caplog.clear()
+    assert measure_cells(root, modality="imc") == count
+    assert path.read_bytes() == (other / "metadata/cells.parquet").read_bytes()
+    assert [r for r in caplog.records if r.levelname == "WARNING"] == []
+
+
+def test_a_channel_that_no_tissue_has_any_more_leaves_the_table(made: Any, tmp_path: Path) -> None:
+    root, pixels, _ = made
+    measure_cells(root, modality="imc")
+    changed: dict[str, np.ndarray] = {}
+    for tissue in "ab":
+        changed[f"{tissue}_pixels"] = pixels[tissue][:1] + np.uint16(1)
+        where: dict[str, Any] = {"cohort": root, "tissue_id": tissue, "modality": "imc"}
+        ingest(
+            changed[f"{tissue}_pixels"],
+            axes="cyx",
+            channel_names=["DNA"],
+            mpp=MPP,
+            resolution=MPP,
+            overwrite=True,
+            **where,
+        )
+    measure_cells(root, modality="imc")
+    other = fresh(tmp_path, "other", made, **changed)
+    measure_cells(other, modality="imc")
+    mine, theirs = (pq.read_table(each / "metadata/cells.parquet") for each in (root, other))
+    assert mine.equals(theirs, check_metadata=True)
+    assert stale(root) == []
+
+
+def test_what_people_brought_is_not_lost(made: Any) -> None:
+    root, _, labels = made
+    measure_cells(root, modality="imc")
+    ids = sorted(set(np.unique(labels["a"]).tolist()) - {0})
+    types = {"tissue_id": ["a", "a"], "cell_id": [ids[0], ids[-1]], "type": ["B", "T"]}
+    add_cells(root, types)
+    path = root / "metadata/cells.parquet"
+    add_cell_masks(root, "a", np.where(labels["a"] == ids[-1], 0, labels["a"]), overwrite=True)
+    before = path.read_bytes()
+    told = rf"has type of cells that the masks lack: a {ids[-1]}; remove them with --overwrite"
+    with pytest.raises(ExistsError, match=rf"of another cell mask of a, .*{told}"):
+        measure_cells(root, modality="imc")
+    assert path.read_bytes() == before
+    measure_cells(root, modality="imc", overwrite=True)
+    kept = {(r["cell_id"], r["type"]) for r in pq.read_table(path).to_pylist() if r["type"]}
+    assert kept == {(ids[0], "B")}
+    # Of the other cells that stayed, what was brought stays too.
+    add_cell_masks(root, "a", np.where(labels["a"] == ids[1], 0, labels["a"]), overwrite=True)
+    measure_cells(root, modality="imc")
+    rows = pq.read_table(path).to_pylist()
+    assert {(r["cell_id"], r["type"]) for r in rows if r["type"]} == kept
+    assert {r["cell_id"] for r in rows if r["tissue_id"] == "a"} == set(ids) - {ids[1]}
+
+
+def test_places_that_people_brought_are_not_replaced(made: Any) -> None:
+    root, _, labels = made
+    measure_cells(root)
+    first = int(np.unique(labels["a"])[1])
+    moved = {"tissue_id": ["a"], "cell_id": [first], "centroid_y": [1.0], "centroid_x": [2.0]}
+    add_cells(root, moved, overwrite=True)
+    add_cell_masks(root, "a", np.roll(labels["a"], 1, 0), overwrite=True)
+    with pytest.raises(ExistsError, match=r"another cell mask of a, .*other values than those"):
+        measure_cells(root)
+    measure_cells(root, overwrite=True)
+    assert stale(root) == []

@@ -22,6 +22,8 @@ def cells(
 ) -> None:
     """Fill the table of cells from the cell masks: where each lies, how large, how bright.
 
+    Tissues that have been measured are left as they are, unless their mask or image was replaced since.
+
     Parameters
     ----------
     path
@@ -35,7 +37,7 @@ def cells(
     resolution
         Which resolution, where the cohort has several.
     overwrite
-        Replace values that are there, and remove cells that the masks lack.
+        Measure all, replace values that are there, and remove cells that the masks lack.
     """
     from microtome.cohort import measure_cells
 
@@ -49,4 +51,4 @@ def cells(
             overwrite=overwrite,
             progress=show,
         )
-    say(f"{count} cells measured")
+    say(f"{count} cells")

@@ -109,7 +109,7 @@ def with_columns(
     tables: tuple[pa.Table, pa.Table, pa.Table],
     sources: Mapping[str, Sequence[Inputs]],
     *,
-    overwrite: bool,
+    replaced: Collection[str],
 ) -> dict[str, Inputs]:
     """Return what cells were made of, after columns of some were given.
 
@@ -124,18 +124,19 @@ def with_columns(
     sources
         What the given columns of each tissue are made of: a part without `columns` for all that no
         other part names.
-    overwrite
-        Whether what is given takes the place of what is the same already.
+    replaced
+        Tissues of which what is given takes the place of what is the same already.
     """
     before, given, after = (_valued(table, sources.keys()) for table in tables)
     found = dict(noted)
     for tissue, fresh in sources.items():
         mine, old, new = (each.get(tissue, {}) for each in (given, before, after))
-        told = {n for n in mine if overwrite or old.get(n, 0) < new.get(n, 0)}
-        gone = {n for n in told if not old.get(n) or (overwrite and mine[n] >= new.get(n, 0))}
+        anew = tissue in replaced
+        told = {n for n in mine if anew or old.get(n, 0) < new.get(n, 0)}
+        gone = {n for n in told if not old.get(n) or (anew and mine[n] >= new.get(n, 0))}
         parts: list[dict[str, Any]] = []
         for part in cells_parts(noted.get(tissue, {})):
-            kept = [n for n in part.get("columns") or old if n not in gone]
+            kept = [n for n in part.get("columns") or old if n not in gone and n in new]
             if kept:
                 parts.append({**part, "columns": kept})
         named = {n for part in fresh for n in part.get("columns", ())}
@@ -144,6 +145,8 @@ def with_columns(
             _join(parts, {**part, "columns": [n for n in mine if n in own & told]})
         if parts:
             found[tissue] = {"parts": parts}
+        else:
+            found.pop(tissue, None)
     return found
 
 

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from microtome.cohort._cell_inputs import (
-    ABOUT,
-    MEAN,
-    cell_mask_of_tissue,
-    cells_parts,
-    images_of_tissue,
-)
+from microtome.cohort._cell_inputs import MEAN, cell_mask_of_tissue, images_of_tissue
 from microtome.cohort._images import open_tissue_image, tissues_with_images, verify_fits
 from microtome.cohort._layout import CohortLayout
-from microtome.cohort._made_of import Inputs, changed, noted_inputs, told_change
+from microtome.cohort._made_of import Inputs
 from microtome.cohort._modality import Modality, parse_modality
-from microtome.cohort._tables import MeasuredChannels, read_parquet, write_parquet
+from microtome.cohort._tables import MeasuredChannels
 from microtome.coordinates import MicrometreGrid, Resolution
 from microtome.errors import ExistsError
 from microtome.image import MultiscaleImage, blocks_of
 from microtome.progress import Progress, silent
-from microtome.storage import locked
 
 from ._cells import INSTANCES, open_cell_mask
+from ._measured_before import MeasuredBefore
 from ._put_cells import put_cells
 
 __all__ = ["measure_cells"]
+
+_log = logging.getLogger(__name__)
 
 # Pixels of a mask, and of its image, that are held at a time, in each axis.
 _BLOCK = 1024
@@ -53,6 +51,11 @@ def measure_cells(
     mean of the middles of a cell's pixels in micrometres from the upper left edge of the image, and
     `area_um2`; with a modality `mean_<channel>` of each channel that the tissue measured.
 
+    The table says of which mask and images they are. Tissues whose cells are of those that there are
+    now are left as they are; those of which one has been replaced since are measured anew, and the
+    table is as if all had been. What others have brought is never lost so: a cell that the mask lacks
+    and that has a value of theirs is refused.
+
     Parameters
     ----------
     cohort
@@ -66,7 +69,7 @@ def measure_cells(
     resolution
         Whose grid; may be left out where the cohort has one.
     overwrite
-        Replace values that are there, and remove cells of these tissues that their masks lack.
+        Measure all of them, replace values that are there, and remove cells that the masks lack.
     progress
         Called with the tissues done and to do.
 
@@ -77,11 +80,12 @@ def measure_cells(
     Raises
     ------
     NotFoundError
-        If a tissue has no such mask.
+        If a tissue that is to be measured has no such mask.
     FormatError
         If a mask has another shape than its image.
     ExistsError
-        If other values are there and `overwrite` is false; lists them.
+        If other values are there, or cells that are gone have values that were brought, and
+        `overwrite` is false; lists them.
     UnknownNameError
         If there is no such tissue, modality or kind of mask.
     """
@@ -95,40 +99,102 @@ def measure_cells(
         if wanted is not None and wanted.kind == "multiplex"
         else None
     )
+    before = MeasuredBefore.read(layout)
+    tasks = [
+        _task(layout, target, tissue_id, kind, modalities[0], wanted, measured)
+        for tissue_id, modalities in chosen.items()
+    ]
+    own = None if wanted is None else wanted.name
+    states = {t.tissue_id: before.state(t.tissue_id, t.made_of, own) for t in tasks}
+    todo = [task for task in tasks if overwrite or states[task.tissue_id] != "same"]
+    kept = [task.tissue_id for task in tasks if task not in todo]
+    if kept:
+        _log.info(
+            "%d of %d tissues keep their cells, which are of the same masks and images",
+            len(kept),
+            len(tasks),
+        )
+    count = sum(before.counts.get(tissue_id, 0) for tissue_id in kept)
+    if not todo:
+        return count
     tables: list[pa.Table] = []
-    made_of: dict[str, list[Inputs]] = {}
-    for done, (tissue_id, modalities) in enumerate(chosen.items(), start=1):
-        mask = open_cell_mask(layout, target, kind, tissue_id)
-        image = open_tissue_image(layout, modalities[0], target, tissue_id)
-        level = image.level(0)
-        verify_fits(mask, tissue_id, (level.height, level.width))
-        names: Sequence[str] = ()
-        if wanted is not None:
-            names = image.channel_names or () if measured is None else measured.names_of(tissue_id)
-        tables.append(_cells(tissue_id, mask, image, names, target))
-        about: dict[str, str | None] = {"resolution": target.directory, "kind": kind}
-        about["cell_mask"] = cell_mask_of_tissue(layout, target, kind, tissue_id)
-        every = images_of_tissue(layout, target, tissue_id, layout.modalities())
-        images = {each: identity for each, identity in every.items() if identity is not None}
-        made_of[tissue_id] = [{**about, **images}]
-        if wanted is not None:
-            # Brightnesses are of this image and no other.
-            means = [f"{MEAN}{name}" for name in names]
-            own = {wanted.name: images.get(wanted.name)}
-            made_of[tissue_id].append({**about, **own, "columns": means})
-        progress("cells", done, len(chosen))
+    for done, task in enumerate(todo, start=1):
+        tables.append(_measured(layout, target, task))
+        progress("cells", done, len(todo))
     found = _without_empty(pa.concat_tables(tables, promote_options="default"))
-    if overwrite:
-        _remove_others(layout, list(chosen), found)
+    made_of = {task.tissue_id: task.made_of for task in todo}
+    anew = {
+        tissue_id: before.anew(tissue_id, parts, own, overwrite=overwrite)
+        for tissue_id, parts in made_of.items()
+        if overwrite or states[tissue_id] == "stale"
+    }
+    if not overwrite and anew:
+        _log.warning(
+            "%s: cells are measured anew that were made of %s",
+            layout.cells,
+            before.told({tissue_id: made_of[tissue_id] for tissue_id in anew}),
+        )
     try:
-        put_cells(layout, found, "the cells measured", overwrite=overwrite, made_of=made_of)
+        put_cells(
+            layout, found, "the cells measured", overwrite=overwrite, made_of=made_of, anew=anew
+        )
     except ExistsError as error:
-        why = _replaced(layout, made_of)
+        why = before.told(made_of)
         if not why:
             raise
         msg = f"cells that are there were made of {why}, which has been replaced since; {error}"
         raise ExistsError(msg) from error
-    return found.num_rows
+    return count + found.num_rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One tissue to measure."""
+
+    tissue_id: str
+    kind: str
+    modality: Modality
+    """Whose image is opened."""
+    names: Sequence[str]
+    """Channels that are averaged."""
+    made_of: list[Inputs]
+    """What its cells are made of: places of each image that there is, means of their own."""
+
+
+def _task(
+    layout: CohortLayout,
+    target: Resolution,
+    tissue_id: str,
+    kind: str,
+    modality: Modality,
+    wanted: Modality | None,
+    measured: MeasuredChannels | None,
+) -> _Task:
+    about: dict[str, Any] = {"resolution": target.directory, "kind": kind}
+    about["cell_mask"] = cell_mask_of_tissue(layout, target, kind, tissue_id)
+    every = images_of_tissue(layout, target, tissue_id, layout.modalities())
+    images = {each: identity for each, identity in every.items() if identity is not None}
+    made_of: list[Inputs] = [{**about, **images}]
+    names: Sequence[str] = ()
+    if wanted is not None:
+        names = (
+            open_tissue_image(layout, wanted, target, tissue_id).channel_names or ()
+            if measured is None
+            else measured.names_of(tissue_id)
+        )
+        # Brightnesses are of this image and no other.
+        own = {wanted.name: images.get(wanted.name)}
+        made_of.append({**about, **own, "columns": [f"{MEAN}{name}" for name in names]})
+    return _Task(tissue_id, kind, modality, names, made_of)
+
+
+def _measured(layout: CohortLayout, target: Resolution, task: _Task) -> pa.Table:
+    """Open a tissue's mask and image, and measure its cells."""
+    mask = open_cell_mask(layout, target, task.kind, task.tissue_id)
+    image = open_tissue_image(layout, task.modality, target, task.tissue_id)
+    level = image.level(0)
+    verify_fits(mask, task.tissue_id, (level.height, level.width))
+    return _cells(task.tissue_id, mask, image, task.names, target)
 
 
 def _cells(
@@ -179,31 +245,3 @@ def _without_empty(found: pa.Table) -> pa.Table:
         return found
     names = found.column_names
     return found.select([n for n in names if found[n].null_count < found.num_rows])
-
-
-def _replaced(layout: CohortLayout, made_of: Mapping[str, Sequence[Inputs]]) -> str:
-    """Say of which other images and masks the cells in the table were made; nothing of the same."""
-    noted = noted_inputs(read_parquet(layout.cells, []).schema.metadata)
-    stale: dict[str, list[str]] = {}
-    for tissue, fresh in made_of.items():
-        now = {name: each for part in fresh for name, each in part.items() if name not in ABOUT}
-        parts = cells_parts(noted.get(tissue, {}))
-        names = [name for part in parts for name in changed(part, now)]
-        if names:
-            stale[tissue] = list(dict.fromkeys(n for n in names if n not in ABOUT))
-    return told_change(stale)
-
-
-def _remove_others(layout: CohortLayout, tissues: Sequence[str], found: pa.Table) -> None:
-    """Remove cells of these tissues that were not found."""
-    if not layout.cells.is_file():
-        return
-    with locked(layout.lock, what=f"the cohort {layout.root}"):
-        old = read_parquet(layout.cells, ["tissue_id", "cell_id"])
-        names = old["tissue_id"].cast(pa.string())
-        mine = pc.is_in(names, value_set=pa.array(tissues, pa.string()))
-        there = set(zip(found["tissue_id"].to_pylist(), found["cell_id"].to_pylist(), strict=True))
-        rows = zip(names.to_pylist(), old["cell_id"].to_pylist(), mine.to_pylist(), strict=True)
-        keep = [not own or (tissue, cell) in there for tissue, cell, own in rows]
-        if not all(keep):
-            write_parquet(old.filter(pa.array(keep)), layout.cells)

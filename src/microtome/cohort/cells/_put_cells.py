@@ -21,6 +21,8 @@ from microtome.errors import FormatError, InvalidInputError, MicrotomeError, Unk
 from microtome.image import MultiscaleImage
 from microtome.storage import locked
 
+from ._anew import Anew, forgotten, in_place
+
 __all__ = ["CELLS_SCHEMA", "CellsAdded", "put_cells"]
 
 CELLS_SCHEMA = pa.schema(
@@ -57,6 +59,7 @@ def put_cells(
     *,
     overwrite: bool,
     made_of: Mapping[str, Sequence[Inputs]] | None = None,
+    anew: Mapping[str, Anew] | None = None,
 ) -> CellsAdded:
     """Put cells into the table of a cohort and note what they were made of; see `add_cells`.
 
@@ -72,6 +75,9 @@ def put_cells(
         Replace values that are there by others.
     made_of
         What columns of each tissue are made of, see `with_columns`; None for the images there are.
+    anew
+        Tissues of which `given` holds all cells: what it says takes the place of what is there, and
+        cells that it lacks are removed.
 
     Returns
     -------
@@ -93,17 +99,39 @@ def put_cells(
             noted = noted_inputs(old.schema.metadata)
             old = old.replace_schema_metadata(None)
         merge = Merge.of(old, given, _KEYS, str(layout.cells))
-        kinds = {field.name: field.type for field in CELLS_SCHEMA}
-        added = merge.apply(overwrite=overwrite, add_rows=True, known=kinds)
+        added, before = _joined(layout, merge, given, anew or {}, overwrite=overwrite)
         if made_of is None:
             tissues = pc.unique(given["tissue_id"]).to_pylist()
             made_of = {t: [part] for t, part in cells_inputs(layout, tissues).items()}
-        now = with_columns(noted, (old, given, added), made_of, overwrite=overwrite)
+        replaced = made_of.keys() if overwrite else (anew or {}).keys()
+        now = with_columns(noted, (before, given, added), made_of, replaced=replaced)
         # The same cells once more, said to be of the images that there are now.
-        if not added.equals(old) or (overwrite and now != noted):
+        if not added.equals(old) or (replaced and now != noted):
             kept = added.replace_schema_metadata(note_inputs(None, now))
             write_parquet(kept, layout.cells)
-    return CellsAdded(added.num_rows - old.num_rows, _changed(merge, added.schema))
+    there = np.unique(merge.sources).size
+    return CellsAdded(given.num_rows - there, _changed(merge, added.schema))
+
+
+def _joined(
+    layout: CohortLayout,
+    merge: Merge,
+    given: pa.Table,
+    anew: Mapping[str, Anew],
+    *,
+    overwrite: bool,
+) -> tuple[pa.Table, pa.Table]:
+    """Return the cells that there are then, and those that were there without what is forgotten."""
+    kinds = {field.name: field.type for field in CELLS_SCHEMA}
+    if not anew:
+        return merge.apply(overwrite=overwrite, add_rows=True, known=kinds), merge.old
+    before, rows = forgotten(merge, anew)
+    fresh = pc.is_in(given["tissue_id"], value_set=pa.array(list(anew), pa.string()))
+    joined = before
+    for part, over in ((given.filter(fresh), True), (given.filter(pc.invert(fresh)), overwrite)):
+        step = Merge.of(joined, part, _KEYS, str(layout.cells))
+        joined = step.apply(overwrite=over, add_rows=True, known=kinds)
+    return in_place(joined, merge.old, rows, anew), before
 
 
 def _changed(merge: Merge, kinds: pa.Schema) -> int:

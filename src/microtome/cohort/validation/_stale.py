@@ -31,6 +31,7 @@ from microtome.cohort._made_of import (
 from microtome.cohort._masks import mask_inputs
 from microtome.cohort._merge import listed
 from microtome.cohort._modality import parse_modality
+from microtome.cohort._standardized_by import statistics_now
 from microtome.cohort.statistics import inputs_in
 from microtome.cohort.tiles import cells_identity, cells_of
 from microtome.coordinates import Resolution
@@ -274,7 +275,7 @@ def _cells(now: _Now) -> Iterator[_Found]:
             modalities = {n for each in was.values() for n in each} - {"cell_mask"}
             measured = any(name.startswith(MEAN) for name in columns or ())
             option = f" --modality {min(modalities)}" if measured and modalities else ""
-            advice = f"run `microtome cohort cells {now.named}{option} --kind {kind} --overwrite`"
+            advice = f"run `microtome cohort cells {now.named}{option} --kind {kind}` again, which replaces only these"
         yield None, path, was, are, what, advice, False
 
 
@@ -289,6 +290,9 @@ def _predictions(now: _Now) -> Iterator[_Found]:
                 ours = MultiscaleImage.open(path).metadata["microtome"]
                 before[tissue] = dict(ours.get("predicted_from") or {})
         after = {t: now.images_of(each, resolution, t) for t, each in before.items()}
+        for tissue, each in before.items():
+            with suppress(*DAMAGE):
+                after[tissue] |= statistics_now(now.layout, resolution, tissue, each)
         what = f"predictions {directory.name!r} were"
         advice = "run `microtome predict` with the same settings again for these (--tissue) with --overwrite"
         yield resolution, directory, before, after, what, advice, True
