@@ -89,12 +89,12 @@ def test_of_a_replaced_image_that_is_said_and_which_option_makes_it_again(cohort
     with pytest.raises(ExistsError) as caught:
         predict_cohort(np.positive, cohort, **OPTIONS)
     said = str(caught.value)
-    assert (
-        "a.ome.zarr exists already and was made of another image, which has been replaced" in said
-    )
+    assert "a.ome.zarr exists already and was made of an image that was replaced since" in said
     assert "settings" not in said
     assert "--overwrite" in said
-    with pytest.raises(ExistsError, match=r"replaced since, and with other settings \(overlap"):
+    with pytest.raises(
+        ExistsError, match=r"that was replaced since, and with other settings \(overlap"
+    ):
         predict_cohort(np.positive, cohort, tissues=["a"], **{**OPTIONS, "overlap": 8})
     predict_cohort(np.positive, cohort, tissues=["a"], overwrite=True, **OPTIONS)
     assert predict_cohort(np.positive, cohort, **OPTIONS) == paths

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -339,3 +340,105 @@ def test_statistics_that_are_not_there_are_told(imc):
     with pytest.raises(NotFoundError, match="microtome stats"):
         predict_cohort(same, imc, standardization="quantile_clipping/uq_0.5_image", **OPTIONS)
     assert not (imc / "predictions").exists()
+
+
+# ------------------------------------------------------------------ statistics that were replaced
+
+BY_IMAGE = "quantile_clipping/uq_0.99_image"
+
+
+def stale(root):
+    return [each for each in mt.cohort.validate(root) if each.kind == "stale"]
+
+
+def of_predictions(root):
+    return [each for each in stale(root) if each.place.startswith("predictions/")]
+
+
+def replace_mask(root, tissue="a"):
+    """Count fewer pixels of one tissue: its own quantiles change, and the means of all."""
+    inside = np.zeros(SHAPES[tissue], np.bool_)
+    inside[:30, :30] = True
+    shutil.rmtree(CohortLayout.open(root).tissue_mask(Resolution.parse(1.0), tissue))
+    write_mask(root, tissue, inside)
+
+
+@pytest.mark.parametrize("stats_level", ["image", "global"])
+def test_predictions_that_outlived_their_statistics_are_told(tmp_path, imc, stats_level):
+    mt.stats(imc, modality="imc", stats_level=stats_level, quantile=0.95)
+    name = "quantile_clipping/uq_0.95_image"
+    paths = predict_cohort(same, imc, standardization=name, **OPTIONS)
+    noted = mt.open_image(paths[1]).metadata["microtome"]["predicted_from"]
+    assert (noted["modality"], noted["standardization"]) == ("imc", name)
+    # That of the second tissue has no signal, and is not shown.
+    assert noted["channels"] == ["CD3", "Ki67"]
+    assert stale(imc) == []
+    # Computed again to the same numbers they are the same.
+    mt.stats(imc, modality="imc", stats_level=stats_level, quantile=0.95, overwrite=True)
+    assert stale(imc) == []
+    replace_mask(imc)
+    mt.stats(imc, modality="imc", stats_level=stats_level, quantile=0.95, overwrite=True)
+    (found,) = of_predictions(imc)
+    told = "a" if stats_level == "image" else "a, b"
+    assert found.place == "predictions/1_0mpp/m"
+    assert f"predictions 'm' were made of other statistics of {told}, which" in found.what
+    assert "--overwrite" in found.advice
+    with pytest.raises(ExistsError) as caught:
+        predict_cohort(same, imc, standardization=name, **OPTIONS)
+    said = str(caught.value)
+    assert "was made of statistics that were replaced since" in said
+    assert "settings" not in said
+    assert said.startswith(f"{len(told.split())} of 2 tissues are not predicted")
+    predict_cohort(same, imc, standardization=name, overwrite=True, **OPTIONS)
+    assert of_predictions(imc) == []
+
+
+def test_other_statistics_are_no_newer_ones(imc):
+    predict_cohort(same, imc, standardization=BY_IMAGE, **OPTIONS)
+    mt.stats(imc, modality="imc", quantile=0.9)
+    assert stale(imc) == []
+    other = "quantile_clipping/uq_0.9_image"
+    with pytest.raises(ExistsError, match=r"other settings \(.*preprocess: other") as caught:
+        predict_cohort(same, imc, standardization=other, **OPTIONS)
+    assert "replaced since" not in str(caught.value)
+
+
+def test_of_statistics_that_are_gone_or_of_none_nothing_is_said(he, imc):
+    predict_cohort(same, imc, standardization=BY_IMAGE, modality="imc", **OPTIONS)
+    for each in (imc / "imc/1_0mpp/standardization").rglob("*.parquet"):
+        each.unlink()
+    assert of_predictions(imc) == []
+    options = {**OPTIONS, "modality": "imc"}
+    for name, given in {
+        "stored": {"standardization": "stored"},
+        "none": {"standardization": "identity"},
+        "own": {"preprocess": same},
+    }.items():
+        (path, _) = predict_cohort(same, imc, **{**options, "name": name}, **given)
+        noted = mt.open_image(path).metadata["microtome"]["predicted_from"]
+        assert noted.keys() == {"modality", "image"}
+    (path, _) = predict_cohort(
+        same, he, standardization="imagenet", **{**options, "modality": "he", "name": "he"}
+    )
+    noted = mt.open_image(path).metadata["microtome"]["predicted_from"]
+    assert noted.keys() == {"modality", "image"}
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        {"statistics": "1"},
+        {"statistics": "1", "standardization": "no/such", "channels": ["CD3"]},
+        {"statistics": "1", "standardization": BY_IMAGE, "channels": ["none"]},
+        {"statistics": "1", "standardization": BY_IMAGE, "channels": 7},
+        {"statistics": 1, "standardization": 1, "channels": None},
+    ],
+)
+def test_what_is_noted_may_be_damaged(imc, noted):
+    path, _ = predict_cohort(same, imc, standardization=BY_IMAGE, **OPTIONS)
+    document = json.loads((path / "zarr.json").read_text())
+    ours = document["attributes"]["microtome"]
+    ours["predicted_from"] = {"modality": "imc", **noted}
+    (path / "zarr.json").write_text(json.dumps(document))
+    assert stale(imc) == []
+    predict_cohort(same, imc, standardization=BY_IMAGE, **OPTIONS)

@@ -32,6 +32,7 @@ from ._modality import (
     register_modality,
 )
 from ._packed_from import PackedFrom, packing_inputs
+from ._standardized_by import note_statistics
 from ._tables import measured_channels, panel, read_parquet, read_tissues, tissue_row
 from .cells import add_cell_masks, add_cells, measure_cells, open_cell_mask
 from .channels import CohortPanel, PanelMatch, PanelUpdate, cohort_panel, update_panel
@@ -120,6 +121,7 @@ __all__ = [
     "measure_cells",
     "measured_channels",
     "modality_names",
+    "note_statistics",
     "open_cell_mask",
     "open_tiles",
     "open_tissue_image",

@@ -150,6 +150,7 @@ _WORDS = {
     "cell_mask": "another cell mask",
     "cells": "other cells",
     "channels": "other channels",
+    "statistics": "other statistics",
 }
 
 

@@ -180,7 +180,8 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
         place = layout, modalities[0], target, tissue_id
         covers = _mask_of(mask, layout, target, tissue_id)
         mine = {**common, **own[tissue_id]}
-        tasks.append(_Task(model, place, path, mine, covers, told))
+        noted = shown.noted(modalities[0], own[tissue_id])
+        tasks.append(_Task(model, place, path, mine, noted, covers, told))
     # Looked at all the same: they may be of another image, model or setting.
     there = set() if overwrite else {path for path in written if MultiscaleImage.exists(path)}
     refused: dict[str, ExistsError | ModelError] = {}
@@ -282,6 +283,8 @@ class _Task:
     place: tuple[CohortLayout, Modality, Resolution, str]
     out: Path
     options: Mapping[str, Any]
+    noted: Mapping[str, Any]
+    """Of what makes the model's input."""
     mask: Any
     progress: Progress
 
@@ -290,7 +293,8 @@ def _predicted(task: _Task) -> ExistsError | ModelError | None:
     """Predict a tissue; returns why not, where another prediction is there or the model fails."""
     image = open_tissue_image(*task.place)
     options: dict[str, Any] = {**task.options, "mask": task.mask, "progress": task.progress}
-    options["metadata"] = _with_origin(options.get("metadata"), image, task.place[1])
+    origin = {"modality": task.place[1].name, "image": identity_in(image.metadata), **task.noted}
+    options["metadata"] = _with_origin(options.get("metadata"), origin)
     if isinstance(task.mask, str) and task.mask == _TISSUE:
         layout, _, resolution, tissue_id = task.place
         options["mask"] = open_tissue_mask(layout, resolution, tissue_id)
@@ -305,13 +309,10 @@ def _predicted(task: _Task) -> ExistsError | ModelError | None:
     return None
 
 
-def _with_origin(
-    metadata: Mapping[str, Any] | None, image: MultiscaleImage, modality: Modality
-) -> dict[str, Any]:
-    """Return metadata of a prediction that say of which image it is, for who looks whether it is stale."""
+def _with_origin(metadata: Mapping[str, Any] | None, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata of a prediction that say of what it is, for who looks whether it is stale."""
     given = dict(metadata or {})
-    origin = {"modality": modality.name, "image": identity_in(image.metadata)}
-    return {**given, "microtome": {**given.get("microtome", {}), "predicted_from": origin}}
+    return {**given, "microtome": {**given.get("microtome", {}), "predicted_from": dict(origin)}}
 
 
 def _mask_of(mask: Any, layout: CohortLayout, resolution: Resolution, tissue_id: str) -> Any:

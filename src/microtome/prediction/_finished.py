@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from microtome.errors import ExistsError
 from microtome.image import MultiscaleImage
@@ -17,8 +17,11 @@ __all__ = ["ADVICE", "as_stored", "is_of", "record_at", "refuse_finished"]
 ADVICE = "; choose another place, or replace it with --overwrite (overwrite=True)"
 """What the refusal of a prediction with other settings ends with."""
 
-# What is another where the image is.
-_OF_THE_IMAGE = {"source", "pixels"}
+# What may be replaced: its name, which settings are others with it, and what must be the same.
+_REPLACED = {
+    "image": ("an image", {"source", "pixels"}, ("modality",)),
+    "statistics": ("statistics", {"preprocess_state"}, ("standardization", "channels")),
+}
 
 
 def as_stored(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,11 +66,15 @@ def refuse_finished(
             "make it again with --overwrite (overwrite=True)"
         )
         raise ExistsError(msg)
-    then, now = _image_of(_ours(out)), _image_of((metadata or {}).get("microtome"))
-    if then is not None and now is not None and then != now:
-        more = differences(found, settings, ignored=_OF_THE_IMAGE)
+    then, now = _origin(_ours(out)), _origin((metadata or {}).get("microtome"))
+    replaced = [name for name in _REPLACED if _is_another(then, now, name)]
+    if replaced:
+        ignored = {key for name in replaced for key in _REPLACED[name][1]}
+        more = differences(found, settings, ignored=ignored)
         more = f", and with other settings ({more})" if more else ""
-        what = f"was made of another image, which has been replaced since{more}"
+        named = " and ".join(_REPLACED[name][0] for name in replaced)
+        verb = "was" if replaced == ["image"] else "were"
+        what = f"was made of {named} that {verb} replaced since{more}"
     else:
         what = f"is a finished prediction with other settings ({other})"
     msg = f"{out} exists already and {what}{ADVICE}"
@@ -93,8 +100,14 @@ def _ours(out: Path) -> dict[str, Any]:
     return found
 
 
-def _image_of(ours: Any) -> str | None:
-    """Return the identity of the image of a cohort that a prediction is of, where it says so."""
-    origin = ours.get("predicted_from") if isinstance(ours, dict) else None
-    found = origin.get("image") if isinstance(origin, dict) else None
-    return found if isinstance(found, str) else None
+def _origin(ours: Any) -> dict[str, Any]:
+    """Return what a prediction says of the image of a cohort that it is of, where it says so."""
+    found = ours.get("predicted_from") if isinstance(ours, dict) else None
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def _is_another(then: Mapping[str, Any], now: Mapping[str, Any], name: str) -> bool:
+    """Whether something is known to be another; of another modality or method it is no newer one."""
+    known = isinstance(then.get(name), str) and isinstance(now.get(name), str)
+    same = all(then.get(key) == now.get(key) for key in _REPLACED[name][2])
+    return known and same and then[name] != now[name]

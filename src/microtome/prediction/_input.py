@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from microtome.cohort import CohortLayout, Modality, MultiplexImagingDataset
+from microtome.cohort import CohortLayout, Modality, MultiplexImagingDataset, note_statistics
 from microtome.coordinates import Resolution
 from microtome.errors import InvalidInputError
 from microtome.normalization import Normalization, load_normalization
-from microtome.standardize import MEAN_STD, RgbStandardizer
+from microtome.standardize import MEAN_STD, RgbStandardizer, Standardizer
 
 from ._model import Preprocess, model_name
 
@@ -105,6 +105,26 @@ class CohortInput:
                 "preprocess": standardizer,
             }
         return found
+
+    def noted(self, modality: Modality, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a prediction notes of the cohort's statistics, where its input is made by them.
+
+        Parameters
+        ----------
+        modality
+            Of the image.
+        options
+            What `of` gave for its tissue.
+        """
+        standardizer = options.get("preprocess")
+        given = self.standardization
+        if (
+            not isinstance(standardizer, Standardizer)
+            or given in (None, STORED)
+            or modality.kind == "brightfield"
+        ):
+            return {}
+        return note_statistics(standardizer.spec, standardizer.statistics)
 
     def of_tiles(self) -> tuple[str, Preprocess | None]:
         """Return the preset that a dataset of brightfield tiles has, and what is done after it."""
