@@ -20,12 +20,13 @@ from microtome.cohort import (
     ingest,
     ingest_manifest,
     mask,
+    measure_cells,
     stats,
     tile,
     validate,
 )
 from microtome.coordinates import Resolution
-from microtome.errors import ExistsError
+from microtome.errors import ExistsError, FormatError
 from microtome.image import MultiscaleImage
 from microtome.packing import pack
 
@@ -281,6 +282,49 @@ def test_tiles_on_cells_follow_the_cells(made: Path, tmp_path: Path) -> None:
     second = tile(made, **options)
     assert [each for each in stale(made) if each.place.startswith("tiling")] == []
     np.testing.assert_array_equal(second.column("row"), first.column("row") + 2)
+
+
+def test_tiles_on_cells_follow_the_mask_that_these_were_measured_in(made: Path) -> None:
+    def squares(at: int, side: int = 6) -> np.ndarray:
+        labels = np.zeros((SIZE, SIZE), np.int32)
+        labels[at : at + side, at : at + side], labels[40:44, 10:14] = 1, 2
+        return labels
+
+    def told() -> list[str]:
+        return [f"{e.severity} {e.what}" for e in stale(made) if e.place.startswith("tiling")]
+
+    for name in "ab":
+        add_cell_masks(made, name, squares(20))
+    measure_cells(made)
+    options: dict[str, Any] = {"tile_size": 16, "method": "cells"}
+    first = tile(made, **options)
+    assert stale(made) == []
+    add_cell_masks(made, "a", squares(30), overwrite=True)
+    (what,) = told()
+    assert what.startswith("error tiles 'cells 16' were made of another cell mask of a, which")
+    path = made / "tiling/1_0mpp/cells/16_tile_coordinates.parquet"
+    before = path.read_bytes()
+    with pytest.raises(FormatError, match=r"in another cell mask of a, .*`microtome cohort cells "):
+        tile(made, **options)
+    tile(made, tissues=["b"], **options)
+    assert path.read_bytes() == before
+    measure_cells(made)
+    (what,) = told()
+    assert "other cells of a and another cell mask of a" in what
+    steps: list[tuple[str, int, int]] = []
+    second = tile(made, progress=lambda *step: steps.append(step), **options)
+    assert steps == [("tile", 1, 1)]
+    moved = second.column("row") - first.column("row")
+    assert moved.tolist() == [10, 0, 0, 0]
+    assert stale(made) == []
+    # Another mask in which the centres are the same.
+    add_cell_masks(made, "a", squares(29, 8), overwrite=True)
+    measure_cells(made)
+    assert [what.split(",")[0] for what in told()] == [
+        "error tiles 'cells 16' were made of another cell mask of a"
+    ]
+    np.testing.assert_array_equal(tile(made, **options).column("row"), second.column("row"))
+    assert stale(made) == []
 
 
 def test_cells_say_of_which_image_they_were(made: Path) -> None:

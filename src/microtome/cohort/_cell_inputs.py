@@ -26,6 +26,7 @@ __all__ = [
     "cell_mask_of_tissue",
     "cells_inputs",
     "cells_parts",
+    "centres_mask",
     "images_of_tissue",
     "with_columns",
 ]
@@ -102,6 +103,34 @@ def cells_parts(noted: Inputs) -> list[dict[str, Any]]:
     return (
         [dict(part) for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
     )
+
+
+def centres_mask(
+    layout: CohortLayout, tissue_id: str, noted: Inputs
+) -> tuple[str | None, str | None]:
+    """Return the identity of the cell mask that a tissue's centres were measured in, and of that now.
+
+    None where nobody knows it: of centres that were brought, and of masks that say nothing.
+
+    Parameters
+    ----------
+    layout, tissue_id
+        Whose.
+    noted
+        What the table of cells says of the tissue.
+    """
+    parts = [
+        part
+        for part in cells_parts(noted)
+        if not _CENTRE.isdisjoint(part.get("columns") or _CENTRE)
+    ]
+    if len(parts) != 1 or parts[0].get("kind") is None:
+        return None, None
+    kind, resolution = str(parts[0]["kind"]), Resolution.parse(str(parts[0].get("resolution")))
+    return parts[0].get("cell_mask"), cell_mask_of_tissue(layout, resolution, kind, tissue_id)
+
+
+_CENTRE = frozenset({"centroid_y", "centroid_x"})
 
 
 def with_columns(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from microtome.cohort._cell_inputs import centres_mask
 from microtome.cohort._fingerprint import fingerprint
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._made_of import (
@@ -19,16 +21,19 @@ from microtome.cohort._made_of import (
     changed,
     image_of_tissue,
     mask_of_tissue,
+    noted_inputs,
+    told_change,
 )
 from microtome.cohort._merge import listed
 from microtome.cohort._modality import Modality
+from microtome.cohort._tables import read_parquet
 from microtome.coordinates import Resolution
-from microtome.errors import ExistsError
+from microtome.errors import ExistsError, FormatError
 from microtome.tiling import MaskTiling
 
 from ._tissue import Annotations, CellTiling
 
-__all__ = ["cells_identity", "inputs_of", "settings_of", "still_to_do"]
+__all__ = ["cells_identity", "inputs_of", "settings_of", "still_to_do", "verify_measured"]
 
 _DIGITS = 16
 
@@ -54,6 +59,9 @@ def inputs_of(
         Ids and centres of each tissue's cells; None where tiles do not lie on cells.
     """
     found: dict[str, Inputs] = {}
+    noted: dict[str, Inputs] = {}
+    if cells is not None:
+        noted = noted_inputs(read_parquet(layout.cells, []).schema.metadata)
     for tissue_id, modalities in chosen.items():
         each = {
             "modality": modalities[0].name,
@@ -64,8 +72,28 @@ def inputs_of(
             each["areas"] = fingerprint(areas.of_tissue(tissue_id))[:_DIGITS]
         if cells is not None:
             each["cells"] = cells_identity(*cells.get(tissue_id, _NO_CELLS))
+            _, each["cell_mask"] = centres_mask(layout, tissue_id, noted.get(tissue_id, {}))
         found[tissue_id] = each
     return found
+
+
+def verify_measured(layout: CohortLayout, tissues: Collection[str]) -> None:
+    """Refuse cells that were measured in a mask that has been replaced since.
+
+    Raises
+    ------
+    FormatError
+        If there are any; says what to do.
+    """
+    noted = noted_inputs(read_parquet(layout.cells, []).schema.metadata)
+    stale: dict[str, list[str]] = {}
+    for tissue_id in sorted(tissues):
+        was, now = centres_mask(layout, tissue_id, noted.get(tissue_id, {}))
+        if changed({"cell_mask": was}, {"cell_mask": now}):
+            stale[tissue_id] = ["cell_mask"]
+    if stale:
+        msg = f"the cells in {layout.cells} were measured in {told_change(stale)}, which has been replaced since; measure them again with `microtome cohort cells {shlex.quote(str(layout.root))}`, and tile then"
+        raise FormatError(msg)
 
 
 _NO_CELLS = np.zeros(0, np.int64), np.zeros((0, 2))

@@ -30,7 +30,7 @@ from microtome.tiling import (
     write_tile_stats,
 )
 
-from ._inputs import inputs_of, settings_of, still_to_do
+from ._inputs import inputs_of, settings_of, still_to_do, verify_measured
 from ._tilings import TilesBefore, TilesMade, open_tiles, tile_statistics
 from ._tissue import (
     Annotations,
@@ -146,7 +146,8 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
     NotFoundError
         If a tissue has no mask, or no annotations or cells where they are asked for.
     FormatError
-        If annotations are no valid polygons, or a mask has another shape than its image.
+        If annotations are no valid polygons, a mask has another shape than its image, or cells were
+        measured in a cell mask that has been replaced since.
     UnknownNameError
         If no tissue has an area of one of the classes.
     InvalidInputError
@@ -186,6 +187,8 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
         if not todo and not gone:
             _log.info("%s is there already, made of the same with the same settings", path)
             return before.tiles
+    if method == "cells":
+        verify_measured(layout, todo)
     tasks = [
         TissueTask(
             layout,

@@ -18,6 +18,7 @@ from microtome.cohort._cell_inputs import (
     cell_mask_inputs,
     cell_mask_of_tissue,
     cells_parts,
+    centres_mask,
 )
 from microtome.cohort._layout import CohortLayout, is_written
 from microtome.cohort._made_of import (
@@ -206,10 +207,12 @@ def _tilings(now: _Now) -> Iterator[_Found]:
         on_cells = [tissue for tissue, each in before.items() if "cells" in each]
         if on_cells:
             with suppress(*DAMAGE):
-                cells = cells_of(now.layout, on_cells)
+                cells, noted = cells_of(now.layout, on_cells), _noted_cells(now.layout)
                 for tissue in on_cells:
                     if tissue in cells:
                         after[tissue]["cells"] = cells_identity(*cells[tissue])
+                        of = centres_mask(now.layout, tissue, noted.get(tissue, {}))
+                        after[tissue]["cell_mask"] = of[1]
         name = f"{path.parent.name} {path.name.removesuffix(_TILES)}"
         size, strategy = path.name.removesuffix(_TILES), path.parent.name
         # Of a tiling by another name nothing says which method it is of.
@@ -246,10 +249,7 @@ def _statistics(now: _Now) -> Iterator[_Found]:
 
 def _cells(now: _Now) -> Iterator[_Found]:
     path = now.layout.cells
-    before: dict[str, Inputs] = {}
-    if path.is_file():
-        with suppress(*DAMAGE):
-            before = now.wanted(noted_inputs(pq.read_schema(file_source(path)).metadata))
+    before = now.wanted(_noted_cells(now.layout))
     # By which columns they speak of, and of which masks they were measured.
     groups: dict[tuple[Any, Any], tuple[dict[str, Inputs], dict[str, Inputs]]] = {}
     for tissue, each in before.items():
@@ -277,6 +277,13 @@ def _cells(now: _Now) -> Iterator[_Found]:
             option = f" --modality {min(modalities)}" if measured and modalities else ""
             advice = f"run `microtome cohort cells {now.named}{option} --kind {kind}` again, which replaces only these"
         yield None, path, was, are, what, advice, False
+
+
+def _noted_cells(layout: CohortLayout) -> dict[str, Inputs]:
+    if layout.cells.is_file():
+        with suppress(*DAMAGE):
+            return noted_inputs(pq.read_schema(file_source(layout.cells)).metadata)
+    return {}
 
 
 def _predictions(now: _Now) -> Iterator[_Found]:
