@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from microtome.errors import FormatError, InvalidInputError
-from microtome.standardize import QuantileSketch, _compiled, _sketch
+from microtome.standardize import QuantileSketch, _compiled, _sketch, _tallies, runs_inside
 from microtome.standardize._counter import PIECES
 from microtome.standardize._inside import PIECE
 
@@ -68,20 +69,47 @@ def test_any_bits_of_a_float(seed, data):
     loops = pytest.importorskip("numba") and _compiled.compiled_counting()
     bits = np.random.default_rng(seed).integers(0, 2**32, 300, np.uint32)
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=300, max_size=300)))
-    counts, touched = np.zeros(1 << 20, np.int64), np.zeros(1 << 11, bool)
-    loops.placed(bits, mask, counts, touched, 12, 32, 9)
+    counts, touched = np.zeros((2, 1 << 20), np.uint64), np.zeros(1 << 11, bool)
+    loops.placed(bits, runs_inside(mask), counts, touched, 12, 32, 9)
     inside = bits[mask]
     expected = np.bincount(inside >> 12, minlength=1 << 20)
-    np.testing.assert_array_equal(counts & 0xFFFFFFFF, expected)
-    places = np.bincount(inside >> 12, weights=inside & 4095, minlength=1 << 20)
-    np.testing.assert_array_equal(counts >> 32, places.astype(np.int64))
+    np.testing.assert_array_equal(counts.sum(axis=0) & 0xFFFFFFFF, expected)
+    places = np.bincount(inside >> 12, weights=inside & 4095, minlength=1 << 20).astype(np.int64)
+    np.testing.assert_array_equal(counts.sum(axis=0) >> 32, places)
     np.testing.assert_array_equal(touched, expected.reshape(-1, 512).any(axis=1))
-    kept, bins, found = counts.copy(), np.empty(512 * 300, np.uint32), np.empty(512 * 300, np.int64)
-    size = loops.collected(counts, touched, 9, bins, found)
+    bins = np.empty(512 * 300, np.uint32)
+    found, sums = np.empty((2, 512 * 300), np.int64)
+    size = loops.collected(counts, touched, 9, 32, bins, found, sums)
     np.testing.assert_array_equal(bins[:size], np.flatnonzero(expected))
-    np.testing.assert_array_equal(found[:size], kept[bins[:size]])
+    np.testing.assert_array_equal(found[:size], expected[bins[:size]])
+    np.testing.assert_array_equal(sums[:size], places[bins[:size]])
     assert not counts.any()
     assert not touched.any()
+
+
+@given(mask=arrays(np.bool_, st.integers(0, 40)))
+def test_runs_of_a_mask_are_the_mask(mask):
+    runs = runs_inside(mask)
+    again = np.zeros(mask.size + 2, bool)
+    for first, last in runs.tolist():
+        assert first < last
+        # None touches the one before.
+        assert not again[first]
+        again[first + 1 : last + 1] = True
+    np.testing.assert_array_equal(again[1:-1], mask)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_rows_longer_than_a_table_adds_up_are_cut(compiled, monkeypatch, dtype):
+    """What a table has no room for is taken in between, and runs are cut where it is."""
+    monkeypatch.setattr(_tallies, "_MOST", 70)
+    monkeypatch.setattr(_tallies, "_ROOM", 90)
+    values = block_of(dtype, (2, 1000), 5)
+    mask = np.random.default_rng(2).random(1000) < 0.7
+    mask[130:290] = True
+    found = counted(values, mask)
+    compiled()
+    verify_equal(found, counted(values, mask))
 
 
 @pytest.mark.parametrize("with_numba", [True, False])

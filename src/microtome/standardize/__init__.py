@@ -14,6 +14,7 @@ from ._filters import (
     register_filter,
     registered_filters,
 )
+from ._inside import runs_inside
 from ._methods import Transform, register_standardizer, registered_standardizers
 from ._moments import Moments
 from ._quantiles import QuantileCounter
@@ -50,4 +51,5 @@ __all__ = [
     "register_standardizer",
     "registered_filters",
     "registered_standardizers",
+    "runs_inside",
 ]

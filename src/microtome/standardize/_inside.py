@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from microtome.errors import InvalidInputError
 
-__all__ = ["PIECE", "Inside", "verify_mask"]
+__all__ = ["PIECE", "Inside", "runs_inside", "verify_mask"]
 
 # Bytes moved at once: the most that NumPy's `take` has a loop of its own for.
 _GROUP = 32
@@ -94,3 +94,11 @@ def verify_mask(mask: NDArray[np.bool_], pixels: int) -> None:
             f"a mask of {pixels} pixels must be as many booleans, got {mask.dtype} of shape "
             f"{mask.shape}"
         )
+
+
+def runs_inside(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the runs of pixels inside a mask: (runs, 2), the first of each and one past its last."""
+    edges = np.flatnonzero(mask[1:] != mask[:-1]) + 1
+    first = [0] if mask.size and mask[0] else []
+    last = [mask.size] if mask.size and mask[-1] else []
+    return np.concatenate([first, edges, last]).astype(np.int64).reshape(-1, 2)

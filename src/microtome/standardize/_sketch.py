@@ -15,7 +15,7 @@ from ._bins import DROPPED, Bins
 from ._blocks import read_block, refuse_nan
 from ._compiled import WORTH, CompiledCounting, compiled_counting
 from ._counter import PIECES, Counter
-from ._inside import Inside, verify_mask
+from ._inside import Inside, runs_inside, verify_mask
 from ._keys import read_dtype
 from ._tallies import Tallies, tallies_for
 from ._value_counts import NOTHING, ValueCounts, fold, joined
@@ -151,6 +151,7 @@ class QuantileSketch:
         *,
         channels: Sequence[int] | None = None,
         mask: NDArray[np.bool_] | None = None,
+        runs: NDArray[np.int64] | None = None,
         where: str = "",
     ) -> None:
         """Count a block of pixels.
@@ -163,6 +164,8 @@ class QuantileSketch:
             Which channel each row is; by default all of them in order.
         mask
             (N,) which pixels of each row count; by default all of them.
+        runs
+            (R, 2) the same as runs of pixels, ascending, where they are known already.
         where
             What the block is, for the message.
 
@@ -181,7 +184,7 @@ class QuantileSketch:
         if loops is None:
             special = self._count(block, places, mask)
         else:
-            special = self._count_compiled(loops, block, places, mask)
+            special = self._count_compiled(loops, block, places, mask, runs)
         if special:
             self._refuse(block if mask is None else block[:, mask], places, where)
 
@@ -279,16 +282,20 @@ class QuantileSketch:
         block: NDArray[Any],
         places: list[int],
         mask: NDArray[np.bool_] | None,
+        runs: NDArray[np.int64] | None,
     ) -> bool:
-        """Do as `_count`, the mask looked at pixel by pixel; what was found before counts too."""
-        if mask is not None:
+        """Do as `_count`, run by run of the mask; what was found before counts too."""
+        if mask is None:
+            runs = np.array([[0, block.shape[1]]], np.int64)
+        else:
             verify_mask(mask, block.shape[1])
+            runs = runs_inside(mask) if runs is None else runs
         if self._tallies is None:
             self._tallies = tallies_for(self._bins, len(self._parts))
         special, self._untaken = False, True
         for row, place in zip(block, places, strict=True):
             pixels = np.ascontiguousarray(row, self.dtype)
-            for part in self._tallies.add(loops, place, pixels, mask):
+            for part in self._tallies.add(loops, place, pixels, runs):
                 self._add(place, part)
                 special |= self._bins.special(part.bins)
             special |= self._tallies.special(place)

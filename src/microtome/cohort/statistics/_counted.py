@@ -66,7 +66,13 @@ def count_tissue(source: TissuePixels) -> CountedTissue:
         sketch = QuantileSketch(source.dtype(), len(source.channels))
         places = source.places()
         for block in source.blocks():
-            sketch.update(block.pixels, channels=places, mask=block.inside, where=source.where)
+            sketch.update(
+                block.pixels,
+                channels=places[block.planes],
+                mask=block.inside,
+                runs=block.runs,
+                where=source.where,
+            )
         found = CountedTissue(sketch, _save(path, source, sketch, identity))
     return found
 

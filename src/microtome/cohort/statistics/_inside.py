@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from microtome.cohort._images import open_tissue_image, open_tissue_mask
 from microtome.cohort._layout import CohortLayout
@@ -18,6 +17,9 @@ from microtome.coordinates import Resolution
 from microtome.errors import FormatError
 from microtome.image import MultiscaleImage, blocks_of
 from microtome.jobs import read_ahead
+from microtome.standardize import runs_inside
+
+from ._chunked import PixelBlock, chunked_blocks
 
 __all__ = ["PixelBlock", "TissuePixels"]
 
@@ -25,16 +27,6 @@ __all__ = ["PixelBlock", "TissuePixels"]
 # used again instead of touched for the first time, and that pixels are counted out of the cache.
 _SIDE = 2048
 _BYTES = 16 << 20
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PixelBlock:
-    """Some pixels of a tissue, and which of them lie inside the mask."""
-
-    pixels: NDArray[Any]
-    """(C, N), a measured channel a row."""
-    inside: NDArray[np.bool_]
-    """(N,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +73,7 @@ class TissuePixels:
         return sum(int(np.count_nonzero(mask.read(0, y, x))) for y, x in boxes)
 
     def blocks(self) -> Iterator[PixelBlock]:
-        """Yield the blocks that have pixels inside the mask.
+        """Yield the blocks that have pixels inside the mask, each until the next is asked for.
 
         Raises
         ------
@@ -92,6 +84,10 @@ class TissuePixels:
         image = open_tissue_image(self.layout, self.modality, self.resolution, self.tissue_id)
         mask = open_tissue_mask(self.layout, self.resolution, self.tissue_id)
         self._verify(image, mask)
+        chunked = chunked_blocks(image, mask)
+        if chunked is not None:
+            yield from chunked
+            return
         boxes = blocks_of(image.level(0).shape[-2:], _sides(image))
         # One thread: the engine that it calls decodes in threads of its own.
         with closing(read_ahead(lambda box: _read(image, mask, *box), boxes)) as blocks:
@@ -135,4 +131,5 @@ def _read(
     left, right = int(columns[0]), int(columns[-1]) + 1
     pixels = image.read(0, (y[0] + top, y[0] + bottom), (x[0] + left, x[0] + right))
     inside = inside[top:bottom, left:right].reshape(-1)
-    return PixelBlock(pixels.reshape(-1, inside.size), inside)
+    rows = pixels.reshape(-1, inside.size)
+    return PixelBlock(rows, inside, runs_inside(inside), slice(0, len(rows)))

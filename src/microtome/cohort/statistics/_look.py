@@ -106,7 +106,11 @@ def _moments_of_pixels(task: TissueTask, apply: _Change) -> Moments:
     moments, places = Moments(len(source.channels)), source.places()
     for block in source.blocks():
         moments.update_transformed(
-            block.pixels, apply, channels=places, mask=block.inside, where=source.where
+            block.pixels,
+            apply,
+            channels=places[block.planes],
+            mask=block.inside,
+            where=source.where,
         )
     return moments
 
@@ -132,7 +136,7 @@ def count_pass(task: tuple[TissuePixels, QuantileCounter]) -> QuantileCounter:
     places = source.places()
     for block in source.blocks():
         pixels = block.pixels[:, block.inside].astype(counter.dtype, copy=False)
-        counter.update(pixels, channels=places, where=source.where)
+        counter.update(pixels, channels=places[block.planes], where=source.where)
     return counter
 
 
