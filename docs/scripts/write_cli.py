@@ -46,6 +46,10 @@ What a verb made is printed to standard output, one line each; what it does mean
 bar on a terminal, plain lines elsewhere. The exit code is 0 when it is done, 1 when the job could not be done, 2 when
 the request itself is wrong ([errors](concepts/errors.md#exit-codes)). Every verb can be stopped at any moment and run
 again: what is complete stays, and nothing half-written is left to open.
+
+Where a verb reads, an address (`s3://`, `gs://`, `https://`) stands for a path. How a store is reached, and whether its bytes
+are kept on a disk here (`MICROTOME_DISK_CACHE`, `MICROTOME_DISK_CACHE_LIMIT`), the
+[environment says](concepts/remote.md#how-a-store-is-reached).
 """
 
 # What to type, and what there is to know beyond the options.

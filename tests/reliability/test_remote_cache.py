@@ -328,3 +328,34 @@ def test_a_server_that_ignores_ranges_is_told_of(local: Path, tmp_path: Path, ca
             image.read(0, (0, 100), (0, 100))
         running.shutdown()
         thread.join()
+
+
+def test_the_command_line_keeps_where_the_environment_says(
+    options: StorageOptions,
+    trouble: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from microtome.cli import main
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", trouble.endpoint)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("MICROTOME_DISK_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setenv("MICROTOME_DISK_CACHE_LIMIT", "64 MiB")
+    asked: list[int] = []
+    address = "s3://cached/study/study/he/1_0mpp/images/t0.ome.zarr"
+    for turn in range(2):
+        trouble.forget()
+        given = ["--model", "demo", "--size", "256"]
+        assert main(["predict", address, "--out", str(tmp_path / f"{turn}.ome.zarr"), *given]) == 0
+        asked.append(len(data_requests(trouble)))
+    assert asked[0] > 0
+    assert asked[1] == 0
+    assert (tmp_path / "kept" / FILE).is_file()
+    first, second = (mt.open_image(tmp_path / f"{turn}.ome.zarr") for turn in range(2))
+    np.testing.assert_array_equal(first.level(0)[...], second.level(0)[...])
+    monkeypatch.setenv("MICROTOME_DISK_CACHE_LIMIT", "a lot")
+    capfd.readouterr()
+    assert main(["info", ADDRESS]) == 2
+    assert "MICROTOME_DISK_CACHE_LIMIT=a lot: a size is a number" in capfd.readouterr().err

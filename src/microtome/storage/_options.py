@@ -49,7 +49,8 @@ class StorageOptions:
         Seconds that a pause lasts at most.
     disk_cache
         Where bytes of images in remote stores (S3, Google's, HTTP) are kept on a disk of this
-        machine, and how many; by default nowhere.
+        machine, and how many; by default where the environment says (``MICROTOME_DISK_CACHE``, a
+        directory, and ``MICROTOME_DISK_CACHE_LIMIT``, as ``50GiB``), or else nowhere.
 
     Raises
     ------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ import tensorstore as ts
 from microtome.errors import InvalidInputError, ModeError
 
 from ._addresses import is_address, spelled
+from ._disk_cache_environment import disk_cache_stated
 from ._engine import ENGINE, engine_errors
 from ._options import StorageOptions
 
@@ -158,7 +159,8 @@ def place_of(
     Raises
     ------
     InvalidInputError
-        If the scheme is unknown, or the address of a bucket names none.
+        If the scheme is unknown, the address of a bucket names none, or the environment names a
+        cache on disk that cannot be one.
     """
     if isinstance(uri, Place | AtPlace):
         return uri if isinstance(uri, Place) else uri.place
@@ -184,7 +186,12 @@ def place_of(
     else:
         base = text if text.endswith("/") else f"{text}/"
         spec = {"driver": "http", "base_url": base, "path": ""}
-    return Place(text, json.dumps(spec), chosen)
+    place = Place(text, json.dumps(spec), chosen)
+    if place.is_remote and chosen.disk_cache is None:
+        stated = disk_cache_stated()
+        if stated is not None:
+            return Place(text, place.store, replace(chosen, disk_cache=stated))
+    return place
 
 
 def _local(path: Path, options: StorageOptions) -> Path | Place:
