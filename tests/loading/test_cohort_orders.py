@@ -33,9 +33,8 @@ def dataset(tmp_path_factory):
     tile(root, tile_size=SIZE, method="grid", strategy="default", tolerance=0.1)
 
     def opened(**options):
-        return MultiplexImagingDataset(
-            "c", "imc", path=root, tile_size=SIZE, standardization="identity", **options
-        )
+        options = {"tile_size": SIZE, "standardization": "identity", **options}
+        return MultiplexImagingDataset("c", "imc", path=root, **options)
 
     return opened
 
@@ -163,3 +162,20 @@ def test_a_state_of_another_tiling_of_as_many_tiles_is_refused(dataset):
     )
     with pytest.raises(InvalidInputError, match="stands at batch 3 of 13 over other tiles"):
         TileLoader(other, 8, prefetch=0).load_state_dict(state)
+
+
+def test_a_state_says_which_channels_tiles_have(dataset):
+    loader = TileLoader(dataset(channels=["DNA"]), 32)
+    next(iter(loader))
+    with pytest.raises(InvalidInputError, match=r"with .*channels=\['DNA'\].*have .*channels=None"):
+        TileLoader(dataset(), 32).load_state_dict(loader.state_dict())
+
+
+@pytest.mark.parametrize("order", ["random", "blocked"])
+def test_whole_tissues_come_as_lists(dataset, order):
+    whole = dataset(tile_size=None)
+    with pytest.raises(InvalidInputError, match=r"has no tile_size.*collate='list'"):
+        TileLoader(whole, 2, order=order)
+    batches = list(TileLoader(whole, 2, order=order, collate="list", seed=1))
+    assert [len(batch) for batch in batches] == [2, 1]
+    assert {region.data.shape for batch in batches for region in batch} == {(2, SIDE, SIDE)}

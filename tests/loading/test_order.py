@@ -224,13 +224,13 @@ def test_rows_of_a_group_are_mixed():
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"count": -1}, "count must be from 0"),
+        ({"count": -1}, "count must be at least 0"),
         ({"count": 5, "kind": "shuffled"}, "'sequential', 'random', 'blocked'"),
         ({"count": 5, "seed": -1}, "seed must be from 0"),
         ({"count": 5, "seed": 2**64}, "seed must be from 0"),
         ({"count": 5, "epoch": -1}, "epoch must be from 0"),
-        ({"count": 5, "block": 0}, "block must be from 1"),
-        ({"count": 5, "group": 0}, "group must be from 1"),
+        ({"count": 5, "block": 0}, "block must be at least 1"),
+        ({"count": 5, "group": 0}, "group must be at least 1"),
     ],
 )
 def test_what_is_no_order_is_refused(arguments, named):

@@ -239,6 +239,37 @@ def test_an_epoch_does_not_go_on_with_pixels_that_are_standardized_otherwise(sou
     assert rows_of(loader) == []
 
 
+@pytest.mark.parametrize(
+    ("ours", "others"),
+    [
+        ({"channels": ["a", "b"]}, {"channels": ["a"]}),
+        ({"channels": ["a", "b"]}, {"channels": None}),
+        ({"channels": [0]}, {"channels": slice(0, 1)}),
+        ({"channels": None, "channel_kind": "complete"}, {"channels": None, "channel_kind": "qc"}),
+        ({"channels": None, "target_channels": [0]}, {"channels": None, "target_channels": [1]}),
+    ],
+)
+def test_an_epoch_does_not_go_on_with_other_channels(source_of, ours, others):
+    source = source_of(20)
+    state = json.loads(json.dumps(stopped_at(TileLoader(Standardized(source, **ours), 6), 2)))
+    TileLoader(Standardized(source, **ours), 6).load_state_dict(state)
+    with pytest.raises(InvalidInputError, match=r"of tiles with chan.*this loader's have chan"):
+        TileLoader(Standardized(source, **others), 6).load_state_dict(state)
+    # Who says nothing, or calls something else so, and states of before are taken at their word.
+    for silent in ({}, {"channels": len}, {"channels": 1.5}):
+        loader = TileLoader(Standardized(source, **silent), 6)
+        loader.load_state_dict(state)
+        assert loader.state_dict()["channels"] == ""
+    del state["channels"]
+    TileLoader(Standardized(source, **others), 6).load_state_dict(state)
+
+
+@pytest.mark.parametrize("wrong", [None, [], "state"])
+def test_what_is_no_dictionary_is_no_state(source_of, wrong):
+    with pytest.raises(InvalidInputError, match="a state is a dictionary, from state_dict"):
+        TileLoader(source_of(20), 6).load_state_dict(wrong)
+
+
 def test_a_seed_that_gives_way_to_that_of_the_state_is_told(source_of, caplog):
     state = stopped_at(TileLoader(source_of(20), 6, seed=3), 1)
     caplog.set_level(logging.WARNING, "microtome")

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from microtome.errors import InvalidInputError, OutOfRangeError
 from microtome.sampling import KEYS
 
-from ._order import positions, shuffled
+from ._order import positions, shuffled, whole
 
 __all__ = ["BlockOrder"]
 
@@ -102,10 +102,7 @@ class BlockOrder:
             ("mixed", 1, 2**62),
             ("shares", 1, _MOST_SHARES),
         ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                msg = f"{name} must be from {low} to {high}, got {value}"
-                raise InvalidInputError(msg)
+            object.__setattr__(self, name, whole(name, getattr(self, name), low, high))
         # Tables list tissue after tissue: what is nearly sorted is sorted fast, and stably.
         rows = np.argsort(given, kind="stable")
         first = np.flatnonzero(np.diff(given[rows], prepend=given[rows[:1]] - 1))
@@ -209,8 +206,7 @@ class BlockOrder:
 
     def at(self, seed: int, epoch: int) -> BlockOrder:
         """Return the order of another seed and epoch."""
-        if not (0 <= seed < _SEEDS and 0 <= epoch < _EPOCHS):
-            return BlockOrder(self.blocks, seed, epoch, self.mixed, self.shares)  # refuses it
+        seed, epoch = whole("seed", seed, 0, _SEEDS - 1), whole("epoch", epoch, 0, _EPOCHS - 1)
         return self._copy(seed, epoch, self.shares)
 
     def _copy(self, seed: int, epoch: int, shares: int) -> BlockOrder:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from microtome.errors import InvalidInputError, UnknownNameError
 from microtome.sampling import CohortSampler, RowGroups, SamplingRule, drawn
 
-from ._order import positions
+from ._order import positions, whole
 
 __all__ = ["DrawnOrder", "MissingValues", "WeightedOrder"]
 
@@ -126,6 +126,7 @@ class DrawnOrder:
             members, groups = _by_patient(members, first, whose[there])
         else:
             groups = np.diff(np.append(first, members.size)).tolist()
+        seed, epoch = whole("seed", seed, 0, 2**64 - 1), whole("epoch", epoch, 0, 2**32 - 1)
         sampler = CohortSampler(groups, rule, seed, epoch)
         return cls(sampler, tuple(names), there[members], first, given.size)
 
@@ -166,6 +167,7 @@ class DrawnOrder:
 
     def at(self, seed: int, epoch: int) -> DrawnOrder:
         """Return the order of another seed and epoch."""
+        epoch = whole("epoch", epoch, 0, 2**32 - 1)
         if seed == self.sampler.seed:
             return replace(self, sampler=self.sampler.at_epoch(epoch))
         sampler = CohortSampler(self.sampler.counts, self.sampler.rule, seed, epoch)
@@ -317,12 +319,10 @@ class WeightedOrder:
                 )
             msg = f"weights must be finite and at least 0, {what}"
             raise InvalidInputError(msg)
-        if self.epoch_length is not None and self.epoch_length < 1:
-            msg = f"epoch_length must be at least 1, got {self.epoch_length}"
-            raise InvalidInputError(msg)
-        if not (0 <= self.seed < 2**64 and 0 <= self.epoch < 2**32):
-            msg = f"seed must be below 2^64 and epoch below 2^32, got {self.seed} and {self.epoch}"
-            raise InvalidInputError(msg)
+        if self.epoch_length is not None:
+            whole("epoch_length", self.epoch_length, 1)
+        for name, most in (("seed", 2**64 - 1), ("epoch", 2**32 - 1)):
+            object.__setattr__(self, name, whole(name, getattr(self, name), 0, most))
         object.__setattr__(self, "weights", given)
         object.__setattr__(self, "_edges", np.cumsum(given))
 

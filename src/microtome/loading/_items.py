@@ -15,7 +15,7 @@ from microtome.errors import InvalidInputError
 from ._ragged import PanelCollate
 from ._slices import cut
 
-__all__ = ["Collate", "CollateKind", "ItemSource", "Reading", "reading"]
+__all__ = ["Collate", "CollateKind", "ItemSource", "Reading", "of_whole_tissues", "reading"]
 
 CollateKind = Literal["stack", "list", "pad", "panel"]
 """`stack`: one array, tiles must agree in shape. `list`: the samples as the source gives them.
@@ -70,6 +70,11 @@ class Reading:
             start += size
 
 
+def of_whole_tissues(source: Any) -> bool:
+    """Whether a source is a dataset of a cohort without a tile size, whose items are whole tissues."""
+    return hasattr(source, "tiles") and source.tiles is None and hasattr(source, "get_tissue_ids")
+
+
 def reading(source: Any, collate: Collate | None) -> Reading:
     """Return how rows of a source become a batch.
 
@@ -97,6 +102,12 @@ def reading(source: Any, collate: Collate | None) -> Reading:
         raise InvalidInputError(msg)
     kind = collate or ("stack" if batches else "list")
     told = getattr(source, "takes_epoch", False) is True
+    if kind in {"stack", "pad", "panel"} and batches and of_whole_tissues(source):
+        msg = (
+            f"the {type(source).__name__} has no tile_size, so that its items are whole tissues, each of "
+            "a size of its own: give the dataset a tile_size, or the loader collate='list'"
+        )
+        raise InvalidInputError(msg)
     if kind == "stack":
         if not batches:
             msg = (

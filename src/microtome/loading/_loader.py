@@ -19,12 +19,12 @@ from microtome.regions import claim_memory
 from microtome.storage import KeptChunks
 
 from ._epochs import agree, epoch_of, tell
-from ._items import Collate, ItemSource
-from ._order import Order, OrderKind
+from ._items import Collate, ItemSource, of_whole_tissues
+from ._order import Order, OrderKind, whole
 from ._orders import order_of, plan_of, span_of, together
 from ._reader import BatchReader, ReadBatch, SkippedTile
 from ._source import EpochTileSource, TileSource
-from ._state import LoaderState, standardization_of, state_of, tiles_of, verify_state
+from ._state import LoaderState, state_of, tiles_of, verify_state
 from ._stats import LoaderStats
 from ._tensors import converter
 from ._watch import Watch
@@ -127,11 +127,10 @@ class TileLoader:
         pin_memory: bool | None = None,
         on_error: OnBadTile = "raise",
     ) -> None:
-        if prefetch < 0 or (threads is not None and threads < 1):
-            msg = (
-                f"prefetch must be at least 0 and threads at least 1, got {prefetch} and {threads}"
-            )
-            raise InvalidInputError(msg)
+        batch_size, prefetch = whole("batch_size", batch_size, 1), whole("prefetch", prefetch, 0)
+        rank, world_size = whole("rank", rank, 0), whole("world_size", world_size, 1)
+        if threads is not None:
+            threads = whole("threads", threads, 1)
         if on_error not in get_args(OnBadTile):
             msg = f"on_error must be one of {get_args(OnBadTile)}, got {on_error!r}"
             raise InvalidInputError(msg)
@@ -243,7 +242,7 @@ class TileLoader:
         if self._tiles is None:
             # Asked when it is wanted: of a long table it takes a second.
             self._tiles = tiles_of(self._source)
-        return state_of(order, self._plan, done, self._tiles, standardization_of(self._source))
+        return state_of(order, self._plan, done, source=self._source, tiles=self._tiles)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where another loader stood: the next iteration yields exactly its next batch.
@@ -262,8 +261,9 @@ class TileLoader:
         InvalidInputError
             If it is no such state, or stands in the middle of an epoch that this loader would cut
             otherwise: other tiles (where the source has a `rows_fingerprint`, as datasets of cohorts
-            do; else another number of them), order, batch size or number of ranks, or of pixels that
-            are standardized otherwise (where the source has a `standardization`, or a `standardizer`).
+            do; else another number of them), order, batch size or number of ranks, of pixels that
+            are standardized otherwise (where the source has a `standardization`, or a `standardizer`),
+            or of other channels (where it has `channels`).
         """
         done, of = verify_state(state, self.state_dict())
         if self._asked_seed is not None and state["seed"] != self._asked_seed:
@@ -286,7 +286,8 @@ class TileLoader:
             ahead = self._prefetch
         # Read ahead, under way, and in the hands of the consumer.
         tiles = (ahead + 2) * self._together * self._plan.batch_size
-        claim_memory(self, tiles * getattr(self._source, "tile_bytes", 0))
+        if not of_whole_tissues(self._source):  # whose sizes nobody knows before
+            claim_memory(self, tiles * getattr(self._source, "tile_bytes", 0))
         self._watch.begin(self._source)
         batches = read_ahead(
             partial(self._read, order),

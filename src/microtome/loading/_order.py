@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, Self, get_args
+from typing import Any, Literal, Protocol, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from microtome.errors import InvalidInputError, OutOfRangeError
 from microtome.sampling import KEYS, permute
 
-__all__ = ["Order", "OrderKind", "TileOrder", "positions", "shuffled"]
+__all__ = ["Order", "OrderKind", "TileOrder", "positions", "shuffled", "whole"]
 
 OrderKind = Literal["sequential", "random", "blocked"]
 """`sequential`: as the table says. `random`: every order of all rows equally likely. `blocked`:
@@ -120,10 +121,7 @@ class TileOrder:
             ("block", 1, _MOST),
             ("group", 1, _MOST),
         ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                msg = f"{name} must be from {low} to {high}, got {value}"
-                raise InvalidInputError(msg)
+            object.__setattr__(self, name, whole(name, getattr(self, name), low, high))
         # The epoch as spawn key, not as a second word of entropy: SeedSequence joins words, and
         # (seed 5, epoch 1) would be (seed 2^32 + 5, epoch 0).
         sequence = np.random.SeedSequence(self.seed, spawn_key=(self.epoch,))
@@ -201,6 +199,29 @@ class TileOrder:
         )
         rows = which * self.block + rest % self.block
         return np.where(inside, full * self.block + mixed - low, rows)
+
+
+def whole(name: str, value: Any, low: int, high: int = _MOST) -> int:
+    """Return a whole number, if it is one and in its range.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        msg = f"{name} must be a whole number, got {value!r}"
+        raise InvalidInputError(msg) from None
+    if not low <= number <= high:
+        msg = (
+            f"{name} must be at least {low}, got {value}"
+            if high == _MOST
+            else f"{name} must be from {low} to {high}, got {value}"
+        )
+        raise InvalidInputError(msg)
+    return number
 
 
 def positions(start: int, stop: int, count: int) -> NDArray[np.int64]:

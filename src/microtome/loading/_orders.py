@@ -11,6 +11,7 @@ from microtome.errors import InvalidInputError
 
 from ._batches import BatchPlan, SharedPlan
 from ._blocks import BlockOrder
+from ._items import of_whole_tissues
 from ._order import Order, OrderKind, TileOrder
 
 __all__ = ["StorageSource", "order_of", "plan_of", "span_of", "together"]
@@ -48,7 +49,8 @@ def order_of(order: OrderKind | Order, source: Any, seed: int | None, epoch: int
     """
     count = len(source)
     if isinstance(order, str):
-        if order == "blocked" and isinstance(source, StorageSource) and count:
+        stored = not of_whole_tissues(source) and isinstance(source, StorageSource)
+        if order == "blocked" and stored and count:
             blocks = source.storage_blocks(np.arange(count))
             mixed = _AT_ONCE // max(source.tile_bytes, 1)
             # A power of two: batches mostly are, and then fill what is mixed without a rest.

@@ -6,16 +6,25 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, cast, get_type_hints
 
 from microtome.errors import InvalidInputError
+from microtome.normalization import plain_channels
 
 from ._batches import BatchPlan, SharedPlan
 from ._order import Order
 
-__all__ = ["LoaderState", "standardization_of", "state_of", "tiles_of", "verify_state"]
+__all__ = [
+    "LoaderState",
+    "channels_of",
+    "standardization_of",
+    "state_of",
+    "tiles_of",
+    "verify_state",
+]
 
 _VERSION = 2
 # What must agree for a position inside an epoch to mean the same batches.
 # Left out by earlier versions, and of sources that cannot tell: not compared then.
-_MAY_BE_UNKNOWN = {"tiles": "", "standardization": ""}
+_MAY_BE_UNKNOWN = {"tiles": "", "standardization": "", "channels": ""}
+_OF_CHANNELS = ("channel_kind", "channels", "target_channels")
 _FIXED_IN_AN_EPOCH = ("count", "order", "rule", "batch_size", "world_size", "drop_last")
 
 
@@ -42,6 +51,8 @@ class LoaderState(TypedDict):
     """What tells the tiles from others of the same number; empty where the source does not say."""
     standardization: str
     """How pixels are standardized; empty where the source does not say."""
+    channels: str
+    """Which channels tiles have; empty where the source does not say."""
     batch_size: int
     """Tiles in a batch."""
     world_size: int
@@ -65,14 +76,36 @@ def standardization_of(source: Any) -> str:
     return ""
 
 
+def channels_of(source: Any) -> str:
+    """Return which channels are read, as they were asked for; empty where the source does not say."""
+    told = {name: getattr(source, name) for name in _OF_CHANNELS if hasattr(source, name)}
+    try:
+        return ", ".join(f"{name}={plain_channels(each)!r}" for name, each in told.items())
+    except (TypeError, ValueError):
+        return ""  # a source of somebody's own, which calls something else so
+
+
 def state_of(
     order: Order,
     plan: BatchPlan | SharedPlan,
     done: int,
+    *,
+    source: Any = None,
     tiles: str = "",
-    standardization: str = "",
 ) -> LoaderState:
-    """Return the state of a loader after so many batches of an order, over what its source tells."""
+    """Return the state of a loader after so many batches of an order, over what its source tells.
+
+    Parameters
+    ----------
+    order, plan
+        Of the loader.
+    done
+        Batches handed out.
+    source
+        What is read.
+    tiles
+        From `tiles_of`: of a long table it takes a second.
+    """
     return {
         "version": _VERSION,
         "seed": order.seed,
@@ -83,7 +116,8 @@ def state_of(
         "order": order.kind,
         "rule": order.rule,
         "tiles": tiles,
-        "standardization": standardization,
+        "standardization": standardization_of(source),
+        "channels": channels_of(source),
         "batch_size": plan.batch_size,
         "world_size": plan.world_size,
         "drop_last": plan.drop_last,
@@ -105,6 +139,9 @@ def verify_state(state: Mapping[str, Any], own: LoaderState) -> tuple[int, int]:
     InvalidInputError
         If it is no state, or stands in the middle of an epoch that the loader would cut otherwise.
     """
+    if not isinstance(state, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - what a checkpoint holds
+        msg = f"a state is a dictionary, from state_dict() of a TileLoader, got {state!r}"
+        raise InvalidInputError(msg)
     state = {**_MAY_BE_UNKNOWN, **state}
     wrong = [
         name
@@ -136,11 +173,16 @@ def verify_state(state: Mapping[str, Any], own: LoaderState) -> tuple[int, int]:
                 "an epoch"
             )
             raise InvalidInputError(msg)
-        before, here = state["standardization"], own["standardization"]
-        if before and here and before != here:
-            msg = (
-                f"the state stands at batch {done} of {of} of pixels standardized by {before}, this "
-                f"loader's are by {here}: resume with the same, or at the start of an epoch"
-            )
-            raise InvalidInputError(msg)
+        for name, what in (
+            ("standardization", "of pixels standardized by {}, this loader's are by {}"),
+            ("channels", "of tiles with {}, this loader's have {}"),
+        ):
+            before, here = state[name], mine[name]
+            if before and here and before != here:
+                told = what.format(before, here)
+                msg = (
+                    f"the state stands at batch {done} of {of} {told}: resume with the same, or at the "
+                    "start of an epoch"
+                )
+                raise InvalidInputError(msg)
     return done, of

@@ -186,6 +186,16 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
         )
 
     @property
+    def channels(self) -> tuple[str, ...] | None:
+        """The channels that batches were asked to have; None for all of `channel_kind`."""
+        return self._default.channels
+
+    @property
+    def channel_kind(self) -> ChannelKind:
+        """Which channels of a tissue batches may have."""
+        return self._default.kind
+
+    @property
     def channel_names(self) -> tuple[str, ...]:
         """Channels of the batches.
 
