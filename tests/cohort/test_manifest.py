@@ -209,7 +209,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "patient '02' has 2 values of split: 'train' (row 1), 'test' (row 3)",
     ),
     "axes": ({"axes": "cyx"}, "axes 'cyx' are for .npy arrays"),
-    "empty channel": ({"channel_names": "DNA||CD3"}, "has an empty name"),
+    "empty channel": ({"channel_names": "DNA|"}, "has an empty name"),
 }
 
 
@@ -238,6 +238,91 @@ def test_all_that_is_wrong_is_told_at_once(manifest: Path, tmp_path: Path) -> No
         ingest_manifest(manifest, tmp_path / "cohort")
     for number in range(1, 5):
         assert f"row {number}" in str(caught.value)
+
+
+def test_what_table_and_files_say_is_told_in_one_round(manifest: Path, tmp_path: Path) -> None:
+    rows = rows_of(manifest)
+    (manifest.parent / "raw/x.tif").write_bytes(b"II*\0broken")
+    rows[0]["mpp"] = 0  # and of two planes, not of three
+    rows[0]["channel_names"] = "DNA|CD3|CD8"
+    rows[1] |= {"mpp": "", "channel_names": ""}
+    rows[2] |= {"tissue_id": "-c", "image": "scene 2"}
+    rows[4] |= {"modality": "imc", "mpp": 3}
+    rows.append({**rows[0], "tissue_id": "gone", "path": "raw/gone.tif", "mpp": 1})
+    rows.append({**rows[0], "mpp": 1, "channel_names": "DNA|CD3"})
+    write_csv(manifest, rows)
+    with pytest.raises(InvalidInputError, match="9 problems, nothing was ingested") as caught:
+        ingest_manifest(manifest, tmp_path / "cohort")
+    _, *told = str(caught.value).splitlines()
+    for line, (start, *words) in zip(
+        told,
+        [
+            ("row 1: mpp 0 is not a possible pixel size", "the column mpp"),
+            ("row 1 (a, imc): ", "3 channel names"),
+            ("row 2 (b, imc): ", "in the column mpp; ", "give them in order in the column channel"),
+            ("row 3: tissue id '-c'",),
+            ("row 3 (-c, imc): ", "no image 'scene 2'"),
+            ("row 4 (x, he): ", "damaged"),
+            ("row 5 (y, imc): ", "coarser than", "; ", "is a colour photograph"),
+            ("row 6: ", "gone.tif does not exist"),
+            ("rows 1, 7: tissue 'a' as imc",),
+        ],
+        strict=True,
+    ):
+        assert line.startswith(start)
+        assert all(word in line for word in words), line
+        assert "(mpp=)" not in line
+    assert not (tmp_path / "cohort").exists()
+
+
+def test_one_row_is_told_all_that_is_wrong_with_it(manifest: Path, tmp_path: Path) -> None:
+    rows = rows_of(manifest)
+    rows[0] |= {"mpp": "abc", "channel_names": "DNA"}
+    write_csv(manifest, rows)
+    told: list[Any] = []
+    with pytest.raises(InvalidInputError, match="4 of 5 rows are ingested, 1 failed"):
+        ingest_manifest(manifest, tmp_path / "cohort", on_error="continue", told=told.append)
+    (reason,) = [each.reason for each in told if each.state == "failed"]
+    assert "mpp 'abc' is not micrometres per pixel" in reason
+    assert "1 channel names" in reason
+
+
+def test_images_made_with_other_settings_are_told_before_any_is_written(
+    manifest: Path, tmp_path: Path, tree: Tree
+) -> None:
+    root = tmp_path / "cohort"
+    rows = rows_of(manifest)
+    write_csv(manifest, rows[1:])
+    ingest_manifest(manifest, root)
+    before = tree(root)
+    rows[1]["mpp"] = 0.9
+    rows[2]["channel_names"] = "A|B|C"
+    write_csv(manifest, rows)
+    with pytest.raises(ExistsError, match="nothing was ingested, 2 failed") as caught:
+        ingest_manifest(manifest, root)
+    assert "row 2 (b, imc)" in str(caught.value)
+    assert "row 3 (c, imc)" in str(caught.value)
+    assert tree(root) == before
+    ingest_manifest(manifest, root, overwrite=True)
+    assert len(facts(root)) == 5
+
+
+def test_what_the_cohort_says_is_told_with_what_the_files_say(
+    manifest: Path, tmp_path: Path, tree: Tree
+) -> None:
+    root = tmp_path / "cohort"
+    ingest_manifest(manifest, root)
+    before = tree(root)
+    rows = rows_of(manifest)
+    rows[0]["age"] = 99
+    rows[3]["image"] = "label"
+    write_csv(manifest, rows)
+    for on_error in ("stop", "continue"):
+        with pytest.raises(InvalidInputError, match="2 problems, nothing was ingested") as caught:
+            ingest_manifest(manifest, root, on_error=on_error)
+        assert "a imc age 50 (given 99)" in str(caught.value)
+        assert "no image 'label'" in str(caught.value)
+    assert tree(root) == before
 
 
 @pytest.mark.parametrize(

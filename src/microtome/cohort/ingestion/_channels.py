@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from microtome.cohort._modality import Modality
-from microtome.coordinates import Resolution
+from microtome.coordinates import Mpp, Resolution
 from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
 
@@ -41,17 +41,35 @@ def channels_to_store(
     NoResolutionError
         If nobody states its pixel size, or it is one that no microscope has.
     """
-    own = image.require_mpp()
-    verify_mpp(own, image.uri)
-    _verify_flat(image)
-    channels = _channels(image, modality, given)
-    if not upsample and max(own.y / resolution.mpp[0], own.x / resolution.mpp[1]) > _FINER:
+    wrong: list[InvalidInputError] = []
+    channels: list[str] = []
+    try:
+        own = image.require_mpp()
+        verify_mpp(own, image.uri)
+        if not upsample:
+            _verify_fine(image, own, resolution)
+    except InvalidInputError as error:
+        wrong.append(error)
+    try:
+        _verify_flat(image)
+        channels = _channels(image, modality, given)
+    except InvalidInputError as error:
+        wrong.append(error)
+    if wrong[1:]:
+        # Both at once: who mends the one shall not be sent back for the other.
+        raise InvalidInputError("; ".join(map(str, wrong)))
+    if wrong:
+        raise wrong[0]
+    return channels
+
+
+def _verify_fine(image: MultiscaleImage, own: Mpp, resolution: Resolution) -> None:
+    if max(own.y / resolution.mpp[0], own.x / resolution.mpp[1]) > _FINER:
         msg = (
             f"{image.uri} has {own}, coarser than the resolution {resolution} um asked for: pixels would be "
             f"invented. Use a coarser --resolution, or allow it with --upsample (upsample=True)"
         )
         raise InvalidInputError(msg)
-    return channels
 
 
 def _verify_flat(image: MultiscaleImage) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from microtome.cohort._fingerprint import fingerprint
-from microtome.cohort._images import stored_type
 from microtome.cohort._layout import CohortLayout, check_tissue_id
 from microtome.cohort._modality import Modality, parse_modality
 from microtome.cohort._tables import add_tissue, add_to_panel, channel_order
@@ -27,6 +25,7 @@ from microtome.storage import Codec, image_layout
 
 from ._channels import RGB, channels_to_store
 from ._plausible import warn_of_mpp
+from ._settings import settings_of, taken
 from ._source import IngestSource
 from ._stale_told import tell_stale
 
@@ -183,16 +182,7 @@ def store_image(  # noqa: PLR0913 - as `ingest`
     layout = CohortLayout.open_or_create(cohort)
     try:
         digest = fingerprint(_pixels_of(source) if isinstance(source, MultiscaleImage) else source)
-        settings: dict[str, Any] = {
-            "sha256": digest,
-            "mpp": [own.y, own.x],
-            "resolution": target.directory,
-            "channels": channels,
-            "codec": codec,
-            "dtype": _stored_type(opened, kind, target).name,
-        }
-        if image is not None:
-            settings["image"] = image
+        settings = {"sha256": digest, **settings_of(opened, kind, target, channels, codec, image)}
         job = _Job(opened, layout, kind, target, tissue_id, settings)
         job.verify_free(overwrite=overwrite)
         order, wrote = job.fill(progress, note=note)
@@ -271,11 +261,7 @@ class _Job:
     def verify_free(self, *, overwrite: bool) -> None:
         """Refuse to replace what was made from something else."""
         if not overwrite and MultiscaleImage.exists(self.path) and not self._is_made(None):
-            msg = (
-                f"{self.path} was made from another source or with other settings; replace it with "
-                "--overwrite (overwrite=True), or use another tissue id"
-            )
-            raise ExistsError(msg)
+            raise ExistsError(taken(self.path))
 
     def fill(self, progress: Progress, *, note: bool) -> tuple[list[str], bool]:
         """Write the image unless it is there, and only then note its channels.
@@ -312,19 +298,6 @@ class _Job:
             return False
         _write(self, order, progress)
         return True
-
-
-def _stored_type(
-    image: MultiscaleImage, modality: Modality, resolution: Resolution
-) -> np.dtype[Any]:
-    """Return the type that an image is stored in.
-
-    A mean of counts is no whole number: a marker of one count in ten pixels, rounded, is gone.
-    Colours of 8 bits lose nothing that a scanner or an eye could tell.
-    """
-    own, (y, x) = image.require_mpp(), resolution.mpp
-    same = math.isclose(own.y, y, rel_tol=1e-9) and math.isclose(own.x, x, rel_tol=1e-9)
-    return image.dtype if modality.kind == "brightfield" or same else stored_type(image.dtype)
 
 
 def _write(job: _Job, order: Sequence[str], progress: Progress) -> None:

@@ -24,10 +24,10 @@ from microtome.progress import Progress, silent
 from microtome.storage import Codec, clear_drafts, locked
 
 from ._ingest import Beginning
-from ._manifest_rows import ManifestRow, read_rows
+from ._manifest_rows import CheckedRows, ManifestRow, read_rows
 from ._notes import Notes
 from ._report import IngestOutcome, IngestState, outcome_of, report_writer
-from ._row import Failure, Peek, RowTask, Stored, ingest_row, peek_at
+from ._row import Failure, Peek, RowSettings, RowTask, Stored, ingest_row, peek_at
 from ._stale_told import tell_stale
 
 __all__ = ["OnError", "ingest_manifest"]
@@ -104,35 +104,24 @@ def ingest_manifest(  # noqa: PLR0913 - what holds for all rows, and where the w
         raise InvalidInputError(msg)
     verify_executor(executor)
     target = Resolution.parse(resolution)
-    place, base = "the manifest", Path()
-    if isinstance(manifest, str | os.PathLike):
-        place, base = str(manifest), Path(manifest).parent
-    table = read_given(
-        manifest,
-        text=(*TEXT_COLUMNS, "path", "channel_names", "axes", "image"),
-        what="the manifest",
-    )
     layout = CohortLayout(Path(cohort))
     before = Beginning.of(cohort)
     if before.cohort:
         CohortLayout.open(cohort)  # refuses one that is damaged
-    rows, wrong = read_rows(table, base, layout, place, apart=on_error == "continue")
-    facts = _facts(table, layout, place, overwrite=overwrite)
-    tasks = [
-        RowTask(row, layout, target, codec, upsample, overwrite)
-        for row in rows
-        if row.number not in wrong
-    ]
+    settings = RowSettings(layout, target, codec, upsample, overwrite)
+    place = str(manifest) if isinstance(manifest, str | os.PathLike) else "the manifest"
+    checked, tasks, facts = _checked(manifest, place, settings, on_error, executor)
+    rows = checked.rows
     with _Outcomes(rows, report, told) as outcomes:
         peeks = list(run_each(peek_at, tasks, executor, lost=_gone))
-        failed = [Failure(row, wrong[row.number]) for row in rows if row.number in wrong]
-        failed += [peek for peek in peeks if isinstance(peek, Failure)]
+        failed = _failures(checked, peeks)
         for failure in failed:
             outcomes.add(failure)
         if failed and on_error == "stop":
             raise _as_one(failed, f"{place}: nothing was ingested")
         CohortLayout.open_or_create(cohort)
-        good = [peek for peek in peeks if isinstance(peek, Peek)]
+        without = {failure.row.number for failure in failed}
+        good = [p for p in peeks if isinstance(p, Peek) and p.task.row.number not in without]
         notes = Notes(layout)
         try:
             for peek in good:
@@ -218,6 +207,28 @@ def _gone(task: RowTask, error: WorkerError) -> Failure:
     return Failure(task.row, error)
 
 
+def _checked(
+    manifest: Any, place: str, settings: RowSettings, on_error: OnError, executor: Executor | None
+) -> tuple[CheckedRows, list[RowTask], pa.Table]:
+    """Return the rows of a manifest, their tasks, and what it says of tissues; refuse what is wrong."""
+    base = Path(manifest).parent if isinstance(manifest, str | os.PathLike) else Path()
+    table = read_given(
+        manifest,
+        text=(*TEXT_COLUMNS, "path", "channel_names", "axes", "image"),
+        what="the manifest",
+    )
+    layout, apart = settings.layout, on_error == "continue"
+    checked = read_rows(table, base, layout, place, resolution=settings.resolution, apart=apart)
+    tasks = [RowTask(row, settings) for row in checked.asked]
+    also = None
+    if not checked.problems:
+        try:
+            return checked, tasks, _facts(table, layout, place, overwrite=settings.overwrite)
+        except MicrotomeError as error:
+            also = error
+    raise _wrong_table(checked, tasks, executor, place, also)
+
+
 def _facts(table: pa.Table, layout: CohortLayout, place: str, *, overwrite: bool) -> pa.Table:
     """Return what a manifest says of tissues, which must not contradict what the cohort says."""
     of_files = {"path", "mpp", "channel_names", "axes", "image"}
@@ -242,6 +253,45 @@ def _note(
             write_parquet(noted, layout.tissues)
 
 
+def _failures(checked: CheckedRows, peeks: Iterable[Peek | Failure]) -> list[Failure]:
+    """Return the rows that cannot be ingested: by what the table says, by their files, or by both."""
+    by_file = {peek.row.number: peek for peek in peeks if isinstance(peek, Failure)}
+    failed: list[Failure] = []
+    for row in checked.rows:
+        wrong, found = checked.wrong.get(row.number), by_file.get(row.number)
+        if wrong is not None:
+            also = "" if found is None else f"; {found.error}"
+            failed.append(Failure(row, type(wrong)(f"{wrong}{also}")))
+        elif found is not None:
+            failed.append(found)
+    return failed
+
+
+def _wrong_table(
+    checked: CheckedRows,
+    tasks: Sequence[RowTask],
+    executor: Executor | None,
+    place: str,
+    also: MicrotomeError | None,
+) -> MicrotomeError:
+    """Return one error for a table that is wrong, with all that its files say besides."""
+    peeks = run_each(peek_at, tasks, executor, lost=_gone)
+    failed = [peek for peek in peeks if isinstance(peek, Failure)]
+    if also is not None and not failed and not checked.wrong:
+        return also
+    named, more = _named(failed)
+    told = [*checked.problems, *((each.row.number, str(each)) for each in named)]
+    # What else stops single rows is told here with what stops all of them.
+    told += [(number, f"row {number}: {error}") for number, error in checked.wrong.items()]
+    lines = [text for _, text in sorted(told, key=lambda each: each[0])]
+    lines += [] if also is None else [str(also)]
+    count = len(lines) + len(failed) - len(named)
+    problems = "1 problem" if count == 1 else f"{count} problems"
+    return InvalidInputError(
+        "\n".join([f"{place}: {problems}, nothing was ingested", *lines, *more])
+    )
+
+
 def _as_one(failed: Iterable[Failure], how: str) -> MicrotomeError:
     """Return one error for all, of the kind that they have in common."""
     ordered = sorted(failed, key=lambda failure: failure.row.number)
@@ -250,9 +300,13 @@ def _as_one(failed: Iterable[Failure], how: str) -> MicrotomeError:
         if all(isinstance(failure.error, candidate) for failure in ordered):
             kind = candidate if issubclass(candidate, MicrotomeError) else MicrotomeError
             break
-    for failure in ordered[MOST_NAMED:]:
-        _log.error("%s", failure)  # the message names some, the log all
-    more = [f"and {len(ordered) - MOST_NAMED} more"] if ordered[MOST_NAMED:] else []
-    return kind(
-        "\n".join([f"{how}, {len(ordered)} failed", *map(str, ordered[:MOST_NAMED]), *more])
-    )
+    named, more = _named(ordered)
+    return kind("\n".join([f"{how}, {len(ordered)} failed", *map(str, named), *more]))
+
+
+def _named(failed: Sequence[Failure]) -> tuple[Sequence[Failure], list[str]]:
+    """Return those that a message names, and how it counts the others, which only the log names."""
+    for failure in failed[MOST_NAMED:]:
+        _log.error("%s", failure)
+    more = [f"and {len(failed) - MOST_NAMED} more"] if failed[MOST_NAMED:] else []
+    return failed[:MOST_NAMED], more

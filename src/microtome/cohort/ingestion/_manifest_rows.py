@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,10 +14,10 @@ import pyarrow as pa
 from microtome.cohort._layout import CohortLayout, check_tissue_id
 from microtome.cohort._modality import Modality, parse_modality
 from microtome.cohort._tables import read_tissues
-from microtome.coordinates import Mpp
-from microtome.errors import InvalidInputError, MicrotomeError, NotFoundError
+from microtome.coordinates import Mpp, Resolution
+from microtome.errors import InvalidInputError, MicrotomeError, NoResolutionError, NotFoundError
 
-__all__ = ["ManifestRow", "read_rows"]
+__all__ = ["CheckedRows", "ManifestRow", "read_rows"]
 
 _T = TypeVar("_T")
 
@@ -62,15 +62,46 @@ class ManifestRow:
     channel_names: tuple[str, ...] | None = None
     axes: str | None = None
     image: str | int | None = None
+    has_id: bool = True
+    """Whether the id is one; else `tissue_id` is what stands in its place, for messages."""
 
     def __str__(self) -> str:
         return f"row {self.number} ({self.tissue_id}, {self.modality})"
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedRows:
+    """The rows of a manifest, and what is wrong with them as far as the table itself tells.
+
+    Parameters
+    ----------
+    rows
+        Those that have an id and a modality.
+    asked
+        Those of which the files can be asked what they state, with something possible for what is
+        wrong, so that all else that is wrong is found.
+    problems
+        What stops all rows, each with the number of its row; what is of several rows comes last.
+    wrong
+        What stops single rows, by their numbers.
+    """
+
+    rows: list[ManifestRow]
+    asked: list[ManifestRow]
+    problems: list[tuple[int, str]]
+    wrong: dict[int, MicrotomeError]
+
+
 def read_rows(
-    table: pa.Table, base: Path, layout: CohortLayout, place: str, *, apart: bool = False
-) -> tuple[list[ManifestRow], dict[int, MicrotomeError]]:
-    """Read the rows of a manifest; and what is wrong with some, by their numbers.
+    table: pa.Table,
+    base: Path,
+    layout: CohortLayout,
+    place: str,
+    *,
+    resolution: Resolution,
+    apart: bool = False,
+) -> CheckedRows:
+    """Read the rows of a manifest; and what is wrong with some.
 
     Parameters
     ----------
@@ -82,14 +113,17 @@ def read_rows(
         The cohort, whose patients' splits must not be contradicted.
     place
         The manifest, for messages.
+    resolution
+        Of the cohort: the pixel size that is taken of a row that says none that is possible, while
+        its file is asked for all else.
     apart
         Whether a row whose file or numbers are wrong is told apart from the others. What is wrong
-        with the table, as a row without an id or two of one name, is an error in any case.
+        with the table, as a row without an id or two of one name, is a problem in any case.
 
     Raises
     ------
     InvalidInputError
-        If a column is missing or called something else here, or a row is wrong; lists all that are.
+        If a column is missing or called something else here, or there are no rows.
     """
     plain = {name: name.strip().lower().replace(" ", "_") for name in table.column_names}
     missing = [name for name in _REQUIRED if name not in table.column_names]
@@ -117,38 +151,34 @@ def read_rows(
     if not table.num_rows:
         msg = f"{place} has no rows"
         raise InvalidInputError(msg)
-    problems: list[str] = []
-    rows: list[ManifestRow] = []
-    wrong: dict[int, MicrotomeError] = {}
+    checked = CheckedRows([], [], [], {})
     for number, values in enumerate(table.to_pylist(), start=1):
-        mine: list[str] = []
-        row = _row(number, values, base, mine)
-        rows += [] if row is None else [row]
-        if apart and row is not None and mine:
-            wrong[number] = InvalidInputError("; ".join(mine))
-        else:
-            problems += [f"row {number}: {each}" for each in mine]
-    problems += _repeated(rows) + _contradictions(rows, layout)
-    if problems:
-        count = f"{len(problems)} problem" + ("s" if problems[1:] else "")
-        msg = f"{place}: {count}, nothing was ingested\n" + "\n".join(problems)
-        raise InvalidInputError(msg)
-    return rows, wrong
+        _check(number, values, base, resolution, checked, apart=apart)
+    several = _repeated(checked.rows) + _contradictions(checked.rows, layout)
+    checked.problems.extend((table.num_rows + 1, each) for each in several)
+    return checked
 
 
-def _row(
-    number: int, values: Mapping[str, Any], base: Path, problems: list[str]
-) -> ManifestRow | None:
-    """Return a row, or None if it has no id or modality; all that is wrong joins the problems."""
+def _check(
+    number: int,
+    values: Mapping[str, Any],
+    base: Path,
+    resolution: Resolution,
+    into: CheckedRows,
+    *,
+    apart: bool,
+) -> None:
+    """Read a row; all that is wrong with it joins what is wrong with the others."""
+    wrong: list[str] = []
 
     def checked(check: Callable[[Any], _T], name: str) -> _T | None:
         value = values.get(name)
         if value is None and name in _REQUIRED:
-            problems.append(f"no {name}")
+            wrong.append(f"no {name}")
         try:
             return None if value is None else check(value)
         except MicrotomeError as error:
-            problems.append(str(error))
+            wrong.append(str(error))
             return None
 
     tissue_id = checked(check_tissue_id, "tissue_id")
@@ -158,22 +188,43 @@ def _row(
     names = checked(_names, "channel_names")
     axes = values.get("axes")
     if axes is not None and path is not None and path.suffix.lower() != ".npy":
-        problems.append(f"axes {axes!r} are for .npy arrays, a file states its own")
-    if tissue_id is None or modality is None:
-        return None
-    return ManifestRow(
-        number,
-        tissue_id,
-        path or base,  # of a row without a file nothing is read: that is a problem
-        modality,
-        mpp,
-        values.get("patient_id"),
-        values.get("specimen_id"),
-        values.get("split"),
-        names,
-        axes,
-        values.get("image"),
-    )
+        wrong.append(f"axes {axes!r} are for .npy arrays, a file states its own")
+    row = None
+    if modality is not None:
+        row = ManifestRow(
+            number,
+            tissue_id or str(values.get("tissue_id") or "no tissue_id"),
+            path or base,  # of a row without a file nothing is read: that is a problem
+            modality,
+            mpp,
+            values.get("patient_id"),
+            values.get("specimen_id"),
+            values.get("split"),
+            names,
+            axes,
+            values.get("image"),
+            tissue_id is not None,
+        )
+        if path is not None:
+            into.asked.append(_possible(row, values, resolution))
+    named = row is not None and tissue_id is not None
+    if named and row is not None:
+        into.rows.append(row)
+    if wrong and named and apart:
+        into.wrong[number] = InvalidInputError("; ".join(wrong))
+    else:
+        into.problems.extend((number, f"row {number}: {each}") for each in wrong)
+
+
+def _possible(row: ManifestRow, values: Mapping[str, Any], resolution: Resolution) -> ManifestRow:
+    """Return a row with something possible for numbers and names that are not."""
+    mpp, names = row.mpp, row.channel_names
+    if mpp is None and values.get("mpp") is not None:
+        mpp = resolution.mpp
+    if names is None and values.get("channel_names") is not None:
+        parts = str(values["channel_names"]).split("|")
+        names = tuple(part.strip() or f"without name {i}" for i, part in enumerate(parts, 1))
+    return replace(row, mpp=mpp, channel_names=names)
 
 
 def _existing(path: Path) -> Path:
@@ -198,7 +249,11 @@ def _mpp(text: Any) -> float | tuple[float, float]:
     except ValueError:
         msg = f"mpp {text!r} is not micrometres per pixel, one number or y|x"
         raise InvalidInputError(msg) from None
-    Mpp.from_user((y, x))  # refuses what is no pixel size
+    try:
+        Mpp.from_user((y, x))
+    except NoResolutionError:
+        msg = f"mpp {text!r} is not a possible pixel size in micrometres; give the right one in the column mpp"
+        raise InvalidInputError(msg) from None
     return y if len(numbers) == 1 else (y, x)
 
 

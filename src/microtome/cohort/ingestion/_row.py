@@ -18,8 +18,20 @@ from microtome.storage import Codec
 from ._channels import channels_to_store
 from ._ingest import Ingested, store_image
 from ._manifest_rows import ManifestRow
+from ._settings import settings_of, verify_settings
 
-__all__ = ["Failure", "Peek", "RowTask", "Stored", "ingest_row", "peek_at"]
+__all__ = ["Failure", "Peek", "RowSettings", "RowTask", "Stored", "ingest_row", "peek_at"]
+
+
+@dataclass(frozen=True, slots=True)
+class RowSettings:
+    """What holds for all rows."""
+
+    layout: CohortLayout
+    resolution: Resolution
+    codec: Codec
+    upsample: bool
+    overwrite: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +39,7 @@ class RowTask:
     """One row to ingest."""
 
     row: ManifestRow
-    layout: CohortLayout
-    resolution: Resolution
-    codec: Codec
-    upsample: bool
-    overwrite: bool
+    settings: RowSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +74,21 @@ class Stored:
 
 
 def peek_at(task: RowTask) -> Peek | Failure:
-    """Ask a source what it states of itself."""
+    """Ask a source what it states of itself, and an image that is there what it was made with."""
+    row, settings = task.row, task.settings
+    target = settings.resolution
     try:
+        opened = _open(row)
         channels = channels_to_store(
-            _open(task.row),
-            task.row.modality,
-            task.resolution,
-            task.row.channel_names,
-            upsample=task.upsample,
+            opened, row.modality, target, row.channel_names, upsample=settings.upsample
         )
+        if row.has_id and not settings.overwrite:
+            verify_settings(
+                settings.layout.image(row.modality, target, row.tissue_id),
+                settings_of(opened, row.modality, target, channels, settings.codec, row.image),
+            )
     except (MicrotomeError, OSError) as error:
-        return Failure(task.row, error)
+        return Failure(task.row, _in_columns(error))
     return Peek(task, channels)
 
 
@@ -91,29 +103,29 @@ def ingest_row(task: RowTask, *, note: bool = False) -> Stored | Failure:
         Whether the cohort's tables are told, as `ingest` does; by default the caller does it.
     """
     began = time.perf_counter()
-    row = task.row
+    row, settings = task.row, task.settings
     array = row.path.suffix.lower() == ".npy"
     try:
         done = store_image(
             _open(row) if array else row.path,
-            cohort=task.layout.root,
+            cohort=settings.layout.root,
             tissue_id=row.tissue_id,
             modality=row.modality,
             mpp=None if array else row.mpp,
-            resolution=task.resolution,
+            resolution=settings.resolution,
             channel_names=None if array else row.channel_names,
             image=row.image,
             patient_id=row.patient_id,
             specimen_id=row.specimen_id,
             split=row.split,
-            codec=task.codec,
-            upsample=task.upsample,
-            overwrite=task.overwrite,
+            codec=settings.codec,
+            upsample=settings.upsample,
+            overwrite=settings.overwrite,
             note=note,
         )
         size = _size_of(done.path)
     except (MicrotomeError, OSError) as error:
-        return Failure(row, error, time.perf_counter() - began)
+        return Failure(row, _in_columns(error), time.perf_counter() - began)
     return Stored(task, done, size, time.perf_counter() - began)
 
 
@@ -133,6 +145,28 @@ def _open(row: ManifestRow) -> MultiscaleImage:
         uri=str(row.path),
         name=row.path.stem,
     )
+
+
+# What is an option where one file is ingested is a column here.
+_COLUMNS = {
+    "with --channel red --channel green --channel blue (channel_names=)": (
+        "in the column channel_names: red|green|blue"
+    ),
+    "with --channel (channel_names=)": "in the column channel_names",
+    "with --image (image=)": "in the column image",
+    "with --mpp (mpp=)": "in the column mpp",
+    "where it is opened, microtome.open_image(..., mpp=), or with --mpp": "in the column mpp",
+}
+
+
+def _in_columns(error: MicrotomeError | OSError) -> MicrotomeError | OSError:
+    """Return an error that says what to do in the words of a manifest."""
+    if not isinstance(error, MicrotomeError):
+        return error
+    text = str(error)
+    for option, column in _COLUMNS.items():
+        text = text.replace(option, column)
+    return type(error)(text)
 
 
 def _size_of(path: Path) -> int:
