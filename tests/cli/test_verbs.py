@@ -300,13 +300,17 @@ def test_a_cohort_is_packed_for_its_tiles(run: Any, cohort: Path, tmp_path: Path
 
 
 def test_a_cohort_is_packed_in_the_order_of_an_epoch(
-    run: Any, cohort: Path, tmp_path: Path
+    run: Any, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("mask", cohort)
     run("tile", cohort, "--size", "64")
     out = tmp_path / "packed"
+    opened = []
+    opens = TileTable.read
+    monkeypatch.setattr(TileTable, "read", lambda *a, **k: opened.append(a) or opens(*a, **k))
     done = run("pack", cohort, out, "--size", "64", "--order", "random", "--seed", "3")
     assert done.code == 0, done.err
+    assert len(opened) == 1
     before, after = (_tiles_of(root) for root in (cohort, out))
     rows = TileOrder(len(before), "random", seed=3, epoch=0).rows(0, len(before))
     for name in ("row", "col"):

@@ -14,6 +14,7 @@ from microtome.cohort import (
     MultiplexImagingDataset,
     ingest,
     mask,
+    open_tiles,
     stats,
     tile,
     validate,
@@ -415,6 +416,25 @@ def test_other_readers_read_what_was_put_into_an_order(cohort, tmp_path):
             assert np.array_equal(found, expected)
             with MultiscaleImage.open(out / place) as image:
                 assert np.array_equal(image.level(0)[...], expected)
+
+
+def test_an_order_may_be_made_of_the_number_of_tiles(cohort, tmp_path, monkeypatch):
+    opened = []
+
+    def counted(*args):
+        opened.append(args)
+        return open_tiles(*args)
+
+    monkeypatch.setattr("microtome.packing._pack.open_tiles", counted)
+    count = len(imc(cohort))
+    options = {"tile_size": SIZE, "modalities": ["imc"]}
+    done = pack(cohort, tmp_path / "p", order=lambda n: TileOrder(n, "random", seed=3), **options)
+    assert len(opened) == 1
+    # The same one, given as it is.
+    given = TileOrder(count, "random", seed=3)
+    assert pack(cohort, tmp_path / "p", order=given, **options) == done
+    rows = given.rows(0, count)
+    assert np.array_equal(batches(imc(tmp_path / "p")), batches(imc(cohort))[rows])
 
 
 def test_an_order_that_is_no_permutation_of_the_table_is_refused(cohort, tmp_path):

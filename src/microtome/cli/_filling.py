@@ -315,16 +315,14 @@ def pack(
     dask
         Address of a dask scheduler whose workers share the images, for example tcp://host:8786.
     """
+    from microtome.packing import PackOrder
     from microtome.packing import pack as do
 
-    shuffled = None
-    if order == "random":
-        from microtome.cohort import CohortLayout, open_tiles
+    def shuffled(count: int) -> PackOrder:
         from microtome.loading import TileOrder
 
-        layout = CohortLayout.open(cohort)
-        tiles = open_tiles(layout, layout.resolution(resolution), strategy, size)
-        shuffled = TileOrder(len(tiles), "random", seed, epoch)
+        return TileOrder(count, "random", seed, epoch)
+
     with executor_of(workers, dask) as executor, progress() as show:
         packed = do(
             cohort,
@@ -335,7 +333,7 @@ def pack(
             resolution=resolution,
             only_tiles=only_tiles,
             codec=codec,
-            order=shuffled,
+            order=shuffled if order == "random" else None,
             executor=executor,
             progress=show,
         )

@@ -71,7 +71,7 @@ def pack(  # noqa: PLR0913 - what to pack, how, and where the work is done
     resolution: float | str | tuple[float, float] | Resolution | None = None,
     only_tiles: bool = False,
     codec: Codec = "fast",
-    order: PackOrder | None = None,
+    order: PackOrder | Callable[[int], PackOrder] | None = None,
     executor: Executor | None = None,
     progress: Progress = silent,
 ) -> list[PackedImage]:
@@ -104,8 +104,8 @@ def pack(  # noqa: PLR0913 - what to pack, how, and where the work is done
         In which the tiles will be read, for instance ``TileOrder(len(table), "random", seed, epoch)``:
         the packed table has its rows in this order, and the chunks lie in this order in their files.
         Loaded with ``order="sequential"`` the packed tiles are then this shuffled epoch, and every
-        file is read from its beginning to its end. In any other order they can be read as well. None
-        leaves the table as it is, and chunks where they are in the image.
+        file is read from its beginning to its end. In any other order they can be read as well. Or
+        what makes an order of the number of tiles, where that is not known before. None leaves the table as it is, and chunks where they are in the image.
     executor
         Where images are rewritten: any `concurrent.futures` executor; by default here.
     progress
@@ -135,7 +135,8 @@ def pack(  # noqa: PLR0913 - what to pack, how, and where the work is done
     there, made = _found(target)
     where = layout.resolution(resolution)
     tiles = open_tiles(layout, where, tile_strategy, tile_size)
-    rows = None if order is None else _permutation(order, tiles)
+    ordered = order(len(tiles)) if callable(order) else order
+    rows = None if ordered is None else _permutation(ordered, tiles)
     chosen = [parse_modality(m) for m in modalities] if modalities is not None else None
     kinds = chosen if chosen is not None else layout.modalities()
     tasks = list(_tasks(layout, _hidden(target), kinds, where, tiles, only_tiles, codec, rows))
