@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import anndata
 import numpy as np
 import pyarrow as pa
@@ -175,3 +177,73 @@ def test_vectors_in_a_table_of_cells_are_matrices(tmp_path):
     ragged = table.set_column(3, "pca", pa.array([[1], [2, 3], None]))
     with pytest.raises(InvalidInputError, match="column 'pca' holds list"):
         cells_to_anndata(ragged)
+
+
+def placed(
+    tiles,
+    vectors,
+    mpp=0.5,
+    shift=(0, 0),
+    size=None,
+    columns=("row", "col", "centroid_y", "centroid_x"),
+):
+    """The table of vectors as `embed_tiles` writes it: with corners and centres, counted from the edge."""
+    corners = np.stack([tiles.column("row"), tiles.column("col")], axis=1) + np.array(shift)
+    centres = (corners + np.array(size or tiles.tile_size) / 2) * mpp
+    known = {
+        "row": corners[:, 0],
+        "col": corners[:, 1],
+        "centroid_y": centres[:, 0],
+        "centroid_x": centres[:, 1],
+    }
+    for name in columns:
+        vectors = vectors.append_column(name, pa.array(known[name]))
+    note = {"format": "tile-embeddings", "micrometres_from": "upper left edge of the image"}
+    return vectors.replace_schema_metadata({b"microtome": json.dumps(note).encode()})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"shift": (0, 1)},
+        {"shift": (16, 0)},
+        {"size": (32, 16)},
+        {"shift": (0, 1), "columns": ("row", "col")},
+        {"shift": (-1, 0), "columns": ("centroid_y", "centroid_x")},
+        {"size": (18, 8), "columns": ("centroid_y", "centroid_x")},
+    ],
+    ids=str,
+)
+def test_vectors_of_tiles_at_other_places_are_refused(other):
+    # The numbers are the same: those of every tiling begin with 0.
+    vectors = embedded("tile_id", [("b", 7), ("a", 7), ("b", 2)])
+    same = {name: value for name, value in other.items() if name == "columns"}
+    assert "X_embedding" in tiles_to_anndata(TILES, vectors=placed(TILES, vectors, **same)).obsm
+    with pytest.raises(
+        InvalidInputError, match=r"of other tiles: b_7 lies at .*3 of 3 differ; pass"
+    ):
+        tiles_to_anndata(TILES, vectors=placed(TILES, vectors, **other))
+
+
+def test_vectors_of_images_that_state_their_pixel_size_more_exactly_go_with_their_tiles():
+    far = mt.TileTable.from_columns(
+        {"tissue_id": "a", "row": [0, 40_000], "col": [7, 90_000]},
+        tile_size=64,
+        strategy="grid",
+        resolution="0_5mpp",
+    )
+    vectors = placed(far, embedded("tile_id", [("a", 0), ("a", 1)]), mpp=0.4991)
+    assert tiles_to_anndata(far, vectors=vectors).obsm["X_embedding"].shape == (2, 3)
+
+
+def test_centres_that_nobody_knows_or_that_count_otherwise_tell_nothing():
+    vectors = embedded("tile_id", [("b", 7), ("a", 7), ("b", 2)])
+    unknown = vectors
+    for name in ("centroid_y", "centroid_x"):
+        unknown = unknown.append_column(name, pa.nulls(3, pa.float64()))
+    assert "X_embedding" in tiles_to_anndata(TILES, vectors=unknown).obsm
+    # An earlier microtome counted from the image's translation, which may be anything.
+    formerly = placed(TILES, vectors, shift=(100, 0), columns=("centroid_y", "centroid_x"))
+    note = json.dumps({"format": "tile-embeddings"}).encode()
+    formerly = formerly.replace_schema_metadata({b"microtome": note})
+    assert "X_embedding" in tiles_to_anndata(TILES, vectors=formerly).obsm

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from microtome.storage import replace_file
 from microtome.tiling import TileTable
 
 from ._qupath import free_file
+from ._same_places import verify_same_places
 
 __all__ = ["cells_to_anndata", "tiles_to_anndata"]
 
@@ -49,7 +50,8 @@ def tiles_to_anndata(
     out
         Where it is written, ``.h5ad``; nowhere by default.
     vectors
-        Vectors of all of these tiles, in any order: a table of `embed_tiles`, or its path.
+        Vectors of all of these tiles, in any order: a table of `embed_tiles`, or its path. They go
+        by tissue and number, and must lie where the tiles lie.
     variables
         Columns of numbers that become variables of `X`; the others stay in `obs`.
     mpp
@@ -68,7 +70,8 @@ def tiles_to_anndata(
     ------
     InvalidInputError
         If neither the table nor `mpp` says how large a pixel is, a variable is no number, a column
-        holds lists, or the name of `out` is no ``.h5ad``.
+        holds lists, the vectors are of tiles at other places or of another size, or the name of
+        `out` is no ``.h5ad``.
     UnknownNameError
         If there is no such column, or a tile has no vector.
     ExistsError
@@ -89,7 +92,15 @@ def tiles_to_anndata(
     middles = np.stack([rows.row + height / 2, rows.col + width / 2], axis=1)
     spatial = MicrometreGrid(pixel).from_pixels(middles)[:, ::-1]
     about = {"strategy": tiles.strategy, "tile_size": list(tiles.tile_size)}
-    made = _annotated(tiles.table, "tile_id", spatial, variables, vectors, about)
+    made = _annotated(
+        tiles.table,
+        "tile_id",
+        spatial,
+        variables,
+        vectors,
+        about,
+        lambda known, places: verify_same_places(tiles, pixel, known, places),
+    )
     return _written(made, out, overwrite=overwrite)
 
 
@@ -166,6 +177,7 @@ def _annotated(
     variables: Sequence[str],
     vectors: Any,
     about: dict[str, Any],
+    verify: Callable[[Any, NDArray[np.int64]], None] = lambda _known, _places: None,
 ) -> Any:
     try:
         import anndata
@@ -210,6 +222,7 @@ def _annotated(
         if lost.size or key not in known.obs.columns:
             msg = f"the vectors have none of {names[int(lost[0])] if lost.size else key}; they are of {', '.join(known.obs_names[:3])}, ..."
             raise UnknownNameError(msg)
+        verify(known, places)
         made.obsm[_VECTORS] = known.obsm[_VECTORS][places]
         about = {**known.uns["microtome"], **about}
     made.uns["microtome"] = {**about, **micrometres_note(table.schema.metadata)}
