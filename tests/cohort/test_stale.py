@@ -340,6 +340,31 @@ def test_cells_say_of_which_image_they_were(made: Path) -> None:
     assert "metadata/cells.parquet" not in places(made)
 
 
+def test_cells_that_were_brought_say_of_which_mask_they_were(made: Path) -> None:
+    labels = np.zeros((SIZE, SIZE), np.int32)
+    labels[3:6, 3:6], labels[9, 9:12] = 1, 2
+    add_cells(made, {"tissue_id": ["b"], "cell_id": [1], "type": ["B"]})
+    for name in "ab":
+        add_cell_masks(made, name, labels)
+    add_cells(made, {"tissue_id": ["a"], "cell_id": [1], "type": ["T"]})
+    measure_cells(made)
+    assert stale(made) == []
+    for name in "ab":
+        add_cell_masks(made, name, labels.T, overwrite=True)
+    found = [each for each in stale(made) if "cells.parquet" in each.place]
+    assert [each.severity for each in found] == ["warning", "warning"]
+    (brought,) = [each for each in found if "type" in each.what]
+    # When those of b were added there was no mask.
+    assert "type of cells were made of another cell mask of a, which" in brought.what
+    assert "add them again" in brought.advice
+    (measured,) = [each for each in found if each is not brought]
+    assert measured.what.startswith("columns ")
+    assert "of cells were made of another cell mask of b, a, which" in measured.what
+    measure_cells(made, overwrite=True)
+    add_cells(made, {"tissue_id": ["a"], "cell_id": [1], "type": ["T"]}, overwrite=True)
+    assert stale(made) == []
+
+
 def test_tiles_inside_annotations_follow_their_file(made: Path, tmp_path: Path) -> None:
     def areas(side: int) -> Path:
         for tissue in "ab":

@@ -21,6 +21,7 @@ from ._modality import Modality
 
 __all__ = [
     "ABOUT",
+    "BROUGHT_OF",
     "MEAN",
     "cell_mask_inputs",
     "cell_mask_of_tissue",
@@ -38,6 +39,10 @@ MEAN = "mean_"
 """What the columns of `measure_cells` begin with that hold the mean of a channel."""
 
 
+BROUGHT_OF = "instances"
+"""Kind of the cell masks that cells are of which somebody brings."""
+
+
 def images_of_tissue(
     layout: CohortLayout, resolution: Resolution, tissue_id: str, modalities: Sequence[Modality]
 ) -> dict[str, str | None]:
@@ -52,9 +57,9 @@ def images_of_tissue(
 
 
 def cells_inputs(layout: CohortLayout, tissues: Sequence[str]) -> dict[str, Inputs]:
-    """Return what there is of some tissues when their cells are added: images by modality.
+    """Return what there is of some tissues when their cells are added: images by modality, and a mask.
 
-    Nothing of a tissue without images that say what they are.
+    Nothing of a tissue without any that say what they are.
     """
     found: dict[str, Inputs] = {}
     resolutions = layout.resolutions()
@@ -66,6 +71,8 @@ def cells_inputs(layout: CohortLayout, tissues: Sequence[str]) -> dict[str, Inpu
         # A damaged image is no reason to refuse cells.
         with suppress(MicrotomeError):
             images = images_of_tissue(layout, coarsest, tissue_id, modalities)
+            # Their numbers are labels of these, where they are there.
+            images["cell_mask"] = cell_mask_of_tissue(layout, coarsest, BROUGHT_OF, tissue_id)
             known = {name: image for name, image in images.items() if image is not None}
             if known:
                 found[tissue_id] = {"resolution": coarsest.directory, **known}

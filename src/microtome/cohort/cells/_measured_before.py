@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from microtome.cohort._cell_inputs import ABOUT, MEAN, cells_parts
+from microtome.cohort._cell_inputs import ABOUT, BROUGHT_OF, MEAN, cells_parts
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._made_of import Inputs, changed, noted_inputs, told_change
 from microtome.cohort._tables import read_parquet
@@ -98,7 +98,9 @@ class MeasuredBefore:
         stale: dict[str, list[str]] = {}
         for tissue, fresh in made_of.items():
             now = {name: each for part in fresh for name, each in part.items()}
+            kind = fresh[0]["kind"]
             parts = cells_parts(self.noted.get(tissue, {}))
+            parts = [part for part in parts if (part.get("kind") or BROUGHT_OF) == kind]
             names = [name for part in parts for name in _replaced(part, now)]
             if names:
                 stale[tissue] = list(dict.fromkeys(names))

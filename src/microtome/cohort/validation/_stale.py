@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from microtome.cohort._cell_inputs import (
     ABOUT,
+    BROUGHT_OF,
     MEAN,
     cell_mask_inputs,
     cell_mask_of_tissue,
@@ -258,8 +259,8 @@ def _cells(now: _Now) -> Iterator[_Found]:
                 resolution, kind = Resolution.parse(part["resolution"]), part.get("kind")
                 names = part.keys() - ABOUT - {"cell_mask"}
                 there: dict[str, Any] = {n: now.image(n, resolution, tissue) for n in names}
-                if kind is not None:
-                    there["cell_mask"] = cell_mask_of_tissue(now.layout, resolution, kind, tissue)
+                of = BROUGHT_OF if kind is None else kind
+                there["cell_mask"] = cell_mask_of_tissue(now.layout, resolution, of, tissue)
                 columns = None if part.get("columns") is None else tuple(part["columns"])
                 was, are = groups.setdefault((columns, kind), ({}, {}))
                 # Two parts of a tissue differ in their columns or images, which are told either way.
