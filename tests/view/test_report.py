@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import shlex
 import shutil
 import sys
 from functools import partial
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from microtome.cli import main
+from microtome.cli._app import app
 from microtome.cohort import CohortLayout, ingest, open_tiles, parse_modality, tile
 from microtome.cohort import mask as make_mask
 from microtome.errors import (
@@ -43,6 +46,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str]]] = []
         self.open: list[str] = []
         self.words: list[str] = []
+        self.codes: list[str] = []
         self.rows: list[list[str]] = []
         self.tables: dict[str, list[list[str]]] = {}
         self.feed(html)
@@ -60,6 +64,8 @@ class Page(HTMLParser):
             self.rows.append([])
         if tag in {"td", "th"}:
             self.rows[-1].append("")
+        if tag == "code":
+            self.codes.append("")
 
     def handle_startendtag(self, tag, attrs):
         self.handle_starttag(tag, attrs)
@@ -72,6 +78,8 @@ class Page(HTMLParser):
         if self.open and self.open[-1] == "style":
             return
         self.words.append(data)
+        if "code" in self.open:
+            self.codes[-1] += data
         if "td" in self.open or "th" in self.open:
             self.rows[-1][-1] += data
 
@@ -412,6 +420,62 @@ def test_a_command_names_the_resolution_where_there_are_several(tmp_path):
     assert f"microtome mask {tmp_path / 'c'} --resolution 2" in page.text
     assert f"microtome mask {tmp_path / 'c'} --resolution 1" in page.text
     assert len([a for a in page.attributes("img") if "t as he" in a["alt"]]) == 2
+
+
+def commands_of(page: Page) -> list[str]:
+    """The commands that a page tells to run or names; a path of the page is none."""
+    return [text for text in page.codes if text.startswith("microtome ")]
+
+
+def test_every_command_on_a_page_is_one_that_the_program_has(cohort, tmp_path):
+    root = tmp_path / "a study"
+    shutil.copytree(cohort.root, root)
+    (root / "cohort.json").unlink()  # Something that validate finds.
+    shutil.rmtree(root / "segmentations")
+    shutil.rmtree(root / "tiling")
+    shutil.rmtree(root / "predictions")
+    shutil.rmtree(root / "stains" / "0_5mpp" / "standardization")
+    (root / "metadata" / "notes.parquet").write_bytes(b"PAR1")
+    pages = [read(report(root, tmp_path / "r.html", throughput=True))]
+    CohortLayout.open_or_create(tmp_path / "empty one")
+    pages.append(read(report(tmp_path / "empty one", tmp_path / "e.html")))
+    named: set[str] = set()
+    for command in [command for page in pages for command in commands_of(page)]:
+        tokens = shlex.split(command)[1:]
+        function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+        named.add(function.__name__)
+        given = [value for value in bound.arguments.values() if isinstance(value, Path)]
+        assert {root, tmp_path / "empty one"} & set(given), command
+    assert {"mask", "tile", "stats", "predict", "ingest", "validate"} <= named
+
+
+def test_predictions_that_are_missing_in_a_mixed_cohort_can_be_made_as_told(tmp_path):
+    rng = np.random.default_rng(0)
+    common = {"cohort": tmp_path / "mixed", "mpp": 1.0, "resolution": 1.0}
+    for name, modality, pixels, names in (
+        ("slide", "he", rng.integers(80, 250, (3, 64, 64), np.uint8), None),
+        ("imc", "imc", rng.poisson(4, (3, 64, 64)).astype(np.uint16), ["DNA1", "CD3", "CD8"]),
+    ):
+        ingest(pixels, axes="cyx", channel_names=names, tissue_id=name, modality=modality, **common)
+    make_mask(tmp_path / "mixed", method="whole")
+    tile(tmp_path / "mixed", tile_size=32)
+    page = read(report(tmp_path / "mixed", tmp_path / "r.html", throughput=False))
+    (of_slide,) = {c for c in commands_of(page) if "predict" in c and "--modality he" in c}
+    (of_imc,) = {c for c in commands_of(page) if "predict" in c and "--modality imc" in c}
+    assert "The model demo is for H&E and IHC; of imc it takes one of your own." in page.text
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    assert main(shlex.split(of_imc.replace("PACKAGE.MODULE:MODEL", "builtins:abs"))[1:]) == 0
+    assert main(shlex.split(of_slide)[1:]) == 0
+    page = read(report(tmp_path / "mixed", tmp_path / "again.html", throughput=False))
+    assert "No model has predicted" not in page.text
+    assert "There are no tile embeddings" not in page.text
+
+
+def test_embeddings_are_not_promised_where_no_command_makes_them(many, tmp_path):
+    page = read(report(many.root, tmp_path / "r.html", throughput=False, max_tissues=1))
+    assert (
+        "There are no tile embeddings. The command predict makes those of H&E and IHC" in page.text
+    )
 
 
 def test_damaged_pieces_are_told_in_their_place_and_the_rest_is_shown(cohort, tmp_path):

@@ -120,12 +120,12 @@ class Inventory:
     problems: tuple[str, ...]
     """What is there but cannot be read."""
 
-    def command(self, verb: str, resolution: Resolution | None = None) -> str:
-        """Return the command line of a verb on this cohort."""
-        parts = ["microtome", verb, shlex.quote(str(self.layout.root))]
+    def command(self, verb: str, resolution: Resolution | None = None, *options: str) -> str:
+        """Return the command line of a verb, such as ``"cohort validate"``, on this cohort."""
+        parts = [str(self.layout.root)]
         if resolution is not None and len(self.resolutions) > 1:
             parts += ["--resolution", str(resolution)]
-        return " ".join(parts)
+        return f"microtome {verb} {shlex.join([*parts, *options])}"
 
     def tiling(self, resolution: Resolution) -> Tiling | None:
         """Return the tiling that pictures show."""

@@ -17,6 +17,7 @@ from microtome.errors import DependencyError, InvalidInputError
 from microtome.progress import Progress, silent
 from microtome.storage import replace_file
 
+from ._advice import lacking_embeddings, lacking_tissues
 from ._cohort_blocks import cohort_block
 from ._embeddings import EmbeddingMap, embedding_map
 from ._figures import POINT_COLOURS, new_figure, plot_embeddings
@@ -121,6 +122,8 @@ def report(
         of_all=notes_of_all(sections),
         hidden=len(inventory.tissues) - len(shown),
         embeddings=embeddings,
+        no_embeddings=lacking_embeddings(inventory),
+        no_tissue=lacking_tissues(inventory),
         heat_bar=bar,
         throughput=measured,
         tiles=_tiles_in_all(inventory),
@@ -236,8 +239,9 @@ def _throughput(inventory: Inventory) -> list[Throughput | Missing] | Missing:
         )
         if isinstance(measured, Missing) or measured:
             return measured
-        return Missing("No image has tiles to load.", inventory.command("tile"))
-    return Missing("There are no tiles to load.", inventory.command("tile"))
+        return Missing("No image has tiles to load.", inventory.command("tile", resolution))
+    first = next(iter(inventory.resolutions), None)
+    return Missing("There are no tiles to load.", inventory.command("tile", first))
 
 
 def _percent(share: float | None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from microtome.cohort import open_tissue_mask
 from microtome.image import MultiscaleImage
 
+from ._advice import lacking_prediction
 from ._charts import HistogramBlock
 from ._inventory import Inventory, Missing, Tissue, attempt
 from ._numbers import TileNumbers, tile_numbers
@@ -56,8 +57,7 @@ def section_of(
         notes.append(mask)
     predicted = find_predictions(inventory, tissue)
     if not predicted:
-        command = inventory.command("predict", tissue.resolution)
-        notes.append(Missing("No model has predicted on this tissue.", command))
+        notes.append(lacking_prediction(inventory, tissue))
     slides = [
         slide_block(
             inventory,
