@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -248,3 +250,18 @@ def test_what_is_open_is_returned_as_it_is():
     opened = open_stacks([mine, image, array])
     assert all(one is other for one, other in zip(opened, [mine, image, array], strict=True))
     assert read_regions(opened, Windows.of(0, [[0, 4]], 2)).tolist() == [[[[7, 0], [7, 0]]]]
+
+
+def test_a_file_of_several_images_says_how_to_give_them(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    (path / "img").mkdir(parents=True)
+    for name in "ab":
+        tifffile.imwrite(path / f"img/{name}.tiff", np.zeros((2, 8, 8), np.uint8))
+    (path / "panel.csv").write_text("name\nDNA\nCD3\n")
+    with pytest.raises(InvalidInputError) as caught:
+        open_stacks([path])
+    told = str(caught.value)
+    assert f"in a list of open_image({str(path)!r}, image=name): 'a', 'b'" in told
+    assert "--image" not in told
+    opened = open_stacks([open_image(path, image=name) for name in ("a", "b")])
+    assert [getattr(image, "name", None) for image in opened] == ["a", "b"]

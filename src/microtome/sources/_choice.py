@@ -6,9 +6,18 @@ from collections.abc import Sequence
 
 from microtome.errors import InvalidInputError, UnknownNameError
 
-__all__ = ["chosen", "distinct"]
+__all__ = ["SeveralImagesError", "chosen", "distinct"]
 
 _MOST_NAMED = 12
+
+
+class SeveralImagesError(InvalidInputError):
+    """Something holds several images and none was named; who cannot be told which says so in its words."""
+
+    where: str = ""
+    """What holds them."""
+    listed: str = ""
+    """Their names."""
 
 
 def chosen(names: Sequence[str], image: str | int | None, *, where: object) -> int:
@@ -36,7 +45,9 @@ def chosen(names: Sequence[str], image: str | int | None, *, where: object) -> i
         msg = (
             f"{where} holds {len(names)} images; say which with --image (image=): {_listed(names)}"
         )
-        raise InvalidInputError(msg)
+        error = SeveralImagesError(msg)
+        error.where, error.listed = str(where), _listed(names)
+        raise error
     if isinstance(image, str) and image in names:
         return names.index(image)
     if isinstance(image, int) and not isinstance(image, bool) and 0 <= image < len(names):

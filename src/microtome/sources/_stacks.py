@@ -14,6 +14,7 @@ from microtome.image import ArrayStack, ImageStack, MultiscaleImage, stack_axes
 from microtome.storage import StorageOptions, place_of
 
 from ._array import pixel_array
+from ._choice import SeveralImagesError
 from ._formats import FORMATS
 from ._lazy import is_from
 from ._recipe import Recipe, traveling_stack
@@ -71,8 +72,8 @@ def open_stacks(
     FormatError
         If one is damaged, or no format that can be read.
     InvalidInputError
-        If there is no source, the axes do not fit an array or are not a file's, or nothing in a
-        folder ends so.
+        If there is no source, the axes do not fit an array or are not a file's, nothing in a folder
+        ends so, or a file holds several images: open with `open_image` those that are meant.
 
     Examples
     --------
@@ -96,9 +97,7 @@ def open_stacks(
         elif isinstance(source, MultiscaleImage) or _is_stack(source):
             opened.append(source)
         elif isinstance(source, str | os.PathLike) or _names_its_own(source):
-            image = open_image(
-                source, mpp=given, channel_names=channel_names, storage_options=storage_options
-            )
+            image = _only_image(source, given, channel_names, storage_options)
             _verify_axes(image, axes)
             opened.append(image)
         else:
@@ -129,6 +128,21 @@ def _plain(
     if stack is None:
         return None
     return [traveling_stack(stack, Recipe(_TIFF_STACK, place, options, stack))]
+
+
+def _only_image(
+    source: Any, mpp: Mpp | None, names: Sequence[str] | None, storage: StorageOptions | None
+) -> MultiscaleImage:
+    """Open what is one image."""
+    try:
+        return open_image(source, mpp=mpp, channel_names=names, storage_options=storage)
+    except SeveralImagesError as error:
+        place = f"open_image({str(source)!r}, image=name)"
+        msg = (
+            f"{error.where} holds several images, and each of the sources is one; give those that you "
+            f"mean in a list of {place}: {error.listed}"
+        )
+        raise InvalidInputError(msg) from error
 
 
 def _is_stack(source: Any) -> bool:
