@@ -123,7 +123,7 @@ def test_a_source_that_was_set_by_hand_is_not_read_at_another_epoch(opened):
     loader = TileLoader(dataset, 16)
     dataset.set_epoch(1)
     with pytest.raises(InvalidInputError, match=r"set to epoch 1.*at epoch 0.*set_epoch\(1\)"):
-        iter(loader)
+        next(iter(loader))
     loader.set_epoch(1)
     assert len(keys_of(loader)) == len(dataset)
 

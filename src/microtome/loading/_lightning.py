@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from functools import cache
 from importlib import import_module
 from inspect import Signature, signature
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
 from microtome.errors import DependencyError, FormatError, InvalidInputError, NotFoundError
@@ -181,7 +180,7 @@ class RegionDataModule:
     def _loader(self, name: str) -> Any:
         trainer = getattr(self, "trainer", None)
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-        loader = TileLoader(
+        return TileLoader(
             self.dataset(name),
             self._batch_size,
             order=self._order if name == "train" else "sequential",
@@ -191,7 +190,6 @@ class RegionDataModule:
             as_torch=True,
             **cast("dict[str, Any]", self._reading),
         )
-        return _EpochLoader(loader)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
@@ -283,28 +281,6 @@ def _made_with(cls: type[Any]) -> Signature:
 
 
 RegionDataModule.__signature__ = _made_with(RegionDataModule)
-
-
-class _EpochLoader:
-    """A `TileLoader` where Lightning looks for what is to be told the epoch."""
-
-    def __init__(self, loader: TileLoader) -> None:
-        self.batch_sampler = SimpleNamespace(sampler=loader)
-        self.batch_size = loader.batch_size
-
-    def __iter__(self) -> Iterator[Any]:
-        # A generator, which begins when the first batch is asked for: where a run goes on, Lightning
-        # makes the iterator first and tells the epoch after that.
-        yield from self.batch_sampler.sampler
-
-    def __len__(self) -> int:
-        return len(self.batch_sampler.sampler)
-
-    def state_dict(self) -> Any:
-        return self.batch_sampler.sampler.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.batch_sampler.sampler.load_state_dict(state)
 
 
 @cache

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from time import perf_counter
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -48,6 +49,9 @@ class TileLoader:
     whether the epoch was resumed change nothing. There are no worker processes: reading and
     decoding run outside Python's lock. At most `prefetch` batches wait beside the one handed out.
     Leaving the loop by any way, an error or Ctrl-C included, ends the threads.
+
+    It can be given to Lightning as it is, which sets its epoch and keeps where it stands in
+    checkpoints; on several devices each needs one of its own `rank`, as `RegionDataModule` makes them.
 
     Parameters
     ----------
@@ -184,10 +188,16 @@ class TileLoader:
         return len(self._plan)
 
     def __iter__(self) -> Iterator[Any]:
+        # Begun when the first batch is asked for: Lightning makes the iterator, and tells the epoch then.
         agree(self._source, self._order.epoch)
         first, self._resume = self._resume, 0
         self._standing = self._order, first
-        return self._batches(self._order, first)
+        yield from self._batches(self._order, first)
+
+    @property
+    def batch_sampler(self) -> Any:
+        """Where Lightning looks for what is to be told the epoch: its `sampler` is the loader."""
+        return SimpleNamespace(sampler=self)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration reads; of the source, too, if it has one.
