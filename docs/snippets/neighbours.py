@@ -29,11 +29,14 @@ tiles = mt.TileTable.from_columns(
     },
     tile_size=224,
     strategy="grid",
+    resolution="1_0mpp",
 )
 # --8<-- [end:setup]
 
 # --8<-- [start:tiles]
-drawn = tile_objects(tiles, scale=4, classes="grade", colors={"high": (200, 0, 0)})
+drawn = tile_objects(
+    tiles, slide=slide, classes="grade", colors={"high": (200, 0, 0)}
+)
 write_qupath(drawn, "tiles.geojson")
 first, second, third = read_qupath("tiles.geojson")
 print(second.kind, second.classification, second.color, dict(second.measurements))
@@ -70,7 +73,7 @@ for cell in read_qupath("cells.geojson"):
 
 # --8<-- [start:trident]
 write_trident_coordinates(
-    tiles, "patches/t1_patches.h5", magnification=40, slide=slide, scale=4
+    tiles, "patches/t1_patches.h5", magnification=40, slide=slide
 )
 print(read_h5_coordinates("patches/t1_patches.h5", tissue_id="t1"))
 finest = read_h5_coordinates("patches/t1_patches.h5", tissue_id="t1", scale=1)
@@ -78,7 +81,7 @@ print(finest.tile_size, finest.column("col"))
 # --8<-- [end:trident]
 
 # --8<-- [start:clam]
-write_clam_coordinates(finest, "patches/t1.h5", slide=slide, level=0)
+write_clam_coordinates(tiles, "patches/t1.h5", slide=slide, level=0)
 print(read_h5_coordinates("patches/t1.h5").strategy)
 # --8<-- [end:clam]
 

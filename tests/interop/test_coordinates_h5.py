@@ -158,10 +158,16 @@ def test_patches_that_are_rounded_on_the_finest_level(tmp_path):
 @pytest.mark.parametrize("level", [0, 1, -1])
 def test_clam_finds_what_it_asks_for(tmp_path, pyramid, level):
     given = table(64, rows=(0, 64, 3), cols=(0, 5, 128))
-    path = write_clam_coordinates(given, tmp_path / "patches" / "s1.h5", slide=pyramid, level=level)
-    coordinates, attributes = stored(path)
     number = level % pyramid.level_count
     height, width = pyramid.level_shape(number)
+    path = write_clam_coordinates(
+        given,
+        tmp_path / "patches" / "s1.h5",
+        slide=pyramid,
+        level=level,
+        scale=(1000 / height, 1501 / width),
+    )
+    coordinates, attributes = stored(path)
     assert attributes["patch_size"] == 64
     assert attributes["patch_level"] == number
     assert attributes["level_dim"].tolist() == [width, height]
@@ -214,21 +220,23 @@ def test_a_level_that_nobody_knows_the_size_of(tmp_path):
 
 def test_no_tile_is_a_file_too(tmp_path, pyramid):
     empty = table(rows=(), cols=())
-    one = write_trident_coordinates(empty, tmp_path / "a.h5", magnification=20, slide=pyramid)
-    two = write_clam_coordinates(empty, tmp_path / "b.h5", slide=pyramid)
+    one = write_trident_coordinates(
+        empty, tmp_path / "a.h5", magnification=20, slide=pyramid, scale=1
+    )
+    two = write_clam_coordinates(empty, tmp_path / "b.h5", slide=pyramid, scale=1)
     for path in (one, two):
         assert stored(path)[0].shape == (0, 2)
         assert len(read_h5_coordinates(path)) == 0
 
 
 def test_a_file_that_is_there_stays(tmp_path, pyramid):
-    options = {"magnification": 20, "slide": pyramid}
+    options = {"magnification": 20, "slide": pyramid, "scale": 1}
     path = write_trident_coordinates(table(), tmp_path / "a.h5", **options)
     before = path.read_bytes()
     with pytest.raises(ExistsError, match="or allow overwriting"):
-        write_clam_coordinates(table(), path, slide=pyramid)
+        write_clam_coordinates(table(), path, slide=pyramid, scale=1)
     assert path.read_bytes() == before
-    write_clam_coordinates(table(), path, slide=pyramid, overwrite=True)
+    write_clam_coordinates(table(), path, slide=pyramid, scale=1, overwrite=True)
     assert "patch_level" in stored(path)[1]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.h5", "s1.ome.zarr"]
 
@@ -243,11 +251,17 @@ def test_a_file_that_is_there_stays(tmp_path, pyramid):
         (table(), {"overlap": -1}, InvalidInputError, "overlap not negative"),
         (table(), {"tissue_id": "s2"}, UnknownNameError, "'s2'"),
         (table(tissue_id=["a", "b", "a"]), {}, InvalidInputError, "2 tissues"),
+        (
+            table(),
+            {"scale": (2, 3)},
+            InvalidInputError,
+            r"not square: one of the tiles is 2\.0 x 3\.0",
+        ),
         (table(), {"path": "a.txt"}, InvalidInputError, "call it a.h5"),
     ],
 )
 def test_what_the_file_cannot_hold_is_refused(tmp_path, tiles, options, error, message):
-    given = {"magnification": 20, "slide": slide(), "path": "a.h5"} | options
+    given = {"magnification": 20, "slide": slide(), "path": "a.h5", "scale": 1} | options
     with pytest.raises(error, match=message):
         write_trident_coordinates(tiles, tmp_path / given.pop("path"), **given)
     assert list(tmp_path.iterdir()) == []
@@ -255,7 +269,7 @@ def test_what_the_file_cannot_hold_is_refused(tmp_path, tiles, options, error, m
 
 def test_a_level_that_is_not_there(tmp_path, pyramid):
     with pytest.raises(OutOfRangeError):
-        write_clam_coordinates(table(), tmp_path / "a.h5", slide=pyramid, level=99)
+        write_clam_coordinates(table(), tmp_path / "a.h5", slide=pyramid, level=99, scale=1)
 
 
 CLAM = {"patch_size": 256, "patch_level": 0}
@@ -306,7 +320,7 @@ def test_tiles_over_the_edge_are_told_or_left_out(tmp_path, caplog, program):
     # The slide is 4001 x 3000: inside, up to the edge, one pixel over it on each side, and outside.
     rows = (0, 3000 - 224, 3000 - 223, 500, 500, -1, 5000)
     cols = (0, 4001 - 224, 0, 4001 - 223, -1, 0, 0)
-    options = {"tiles": table(rows=rows, cols=cols), "slide": slide()}
+    options = {"tiles": table(rows=rows, cols=cols), "slide": slide(), "scale": 1}
 
     def write(name, **more):
         path = tmp_path / f"{name}.h5"
@@ -335,3 +349,64 @@ def test_what_is_left_of_a_pixel_of_the_table_is_no_overhang(tmp_path, caplog):
         scale=4,
     )
     assert not caplog.records
+
+
+# ---------------------------------------------------------------- how large a pixel is
+
+
+def stating(resolution, side=64):
+    return TileTable.from_columns(
+        {"tissue_id": "s1", "row": [0, 64, 131], "col": [0, 5, 512]},
+        tile_size=side,
+        strategy="grid",
+        resolution=resolution,
+    )
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.499, 1.0])
+def test_the_scale_is_what_table_and_slide_state(tmp_path, mpp):
+    tiles, one = stating("1_0mpp"), open_image(np.zeros((3000, 4001), np.uint8), axes="yx", mpp=mpp)
+    expected = np.rint(np.array([[0, 0], [5, 64], [512, 131]]) / mpp)
+    clam = write_clam_coordinates(tiles, tmp_path / "c.h5", slide=one)
+    trident = write_trident_coordinates(tiles, tmp_path / "t.h5", slide=one, magnification=20)
+    for path, side in ((clam, "patch_size"), (trident, "patch_size_level0")):
+        coordinates, attributes = stored(path)
+        np.testing.assert_array_equal(coordinates, expected)
+        assert attributes[side] == round(64 / mpp)
+    # What is said counts for more than what is stated.
+    told = write_clam_coordinates(tiles, tmp_path / "d.h5", slide=one, scale=3)
+    assert stored(told)[0].tolist() == [[0, 0], [15, 192], [1536, 393]]
+
+
+def test_clam_reads_tiles_of_any_resolution_from_any_level(tmp_path, pyramid):
+    # Tiles at 1 um, the slide at 0.25: four of its pixels, two of its next level's.
+    path = write_clam_coordinates(stating("1_0mpp"), tmp_path / "c.h5", slide=pyramid, level=1)
+    coordinates, attributes = stored(path)
+    assert coordinates.tolist() == [[0, 0], [20, 256], [2048, 524]]
+    assert (attributes["patch_size"], attributes["patch_level"]) == (128, 1)
+    same(
+        read_h5_coordinates(path, tissue_id="s1", scale=4),
+        stating("1_0mpp"),
+    )
+    with pytest.raises(InvalidInputError, match="less than a pixel of that level"):
+        write_clam_coordinates(
+            stating("0_25mpp", side=1), tmp_path / "x.h5", slide=pyramid, level=2
+        )
+
+
+@pytest.mark.parametrize("program", ["trident", "clam"])
+def test_a_scale_that_nobody_knows_is_refused(tmp_path, program):
+    def write(tiles, mpp):
+        one = open_image(np.zeros((30, 40), np.uint8), axes="yx", mpp=mpp)
+        if program == "clam":
+            write_clam_coordinates(tiles, tmp_path / "a.h5", slide=one)
+        else:
+            write_trident_coordinates(tiles, tmp_path / "a.h5", slide=one, magnification=20)
+
+    with pytest.raises(InvalidInputError, match=r"does not say at which resolution.*pass scale="):
+        write(table(), 0.25)
+    with pytest.raises(
+        InvalidInputError, match=r"pixels of 1_0mpp, and .* does not state.*with mpp="
+    ):
+        write(stating("1_0mpp"), None)
+    assert not (tmp_path / "a.h5").exists()

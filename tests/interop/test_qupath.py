@@ -123,13 +123,26 @@ def test_tiles_of_one_tissue_alone(tmp_path):
         ]
     )
     with pytest.raises(InvalidInputError, match=r"2 tissues \(t1, t2.*pass tissue_id"):
-        tile_objects(both)
+        tile_objects(both, scale=1)
     with pytest.raises(UnknownNameError, match="'t3'"):
-        tile_objects(both, tissue_id="t3")
-    (only,) = tile_objects(both, tissue_id="t2")
+        tile_objects(both, tissue_id="t3", scale=1)
+    (only,) = tile_objects(both, tissue_id="t2", scale=1)
     assert only.measurements == {"tile_id": 0}
     with pytest.raises(UnknownNameError, match="'grade'"):
-        tile_objects(both, tissue_id="t2", classes="grade")
+        tile_objects(both, tissue_id="t2", scale=1, classes="grade")
+
+
+def test_tiles_are_drawn_in_pixels_of_the_picture_that_is_named():
+    # Tiles at 1 um on a picture of 0.25 um: as with a scale of 4.
+    picture = open_image(np.zeros((8, 8), np.uint8), axes="yx", mpp=0.25)
+    for one, other in zip(
+        tile_objects(tiles_table(), slide=picture),
+        tile_objects(tiles_table(), scale=4),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one.polygons[0][0], other.polygons[0][0])
+    with pytest.raises(InvalidInputError, match=r"pixels of 1_0mpp.*pass slide=, or scale="):
+        tile_objects(tiles_table())
 
 
 def test_tiles_that_qupath_made_are_numbered():

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
 from microtome.cohort import tissue_row
 from microtome.errors import InvalidInputError, NotFoundError
 from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.sources import image_names, open_image
-from microtome.tiling import TileTable
 
 from ._cohort_exports import each_tissue, slide_scales
 from ._cohort_tiles import CohortTiles, TissueImages
@@ -78,7 +75,7 @@ def export_trident(
             magnification=magnification,
             slide=opened[tissue],
             tissue_id=tissue,
-            scale=_square(scales[tissue], tissue),
+            scale=scales[tissue],
             edge=edge,
             overwrite=overwrite,
         )
@@ -134,46 +131,20 @@ def export_clam(
     scales = slide_scales(tiles.images, None)
 
     def write(tissue: str, path: Path) -> None:
-        slide = opened[tissue]
-        fine, coarse = slide.level(0), slide.level(level)
-        factor = (
-            scales[tissue][0] * coarse.height / fine.height,
-            scales[tissue][1] * coarse.width / fine.width,
-        )
-        scaled = _scaled(tiles.tiles.for_tissue(tissue), factor)
         write_clam_coordinates(
-            scaled, path, slide=slide, level=level, edge=edge, overwrite=overwrite
+            tiles.tiles,
+            path,
+            slide=opened[tissue],
+            level=level,
+            tissue_id=tissue,
+            scale=scales[tissue],
+            edge=edge,
+            overwrite=overwrite,
         )
 
     folder = Path(out) / "patches"
     files = {tissue: folder / f"{slide_name(slide)}.h5" for tissue, slide in opened.items()}
     return each_tissue(files, write, overwrite=overwrite, progress=progress)
-
-
-def _square(scale: tuple[float, float], tissue: str) -> float:
-    y, x = scale
-    if not np.isclose(y, x, rtol=1e-9, atol=0):
-        msg = f"the slide of {tissue!r} has pixels that are not square: tiles are {y} x {x} of them"
-        raise InvalidInputError(msg)
-    return y
-
-
-def _scaled(tiles: TileTable, factor: tuple[float, float]) -> TileTable:
-    rows = tiles.rows()
-    sides = np.rint(np.multiply(tiles.tile_size, factor)).astype(int).tolist()
-    if min(sides) < 1:
-        msg = f"a tile of {tiles.tile_size} is less than a pixel of that level; choose a finer one"
-        raise InvalidInputError(msg)
-    return TileTable.from_columns(
-        {
-            "tissue_id": tiles.tissue_ids[0],
-            "tile_id": rows.tile_id,
-            "row": np.rint(rows.row * factor[0]).astype(np.int64),
-            "col": np.rint(rows.col * factor[1]).astype(np.int64),
-        },
-        tile_size=sides,
-        strategy=tiles.strategy,
-    )
 
 
 def _slides(

@@ -30,7 +30,8 @@ from microtome.tiling import TileTable
 
 from ._coordinates_stated import StatedPatches
 from ._qupath import free_file
-from ._qupath_tables import checked_scale, tiles_of_one
+from ._qupath_tables import tiles_of_one
+from ._slide_scale import checked_scale, scale_of
 
 __all__ = [
     "SlideEdge",
@@ -54,7 +55,7 @@ def write_trident_coordinates(  # noqa: PLR0913 - what the format states, and th
     magnification: float,
     slide: Any,
     tissue_id: str | None = None,
-    scale: float = 1.0,
+    scale: float | Sequence[float] | None = None,
     overlap: int = 0,
     edge: SlideEdge = "overhang",
     overwrite: bool = False,
@@ -76,7 +77,8 @@ def write_trident_coordinates(  # noqa: PLR0913 - what the format states, and th
         The tissue of the slide; may be left out where the table has one alone.
     scale
         Pixels of the slide's finest level in a pixel of the table. With a slide at 0.25 and tiles at
-        1 micrometre per pixel it is 4. Places are rounded to the slide's pixels.
+        1 micrometre per pixel it is 4, which is what it is by default where the table states its
+        resolution and the slide its pixel size. Places are rounded to the slide's pixels.
     overlap
         Pixels of the table that neighbours share, as a statement alone.
     edge
@@ -96,19 +98,23 @@ def write_trident_coordinates(  # noqa: PLR0913 - what the format states, and th
     UnknownNameError
         If the tissue has no tiles.
     InvalidInputError
-        If tiles are not square, the table has several tissues and nobody says which, tiles of it
-        fall on the same pixels of the slide, or a number is not positive.
+        If tiles or pixels are not square, the table has several tissues and nobody says which, tiles
+        of it fall on the same pixels of the slide, a number is not positive, or nothing says what the
+        scale is.
     DependencyError
         If h5py is not installed.
     StorageError
         If the disk refuses.
     """
     chosen = tiles_of_one(tiles, tissue_id)
-    factor = checked_scale(scale)
     if not np.isfinite(magnification) or magnification <= 0 or overlap < 0:
         msg = f"magnification must be positive and overlap not negative, got {magnification} and {overlap}"
         raise InvalidInputError(msg)
     image = open_image(slide)
+    factor = scale_of(chosen, image, scale)
+    if not np.isclose(factor[0], factor[1], rtol=1e-9, atol=0):
+        msg = f"the pixels of {slide_name(image)} are not square: one of the tiles is {factor[1]} x {factor[0]} of them"
+        raise InvalidInputError(msg)
     side = _side(chosen)
     height, width = _plane(image, 0)
     attributes = {
@@ -133,24 +139,30 @@ def write_clam_coordinates(
     slide: Any,
     level: int = 0,
     tissue_id: str | None = None,
+    scale: float | Sequence[float] | None = None,
     edge: SlideEdge = "overhang",
     overwrite: bool = False,
 ) -> Path:
     """Write tiles as the coordinates that CLAM reads patches by.
 
+    CLAM reads whole pixels of one of the slide's own levels: places and sides are rounded to those.
+
     Parameters
     ----------
     tiles
-        The table, in pixels of a level of the slide; tiles are square.
+        The table; tiles are square.
     path
         The file; CLAM looks for ``patches/<slide>.h5``.
     slide
         The slide: whatever `microtome.open_image` takes. CLAM reads it through OpenSlide, whose
         levels these must be.
     level
-        Index of the level that the tiles lie on.
+        Index of the level that patches are read from.
     tissue_id
         The tissue of the slide; may be left out where the table has one alone.
+    scale
+        Pixels of the slide's finest level in a pixel of the table, as of `write_trident_coordinates`:
+        one number or (y, x).
     edge
         As of `write_trident_coordinates`.
     overwrite
@@ -169,7 +181,9 @@ def write_clam_coordinates(
     OutOfRangeError
         If the slide has no such level.
     InvalidInputError
-        If tiles are not square, or the table has several tissues and nobody says which.
+        If tiles are not square, or less than a pixel of that level, the table has several tissues and
+        nobody says which, tiles of it fall on the same pixels of the slide, a scale is not positive,
+        or nothing says what it is.
     DependencyError
         If h5py is not installed.
     StorageError
@@ -177,19 +191,22 @@ def write_clam_coordinates(
     """
     chosen = tiles_of_one(tiles, tissue_id)
     image = open_image(slide)
+    factor = scale_of(chosen, image, scale)
     size = np.array(_plane(image, level)[::-1])
-    factor = np.array(_plane(image, 0)[::-1]) / size
-    side = _side(chosen)
+    downsample = np.array(_plane(image, 0)[::-1]) / size
+    side = _side_there(chosen, factor / downsample)
     attributes = {
         "patch_size": side,
         "patch_level": level % image.level_count,
-        "downsample": factor,
+        "downsample": downsample,
         "downsampled_level_dim": size,
         "level_dim": size,
         "name": slide_name(image),
         "save_path": str(Path(path).parent),
     }
-    places = _inside(_places(chosen, factor), side * factor, factor, _plane(image, 0), edge, image)
+    places = _inside(
+        _places(chosen, factor), side * downsample, factor, _plane(image, 0), edge, image
+    )
     return _write(path, places, attributes, overwrite=overwrite)
 
 
@@ -369,6 +386,19 @@ def _side(tiles: TileTable) -> int:
         msg = f"patches are square, the tiles of the table are {height}x{width}"
         raise InvalidInputError(msg)
     return height
+
+
+def _side_there(tiles: TileTable, factor: NDArray[np.float64]) -> int:
+    """Return the side of the tiles in pixels of a level of which some, (x, y), are one of the table."""
+    height, width = tiles.tile_size
+    across, down = np.rint(np.array([width, height]) * factor).astype(int).tolist()
+    if min(across, down) < 1:
+        msg = f"a tile of {height}x{width} pixels is less than a pixel of that level; choose a finer one"
+        raise InvalidInputError(msg)
+    if across != down:
+        msg = f"patches are square, the tiles of the table are {down}x{across} pixels of that level"
+        raise InvalidInputError(msg)
+    return across
 
 
 def _plain(number: float) -> float:

@@ -16,12 +16,12 @@ from microtome.sources import open_image
 from microtome.tiling import AreaSet, TileTable
 
 from ._qupath import Color, QuPathObject, object_id
+from ._slide_scale import checked_scale, scale_of
 
 __all__ = [
     "CellRows",
     "area_objects",
     "cell_objects",
-    "checked_scale",
     "tile_objects",
     "tiles_of_objects",
     "tiles_of_one",
@@ -34,7 +34,8 @@ def tile_objects(
     tiles: TileTable,
     *,
     tissue_id: str | None = None,
-    scale: float | Sequence[float] = 1.0,
+    slide: Any = None,
+    scale: float | Sequence[float] | None = None,
     classes: str | None = None,
     colors: Mapping[str, Color] | None = None,
 ) -> Iterator[QuPathObject]:
@@ -49,9 +50,12 @@ def tile_objects(
         The table.
     tissue_id
         The tissue of the picture; may be left out where the table has one alone.
+    slide
+        The picture that they are drawn on, whatever `microtome.open_image` takes: for its pixel size.
     scale
         Pixels of the picture's finest level in a pixel of the table: one number or (y, x). With a
-        picture at 0.25 and tiles at 1 micrometre per pixel it is 4.
+        picture at 0.25 and tiles at 1 micrometre per pixel it is 4, which is what it is by default
+        where the table states its resolution and `slide` its pixel size.
     classes
         Column of text that holds the class of each tile.
     colors
@@ -62,10 +66,11 @@ def tile_objects(
     UnknownNameError
         If the tissue has no tiles, or there is no such column.
     InvalidInputError
-        If the table has several tissues and nobody says which, or a scale is not positive.
+        If the table has several tissues and nobody says which, a scale is not positive, or nothing
+        says what it is.
     """
     chosen = tiles_of_one(tiles, tissue_id)
-    factor = checked_scale(scale)
+    factor = scale_of(chosen, None if slide is None else open_image(slide), scale)
     columns = _Columns.of(chosen.table, ("tissue_id", "row", "col"), classes)
     return _tiles(chosen, columns, factor, colors or {})
 
@@ -128,7 +133,7 @@ def tiles_of_objects(
     tissue_id
         The tissue of the picture.
     scale
-        As of `tile_objects`.
+        Pixels of the picture's finest level in a pixel of the table: one number or (y, x).
     strategy, resolution
         As of `TileTable`.
 
@@ -363,18 +368,3 @@ class _Columns:
 
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-
-
-def checked_scale(given: float | Sequence[float]) -> NDArray[np.float64]:
-    """Return how much coarser pixels are, (x, y).
-
-    Raises
-    ------
-    InvalidInputError
-        If it is not one positive number or two (y, x).
-    """
-    factor = np.asarray(given, np.float64)
-    if factor.shape not in {(), (2,)} or not (np.isfinite(factor) & (factor > 0)).all():
-        msg = f"scale must be one positive number or two (y, x), got {given!r}"
-        raise InvalidInputError(msg)
-    return np.broadcast_to(factor, (2,))[::-1]
