@@ -87,8 +87,15 @@ def test_a_tissue_without_a_mask_is_named(made: Any) -> None:
         resolution=MPP,
         **where,
     )
-    with pytest.raises(NotFoundError, match="'z' has no cell mask"):
+    command = f"`microtome cohort add-mask {root} MASK --tissue z` "
+    with pytest.raises(NotFoundError, match=r"'z' has no cell mask .*bring one with") as error:
         measure_cells(root)
+    assert command in str(error.value)
+    with pytest.raises(
+        UnknownNameError, match=r"no cell masks 'nuclei'; it has .'instances'."
+    ) as no:
+        measure_cells(root, tissues=["z"], kind="nuclei")
+    assert f"{command.removesuffix('` ')} --kind nuclei`" in str(no.value)
 
 
 def stale(root: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -156,10 +157,17 @@ def open_cell_mask(
         return found
     there = sorted({k for r in layout.resolutions() for k in layout.cell_mask_kinds(r)})
     if kind not in there:
-        msg = f"{layout.root} has no cell masks {kind!r}; it has {there or 'none'}"
+        msg = f"{layout.root} has no cell masks {kind!r}; it has {there or 'none'}; {_how(layout, kind, tissue_id)}"
         raise UnknownNameError(msg)
-    msg = f"tissue {tissue_id!r} has no cell mask ({layout.cell_mask(resolution, kind, tissue_id)})"
+    msg = f"tissue {tissue_id!r} has no cell mask ({layout.cell_mask(resolution, kind, tissue_id)}); {_how(layout, kind, tissue_id)}"
     raise NotFoundError(msg)
+
+
+def _how(layout: CohortLayout, kind: str, tissue_id: str) -> str:
+    """Return how a mask comes into a cohort."""
+    of = "" if kind == INSTANCES else f" --kind {shlex.quote(kind)}"
+    root = shlex.quote(str(layout.root))
+    return f"bring one with `microtome cohort add-mask {root} MASK --tissue {tissue_id}{of}` (add_cell_masks)"
 
 
 def instances_kind(*, from_virtues: bool) -> str:
