@@ -98,3 +98,50 @@ print(
     np.abs(error).mean() < wanted.std() / 2,
 )
 # --8<-- [end:again]
+
+# --8<-- [start:cohort]
+import microtome as mt
+
+for tissue in ("bright", "dim"):
+    mt.ingest(
+        rng.poisson(60 if tissue == "bright" else 40, (2, 256, 256)).astype(
+            np.uint16
+        ),
+        axes="cyx",
+        channel_names=["DNA", "CD3"],
+        mpp=1.0,
+        cohort="study",
+        tissue_id=tissue,
+        modality="imc",
+    )
+mt.mask("study", method="whole")
+mt.tile("study", tile_size=32, method="grid", strategy="default")
+tiles = mt.MultiplexImagingDataset(
+    "study", "imc", path="study", tile_size=32, standardization="identity"
+)
+
+
+class Classifier(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+
+    def training_step(self, batch, _):
+        bright = [m["tissue_id"] == "bright" for m in batch.additional_metadata]
+        guess = self.layer(batch.data.mean((2, 3)) / 50 - 1)
+        return torch.nn.functional.cross_entropy(guess, torch.tensor(bright).long())
+
+    def predict_step(self, batch, _):
+        return self.layer(batch.data.mean((2, 3)) / 50 - 1).argmax(1)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=0.1)
+
+
+data = RegionDataModule(tiles, predict=tiles, batch_size=16, order="random")
+classifier = Classifier()
+trainer = lightning.Trainer(max_epochs=5, default_root_dir="tiles", **settings)
+trainer.fit(classifier, data)
+found = torch.cat(trainer.predict(classifier, data))
+print(len(found), "tiles,", int(found.sum()), "of them bright")
+# --8<-- [end:cohort]

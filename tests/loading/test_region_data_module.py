@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from microtome.augmentation import DihedralAugmentation
+from microtome.cohort import MultiplexImagingDataset, SporaDataset, ingest, mask, tile
 from microtome.errors import FormatError, InvalidInputError, NotFoundError
-from microtome.loading import RegionDataModule, RegionDataset
+from microtome.loading import DrawnOrder, RegionDataModule, RegionDataset, TileLoader
 from microtome.normalization import MeanStdNormalization, fit_normalization
 from microtome.patching import FixedRandomPatching, RandomPatching
 from microtome.sources import open_stacks
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:GPU available but not used",
     "ignore:The number of training batches",
     "ignore:Be aware that when using `ckpt_path`",
+    "ignore:You passed in a `val_dataloader` but have no `validation_step`",
 )
 SHAPE = (2, 64, 80)
 
@@ -211,6 +213,127 @@ def test_what_it_is_made_with_can_be_read() -> None:
     assert shown["batch_size"].default == 32
     assert list(inspect.signature(Own).parameters) == ["folder", "size"]
     assert inspect.signature(type(a_module())).parameters == shown
+
+
+class Watching(lightning.LightningModule):  # type: ignore[name-defined,misc]
+    """Remembers the tiles of a cohort that it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(2, 1, 1)
+        self.seen: list[tuple[int, list[tuple[str, int]]]] = []
+
+    def training_step(self, batch: Any, index: int) -> Any:
+        known = batch.region if hasattr(batch, "region") else batch
+        told = [(m["tissue_id"], m["tile_id"]) for m in known.additional_metadata]
+        self.seen.append((self.current_epoch, told))
+        return self.layer(known.data).mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=1e-9)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tissues of 16 tiles."""
+    root = tmp_path_factory.mktemp("lightning") / "cohort"
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 900, (2, 128, 128)).astype(np.uint16)
+        ingest(
+            pixels,
+            axes="cyx",
+            cohort=root,
+            tissue_id=f"t{number}",
+            modality="imc",
+            mpp=1.0,
+            channel_names=["CD3", "DNA"],
+        )
+    mask(root, method="whole")
+    tile(root, tile_size=32, method="grid", strategy="default", tolerance=0.1)
+    return root
+
+
+def imc(cohort: Path) -> MultiplexImagingDataset:
+    return MultiplexImagingDataset(
+        "c", "imc", path=cohort, tile_size=32, standardization="identity"
+    )
+
+
+@pytest.mark.parametrize("collate", [None, "panel"])
+def test_tiles_of_a_cohort_are_fitted_kept_and_gone_on_with(
+    cohort: Path, tmp_path: Path, collate: Any
+) -> None:
+    def data() -> Any:
+        tiles = imc(cohort)
+        return RegionDataModule(tiles, batch_size=8, order="random", seed=3, collate=collate)
+
+    keeping = lightning.pytorch.callbacks.ModelCheckpoint(
+        tmp_path, filename="{step}", every_n_train_steps=3, save_top_k=-1
+    )
+    whole, later = Watching(), Watching()
+    run = trainer(tmp_path, enable_checkpointing=True, callbacks=[keeping])
+    run.fit(whole, datamodule=data())
+    assert len(whole.seen) == 8
+    tiles = [
+        {tile for number, told in whole.seen if number == epoch for tile in told}
+        for epoch in (0, 1)
+    ]
+    assert tiles[0] == tiles[1]
+    assert len(tiles[0]) == 32
+    assert whole.seen[0][1] != whole.seen[4][1]
+    for epoch in (0, 1):
+        alone = TileLoader(imc(cohort), 8, seed=3, epoch=epoch)
+        rows = [
+            [(m["tissue_id"], m["tile_id"]) for m in batch.additional_metadata] for batch in alone
+        ]
+        assert [told for number, told in whole.seen if number == epoch] == rows
+    trainer(tmp_path).fit(later, datamodule=data(), ckpt_path=tmp_path / "step=6.ckpt")
+    assert later.seen == whole.seen[6:]
+    normalization, config = RegionDataModule.from_checkpoint(tmp_path / "step=6.ckpt")
+    assert normalization is None
+    assert config["dataset"] == "MultiplexImagingDataset"
+    assert config["rows_fingerprint"] == imc(cohort).rows_fingerprint
+    assert config["standardization"] == "identity"
+
+
+def test_an_order_of_ones_own_takes_the_seed_of_the_module(cohort: Path) -> None:
+    tiles = imc(cohort)
+    order = DrawnOrder.by(tiles.tile_column("tissue_id"), epoch_length=8)
+    data = RegionDataModule(tiles, batch_size=4, order=order, seed=5)
+    assert data.train_dataloader().batch_rows(0).tolist() == order.at(5, 0).rows(0, 4).tolist()
+    assert data.config()["order"] == "drawn"
+
+
+def test_a_module_refuses_what_it_cannot_read_or_normalize(cohort: Path) -> None:
+    tiles = imc(cohort)
+    with pytest.raises(InvalidInputError, match=r"RegionDatasets, and val is a Multiplex.*leave"):
+        RegionDataModule(dataset(), tiles, normalization="mean_std")
+    with pytest.raises(InvalidInputError, match="train: a source has __len__"):
+        RegionDataModule(3)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match=r"predict: .*collate must be one of"):
+        RegionDataModule(predict=tiles, collate="pile")  # type: ignore[arg-type]
+
+
+def test_samples_of_several_modalities_move_to_a_device(cohort: Path) -> None:
+    name = cohort.name
+    spora = SporaDataset(
+        [name],
+        datasets_dir=cohort.parent,
+        tile_size=32,
+        modality_kwargs={"imc": {"standardization": "identity"}},
+    )
+    device = torch.device("meta")
+    for collate in ("list", "panel"):
+        data = RegionDataModule(spora, batch_size=4, collate=collate)
+        batch = next(iter(data.train_dataloader()))
+        there = data.transfer_batch_to_device(batch, device, 0)
+        if collate == "list":
+            assert {s["modalities"]["imc"].image.device for s in there} == {device}
+            assert there[0]["tissue_id"] == batch[0]["tissue_id"]
+        else:
+            part = there.modalities["imc"]
+            assert part.region.data.device == part.present.device == device
+            assert there.samples == batch.samples
 
 
 def test_a_normalization_that_is_none_is_refused_when_it_is_made() -> None:

@@ -1,4 +1,4 @@
-"""`RegionDataModule`: datasets of patches for Lightning, and their statistics in its checkpoints."""
+"""`RegionDataModule`: datasets of patches and tiles for Lightning, and their statistics in its checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 from importlib import import_module
 from inspect import Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast, get_args
 
 from microtome.errors import DependencyError, FormatError, InvalidInputError, NotFoundError
 from microtome.normalization import (
@@ -19,26 +19,33 @@ from microtome.normalization import (
     normalization_from_dict,
     plain_channels,
 )
-from microtome.regions import ImageRegionData
 
+from ._items import Collate, ItemSource, reading
 from ._loader import TileLoader
-from ._order import OrderKind
+from ._moving import moved
+from ._order import Order, OrderKind
 from ._region_checks import verified_normalization
 from ._region_dataset import RegionDataset
+from ._source import EpochTileSource, TileSource
+from ._state import channels_of, standardization_of, tiles_of
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["RegionDataModule"]
 
+Source: TypeAlias = TileSource | EpochTileSource | ItemSource
+"""What a loader reads; a `RegionDataset` is one."""
+
 _VERSION = 1
 _STATE = "RegionDataModule"
 
 
 class RegionDataModule:
-    """Patches for training, validation and prediction, as a `LightningDataModule`.
+    """Patches or tiles for training, validation and prediction, as a `LightningDataModule`.
 
-    Batches are read by the threads of `TileLoader`. Lightning tells the epoch, so that a run that is
+    Its datasets are `RegionDataset`s, or anything else that `TileLoader` reads: datasets of a cohort, a
+    `SporaDataset`. On several devices each reads its own part of an epoch. Batches are read by the threads of `TileLoader`. Lightning tells the epoch, so that a run that is
     resumed sees the patches that it would have seen; in the middle of an epoch, too. Statistics are
     fitted once, when first needed, and are part of every checkpoint: a run that goes on, and a
     prediction from a checkpoint, use those that the model was trained with.
@@ -51,14 +58,16 @@ class RegionDataModule:
         Patches in a batch.
     normalization
         ``"mean_std"``, ``"quantile"``, ``"min_max"`` or ``"none"``, fitted on all pixels of the
-        images of `train`; or a normalization. It is then that of all datasets. By default each has
-        its own.
+        images of `train`; or a normalization. It is then that of all datasets, which are then
+        `RegionDataset`s: those of a cohort standardize. By default each has its own.
     normalize_targets
         Whether statistics of targets are fitted as well; else targets stay as they are (labels).
     order
         Of `train`, as of `TileLoader`; validation and prediction are sequential.
     seed
-        Chooses that order.
+        Chooses that order; of an order that has its own, it is the seed instead of that.
+    collate
+        How samples become a batch, as of `TileLoader`.
     prefetch, threads, cache_bytes
         As of `TileLoader`, of each loader.
     executor
@@ -69,7 +78,8 @@ class RegionDataModule:
     DependencyError
         If Lightning is not installed.
     InvalidInputError
-        If there is no dataset, or `normalization` is none. Where one is to be fitted and there is no
+        If there is no dataset, one is nothing that a loader reads, `normalization` is none, or it is for
+        datasets that have their own. Where one is to be fitted and there is no
         `train`, it may still come from a checkpoint: it is missed when the first loader is made.
     """
 
@@ -86,15 +96,16 @@ class RegionDataModule:
 
     def __init__(  # noqa: PLR0913 - datasets and the settings of their loaders, flat
         self,
-        train: RegionDataset | None = None,
-        val: RegionDataset | None = None,
-        predict: RegionDataset | None = None,
+        train: Source | None = None,
+        val: Source | None = None,
+        predict: Source | None = None,
         *,
         batch_size: int = 32,
         normalization: Kind | Normalization | None = None,
         normalize_targets: bool = False,
-        order: OrderKind = "blocked",
+        order: OrderKind | Order = "blocked",
         seed: int = 0,
+        collate: Collate | None = None,
         prefetch: int = 2,
         threads: int | None = None,
         cache_bytes: int = 0,
@@ -108,16 +119,40 @@ class RegionDataModule:
             msg = f"normalization is one of {get_args(Kind)} or a Normalization, got {normalization!r}"
             raise InvalidInputError(msg)
         verified_normalization(None if isinstance(normalization, str) else normalization)
-        self._datasets = {"train": train, "val": val, "predict": predict}
+        self._datasets: dict[str, Any] = {"train": train, "val": val, "predict": predict}
+        for name, dataset in self._datasets.items():
+            self._verify(name, dataset, normalization, collate)
         self._batch_size = batch_size
         self._wanted = normalization
         self._resolved = None if isinstance(normalization, str) else normalization
         self._normalize_targets = normalize_targets
-        self._order: OrderKind = order
+        self._order: OrderKind | Order = order
         self._seed = seed
-        self._reading = {"prefetch": prefetch, "threads": threads, "cache_bytes": cache_bytes}
+        self._reading = {
+            "prefetch": prefetch,
+            "threads": threads,
+            "cache_bytes": cache_bytes,
+            "collate": collate,
+        }
         self._executor = executor
         self._loaders: dict[str, Any] = {}
+
+    @staticmethod
+    def _verify(name: str, dataset: Any, normalization: Any, collate: Collate | None) -> None:
+        if dataset is None:
+            return
+        try:
+            reading(dataset, collate)
+        except InvalidInputError as error:
+            msg = f"{name}: {error}"
+            raise InvalidInputError(msg) from error
+        if normalization is not None and not isinstance(dataset, RegionDataset):
+            msg = (
+                f"normalization={normalization!r} is of RegionDatasets, and {name} is a "
+                f"{type(dataset).__name__}, whose pixels are what it makes of them (of a cohort's dataset "
+                "standardization= says what); leave normalization out"
+            )
+            raise InvalidInputError(msg)
 
     @property
     def normalization(self) -> Normalization | None:
@@ -148,7 +183,7 @@ class RegionDataModule:
             )
         return self._resolved
 
-    def dataset(self, name: str) -> RegionDataset:
+    def dataset(self, name: str) -> Any:
         """Return ``"train"``, ``"val"`` or ``"predict"`` as its loader reads it.
 
         Raises
@@ -158,9 +193,7 @@ class RegionDataModule:
         """
         found = self._datasets.get(name)
         if found is None:
-            msg = (
-                f"there is no dataset {name!r}, only {[n for n, d in self._datasets.items() if d]}"
-            )
+            msg = f"there is no dataset {name!r}, only {[n for n, d in self._datasets.items() if d is not None]}"
             raise InvalidInputError(msg)
         normalization = self.normalization
         return found if normalization is None else found.with_normalization(normalization)
@@ -180,11 +213,13 @@ class RegionDataModule:
     def _loader(self, name: str) -> Any:
         trainer = getattr(self, "trainer", None)
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        order = self._order if name == "train" else "sequential"
+        own = None if isinstance(order, str) else order.at(self._seed, order.epoch)
         return TileLoader(
             self.dataset(name),
             self._batch_size,
-            order=self._order if name == "train" else "sequential",
-            seed=self._seed,
+            order=cast("OrderKind", order) if own is None else own,
+            seed=self._seed if own is None else None,
             rank=rank,
             world_size=world,
             as_torch=True,
@@ -196,26 +231,36 @@ class RegionDataModule:
     ) -> Any:
         """Move the pixels of a batch, and leave what is known of them where it is."""
         del dataloader_idx
-        if isinstance(batch, ImageRegionData):
-            region = cast("ImageRegionData[Any]", batch)
-            return region._replace(data=region.data.to(device, non_blocking=True))
-        return tuple(self.transfer_batch_to_device(part, device, 0) for part in batch)
+        return moved(batch, device)
 
     # -- checkpoints
 
     def config(self) -> dict[str, Any]:
         """Return what the batches of training are made of, as numbers, strings, lists and dictionaries."""
         dataset = next(d for d in self._datasets.values() if d is not None)
+        told: dict[str, Any] = {}
+        if isinstance(dataset, RegionDataset):
+            told = {
+                "patch_size": list(dataset.patching.patch_size),
+                "patching": type(dataset.patching).__name__,
+                "level": dataset.level,
+                "channels": plain_channels(dataset.channels),
+                "target_channels": plain_channels(dataset.target_channels),
+                "augmentations": [repr(each) for each in dataset.augmentations],
+                "dataset_seed": dataset.seed,
+            }
+        else:
+            told = {
+                "dataset": type(dataset).__name__,
+                "samples": len(dataset),
+                "rows_fingerprint": tiles_of(dataset),
+                "standardization": standardization_of(dataset),
+                "channels": channels_of(dataset),
+            }
         return {
-            "patch_size": list(dataset.patching.patch_size),
-            "patching": type(dataset.patching).__name__,
-            "level": dataset.level,
-            "channels": plain_channels(dataset.channels),
-            "target_channels": plain_channels(dataset.target_channels),
-            "augmentations": [repr(each) for each in dataset.augmentations],
-            "dataset_seed": dataset.seed,
+            **told,
             "batch_size": self._batch_size,
-            "order": self._order,
+            "order": self._order if isinstance(self._order, str) else self._order.kind,
             "seed": self._seed,
         }
 
