@@ -21,7 +21,7 @@ from shapely.geometry import shape
 
 import microtome as mt
 from microtome.cohort import CohortLayout, open_tiles
-from microtome.interop import CohortTiles, _cohort_exports
+from microtome.interop import CohortTiles, _cohort_coco
 
 SIZE = 32
 # Tiles at 1 um on a slide of 0.5 um per pixel.
@@ -270,7 +270,7 @@ def test_a_coco_job_goes_on_where_it_stopped(
 ) -> None:
     out = tmp_path / "o"
     whole = done(run, "coco", made, tmp_path / "whole")
-    write, seen = _cohort_exports.write_coco, []
+    write, seen = _cohort_coco.write_coco, []
 
     def stopped(*arguments: Any, tissue_id: str, **more: Any) -> Any:
         seen.append(tissue_id)
@@ -278,7 +278,7 @@ def test_a_coco_job_goes_on_where_it_stopped(
             raise KeyboardInterrupt
         return write(*arguments, tissue_id=tissue_id, **more)
 
-    monkeypatch.setattr(_cohort_exports, "write_coco", stopped)
+    monkeypatch.setattr(_cohort_coco, "write_coco", stopped)
     assert run("export", "coco", made, out).code == 130
     assert (out / "a/annotations.json").is_file()
     assert not (out / "b/annotations.json").exists()
@@ -288,11 +288,67 @@ def test_a_coco_job_goes_on_where_it_stopped(
     assert done(run, "coco", made, out) == again, "there is nothing left to do"
     assert seen == ["a", "b", "b"]
     other = run("export", "coco", made, out, "--classes", "kind")
-    assert (other.code, "differ in classes" in other.err) == (1, True)
+    assert (other.code, "differs in: classes (none then, kind now)" in other.err) == (1, True)
     (out / "a/tiles.json").write_text("{")
     assert "is damaged" in run("export", "coco", made, out).err
     (out / "a/tiles.json").unlink()
     assert run("export", "coco", made, out).code == 1, "nobody knows what these are of"
+
+
+@pytest.fixture
+def changing(made: Path, tmp_path: Path) -> Path:
+    """A copy of the cohort, to be changed."""
+    shutil.copytree(made, tmp_path / "changing")
+    return tmp_path / "changing"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def test_an_export_is_no_longer_of_what_was_replaced_since(
+    run: Any, changing: Path, tmp_path: Path
+) -> None:
+    coco = ("coco", changing, tmp_path / "coco", "--classes", "kind")
+    shards = ("webdataset", changing, tmp_path / "shards", "--shard-size", "5")
+    for job in (coco, shards):
+        done(run, *job)
+    inverted = 255 - mt.open_image(changing / "he/1_0mpp/images/b.ome.zarr").level(0)[...]
+    height, width = inverted.shape[1:]
+
+    def classes() -> None:
+        known = pq.read_table(changing / "metadata/cells.parquet").to_pandas()
+        known["kind"] = known["kind"].replace({"other": "stroma"})
+        mt.add_cells(changing, pa.Table.from_pandas(known, preserve_index=False), overwrite=True)
+
+    def mask() -> None:
+        other = np.roll(labels(height, width), 3, axis=0)
+        mt.add_cell_masks(changing, "b", other, overwrite=True)
+
+    def image() -> None:
+        options = {"axes": "cyx", "mpp": 1.0, "channel_names": ["red", "green", "blue"]}
+        mt.ingest(
+            inverted, cohort=changing, tissue_id="b", modality="he", overwrite=True, **options
+        )
+
+    for change, words, jobs in (
+        (classes, "other classes of cells", [coco]),
+        (mask, "another cell mask", [coco]),
+        (image, "another image", [coco, shards]),
+    ):
+        change()
+        for job in jobs:
+            before = contents(job[2])
+            refused = run("export", *job)
+            assert (refused.code, words in refused.err) == (1, True), refused.err
+            assert "--overwrite" in refused.err
+            assert contents(job[2]) == before
+            done(run, *job, "--overwrite")
+            done(run, *job)  # it is that of the cohort again
+            fresh = tmp_path / f"{job[0]}-{change.__name__}"
+            done(run, job[0], changing, fresh, *job[3:])
+            assert contents(job[2]) == contents(fresh)
 
 
 def test_tissues_that_measured_different_channels(run: Any, tmp_path: Path) -> None:

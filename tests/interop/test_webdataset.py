@@ -139,11 +139,16 @@ def test_shards_of_another_job_stay(tmp_path):
     write_webdataset(tiles, tmp_path / "s", shard_size=5)
     others, _ = crops(seed=1)
     for source, options, what in [
-        (tiles, {"shard_size": 4}, "shard_size"),
-        (tiles, {"shard_size": 5, "rows": [0, 1]}, "tiles, rows_sha256"),
-        (others, {"shard_size": 5}, "first_tile_sha256"),
+        (
+            tiles,
+            {"shard_size": 4},
+            r"shard_size \(5 then, 4 now\); write them anew with --overwrite",
+        ),
+        (tiles, {"shard_size": 5, "rows": [0, 1]}, r"tiles \(10 then, 2 now\), which tiles"),
+        (tiles, {"shard_size": 5, "rows": [0, *range(9, 0, -1)]}, "which tiles, or their order"),
+        (others, {"shard_size": 5}, "the pixels of the first tile"),
     ]:
-        with pytest.raises(ExistsError, match=f"differs in {what}"):
+        with pytest.raises(ExistsError, match=f"differs in: {what}"):
             write_webdataset(source, tmp_path / "s", **options)
     (tmp_path / "s" / "shards.json").write_text("{")
     with pytest.raises(FormatError, match="damaged"):
@@ -151,6 +156,20 @@ def test_shards_of_another_job_stay(tmp_path):
     (tmp_path / "s" / "shards.json").unlink()
     with pytest.raises(ExistsError, match="nothing that says"):
         write_webdataset(tiles, tmp_path / "s", shard_size=5)
+
+
+def test_shards_of_another_job_are_written_anew_where_asked(tmp_path):
+    tiles, _ = crops()
+    write_webdataset(tiles, tmp_path / "s", shard_size=2)
+    others, _ = crops(seed=1)
+    paths = write_webdataset(others, tmp_path / "s", shard_size=5, overwrite=True)
+    fresh = write_webdataset(others, tmp_path / "fresh", shard_size=5)
+    names = sorted(path.name for path in (tmp_path / "s").iterdir())
+    assert names == [*(path.name for path in paths), "shards.json"], "none of the five are left"
+    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in fresh]
+    before = [path.stat().st_mtime_ns for path in paths]
+    write_webdataset(others, tmp_path / "s", shard_size=5, overwrite=True)
+    assert [path.stat().st_mtime_ns for path in paths] == before, "they are of this job"
 
 
 @pytest.mark.parametrize(

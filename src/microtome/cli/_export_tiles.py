@@ -118,12 +118,14 @@ def webdataset(
     shuffle: int | None = None,
     channel: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
     tiling: Tiling = ALL_TILES,
+    overwrite: Annotated[bool, Flag] = False,
     workers: WorkersOption = 1,
     dask: DaskOption = None,
 ) -> None:
     """Write the tiles of a cohort, with the stored pixels, as tar files for WebDataset.
 
-    Run again after it was stopped, it goes on with the files that are missing.
+    Run again after it was stopped, it goes on with the files that are missing. Where images or tiles
+    are others since, it is refused.
 
     Parameters
     ----------
@@ -139,6 +141,8 @@ def webdataset(
         Only these channels, by name, in this order: for tissues that measured different ones.
     tiling
         Which tiles.
+    overwrite
+        Remove files of other tiles, images or options that are there, and write them anew.
     workers
         Processes on this machine that share the files; 1 writes them here, one after the other.
     dask
@@ -157,7 +161,13 @@ def webdataset(
     rows = None if shuffle is None else np.random.default_rng(shuffle).permutation(len(chosen))
     with executor_of(workers, dask) as executor, progress() as show:
         written = write_webdataset(
-            chosen, output, rows=rows, shard_size=shard_size, executor=executor, progress=show
+            chosen,
+            output,
+            rows=rows,
+            shard_size=shard_size,
+            overwrite=overwrite,
+            executor=executor,
+            progress=show,
         )
     say_paths(written)
 
@@ -168,8 +178,12 @@ def coco(
     *,
     classes: str | None = None,
     tiling: Tiling = ALL_TILES,
+    overwrite: Annotated[bool, Flag] = False,
 ) -> None:
     """Write the tiles of a cohort as PNG and the cells in them as COCO has them, tissue by tissue.
+
+    Run again after it was stopped, it goes on with the tissues that are missing. Where the image, the
+    cell mask, the classes or the tiles of one are others since, it is refused.
 
     Parameters
     ----------
@@ -181,12 +195,14 @@ def coco(
         Column of the table of cells that holds their classes; without it all are of one.
     tiling
         Which tiles.
+    overwrite
+        Write tissues anew that are there as something else; those that would be the same stay.
     """
     from microtome.interop import export_coco
 
     chosen = tiling.of(cohort)
     with progress() as show:
-        written = export_coco(chosen, output, classes=classes, progress=show)
+        written = export_coco(chosen, output, classes=classes, overwrite=overwrite, progress=show)
     say_paths(written)
 
 

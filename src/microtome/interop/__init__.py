@@ -19,8 +19,8 @@ AnnData.
 
 from ._anndata import cells_to_anndata, tiles_to_anndata
 from ._coco import write_coco
+from ._cohort_coco import export_coco
 from ._cohort_exports import (
-    export_coco,
     export_qupath_cells,
     export_qupath_tiles,
     export_spatialdata,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -17,25 +15,23 @@ import pyarrow.compute as pc
 
 from microtome.cohort import CohortLayout, open_cell_mask, read_parquet
 from microtome.errors import (
-    ExistsError,
-    FormatError,
     InvalidInputError,
     NotFoundError,
     UnknownNameError,
 )
 from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
-from microtome.storage import Draft, replace_file, verify_free
+from microtome.storage import Draft, verify_free
 
-from ._coco import verify_coco, write_coco
 from ._cohort_tiles import CohortTiles, TissueImages, source_scale
 from ._qupath import Color, write_qupath
 from ._qupath_tables import cell_objects, tile_objects
 from ._to_spatialdata import to_spatialdata, write_object
 
 __all__ = [
+    "cell_mask_of",
+    "cells_by_tissue",
     "each_tissue",
-    "export_coco",
     "export_qupath_cells",
     "export_qupath_tiles",
     "export_spatialdata",
@@ -44,7 +40,6 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 _INSTANCES = "instances"
-_COCO_JOB = "tiles.json"
 
 
 def export_qupath_tiles(
@@ -142,8 +137,8 @@ def export_qupath_cells(
         If the disk refuses.
     """
     scales = slide_scales(images, source_mpp)
-    masks = {tissue: _cell_mask(images, tissue) for tissue in images}
-    cells = _cells_by_tissue(images.layout)
+    masks = {tissue: cell_mask_of(images, tissue) for tissue in images}
+    cells = cells_by_tissue(images.layout)
 
     def write(tissue: str, path: Path) -> None:
         outlined = cell_objects(
@@ -158,72 +153,6 @@ def export_qupath_cells(
 
     files = {tissue: Path(out) / f"{tissue}.geojson" for tissue in images}
     return each_tissue(files, write, overwrite=overwrite, progress=progress)
-
-
-def export_coco(
-    tiles: CohortTiles,
-    out: str | os.PathLike[str],
-    *,
-    classes: str | None = None,
-    progress: Progress = silent,
-) -> list[Path]:
-    """Write the tiles of each tissue and the cells in them for programs that train on COCO.
-
-    A job that was stopped goes on with the tissues that are missing: beside the JSON file of each
-    lies one that says of which tiles it is.
-
-    Parameters
-    ----------
-    tiles
-        Which tiles; the cells are the cohort's cell masks ``"instances"``.
-    out
-        Directory; that of a tissue in it is called as the tissue.
-    classes
-        As of `write_coco`: a column of the cohort's table of cells.
-    progress
-        Called with the tissues done and to do.
-
-    Returns
-    -------
-    The JSON files.
-
-    Raises
-    ------
-    ExistsError
-        If `out` holds other tiles of a tissue.
-    NotFoundError
-        If a tissue has no cell mask.
-    UnknownNameError, InvalidInputError
-        As `write_coco`.
-    StorageError
-        If the disk refuses.
-    """
-    masks = {tissue: _cell_mask(tiles.images, tissue) for tissue in tiles.images}
-    cells = _cells_by_tissue(tiles.images.layout)
-
-    def write(tissue: str, path: Path) -> None:
-        write_coco(
-            tiles.images[tissue],
-            masks[tissue],
-            tiles.tiles,
-            path.parent,
-            tissue_id=tissue,
-            cells=cells(tissue),
-            classes=classes,
-        )
-
-    files = {tissue: Path(out) / tissue / "annotations.json" for tissue in tiles.images}
-    jobs = {tissue: _coco_job(tiles, tissue, classes) for tissue in files}
-    missing = {tissue: path for tissue, path in files.items() if not _is_done(path, jobs[tissue])}
-    # All of them are looked at before the first is written: what fails late leaves the others.
-    for tissue in missing:
-        verify_coco(tiles.images[tissue], masks[tissue])
-    for tissue, path in missing.items():
-        with replace_file(path.with_name(_COCO_JOB)) as temporary:
-            text = json.dumps(jobs[tissue], indent=2)
-            temporary.write_text(text + "\n", encoding="utf-8")
-    each_tissue(missing, write, progress=progress)
-    return list(files.values())
 
 
 def export_spatialdata(
@@ -265,7 +194,7 @@ def export_spatialdata(
         for tissue in images:
             # One whose cells were not looked for has none; nothing is made up.
             with contextlib.suppress(NotFoundError):
-                labels[f"{tissue}_cells"] = _cell_mask(images, tissue)
+                labels[f"{tissue}_cells"] = cell_mask_of(images, tissue)
     made = to_spatialdata(
         images,
         labels=labels,
@@ -282,7 +211,7 @@ def export_spatialdata(
 
 def _cells_in(images: TissueImages, labels: Mapping[str, MultiscaleImage]) -> Any:
     """Return what is known of the cells of some masks as a DataFrame, or None."""
-    known = _cells_by_tissue(images.layout)
+    known = cells_by_tissue(images.layout)
     tables: list[pa.Table] = []
     for tissue in images:
         rows, name = known(tissue), f"{tissue}_cells"
@@ -324,39 +253,6 @@ def _storable(names: list[str]) -> list[str]:
     if other:
         _log.info("SpatialData stores these columns of cells by other names: %s", ", ".join(other))
     return found
-
-
-def _coco_job(tiles: CohortTiles, tissue: str, classes: str | None) -> dict[str, Any]:
-    """Return what the pictures of a tissue are of: other tiles are another job."""
-    rows = tiles.tiles.rows(tiles.tiles.positions(tissue))
-    places = np.stack([rows.tile_id, rows.row, rows.col]).astype("<i8")
-    return {
-        "format": "microtome-coco",
-        "modality": tiles.images.modality.name,
-        "resolution": tiles.images.resolution.directory,
-        "tile_size": list(tiles.tiles.tile_size),
-        "classes": classes,
-        "tiles_sha256": hashlib.sha256(places.tobytes()).hexdigest(),
-    }
-
-
-def _is_done(path: Path, job: Mapping[str, Any]) -> bool:
-    """Whether the file of a job is there; nothing of another job may be."""
-    place = path.with_name(_COCO_JOB)
-    if not place.is_file():
-        verify_free(path, overwrite=False)
-        return False
-    try:
-        there: Any = json.loads(place.read_text(encoding="utf-8"))
-    except ValueError as error:
-        msg = f"{place} is damaged: {error}"
-        raise FormatError(msg) from error
-    if there != job:
-        told: dict[str, Any] = there if isinstance(there, dict) else {}
-        changed = ", ".join(name for name in job if told.get(name) != job[name]) or "more"
-        msg = f"{path.parent} holds other tiles, which differ in {changed}; choose another place"
-        raise ExistsError(msg)
-    return path.is_file()
 
 
 # ------------------------------------------------------------------ what they share
@@ -406,11 +302,18 @@ def slide_scales(images: TissueImages, source_mpp: float | None) -> dict[str, tu
     return dict.fromkeys(images, (y / source_mpp, x / source_mpp))
 
 
-def _cell_mask(images: TissueImages, tissue: str) -> MultiscaleImage:
+def cell_mask_of(images: TissueImages, tissue: str) -> MultiscaleImage:
+    """Open the cell mask of a tissue.
+
+    Raises
+    ------
+    NotFoundError, UnknownNameError
+        If there is none.
+    """
     return open_cell_mask(images.layout, images.resolution, _INSTANCES, tissue)
 
 
-def _cells_by_tissue(layout: CohortLayout) -> Callable[[str], pa.Table | None]:
+def cells_by_tissue(layout: CohortLayout) -> Callable[[str], pa.Table | None]:
     """Return what looks up the rows of a tissue in the table of cells; None where there is none."""
     if not layout.cells.is_file():
         return lambda _: None

@@ -30,6 +30,8 @@ from microtome.image import MultiscaleImage
 from microtome.regions import ImageRegionData, Windows, read_regions, region_batch
 from microtome.tiling import TileTable
 
+from ._exported_from import IMAGE_OF, picture_identity, places_identity
+
 __all__ = ["CohortTiles", "TissueImages", "source_scale"]
 
 
@@ -189,6 +191,17 @@ class CohortTiles:
 
     def __len__(self) -> int:
         return len(self.tiles)
+
+    def made_of(self) -> dict[str, str]:
+        """Return what tells these tiles, and the images that they are of, from any others."""
+        return {
+            "places": places_identity(self.tiles),
+            "channels": "all" if self.channels is None else ", ".join(self.channels),
+            **{
+                f"{IMAGE_OF}{tissue}": picture_identity(self.images[tissue]) or "not known"
+                for tissue in self.tiles.tissue_ids
+            },
+        }
 
     def read_batch(self, rows: ArrayLike) -> ImageRegionData[Any]:
         """Read tiles by their row into one batch of the stored values.

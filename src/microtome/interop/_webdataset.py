@@ -21,16 +21,23 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from microtome.errors import ExistsError, FormatError, InvalidInputError, OutOfRangeError
+from microtome.errors import ExistsError, InvalidInputError, OutOfRangeError
 from microtome.jobs import run_each
 from microtome.loading import TileSource
 from microtome.progress import Progress, silent
 from microtome.storage import replace_file
 
+from ._exported_from import differences, read_record, write_record
+
 __all__ = ["write_webdataset"]
 
 _JOB = "shards.json"
 _FORMAT = "microtome-webdataset"
+_FIRST = "first_tile_sha256"
+_WORDS = {
+    "rows_sha256": "which tiles, or their order (rows=, --shuffle)",
+    "places": "tiles at other places",
+}
 
 
 def write_webdataset(
@@ -40,6 +47,7 @@ def write_webdataset(
     rows: ArrayLike | None = None,
     shard_size: int = 1024,
     batch_size: int = 32,
+    overwrite: bool = False,
     executor: Executor | None = None,
     progress: Progress = silent,
 ) -> list[Path]:
@@ -64,6 +72,9 @@ def write_webdataset(
         Tiles of a shard; the last may have fewer.
     batch_size
         Tiles that are read at once.
+    overwrite
+        Whether shards of another job, other tiles or images say, are removed and written anew; those
+        of this job stay.
     executor
         Where shards are written: any `concurrent.futures.Executor`; by default here, one after the
         other.
@@ -81,7 +92,8 @@ def write_webdataset(
     OutOfRangeError
         If a row is none of the tiles.
     ExistsError
-        If `out` holds shards of another job.
+        If `out` holds shards of another job, and `overwrite` is false, or shards of which nothing
+        says what they are.
     FormatError
         If what `out` says of its shards is damaged.
     StorageError
@@ -99,7 +111,7 @@ def write_webdataset(
     folder = Path(out)
     count = -(-len(chosen) // shard_size)
     paths = [folder / f"shard-{number:06d}.tar" for number in range(count)]
-    _begin(folder, _job(tiles, chosen, shard_size))
+    _begin(folder, _job(tiles, chosen, shard_size), overwrite=overwrite)
     missing = [number for number, path in enumerate(paths) if not path.is_file()]
     tasks = [
         _Shard(
@@ -204,32 +216,43 @@ def _checked(
 def _job(tiles: TileSource, rows: NDArray[np.int64], shard_size: int) -> dict[str, Any]:
     """Return what the shards are of: other tiles, another order or size are another job."""
     (first,) = _samples(tiles.read_batch(rows[:1]))
+    # Those of a cohort say of which images they are; of others, the first tile is looked at.
+    made_of = getattr(tiles, "made_of", None)
     return {
         "format": _FORMAT,
         "tiles": len(rows),
         "shard_size": shard_size,
         "rows_sha256": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest(),
-        "first_tile_sha256": hashlib.sha256(b"".join(first.values())).hexdigest(),
+        _FIRST: hashlib.sha256(b"".join(first.values())).hexdigest(),
+        "made_of": cast("dict[str, str]", made_of()) if callable(made_of) else {},
     }
 
 
-def _begin(folder: Path, job: Mapping[str, Any]) -> None:
+def _begin(folder: Path, job: Mapping[str, Any], *, overwrite: bool) -> None:
     place = folder / _JOB
-    if not place.is_file():
-        strange = sorted(path.name for path in folder.glob("shard-*.tar"))
-        if strange:
-            msg = f"{folder} holds {strange[0]} and nothing that says what it is of; choose another place"
-            raise ExistsError(msg)
-        with replace_file(place) as temporary:
-            temporary.write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
-        return
-    try:
-        there = json.loads(place.read_text(encoding="utf-8"))
-    except ValueError as error:
-        msg = f"{place} is damaged: {error}"
-        raise FormatError(msg) from error
-    if there != job:
-        told = cast("dict[str, Any]", there) if isinstance(there, dict) else {}
-        changed = ", ".join(name for name in job if told.get(name) != job[name]) or "more"
-        msg = f"{folder} holds shards of another job, which differs in {changed}; choose another place"
+    shards = sorted(folder.glob("shard-*.tar"))
+    there = read_record(place)
+    if there is None and shards:
+        msg = f"{folder} holds {shards[0].name} and nothing that says what it is of; choose another place"
         raise ExistsError(msg)
+    if there == job:
+        return
+    if there is not None:
+        if not overwrite:
+            msg = (
+                f"{folder} holds shards of another job, which differs in: {_told(there, job)}; write "
+                "them anew with --overwrite (overwrite=True), or choose another place"
+            )
+            raise ExistsError(msg)
+        # What is stale goes first: a job that is stopped leaves nothing that passes as new.
+        for path in shards:
+            path.unlink()
+    write_record(place, job)
+
+
+def _told(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say in what two jobs differ; that the first tile does only where nothing else says why."""
+    then, new = (
+        {name: value for name, value in each.items() if name != _FIRST} for each in (before, now)
+    )
+    return differences(then, new, _WORDS) or "the pixels of the first tile, or what is known of it"
