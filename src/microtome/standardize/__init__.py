@@ -7,6 +7,7 @@ that a `StandardizationSpec` names; an `RgbStandardizer` takes H&E and IHC image
 filters either, tile by tile, to what the whole image filtered would be.
 """
 
+from ._between import quantiles_of_counts
 from ._filters import (
     Filter,
     FilterChain,
@@ -46,6 +47,7 @@ __all__ = [
     "build_filters",
     "build_standardizer",
     "fill_outside",
+    "quantiles_of_counts",
     "register_filter",
     "register_mean_std",
     "register_standardizer",

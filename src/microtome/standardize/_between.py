@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from microtome.errors import InvalidInputError
 
-__all__ = ["between", "neighbours", "read_quantiles"]
+__all__ = ["between", "neighbours", "quantiles_of_counts", "read_quantiles"]
 
 
 def read_quantiles(wanted: ArrayLike) -> NDArray[np.float64]:
@@ -44,3 +44,13 @@ def between(
         step = above - below
         mixed = np.where(weight < 0.5, below + step * weight, above - step * (1 - weight))
     return np.where((below == above) | (weight == 0), below, mixed)
+
+
+def quantiles_of_counts(
+    values: NDArray[np.float64], counts: NDArray[np.int64], wanted: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Quantiles of values, at least one and ascending, that occur many times."""
+    upto = np.cumsum(counts)
+    ranks = neighbours(wanted, int(upto[-1]))
+    below, above = values[np.searchsorted(upto, ranks, side="right")].reshape(2, -1)
+    return between(below, above, wanted, int(upto[-1]))

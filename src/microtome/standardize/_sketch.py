@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from microtome.errors import FormatError, InvalidInputError
 
-from ._between import between, neighbours, read_quantiles
+from ._between import quantiles_of_counts, read_quantiles
 from ._bins import DROPPED, Bins
 from ._blocks import read_block, refuse_nan
 from ._compiled import WORTH, CompiledCounting, compiled_counting
@@ -248,10 +248,7 @@ class QuantileSketch:
             values, counts = self.values(channel)
             if not counts.size:
                 continue
-            upto = np.cumsum(counts)
-            ranks = neighbours(numbers, int(upto[-1]))
-            below, above = values[np.searchsorted(upto, ranks, side="right")].reshape(2, -1)
-            row[:] = between(below, above, numbers, int(upto[-1]))
+            row[:] = quantiles_of_counts(values, counts, numbers)
         return out
 
     def __getstate__(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ __all__ = ["PixelBlock", "chunked_blocks"]
 # Bytes that are read at once: few enough to be counted out of the cache, and enough that planning
 # them, 0.3 ms, is little beside it. Where a chunk has many channels, each has few pixels in it, and
 # more at a time are worth it.
-_BYTES = 4 << 20
+_BYTES = 6 << 20
 _BYTES_OF_MANY = 16 << 20
 # A mask is looked at in parts this wide and high at most.
 _SIDE = 2048
@@ -113,8 +113,8 @@ def _pieces(array: StoredArray, mask: MultiscaleImage, most: int) -> Iterator[_P
     # While one is counted, the next is read, and no other.
     size = most * min(deep, channels) * high * wide * item
     memories = cycle([np.empty(size, np.uint8) for _ in range(2)])
-    down = min(max(1, _SIDE // high), most)
-    across = min(max(1, _SIDE // wide), max(1, most // down))
+    across = max(1, min(-(-width // wide), _SIDE // wide, most))
+    down = max(1, min(_SIDE // high, most // across))
     for rows, columns in blocks_of((height, width), (down * high, across * wide)):
         found = _chunks_inside(mask, rows, columns, (high, wide))
         if found is None:

@@ -63,9 +63,11 @@ def count_tissue(source: TissuePixels) -> CountedTissue:
     identity = _identity(source)
     found = _load(path, source, identity)
     if found is None:
-        sketch = QuantileSketch(source.dtype(), len(source.channels))
+        sketch: QuantileSketch | None = None
         places = source.places()
         for block in source.blocks():
+            if sketch is None:
+                sketch = QuantileSketch(block.pixels.dtype, len(source.channels))
             sketch.update(
                 block.pixels,
                 channels=places[block.planes],
@@ -73,6 +75,8 @@ def count_tissue(source: TissuePixels) -> CountedTissue:
                 runs=block.runs,
                 where=source.where,
             )
+        if sketch is None:
+            sketch = QuantileSketch(source.dtype(), len(source.channels))
         found = CountedTissue(sketch, _save(path, source, sketch, identity))
     return found
 
@@ -136,14 +140,31 @@ def _identity(source: TissuePixels) -> dict[str, Any]:
 
 def _stamp(path: Path) -> str:
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    for file in files:
-        status = file.stat()
-        name = os.fspath(file.relative_to(path.parent))
+    place = os.fspath(path.parent)
+    files = [path.name] if path.is_file() else _files_below(place, path.name)
+    # As their parts are sorted, which is how it was always done.
+    for name in sorted(files, key=lambda each: each.replace(os.sep, "\0")):
+        file = os.path.join(place, name)  # noqa: PTH118 - a Path for each costs more than the rest
+        status = os.stat(file)  # noqa: PTH116 - as above
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-        if file.name in {"zarr.json", ".zarray", ".zattrs"}:
-            digest.update(file.read_bytes())
+        if name.endswith((f"{os.sep}zarr.json", f"{os.sep}.zarray", f"{os.sep}.zattrs")):
+            digest.update(Path(file).read_bytes())
     return digest.hexdigest()
+
+
+def _files_below(place: str, folder: str) -> list[str]:
+    found: list[str] = []
+    waiting = [folder]
+    while waiting:
+        below = waiting.pop()
+        with os.scandir(os.path.join(place, below)) as entries:  # noqa: PTH118 - as above
+            for entry in entries:
+                name = f"{below}{os.sep}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(name)
+                elif entry.is_file():
+                    found.append(name)
+    return found
 
 
 def _save(

@@ -133,9 +133,10 @@ class Fit:
         # Before the pixels are read: what is replaced meanwhile is known to be stale.
         inputs = self.inputs(tissues)
         sources = [self._source(tissue) for tissue in tissues]
-        for source in sources:
+        for tissue in tissues:
             # A mask that is missing is found before hours of counting.
-            open_tissue_mask(self.layout, self.resolution, source.tissue_id)
+            if inputs[tissue]["mask"] is None:
+                open_tissue_mask(self.layout, self.resolution, tissue)
         dtype = functools.reduce(np.promote_types, (source.dtype() for source in sources))
         passes = dtype if exact and not QuantileSketch(dtype, 1).exact else None
         wanted = tuple(q for q in (spec.upper_quantile, spec.lower_quantile) if q is not None)

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.standardize import Moments, QuantileCounter, QuantileSketch, StandardizationSpec
+from microtome.standardize import (
+    Moments,
+    QuantileCounter,
+    QuantileSketch,
+    StandardizationSpec,
+    quantiles_of_counts,
+)
 
 from ._counted import count_tissue
 from ._inside import TissuePixels
@@ -56,33 +62,44 @@ def look_at(task: TissueTask) -> TissueResult:
         return _look_again(task, task.exact)
     counted = count_tissue(task.source)
     sketch = counted.sketch
-    quantiles = sketch.quantiles(task.wanted) if task.wanted else None
-    moments = _moments_of(task, sketch, _transform(task, quantiles)) if task.moments else None
+    quantiles = np.full((len(task.source.channels), len(task.wanted)), np.nan)
+    moments = _moments_of(task, sketch, quantiles)
     return TissueResult(
         counted.pixels,
         str(sketch.dtype),
         counted.digest,
-        quantiles,
+        quantiles if task.wanted else None,
         None if moments is None else moments.of_channels(),
     )
 
 
-def _moments_of(task: TissueTask, sketch: QuantileSketch, apply: _Change) -> Moments:
-    """Return moments of what was counted; of the pixels, where a bin hides what they differ by.
+def _moments_of(task: TissueTask, sketch: QuantileSketch, quantiles: _Row) -> Moments | None:
+    """Return moments of what was counted, where they are asked for, and fill in the quantiles.
 
-    Values of a bin count as their mean. That leaves out how they spread about it, which is nothing
-    beside the spread of a channel, unless all its values lie close together and far from zero.
+    Of the pixels, where a bin hides what they differ by: values of a bin count as their mean. That
+    leaves out how they spread about it, which is nothing beside the spread of a channel, unless all
+    its values lie close together and far from zero.
     """
+    if not (task.wanted or task.moments):
+        return None
     moments = Moments(len(task.source.channels))
     hidden = np.zeros(len(task.source.channels))
     for place in np.flatnonzero(sketch.count).tolist():
         values, counts, half = sketch.binned(place)
+        quantiles[place] = quantiles_of_counts(values, counts, np.asarray(task.wanted, np.float64))
+        if not task.moments:
+            continue
+        apply = _transform(task, quantiles if task.wanted else None)
         hidden[place] = _hidden_variance(place, values, counts, half, apply)
         apply(values, place)
         moments.update_counted(values, counts, place, where=task.source.where)
+    if not task.moments:
+        return None
     with np.errstate(invalid="ignore"):  # of channels without pixels
         lost = hidden > _MOST_HIDDEN * moments.std**2
-    return _moments_of_pixels(task, apply) if lost.any() else moments
+    if lost.any():
+        return _moments_of_pixels(task, _transform(task, quantiles if task.wanted else None))
+    return moments
 
 
 def _hidden_variance(

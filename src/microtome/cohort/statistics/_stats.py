@@ -131,12 +131,14 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
         kind: Fit.of(layout, kind, target, split, executor=executor, progress=progress)
         for kind in kinds
     }
+    # What is replaced in any case is not looked at first.
     states = {
         kind: state_of(place, fits[kind], spec, stats_level, exact=exact)
         for kind, place in places.items()
+        if not overwrite
     }
     refused = [places[kind] for kind, state in states.items() if state == "other"]
-    if refused and len(refused) == len(places) and not overwrite:
+    if refused and len(refused) == len(places):
         msg = f"{', '.join(map(str, refused))} exists, with other settings or without a word of them; replace it with --overwrite (overwrite=True), which reads only tissues that changed"
         raise ExistsError(msg)
     written: list[Path] = []
