@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
@@ -31,6 +33,7 @@ from microtome.errors import (
     OutOfRangeError,
     UnknownNameError,
 )
+from microtome.loading import TileLoader
 from microtome.tiling import TileTable
 
 Pixels = dict[str, NDArray[Any]]
@@ -446,3 +449,56 @@ def test_it_goes_to_another_process(paired: Any) -> None:
     data = composed(paired[0])
     again = pickle.loads(pickle.dumps(data))
     np.testing.assert_array_equal(again[0].modalities["imc"].image, data[0].modalities["imc"].image)
+
+
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "standardization": {
+        "modality_kwargs": {
+            "imc": {"standardization": "arcsinh/cofactor_2.0", "use_mean_std": False}
+        }
+    },
+    "preset": {"modality_kwargs": {"he": {"mean_std_type": "hibou"}}},
+    "channels": {"modality_kwargs": {"imc": {"standardization": "identity", "channels": ["DNA"]}}},
+    "filters": {"modality_kwargs": {"ihc": {"filter_list": ["median_filter"]}}},
+    "resolution": {"modality_kwargs": {"he": {"resolution": 0.5}}},
+    "modalities": {"modalities": ["he", "imc"]},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERWISE)
+def test_a_loader_does_not_go_on_with_other_pixels(paired: Any, kind: str) -> None:
+    root, _ = paired
+
+    def loader(**options: Any) -> TileLoader:
+        return TileLoader(composed(root, **options), 4, order="sequential")
+
+    first = loader()
+    next(iter(first))
+    state = first.state_dict()
+    loader().load_state_dict(state)
+    same = {"imc": {"standardization": "identity", "kind": "complete", "use_mean_std": True}}
+    loader(modality_kwargs=same, modalities=["imc", "he", "ihc"]).load_state_dict(state)
+    with pytest.raises(InvalidInputError, match="of pixels standardized by he by raw at 1 um; ihc"):
+        loader(**OTHERWISE[kind]).load_state_dict(state)
+
+
+def test_a_loader_does_not_go_on_with_other_composed_tiles(paired: Any) -> None:
+    root, _ = paired
+    there = TileTable.read(root / "tiling/1_0mpp/default/64_tile_coordinates.parquet")
+    moved = there.table.set_column(
+        there.table.column_names.index("col"), "col", pc.add(there.table["col"], 1)
+    )
+    other = replace(there, table=moved)
+    first = TileLoader(composed(root), 4, order="sequential")
+    next(iter(first))
+    state = first.state_dict()
+    TileLoader(composed(root, tile_size=None, tiles=there), 4, order="sequential").load_state_dict(
+        state
+    )
+    with pytest.raises(InvalidInputError, match="over other tiles"):
+        TileLoader(
+            composed(root, tile_size=None, tiles=other), 4, order="sequential"
+        ).load_state_dict(state)
+    whole = composed(root, tile_size=None)
+    assert whole.rows_fingerprint == composed(root, ["imc"], tile_size=None).rows_fingerprint
+    assert whole.rows_fingerprint != composed(root, ["he"], tile_size=None).rows_fingerprint

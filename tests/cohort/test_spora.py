@@ -25,6 +25,7 @@ from microtome.errors import (
     OutOfRangeError,
     UnknownNameError,
 )
+from microtome.loading import TileLoader
 from microtome.tiling import TileTable
 
 IMC = {"imc": {"standardization": "identity"}}
@@ -456,3 +457,28 @@ def test_a_tissue_imaged_twice_is_one_draw_with_both(tmp_path, write):
     assert alone.get_tissue_ids().tolist() == ["t"]
     assert len(alone) == 6
     assert list(alone[0]["modalities"]) == ["he"]
+
+
+def test_a_loader_does_not_go_on_with_other_pixels(study):
+    def loader(**options):
+        return TileLoader(opened(study, seed=3, **options), 4, order="sequential")
+
+    first = loader()
+    next(iter(first))
+    state = first.state_dict()
+    assert state["standardization"] == "he: he by imagenet at 1 um | imc: imc by identity at 1 um"
+    loader().load_state_dict(state)
+    loader(dataset_modality_kwargs={"he": {"he": {"mean_std_type": "imagenet"}}}).load_state_dict(
+        state
+    )
+    for options in (
+        {"modality_kwargs": {"imc": {"standardization": "arcsinh/cofactor_5.0"}}},
+        {"dataset_modality_kwargs": {"he": {"he": {"mean_std_type": "hibou"}}}},
+        {"dataset_modality_kwargs": {"imc": {"imc": {"channels": ("DNA", "CD3")}}}},
+    ):
+        other = loader(**options)
+        with pytest.raises(InvalidInputError, match="of pixels standardized by he: he by imagenet"):
+            other.load_state_dict(state)
+        assert other.source.standardization != state["standardization"]
+        again = pickle.loads(pickle.dumps(other.source))
+        assert again.standardization == other.source.standardization

@@ -19,6 +19,7 @@ from microtome.cohort._tables import read_tissues
 from microtome.cohort.tiles import open_tiles
 from microtome.coordinates import AffineTransform, Resolution
 from microtome.errors import FormatError, InvalidInputError, OutOfRangeError, UnknownNameError
+from microtome.regions import columns_fingerprint
 from microtome.storage import Place, StorageOptions, StorePath
 from microtome.tiling import TileTable
 
@@ -32,6 +33,7 @@ from ._composition import (
 from ._dataset import tile_corner
 from ._frames import FrameBox, FramePlace
 from ._imaging import BaseImagingDataset
+from ._pixels_told import pixels_told
 from ._tissues import ComposedTissue, ImageMode, TissueMask
 
 __all__ = ["ComposedImagingDataset"]
@@ -113,7 +115,9 @@ class ComposedImagingDataset:
         chosen = expand_modalities(self.layout, modalities)
         options = modality_options(chosen, modality_kwargs)
         self._datasets: dict[str, BaseImagingDataset[Any]] = {}
-        for modality in modalities_in_split(self.layout, chosen, split):
+        there = modalities_in_split(self.layout, chosen, split)
+        self._pixels_told = pixels_told(there, options, self.resolution)
+        for modality in there:
             self._datasets[modality.name] = open_modality(
                 name,
                 modality,
@@ -190,6 +194,22 @@ class ComposedImagingDataset:
             msg = f"dataset {self.name!r} has no tissue {tissue_id!r}{f' in split {self.split!r}' if self.split else ''}"
             raise UnknownNameError(msg)
         return list(self._modalities_of[tissue_id])
+
+    @property
+    def standardization(self) -> str:
+        """How each modality is standardized, as a text: for loaders that resume."""
+        return self._pixels_told
+
+    @property
+    def rows_fingerprint(self) -> str:
+        """Sixteen letters that tell these tiles, or tissues, from others of the same number."""
+        about: list[object] = [*self._tissue_ids]
+        if self.tiles is None:
+            return columns_fingerprint(about)
+        about += [*self.tiles.tile_size, *self.tiles.tissue_ids]
+        rows = np.arange(len(self.tiles)) if self.tile_rows is None else self.tile_rows
+        found = self.tiles.rows(rows)
+        return columns_fingerprint(about, found.tissue, found.row, found.col)
 
     @property
     def patients(self) -> dict[str, str | None]:

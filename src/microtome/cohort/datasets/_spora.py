@@ -328,6 +328,20 @@ class SporaDataset:
         """Sixteen letters that tell these draws, of whatever epoch, from those of another seed, rule or table."""
         return draws_fingerprint(self._cohorts, self._sampler, self.sampling_unit)
 
+    @property
+    def standardization(self) -> str:
+        """How each modality of each cohort is standardized, as a text: for loaders that resume.
+
+        Raises
+        ------
+        InvalidInputError
+            If an option of a modality is none.
+        """
+        return " | ".join(
+            f"{cohort.name}: {cohort.pixels_told(self._wish, self._options[cohort.name])}"
+            for cohort in self._cohorts
+        )
+
     # -- torch's map-style protocol
 
     @property

@@ -24,6 +24,9 @@ from microtome.sampling import RowGroups
 from microtome.storage import Place, StorageOptions, StorePath, file_source
 from microtome.tiling import TileTable
 
+from ._composition import modality_options
+from ._pixels_told import pixels_told
+
 __all__ = ["CohortIndex", "CohortWish", "read_cohort_index"]
 
 _log = logging.getLogger(__name__)
@@ -57,6 +60,20 @@ class CohortIndex:
     patients: Mapping[str, str | None]
     """Patient by tissue, as text; None where the table names none."""
     tiles: TileTable | None
+
+    def pixels_told(self, wish: CohortWish, options: Mapping[str, Mapping[str, Any]]) -> str:
+        """Return how its modalities are standardized; see `pixels_told`.
+
+        Parameters
+        ----------
+        wish
+            What is asked of every cohort.
+        options
+            Of the cohort's modalities.
+        """
+        chosen = [parse_modality(name) for name in self.modalities]
+        at = self.layout.resolution(wish.resolution)
+        return pixels_told(chosen, modality_options(chosen, options), at)
 
     @cached_property
     def tissue_ids(self) -> tuple[str, ...]:
