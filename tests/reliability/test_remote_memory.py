@@ -27,6 +27,7 @@ from microtome.storage import (
     KeptChunks,
     Layout,
     StorageOptions,
+    _cached_array,
     place_of,
     tallied,
 )
@@ -243,6 +244,60 @@ def test_reads_are_what_the_engine_reads(
 
     for name in ("plain3", "gzip3", "old2", "raw3"):
         look(name)
+
+
+@pytest.mark.parametrize("limit", [1, 2**17, 2**30])
+def test_a_large_read_is_done_in_parts(
+    options: StorageOptions,
+    trouble: Any,
+    pixels: NDArray[np.uint16],
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+) -> None:
+    monkeypatch.setattr(_cached_array, "_LARGEST_READ", limit)
+    fetched: list[int] = []
+    own = RemoteChunks.fetched
+
+    def counting(self: Any, plan: Any, kept: Any = None) -> Any:
+        fetched.append(len(plan.local))
+        return own(self, plan, kept)
+
+    monkeypatch.setattr(RemoteChunks, "fetched", counting)
+    image = mt.open_image(ADDRESS, storage_options=options)
+    np.testing.assert_array_equal(image.level(0)[...], pixels)
+    np.testing.assert_array_equal(image.read(0, (3, 699), (250, 601)), pixels[:, 3:699, 250:601])
+    # 72 chunks and the 48 of the window; one shard has eight.
+    assert sum(fetched) == 72 + 48
+    assert max(fetched) == (8 if limit < 2**30 else 72)
+    asked = [
+        path for path, span, *_ in asked_of_pixels(trouble) if not (span or "").endswith("132")
+    ]
+    assert len(asked) == 9 + 9
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.integers(1, 40), st.integers(1, 15)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_halves_meet_where_shards_do(sides: list[tuple[int, int, int]]) -> None:
+    box = tuple((start, start + size) for start, size, _ in sides)
+    unit = tuple(side for *_, side in sides)
+    parts = _cached_array._halves(box, unit)
+    whole = all(
+        (stop - 1) // side == start // side for (start, stop), side in zip(box, unit, strict=True)
+    )
+    assert (parts is None) == whole
+    if parts is not None:
+        first, second = parts
+        (axis,) = (at for at in range(len(box)) if first[at] != second[at])
+        (a, b), (c, d) = first[axis], second[axis]
+        assert (a, d) == box[axis]
+        assert a < b == c < d
+        assert b % unit[axis] == 0
 
 
 def put(moto: str, folder: Path, key: str) -> None:

@@ -29,6 +29,8 @@ __all__ = ["CachedArray", "open_array_at"]
 
 # Boxes of one array that are fetched at the same time, where each is asked for by itself.
 _AT_ONCE = 8
+# Bytes of pixels that are fetched for one read at once.
+_LARGEST_READ = 1 << 27
 
 
 class CachedArray(StoredArray):
@@ -132,6 +134,14 @@ class CachedArray(StoredArray):
     def _fill(self, remote: RemoteChunks, box: Box, out: NDArray[Any]) -> None:
         if not out.size:
             return
+        if out.nbytes > _LARGEST_READ:
+            # In parts, each of whole shards: what is fetched of one lies in memory, packed.
+            parts = _halves(box, self.write_unit)
+            if parts is not None:
+                for part in parts:
+                    inside = [slice(a - c, b - c) for (a, b), (c, _) in zip(part, box, strict=True)]
+                    self._fill(remote, part, out[tuple(inside)])
+                return
         low, high = (np.asarray([part], np.int64) for part in zip(*box, strict=True))
         nowhere = np.zeros(1, np.int64)
         if remote.is_decoded_here:
@@ -155,6 +165,21 @@ class CachedArray(StoredArray):
     def __reduce__(self) -> tuple[Any, ...]:
         # Shape and type are asked for again, with the document that every process reads once.
         return CachedArray, (self._path,)
+
+
+def _halves(box: Box, unit: tuple[int, ...]) -> tuple[Box, Box] | None:
+    """Cut a box where shards meet, along the axis of most of them; None where it lies in one."""
+    counts = [
+        -(-stop // side) - start // side for (start, stop), side in zip(box, unit, strict=True)
+    ]
+    axis = max(range(len(box)), key=counts.__getitem__)
+    if counts[axis] < 2:
+        return None
+    start, stop = box[axis]
+    cut = (start // unit[axis] + counts[axis] // 2) * unit[axis]
+    before, after = list(box), list(box)
+    before[axis], after[axis] = (start, cut), (cut, stop)
+    return tuple(before), tuple(after)
 
 
 @dataclass(slots=True, eq=False)
