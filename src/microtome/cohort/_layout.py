@@ -22,6 +22,7 @@ from microtome.storage import (
     names_in,
     path_to_read,
     replace_file,
+    spelled,
     storage_errors,
 )
 
@@ -405,9 +406,11 @@ def _verify_no_address(path: str | os.PathLike[str] | Place | StorePath) -> None
         If it does.
     """
     if isinstance(path, Place | StorePath) or is_address(path) or _ADDRESS.match(os.fspath(path)):
+        named = path if isinstance(path, Place | StorePath) else spelled(path)
         msg = (
-            f"{path} is an address, and a cohort in a store is read and not changed: copy the cohort "
-            "here, change it, and copy it back; or mount the store as a directory"
+            f"{named} is an address, and a cohort in a store is read and not changed: by datasets, info, "
+            "validate, report, and predict with another place to write to. For all else copy the cohort "
+            "here, work on the copy, and copy back what was made; or mount the store as a directory"
         )
         raise InvalidInputError(msg)
 

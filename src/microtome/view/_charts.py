@@ -110,7 +110,7 @@ def histogram_block(
 
 
 def _standardizer(directory: Path, tissue: Tissue, image: MultiscaleImage) -> Standardizer:
-    spec = StandardizationSpec.parse("/".join(directory.parts[-2:]))
+    spec = StandardizationSpec.parse(f"{directory.parent.name}/{directory.name}")
     # Of statistics at both levels, the one that every tissue shares is the usual one.
     both = (directory / "global_level_means.parquet").is_file()
     tables = StatisticsTables.read(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from microtome.cohort import (
     CohortLayout,
@@ -20,6 +21,7 @@ from microtome.cohort import (
 )
 from microtome.coordinates import Resolution
 from microtome.errors import FormatError, MicrotomeError, UnknownNameError
+from microtome.storage import StorageOptions, StorePath
 from microtome.tiling import TileTable
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Tiling",
     "Tissue",
     "attempt",
+    "is_in_store",
     "open_tiling",
     "standardization_tables",
     "take_inventory",
@@ -133,6 +136,11 @@ class Inventory:
         return found[0] if found else None
 
 
+def is_in_store(layout: CohortLayout) -> bool:
+    """Whether a cohort lies in a store, where files are neither listed whole nor measured."""
+    return isinstance(cast("object", layout.root), StorePath)
+
+
 def attempt(what: str, function: Callable[[], _T]) -> _T | Missing:
     """Return what a function returns, or what is wrong with the cohort's files.
 
@@ -160,20 +168,24 @@ def standardization_tables(
     return next((p.parent for p in sorted(base.glob("*/*/*_upper_quantiles.parquet"))), None)
 
 
-def take_inventory(cohort: Path) -> Inventory:
-    """Look at what lies in a cohort directory.
+def take_inventory(
+    cohort: str | os.PathLike[str], storage_options: StorageOptions | None = None
+) -> Inventory:
+    """Look at what lies in a cohort.
 
     Parameters
     ----------
     cohort
-        The directory.
+        Its directory, or its address in a store.
+    storage_options
+        How stores are reached.
 
     Raises
     ------
     NotFoundError, FormatError
         If it is no cohort, or its tissue table is damaged.
     """
-    layout = CohortLayout.open(cohort)
+    layout = CohortLayout.open(cohort, reading=True, storage_options=storage_options)
     rows: list[dict[str, Any]] = read_tissues(layout).to_pylist()
     resolutions = tuple(layout.resolutions())
     problems: list[str] = []

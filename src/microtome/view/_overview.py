@@ -12,7 +12,7 @@ from microtome.cohort import CohortLayout, Modality
 from microtome.coordinates import Resolution
 from microtome.image import MultiscaleImage
 
-from ._inventory import Inventory, Missing, attempt, take_inventory
+from ._inventory import Inventory, Missing, attempt, is_in_store, take_inventory
 
 __all__ = ["CohortOverview", "ImagesRow", "StorageRow", "cohort_overview", "overview_of"]
 
@@ -33,8 +33,8 @@ class ImagesRow:
     """Fewest and most channels of an image; None where no image opens."""
     unread: int
     """Images of the tissue table that are missing or do not open."""
-    size: int
-    """Bytes of the files of these images."""
+    size: int | None
+    """Bytes of the files of these images; None in a store, of whose chunks nothing is listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ class CohortOverview:
     """Tissues of nobody: the tissue table names no patient for them."""
     images: tuple[ImagesRow, ...]
     storage: tuple[StorageRow, ...]
-    """Images, masks, tiles, predictions, tables; what else lies in the directory does not count."""
+    """Images, masks, tiles, predictions, tables; what else lies in the directory does not count.
+    Nothing of a cohort in a store."""
 
     @property
     def size(self) -> int:
@@ -86,7 +87,7 @@ def cohort_overview(cohort: str | os.PathLike[str]) -> CohortOverview:
     NotFoundError, FormatError
         If there is no cohort, or its tissue table is damaged.
     """
-    return overview_of(take_inventory(Path(cohort)))
+    return overview_of(take_inventory(cohort))
 
 
 def overview_of(inventory: Inventory) -> CohortOverview:
@@ -148,7 +149,7 @@ def _images(
         tuple(areas),
         (min(channels), max(channels)) if channels else None,
         len(tissues) - len(areas),
-        _count([layout.images(modality, resolution)])[1],
+        None if is_in_store(layout) else _count([layout.images(modality, resolution)])[1],
     )
 
 
@@ -160,6 +161,8 @@ def _measure(path: Path) -> tuple[float, int]:
 
 
 def _storage(layout: CohortLayout) -> tuple[StorageRow, ...]:
+    if is_in_store(layout):
+        return ()
     images: list[Path] = []
     rest: list[Path] = [layout.tissues.parent, layout.manifest]
     for modality in layout.modalities():

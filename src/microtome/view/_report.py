@@ -15,14 +15,14 @@ from typing import Any
 
 from microtome.errors import DependencyError, InvalidInputError
 from microtome.progress import Progress, silent
-from microtome.storage import replace_file
+from microtome.storage import StorageOptions, replace_file, verify_here
 
 from ._advice import lacking_embeddings, lacking_tissues
 from ._cohort_blocks import cohort_block
 from ._embeddings import EmbeddingMap, embedding_map
 from ._figures import POINT_COLOURS, new_figure, plot_embeddings
 from ._heat import heat_legend
-from ._inventory import Inventory, Missing, attempt, take_inventory
+from ._inventory import Inventory, Missing, attempt, is_in_store, take_inventory
 from ._numbers import tile_numbers
 from ._pictures import Picture, chart_of, own_style, picture_of_pixels
 from ._sections import Section, notes_of_all, section_of
@@ -54,6 +54,7 @@ def report(
     throughput: bool = True,
     validation: bool = True,
     progress: Progress = silent,
+    storage_options: StorageOptions | None = None,
 ) -> Path:
     """Write one page that shows what a cohort holds.
 
@@ -66,9 +67,9 @@ def report(
     Parameters
     ----------
     cohort
-        Directory of the cohort; it is only read.
+        Directory of the cohort, or its address in a store; it is only read.
     output
-        The page; one that is there is replaced.
+        The page, on a disk here; one that is there is replaced.
     max_tissues
         Tissues that are shown with pictures; the table lists all. Of more than twelve, pictures are
         smaller, and channels of panels are charted across tissues only.
@@ -78,6 +79,8 @@ def report(
         Whether to check the cohort, as `microtome.cohort.validate` does, and tell what it found.
     progress
         Called with the tissues done and to do.
+    storage_options
+        How stores are reached.
 
     Returns
     -------
@@ -90,15 +93,16 @@ def report(
     NotFoundError, FormatError
         If there is no cohort, or its tissue table is damaged.
     InvalidInputError
-        If `max_tissues` is negative.
+        If `max_tissues` is negative, or `output` is an address.
     StorageError
         If the disk refuses.
     """
     if max_tissues < 0:
         msg = f"max_tissues must be at least 0, got {max_tissues}"
         raise InvalidInputError(msg)
+    verify_here(output)
     template = _template()
-    inventory = take_inventory(Path(cohort))
+    inventory = take_inventory(cohort, storage_options)
     shown = inventory.tissues[:max_tissues]
     compact = len(shown) > _MANY
     sections: list[Section] = []
@@ -110,9 +114,12 @@ def report(
         block = cohort_block(inventory, sections, validation=validation)
         bar = picture_of_pixels(heat_legend(), "")
     measured = _throughput(inventory) if throughput else None
+    layout = inventory.layout
+    root = layout.root if is_in_store(layout) else layout.root.resolve()
     text = template.render(
         inventory=inventory,
-        root=str(inventory.layout.root.resolve()),
+        root=str(root),
+        name=root.name,
         facts=_facts(inventory),
         made=datetime.now(UTC),
         tissues=list(_tissue_rows(inventory, sections)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ._inventory import Inventory, Tiling, take_inventory
@@ -66,7 +65,7 @@ def split_balance(cohort: str | os.PathLike[str]) -> SplitBalance:
     NotFoundError, FormatError
         If there is no cohort, or its tissue table is damaged.
     """
-    return balance_of(take_inventory(Path(cohort)))
+    return balance_of(take_inventory(cohort))
 
 
 def balance_of(inventory: Inventory) -> SplitBalance:

@@ -133,7 +133,7 @@ def _dataset(
 
 def _standardization(layout: CohortLayout, resolution: Resolution, modality: Modality) -> str:
     directory = standardization_tables(layout, modality, resolution)
-    return "identity" if directory is None else "/".join(directory.parts[-2:])
+    return "identity" if directory is None else f"{directory.parent.name}/{directory.name}"
 
 
 def _measure(

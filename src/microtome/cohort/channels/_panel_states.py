@@ -99,7 +99,7 @@ def cohort_panel(
     NotFoundError, FormatError
         If a table is missing or damaged, or the directory is not a cohort.
     """
-    layout = CohortLayout.open(cohort)
+    layout = CohortLayout.open(cohort, reading=True)
     kind = panel_modality(layout, modality)
     table, notes = _lenient(panel(layout, kind))
     found = Panel.from_table(table, where=layout.channels(kind))
