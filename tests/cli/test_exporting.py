@@ -153,14 +153,54 @@ def test_images_of_one_file_are_no_slides(run: Any, shared_data: Path, tmp_path:
     labels = np.ones(mt.open_image(root / "imc/1_0mpp/images/t.ome.zarr").level_shape(0)[-2:], int)
     mt.add_cell_masks(root, "t", labels.astype(np.uint16))
     for verb, words in {
-        ("trident", "--magnification", "20"): "one of the 4 images of",
-        ("clam",): "one of the 4 images of",
+        ("trident", "--magnification", "20"): "made from one of the images of",
+        ("clam",): "made from one of the images of",
         ("coco",): "COCO cannot show it",
     }.items():
         found = run("export", verb[0], root, tmp_path / "out", *verb[1:])
         assert (found.code, found.out) == (2, ""), found.err
         assert words in found.err
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["cmu-1-small-region.svs", "vectra.qptiff"])
+def test_label_macro_and_thumbnail_are_no_slides(
+    run: Any, shared_data: Path, tmp_path: Path, name: str
+) -> None:
+    root, source = tmp_path / "c", shared_data / "wsi" / name
+    kind = "he" if name.endswith("svs") else "codex"
+    mt.ingest(source, cohort=root, tissue_id="t", modality=kind, resolution=1.0)
+    mt.mask(root, method="whole")
+    mt.tile(root, tile_size=64, method="grid")
+    opened = mt.open_image(source)
+    rows = open_tiles(CohortLayout.open(root), mt.Resolution.parse("1_0mpp"), "grid", 64).rows()
+    expected = np.rint(np.stack([rows.col / opened.mpp.x, rows.row / opened.mpp.y], axis=1))
+    for verb in (("trident", "--magnification", "20"), ("clam",)):
+        (path,) = done(run, verb[0], root, tmp_path / verb[0], *verb[1:])
+        with h5py.File(path) as file:
+            coords, stated = file["coords"][:], dict(file["coords"].attrs)
+        np.testing.assert_array_equal(coords, expected)
+        assert stated["name"] == source.stem
+        side = stated.get("patch_size_level0", stated["patch_size"])
+        assert side == round(64 / opened.mpp.x)
+    # A tissue of the picture beside the slide is none of it.
+    beside = (
+        "--image",
+        "Thumbnail",
+        "--mpp",
+        "8",
+        "--resolution",
+        "8",
+        "--cohort",
+        tmp_path / "d",
+        "--modality",
+        "he",
+    )
+    assert run("ingest", source, "--tissue", "t", *beside).code == 0
+    assert run("mask", tmp_path / "d", "--method", "whole").code == 0
+    assert run("tile", tmp_path / "d", "--size", "16").code == 0
+    refused = run("export", "clam", tmp_path / "d", tmp_path / "out")
+    assert (refused.code, "it is another image of that file" in refused.err) == (2, True)
 
 
 def test_clam(run: Any, made: Path, slide: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from microtome.cohort import tissue_row
 from microtome.errors import InvalidInputError, NotFoundError
@@ -162,18 +164,36 @@ def _slides(
         if not place.exists():
             msg = f"{place}, of which {tissue!r} was made, is not there; say in which directory the slides are with --slides (slides=)"
             raise NotFoundError(msg)
-        inside = image_names(place)
-        if len(inside) > 1:
-            msg = (
-                f"{tissue!r} was made from one of the {len(inside)} images of {place}, and TRIDENT "
-                "and CLAM read a file as one slide; export its tiles as webdataset or parquet, or "
-                "its image with `microtome export ome-tiff`"
-            )
-            raise InvalidInputError(msg)
-        found[tissue] = open_image(place, mpp=row.get("mpp"))
+        found[tissue] = _slide(place, row, tissue)
     names = [slide_name(slide) for slide in found.values()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         msg = f"several tissues are of a slide called {twice[0]!r}, and a slide has one file of patches; export them apart, with --tissue (tissues=)"
         raise InvalidInputError(msg)
     return found
+
+
+def _slide(place: Path, row: Mapping[str, Any], tissue: str) -> MultiscaleImage:
+    """Open the picture that a file is of; label, macro and thumbnail beside it are no slides."""
+    more = (
+        "and TRIDENT and CLAM read a file as one slide; export its tiles as webdataset or parquet, or "
+        "its image with `microtome export ome-tiff`"
+    )
+    try:
+        slide = open_image(place, mpp=row.get("mpp"))
+    except InvalidInputError as error:
+        names = image_names(place)
+        if len(names) < 2:
+            raise
+        msg = f"{tissue!r} was made from one of the images of {place} ({', '.join(names)}), {more}"
+        raise InvalidInputError(msg) from error
+    # A table of somebody else may say neither.
+    sides = (row.get("height"), row.get("width"))
+    there = slide.level(0)
+    if None not in sides and sides != (there.height, there.width):
+        msg = (
+            f"{tissue!r} was made from a picture of {sides[0]}x{sides[1]} pixels, the slide of {place} "
+            f"has {there.height}x{there.width}: it is another image of that file, {more}"
+        )
+        raise InvalidInputError(msg)
+    return slide
