@@ -18,6 +18,7 @@ from microtome.progress import Progress, silent
 from microtome.storage import StorageOptions, replace_file, verify_here
 
 from ._advice import lacking_embeddings, lacking_tissues
+from ._cells import CellsBlock, cells_block
 from ._cohort_blocks import cohort_block
 from ._embeddings import EmbeddingMap, embedding_map
 from ._figures import POINT_COLOURS, new_figure, plot_embeddings
@@ -105,10 +106,13 @@ def report(
     inventory = take_inventory(cohort, storage_options)
     shown = inventory.tissues[:max_tissues]
     compact = len(shown) > _MANY
+    cells = attempt("cells", lambda: cells_block(inventory))
+    known = None if isinstance(cells, Missing) else cells
     sections: list[Section] = []
     with own_style():
         for done, tissue in enumerate(shown, start=1):
-            sections.append(section_of(inventory, tissue, f"tissue-{done}", compact=compact))
+            anchor = f"tissue-{done}"
+            sections.append(section_of(inventory, tissue, anchor, cells=known, compact=compact))
             progress("report", done, len(shown))
         embeddings = list(_embeddings(inventory))
         block = cohort_block(inventory, sections, validation=validation)
@@ -122,8 +126,9 @@ def report(
         name=root.name,
         facts=_facts(inventory),
         made=datetime.now(UTC),
-        tissues=list(_tissue_rows(inventory, sections)),
+        tissues=list(_tissue_rows(inventory, sections, known)),
         cohort=block,
+        cells=cells,
         sections=sections,
         compact=compact,
         of_all=notes_of_all(sections),
@@ -179,7 +184,9 @@ def _facts(inventory: Inventory) -> dict[str, str]:
     }
 
 
-def _tissue_rows(inventory: Inventory, sections: list[Section]) -> Iterator[dict[str, Any]]:
+def _tissue_rows(
+    inventory: Inventory, sections: list[Section], cells: CellsBlock | None
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of the tissue table, with the tiles of the finest resolution that has any."""
     anchors: dict[str, str] = {}
     for section in sections:
@@ -191,6 +198,7 @@ def _tissue_rows(inventory: Inventory, sections: list[Section]) -> Iterator[dict
         yield {
             **row,
             "anchor": anchors.get(tissue_id),
+            "cells": cells.counts.get(tissue_id, 0) if cells and cells.total is not None else None,
             "tiles": None if numbers is None else numbers.tiles,
             "coverage": None if numbers is None else numbers.coverage,
         }

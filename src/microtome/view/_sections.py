@@ -9,6 +9,7 @@ from microtome.cohort import open_tissue_mask
 from microtome.image import MultiscaleImage
 
 from ._advice import lacking_prediction
+from ._cells import CellNumbers, CellsBlock, cell_numbers
 from ._charts import HistogramBlock
 from ._inventory import Inventory, Missing, Tissue, attempt
 from ._numbers import TileNumbers, tile_numbers
@@ -32,11 +33,18 @@ class Section:
     tile: str
     """Size of its tiles."""
     numbers: TileNumbers | Missing
+    cells: CellNumbers | None
+    """None where there are none."""
     notes: tuple[Missing, ...]
 
 
 def section_of(
-    inventory: Inventory, tissue: Tissue, anchor: str, *, compact: bool = False
+    inventory: Inventory,
+    tissue: Tissue,
+    anchor: str,
+    *,
+    cells: CellsBlock | None = None,
+    compact: bool = False,
 ) -> Section:
     """Draw a tissue.
 
@@ -48,6 +56,8 @@ def section_of(
         One of its tissues.
     anchor
         Identifier of the section in the page.
+    cells
+        Cells of the cohort, None where it has none.
     compact
         Whether it is one of very many.
     """
@@ -58,6 +68,11 @@ def section_of(
     predicted = find_predictions(inventory, tissue)
     if not predicted:
         notes.append(lacking_prediction(inventory, tissue))
+    counted = cell_numbers(inventory, tissue, cells)
+    numbered = None if counted is None or compact else counted.mask
+    if isinstance(numbered, Missing):
+        notes.append(numbered)
+        numbered = None
     slides = [
         slide_block(
             inventory,
@@ -66,6 +81,8 @@ def section_of(
             None if isinstance(mask, Missing) else mask,
             # What was made from an image that is no longer here is shown on the first.
             [p for p in predicted if p.source is modality or (p.source is None and not place)],
+            # Labels of cells are counted on the tissue's first image.
+            cells=None if place else numbered,
             compact=compact,
         )
         for place, modality in enumerate(tissue.modalities)
@@ -80,7 +97,7 @@ def section_of(
         numbers, name = tile_numbers(tiling, tissue.tissue_id), tiling.name
         (height, width), (mpp_y, mpp_x) = tiling.table.tile_size, tissue.resolution.mpp
         size = f"{width} x {height} px, {width * mpp_x:g} x {height * mpp_y:g} µm"
-    return Section(anchor, tissue, tuple(slides), name, size, numbers, tuple(notes))
+    return Section(anchor, tissue, tuple(slides), name, size, numbers, counted, tuple(notes))
 
 
 def notes_of_all(sections: Sequence[Section]) -> tuple[Missing, ...]:

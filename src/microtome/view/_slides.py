@@ -11,6 +11,7 @@ from microtome.cohort import Modality, panel
 from microtome.errors import NotFoundError
 from microtome.image import MultiscaleImage
 
+from ._cell_picture import CellPicture, cell_picture
 from ._charts import HistogramBlock, histogram_block
 from ._figures import MASK_COLOUR, TILE_COLOUR, plot_overview, scale_bar_length
 from ._inventory import Inventory, Missing, Tissue, attempt
@@ -47,6 +48,8 @@ class SlideBlock:
     """Its length in micrometres."""
     legend: tuple[Swatch, ...]
     predictions: tuple[PredictionBlock | Missing, ...]
+    cells: CellPicture | Missing | None
+    """None where there are none, or too many pictures already."""
     histograms: HistogramBlock | Missing | None
 
 
@@ -57,6 +60,7 @@ def slide_block(
     mask: MultiscaleImage | None,
     predicted: list[Found],
     *,
+    cells: MultiscaleImage | None = None,
     compact: bool = False,
 ) -> SlideBlock:
     """Draw an image of a tissue; whatever cannot be read is told in its place.
@@ -69,13 +73,15 @@ def slide_block(
         The tissue's mask, None where there is none.
     predicted
         What was predicted from this image.
+    cells
+        The mask in which cells are numbered, None where it is not drawn.
     compact
         Whether it is one of very many: the picture is smaller, and channels have no charts.
     """
     what = f"{tissue.tissue_id} as {modality}"
     opened = attempt(what, lambda: _open(inventory, tissue, modality, compact=compact))
     if isinstance(opened, Missing):
-        return SlideBlock(modality.name, "", opened, 0.0, (), (), None)
+        return SlideBlock(modality.name, "", opened, 0.0, (), (), None, None)
     image, slide = opened
     base = image.level(0)
     facts = (
@@ -92,6 +98,7 @@ def slide_block(
             attempt(what, lambda f=found: prediction_block(f, tissue, image, slide))
             for found in predicted
         ),
+        None if cells is None else attempt(what, lambda: cell_picture(image, slide, cells, what)),
         attempt(
             what,
             lambda: histogram_block(inventory, tissue, modality, image, mask, drawn=not compact),

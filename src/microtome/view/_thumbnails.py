@@ -18,7 +18,16 @@ from microtome.coordinates import Mpp
 from microtome.errors import InvalidInputError
 from microtome.image import Channels, MultiscaleImage, channel_indices
 
-__all__ = ["Frame", "ShownChannel", "Thumbnail", "frame_of", "read_frame", "sample", "thumbnail"]
+__all__ = [
+    "Frame",
+    "ShownChannel",
+    "Thumbnail",
+    "detail",
+    "frame_of",
+    "read_frame",
+    "sample",
+    "thumbnail",
+]
 
 # Source pixels in memory at a time: a slide without coarser levels is read in bands.
 _BAND = 1 << 25
@@ -142,7 +151,9 @@ def read_frame(
     return _read_window(image, mpp, (0, frame.height), (0, frame.width), channels)
 
 
-def sample(image: MultiscaleImage, frame: Frame, *, channel: int | str = 0) -> NDArray[np.float32]:
+def sample(
+    image: MultiscaleImage, frame: Frame, *, channel: int | str = 0, dtype: Any = np.float32
+) -> NDArray[Any]:
     """Bring a channel of another image onto a grid, each pixel to its own place in space.
 
     Parameters
@@ -153,6 +164,8 @@ def sample(image: MultiscaleImage, frame: Frame, *, channel: int | str = 0) -> N
         The grid.
     channel
         Which channel.
+    dtype
+        Of the values, a float; 32 bits tell labels apart up to 2 ** 24.
 
     Returns
     -------
@@ -173,7 +186,7 @@ def sample(image: MultiscaleImage, frame: Frame, *, channel: int | str = 0) -> N
     )
     rows.cut(base.height * base.step_y / mpp.y)
     columns.cut(base.width * base.step_x / mpp.x)
-    out = np.full((frame.height, frame.width), np.nan, np.float32)
+    out = np.full((frame.height, frame.width), np.nan, dtype)
     if not rows.inside.any() or not columns.inside.any():
         return out
     pixels = _read_window(image, mpp, rows.span, columns.span, channel)[0].astype(np.float64)
@@ -236,6 +249,28 @@ def thumbnail(
         for index, colour, plane in zip(picked, colours, planes, strict=True)
     )
     return Thumbnail(_composite(planes, shown), frame, shown, image.nchannels, frame_of(image))
+
+
+def detail(image: MultiscaleImage, slide: Thumbnail, frame: Frame) -> NDArray[np.uint8]:
+    """Show a part of an image in the colours and the contrast of its picture.
+
+    Parameters
+    ----------
+    image, slide
+        The image, and a `thumbnail` of it.
+    frame
+        The part, as pixels of its own.
+
+    Returns
+    -------
+    (height, width, 3).
+    """
+    if not slide.channels:
+        planes = [sample(image, frame, channel=index) for index in range(_RGB)]
+        return np.rint(np.nan_to_num(np.stack(planes, -1))).astype(np.uint8)
+    names = [channel.name for channel in slide.channels] if image.channel_names else [0]
+    planes = np.stack([sample(image, frame, channel=name) for name in names])
+    return _composite(planes, slide.channels)
 
 
 def _is_rgb(image: MultiscaleImage) -> bool:
