@@ -7,6 +7,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from microtome.cohort import (
@@ -18,6 +19,7 @@ from microtome.cohort import (
     stats,
     tile,
     validate,
+    write_file_list,
 )
 from microtome.errors import ExistsError, FormatError, InvalidInputError, NotFoundError
 from microtome.image import MultiscaleImage
@@ -295,6 +297,19 @@ def test_a_packed_cohort_says_that_its_origin_changed(own, change, told):
     assert origins_told(out) == []
     root.mkdir()
     assert origins_told(out) == []
+
+
+def test_a_list_of_the_files_is_of_those_of_the_packed_cohort(own):
+    root, out = own
+    write_file_list(root)
+    pack(root, out, tile_size=SIZE)
+    listed = pq.read_table(out / "metadata/files.parquet").column("path").to_pylist()
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert set(listed) < there
+    assert "packed.json" in listed
+    assert "imc/1_0mpp/images/a.ome.zarr/0/zarr.json" in listed
+    write_file_list(out)
+    assert pq.read_table(out / "metadata/files.parquet").column("path").to_pylist() == listed
 
 
 def test_an_image_that_says_nothing_of_itself_is_known_by_its_files(own):

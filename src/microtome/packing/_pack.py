@@ -25,12 +25,13 @@ from microtome.cohort import (
     packing_inputs,
     parse_modality,
     size_name,
+    write_file_list,
 )
 from microtome.coordinates import Resolution
 from microtome.errors import ExistsError, InvalidInputError, NotFoundError, StorageError
 from microtome.jobs import run_each
 from microtome.progress import Progress, silent
-from microtome.storage import Codec, locked, storage_errors
+from microtome.storage import FILE_LIST, Codec, locked, storage_errors
 from microtome.tiling import TileTable
 
 from ._image import PackedImage, Task, rewritten
@@ -175,6 +176,8 @@ def pack(  # noqa: PLR0913 - what to pack, how, and where the work is done
             done.append(found)
             progress("pack", len(done), len(tasks))
         PackedFrom(origin, settings, images, files, [asdict(each) for each in done]).write(begun)
+        if (begun / FILE_LIST).exists():
+            write_file_list(begun)  # the copied one is of the files of the other
         begun.rename(target)
     return done
 

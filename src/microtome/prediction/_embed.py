@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from microtome.cohort import Inputs, note_inputs
 from microtome.coordinates import FROM_EDGE, MicrometreGrid, counts_from_edge
 from microtome.errors import ExistsError, InvalidInputError
 from microtome.progress import Progress, silent
@@ -123,7 +124,10 @@ def embed_tiles(
         keep = True
         try:
             _embed(run, (model, preprocess), tiles, parts, batch_size, progress)
-            _publish(path, parts, model_name(model), settings)
+            # Those of a cohort say it of each tissue, for who looks whether vectors are stale.
+            inputs = getattr(tiles, "inputs", None)
+            made_of = cast("Mapping[str, Inputs]", inputs()) if callable(inputs) else {}
+            _publish(path, parts, model_name(model), settings, made_of)
             keep = False
         except InvalidInputError:
             # The model's answer was wrong: what there is of it is not gone on with.
@@ -172,7 +176,7 @@ def verify_finished(path: Path, settings: Mapping[str, Any]) -> None:
     found: Any = json.loads(noted.get(b"microtome", b"{}")).get("settings")
     other = differences(found, settings) if isinstance(found, dict) else ""
     if other:
-        msg = f"{path} exists already and has vectors of other settings ({other}); choose another place or allow overwriting"
+        msg = f"{path} exists already and has vectors of other settings ({other}); choose another place, or replace it with --overwrite (overwrite=True)"
         raise ExistsError(msg)
     if not counts_from_edge(noted):
         _log.warning(
@@ -223,7 +227,13 @@ def _embed(
     progress("embed", total, total)
 
 
-def _publish(path: Path, parts: Parts, model: str, settings: Mapping[str, Any]) -> None:
+def _publish(
+    path: Path,
+    parts: Parts,
+    model: str,
+    settings: Mapping[str, Any],
+    made_of: Mapping[str, Inputs],
+) -> None:
     """Put the blocks together, some at a time."""
     note = {
         "format": "tile-embeddings",
@@ -234,7 +244,10 @@ def _publish(path: Path, parts: Parts, model: str, settings: Mapping[str, Any]) 
         "settings": dict(settings),
     }
     numbers = parts.there
-    schema = parts.read(numbers[0]).schema.with_metadata({b"microtome": json.dumps(note).encode()})
+    told = {b"microtome": json.dumps(note).encode()}
+    if made_of:
+        told = note_inputs(told, made_of)
+    schema = parts.read(numbers[0]).schema.with_metadata(told)
     with (
         replace_file(path) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
