@@ -62,7 +62,7 @@ def test_tiles_that_cannot_be_read_are_left_out_and_told(source_of, prefetch, er
     for told in loader.skipped:
         assert told.batch == order.index(told.row) // 6
         assert (told.epoch, told.error) == (1, f"chunk of row {told.row} is damaged")
-        assert f"tile {told.row} is skipped" in caplog.text
+        assert f"rows {told.row}" in caplog.text or f", {told.row}" in caplog.text
     assert loader.stats().skipped == 3
     assert loader.stats().tiles == 37
 
@@ -74,6 +74,27 @@ def test_a_batch_of_which_nothing_can_be_read_is_none(source_of):
     assert [len(batch.data) for batch in batches] == [4, 4]
     assert loader.state_dict()["batch"] == 3
     assert [tile.row for tile in loader.skipped] == [4, 5, 6, 7]
+
+
+def test_a_batch_says_in_one_line_what_it_leaves_out(source_of, caplog):
+    source = source_of(20)
+
+    def fail(rows):
+        bad = [row for row in rows.tolist() if row in {1, 2, 3, 7, 8}]
+        if bad:
+            what = "one" if bad[0] != 3 else "another"
+            raise FormatError(f"chunk of {what} is damaged")
+
+    source.before = fail
+    with caplog.at_level(logging.WARNING, "microtome.loading"):
+        list(TileLoader(source, 5, order="sequential", prefetch=0, on_error="skip"))
+    assert [record.getMessage() for record in caplog.records] == [
+        (
+            "3 of 5 tiles are skipped (batch 0 of epoch 0: rows 1, 2, 3): chunk of one is damaged "
+            "(1 other error, see TileLoader.skipped)"
+        ),
+        "2 of 5 tiles are skipped (batch 1 of epoch 0: rows 7, 8): chunk of one is damaged",
+    ]
 
 
 def test_what_is_wrong_with_a_program_is_not_skipped(source_of):

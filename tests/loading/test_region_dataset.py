@@ -24,6 +24,7 @@ from microtome.loading import RegionDataset, TileLoader
 from microtome.normalization import MeanStdNormalization, NoNormalization, fit_normalization
 from microtome.patching import (
     FixedPatching,
+    FixedRandomPatching,
     RandomPatching,
     StratifiedPatching,
     TiledPatching,
@@ -509,3 +510,27 @@ def test_patches_of_one_patching_are_told_from_those_of_another() -> None:
 
     assert told() == told()
     assert len({told(), told(seed=3), told(side=656), told(count=1)}) == 4
+
+
+def named(names):
+    pixels = np.arange(2 * 32 * 32, dtype=np.uint16).reshape(2, 32, 32)
+    return mt.open_image(pixels, axes="cyx", mpp=1.0, channel_names=names)
+
+
+@pytest.mark.parametrize("others", [["DAPI", "CD8"], ["CD3", "DAPI"]])
+def test_images_whose_channels_have_other_names_are_not_mixed(others):
+    images = [named(["DAPI", "CD3"]), named(None), named(["0", "1"]), named(others)]
+    patching = FixedRandomPatching([data_shape_of(image) for image in images], (8, 8), seed=1)
+    with pytest.raises(InvalidInputError, match=r"are DAPI, CD3, .*channels="):
+        RegionDataset(images, patching)
+    assert len(RegionDataset(images[:3], FixedRandomPatching([(1, 2, 32, 32)] * 3, (8, 8), seed=1)))
+    # By number it was chosen; by name it is the same channel wherever it stands.
+    assert len(RegionDataset(images, patching, channels=[0, 1])) == patching.n_patches
+    named_two = [images[0], images[3]]
+    two = FixedRandomPatching([(1, 2, 32, 32)] * 2, (8, 8), seed=1)
+    picked = RegionDataset(named_two, two, channels=["DAPI"])
+    found = picked.read_batch(np.arange(len(picked)))
+    plane = np.asarray([0, others.index("DAPI")])[found.region_spec["data_idx"]]
+    corner = np.asarray(found.region_spec["coords"])
+    first = plane * 1024 + corner[:, 0] * 32 + corner[:, 1]
+    assert np.array_equal(found.data[:, 0, 0, 0], first)

@@ -166,14 +166,8 @@ class BatchReader:
                 return self._named(error, order, step, rows)
             else:
                 good.append(row)
-        for tile in bad:
-            _log.warning(
-                "tile %d is skipped (batch %d, epoch %d): %s",
-                tile.row,
-                step,
-                order.epoch,
-                tile.error,
-            )
+        if bad:
+            _log.warning("%s", _told_of(bad, len(rows)))
         if not good:
             return ReadBatch(None, 0, 0, 0.0, 0.0, skipped=tuple(bad))
         kept = np.asarray(good, np.int64)
@@ -227,6 +221,21 @@ class BatchReader:
         # Of the source's own making: its type stays, for whoever catches it.
         error.add_note(f"in {named}")
         return error
+
+
+def _told_of(bad: Sequence[SkippedTile], count: int) -> str:
+    """Say in one line what is left out of a batch: a damaged file has many tiles."""
+    shown = ", ".join(str(tile.row) for tile in bad[:_ROWS_NAMED])
+    more = ", ..." if len(bad) > _ROWS_NAMED else ""
+    what = f"{len(bad)} of {count} tiles are" if len(bad) > 1 else f"1 of {count} tiles is"
+    others = len({tile.error for tile in bad}) - 1
+    besides = (
+        f" ({others} other error{'s' * (others > 1)}, see TileLoader.skipped)" if others else ""
+    )
+    return (
+        f"{what} skipped (batch {bad[0].batch} of epoch {bad[0].epoch}: rows {shown}{more}): "
+        f"{bad[0].error}{besides}"
+    )
 
 
 def _bytes_of(batch: Any) -> int:

@@ -9,11 +9,12 @@ import numpy as np
 
 from microtome.augmentation import Augmentation, Draws
 from microtome.errors import InvalidInputError
+from microtome.image import Channels, MultiscaleImage
 from microtome.normalization import Normalization
 from microtome.patching import Patching
 from microtome.regions import Stack, Windows, data_shape_of, valid_windows
 
-__all__ = ["verified_normalization", "verified_patching", "verify_patches"]
+__all__ = ["verified_normalization", "verified_patching", "verify_named_alike", "verify_patches"]
 
 
 def verify_patches(
@@ -54,6 +55,43 @@ def verify_patches(
     patching.verify_shapes([data_shape_of(image, level=level) for image in images])
     for number, augmentation in enumerate(augmentations):
         augmentation.draw(ends, Draws(seed, 0, number), (channels, *patching.patch_size))
+
+
+def verify_named_alike(images: Sequence[Stack], channels: Channels | None) -> None:
+    """Refuse images whose channels have other names, or another order, where nobody chose among them.
+
+    Parameters
+    ----------
+    images, channels
+        As of `RegionDataset`. Images that name no channels are taken at their word.
+
+    Raises
+    ------
+    InvalidInputError
+        If two differ.
+    """
+    if channels is not None:
+        return
+    first: tuple[str, tuple[str, ...]] | None = None
+    for image in images:
+        names: tuple[str, ...] | None = getattr(image, "channel_names", None)
+        if names is None or all(name in (str(i), f"channel {i}") for i, name in enumerate(names)):
+            continue  # numbers, which is how channels without a name are written
+        where = image.uri if isinstance(image, MultiscaleImage) else str(image.source)
+        named = where, tuple(names)
+        first = first or named
+        if named[1] != first[1]:
+            msg = (
+                f"images of one dataset have the same channels: those of {first[0]} are "
+                f"{_shown(first[1])}, those of {named[0]} {_shown(named[1])}; choose by name those that "
+                "all have, or by number what is the same under other names, with channels= "
+                "(target_channels= of targets)"
+            )
+            raise InvalidInputError(msg)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f", ... {len(names)} in all" if names[8:] else "")
 
 
 def verified_patching(patching: Any) -> Patching:

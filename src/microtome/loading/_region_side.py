@@ -24,6 +24,8 @@ from microtome.regions import (
     valid_windows,
 )
 
+from ._region_checks import verify_named_alike
+
 __all__ = ["RegionSide"]
 
 
@@ -62,6 +64,7 @@ class RegionSide:
         self.images = tuple(images)
         self.channels = channels
         self.count, self.dtype = verify_alike(self.images, channels, level)
+        verify_named_alike(self.images, channels)
         self._normalization = normalization
         if normalization is not None:
             # Refused here, not by the first batch.
