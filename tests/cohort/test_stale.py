@@ -29,6 +29,7 @@ from microtome.coordinates import Resolution
 from microtome.errors import ExistsError, FormatError
 from microtome.image import MultiscaleImage
 from microtome.packing import pack
+from microtome.prediction import predict_cohort
 
 Tree = Callable[[Path], dict[str, str]]
 
@@ -445,3 +446,50 @@ def test_a_manifest_says_it_once_for_all(
     found = [r.getMessage() for r in caplog.records if "which has been replaced" in r.getMessage()]
     assert [text.split(":")[0] for text in found] == [MASKS, TILES, STATS]
     assert all("another image of a, b" in text for text in found)
+
+
+class Vectors:
+    """What a model of tiles makes: a picture, and a vector of each tile."""
+
+    def __call__(self, batch: Any) -> Any:
+        return np.asarray(batch, np.float32)[:, :1]
+
+    def embed(self, batch: Any) -> Any:
+        return np.asarray(batch, np.float32).mean((2, 3))
+
+
+def test_vectors_of_tiles_say_of_which_images_and_tiles_they_are(tmp_path: Path) -> None:
+    root = tmp_path / "c"
+
+    def slide(tissue: str, seed: int, **options: Any) -> None:
+        pixels = np.random.default_rng(seed).integers(60, 170, (3, SIZE, SIZE), dtype=np.uint8)
+        where: dict[str, Any] = {"cohort": root, "tissue_id": tissue, "modality": "he"}
+        ingest(pixels, axes="cyx", mpp=1.0, **where, **options)
+
+    def told() -> list[tuple[str, str]]:
+        return [(e.severity, e.what) for e in stale(root) if e.place.endswith("embeddings.parquet")]
+
+    def vectors(**options: Any) -> None:
+        predict_cohort(Vectors(), root, name="m", tile_size=64, overlap=0, **options)
+
+    for seed, tissue in enumerate("ab"):
+        slide(tissue, seed)
+    mask(root, method="whole")
+    tile(root, tile_size=32)
+    vectors()
+    assert (root / "predictions/1_0mpp/m/32_tile_embeddings.parquet").is_file()
+    assert validate(root) == []
+    slide("a", 7, overwrite=True)
+    was = (
+        "vectors of tiles 'm 32' were made of another he image of a, which has been replaced since"
+    )
+    assert told() == [("error", was)]
+    mask(root, method="whole")
+    tile(root, tile_size=32)
+    assert told() == [("error", was)]
+    vectors(overwrite=True)
+    assert validate(root) == []
+    tile(root, tile_size=32, method="grid", strategy="default", overwrite=True, tissues=["b"])
+    assert [what.split(",")[0] for _, what in told()] == [
+        "vectors of tiles 'm 32' were made of other tiles of b"
+    ]

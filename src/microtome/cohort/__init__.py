@@ -14,7 +14,7 @@ from ._images import (
 )
 from ._info import CohortInfo, ImageInfo, LevelInfo, info
 from ._layout import CohortLayout, check_tissue_id, size_name, tile_size_of
-from ._made_of import identity_in
+from ._made_of import Inputs, identity_in, image_of_tissue, note_inputs
 from ._masks import mask
 from ._metadata import add_metadata
 from ._modality import (
@@ -60,7 +60,7 @@ from .datasets import (
 )
 from .ingestion import IngestOutcome, IngestState, OnError, ingest, ingest_manifest
 from .statistics import stats
-from .tiles import TilingMethod, open_tiles, tile, tile_statistics
+from .tiles import TilingMethod, open_tiles, tile, tile_statistics, tiles_identities
 from .validation import Finding, Severity, validate
 
 __all__ = [
@@ -89,6 +89,7 @@ __all__ = [
     "ImageMode",
     "IngestOutcome",
     "IngestState",
+    "Inputs",
     "LevelInfo",
     "MIBIModality",
     "Modality",
@@ -114,6 +115,7 @@ __all__ = [
     "cohort_panel",
     "create_cohort",
     "identity_in",
+    "image_of_tissue",
     "info",
     "ingest",
     "ingest_manifest",
@@ -121,6 +123,7 @@ __all__ = [
     "measure_cells",
     "measured_channels",
     "modality_names",
+    "note_inputs",
     "note_statistics",
     "open_cell_mask",
     "open_tiles",
@@ -140,6 +143,7 @@ __all__ = [
     "tile",
     "tile_size_of",
     "tile_statistics",
+    "tiles_identities",
     "tissue_row",
     "tissues_with_images",
     "update_panel",

@@ -149,6 +149,7 @@ _WORDS = {
     "areas": "other annotations",
     "cell_mask": "another cell mask",
     "cells": "other cells",
+    "tiles": "other tiles",
     "channels": "other channels",
     "statistics": "other statistics",
 }

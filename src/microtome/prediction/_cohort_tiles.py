@@ -16,7 +16,9 @@ from microtome.cohort import (
     HEImagingDataset,
     Modality,
     SingleIHCImagingDataset,
+    image_of_tissue,
     tile_size_of,
+    tiles_identities,
 )
 from microtome.coordinates import Resolution
 from microtome.regions import ImageRegionData, collate_regions, decollate_regions
@@ -58,6 +60,20 @@ class Chain:
                 what = f"{dataset.modality} of {tissue_id}"
                 found[f"tiles of {what}"] = array_fingerprint(places)
                 found[what] = source_fingerprint(dataset.image(tissue_id), 0)
+        return found
+
+    def inputs(self) -> dict[str, dict[str, Any]]:
+        """Return the identities of each tissue's tiles, and by modality of its images."""
+        found: dict[str, dict[str, Any]] = {}
+        for dataset in self._datasets:
+            if dataset.tiles is None:
+                continue
+            identities = tiles_identities(dataset.tiles)
+            for tissue_id in dataset.get_tissue_ids().tolist():
+                if tissue_id in identities:
+                    mine = found.setdefault(tissue_id, {"tiles": identities[tissue_id]})
+                    place = dataset.layout, dataset.modality, dataset.resolution, tissue_id
+                    mine[dataset.modality.name] = image_of_tissue(*place)
         return found
 
     def read_batch(self, rows: NDArray[np.int64], /) -> ImageRegionData[Any]:

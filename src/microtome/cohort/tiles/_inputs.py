@@ -29,11 +29,18 @@ from microtome.cohort._modality import Modality
 from microtome.cohort._tables import read_parquet
 from microtome.coordinates import Resolution
 from microtome.errors import ExistsError, FormatError
-from microtome.tiling import MaskTiling
+from microtome.tiling import MaskTiling, TileTable
 
 from ._tissue import Annotations, CellTiling
 
-__all__ = ["cells_identity", "inputs_of", "settings_of", "still_to_do", "verify_measured"]
+__all__ = [
+    "cells_identity",
+    "inputs_of",
+    "settings_of",
+    "still_to_do",
+    "tiles_identities",
+    "verify_measured",
+]
 
 _DIGITS = 16
 
@@ -108,6 +115,18 @@ def cells_identity(ids: NDArray[np.int64], centres: NDArray[np.float64]) -> str:
         (n,) and (n, 2).
     """
     return array_identity(np.column_stack([ids.astype(np.float64), centres]))
+
+
+def tiles_identities(tiles: TileTable) -> dict[str, str]:
+    """Return what tells the tiles of each tissue, as they are numbered and lie, from any others."""
+    rows, found = tiles.rows(), dict[str, str]()
+    order = np.argsort(rows.tissue, kind="stable")
+    ends = np.searchsorted(rows.tissue[order], np.arange(len(tiles.tissue_ids) + 1))
+    for number, tissue_id in enumerate(tiles.tissue_ids):
+        mine = order[ends[number] : ends[number + 1]]
+        places = np.column_stack([rows.tile_id[mine], rows.row[mine], rows.col[mine]])
+        found[tissue_id] = array_identity(places, *tiles.tile_size)
+    return found
 
 
 def settings_of(

@@ -21,7 +21,7 @@ from microtome.cohort._cell_inputs import (
     cells_parts,
     centres_mask,
 )
-from microtome.cohort._layout import CohortLayout, is_written
+from microtome.cohort._layout import CohortLayout, is_written, tile_size_of
 from microtome.cohort._made_of import (
     Inputs,
     image_of_tissue,
@@ -35,7 +35,7 @@ from microtome.cohort._merge import listed
 from microtome.cohort._modality import parse_modality
 from microtome.cohort._standardized_by import statistics_now
 from microtome.cohort.statistics import inputs_in
-from microtome.cohort.tiles import cells_identity, cells_of
+from microtome.cohort.tiles import cells_identity, cells_of, open_tiles, tiles_identities
 from microtome.coordinates import Resolution
 from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
@@ -47,6 +47,7 @@ from ._survey import DAMAGE, Survey
 __all__ = ["Stale", "check_stale", "find_stale"]
 
 _TILES = "_tile_coordinates.parquet"
+_VECTORS = "_tile_embeddings.parquet"
 _METHODS = {"default": "cover"} | {name: name for name in ("grid", "strips", "fewest", "cells")}
 
 
@@ -85,7 +86,7 @@ def find_stale(
         Those to look at; None for all.
     """
     now = _Now(layout, tissues)
-    kinds = (_masks, _tilings, _statistics, _cells, _predictions)
+    kinds = (_masks, _tilings, _statistics, _cells, _predictions, _embeddings)
     for found in chain.from_iterable(kind(now) for kind in kinds):
         resolution, place, before, after, what, advice, certain = found
         if only is not None and resolution not in {None, only}:
@@ -304,3 +305,27 @@ def _predictions(now: _Now) -> Iterator[_Found]:
         what = f"predictions {directory.name!r} were"
         advice = "run `microtome predict` with the same settings again for these (--tissue) with --overwrite"
         yield resolution, directory, before, after, what, advice, True
+
+
+def _embeddings(now: _Now) -> Iterator[_Found]:
+    for path in sorted(now.layout.root.glob(f"predictions/*/*/*{_VECTORS}")):
+        resolution = _resolution(path.parents[1])
+        if resolution is None or path.name.startswith("."):
+            continue
+        before: dict[str, Inputs] = {}
+        with suppress(*DAMAGE):
+            before = now.wanted(noted_inputs(pq.read_schema(file_source(path)).metadata))
+        tiles: dict[str, str] = {}
+        if before:
+            with suppress(*DAMAGE):
+                size = tile_size_of(path.name.removesuffix(_VECTORS))
+                tiles = tiles_identities(open_tiles(now.layout, resolution, "default", size))
+        after: dict[str, Inputs] = {}
+        for tissue, each in before.items():
+            names = each.keys() - {"tiles"}
+            with suppress(*DAMAGE):
+                images = {name: now.image(name, resolution, tissue) for name in names}
+                after[tissue] = {**images, "tiles": tiles.get(tissue)}
+        name = f"{path.parent.name} {path.name.removesuffix(_VECTORS)}"
+        advice = "run `microtome predict` with the same settings again with --overwrite"
+        yield resolution, path, before, after, f"vectors of tiles {name!r} were", advice, True
