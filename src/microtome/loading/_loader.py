@@ -77,7 +77,7 @@ class TileLoader:
         How much memory decoded chunks may take that stay for batches and epochs to come, shared by
         the threads; 0, the default, keeps none. In a shuffled or blocked order those that come first
         stay, so that every epoch finds the same share; in ``"sequential"`` those that were used last.
-        Of arrays that only the array engine reads (remote ones, other codecs) it keeps as much again,
+        Of arrays that only the array engine reads (other codecs) it keeps as much again,
         until the process ends. What lies uncompressed on a disk is in memory anyway; what foreign
         formats decode is not kept.
     rank, world_size
