@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,31 @@ def test_an_image_that_cannot_be_had_is_named_and_nothing_is_left(
     told = [f for f in validate(ADDRESS, storage_options=options) if f.severity == "error"]
     assert told
     assert all("t1.ome.zarr" in f.place for f in told)
+
+
+def test_a_file_that_the_store_lost_is_told(
+    options: StorageOptions, moto: str, here: Path, tmp_path: Path
+) -> None:
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=f"http://{moto}", region_name="us-east-1")
+    for file in here.rglob("*"):
+        if file.is_file():
+            key = f"lossy/{file.relative_to(here).as_posix()}"
+            client.put_object(Bucket="cohorts", Key=key, Body=file.read_bytes())
+    lost = "he/1_0mpp/images/t1.ome.zarr/0/c/0/0/0"
+    assert (here / lost).is_file()
+    client.delete_object(Bucket="cohorts", Key=f"lossy/{lost}")
+    client.close()
+    address = "s3://cohorts/lossy"
+    with pytest.raises(NotFoundError, match=r"t1\.ome\.zarr.*is gone"):
+        _epoch(MADE["he"](path=address, storage_options=options))
+    cached = replace(options, disk_cache=mt.DiskCache(tmp_path / "kept", 1 << 26))
+    with pytest.raises(NotFoundError, match=r"t1\.ome\.zarr.*is gone"):
+        _epoch(MADE["he"](path=address, storage_options=cached))
+    told = [f for f in validate(address, storage_options=options) if f.severity == "error"]
+    assert [f.kind for f in told] == ["image-damaged"]
+    assert "t1.ome.zarr" in told[0].place
 
 
 def test_what_would_change_it_is_refused_in_words(

@@ -499,6 +499,14 @@ PLANTS: dict[str, Plant] = {
         "he/1_0mpp/images/a.ome.zarr",
         "",
     ),
+    "pixels lost": Plant(
+        lambda r: next(
+            p for p in (r / "he/1_0mpp/images/a.ome.zarr").rglob("c/**/*") if p.is_file()
+        ).unlink(),
+        "image-damaged",
+        "he/1_0mpp/images/a.ome.zarr",
+        "has lost",
+    ),
     "pixels damaged": Plant(
         lambda r: [
             p.write_bytes(b"\1" * 64)

@@ -1,7 +1,7 @@
 """Arrays on disk: create, read into a buffer, write, and make whole directories appear at once."""
 
 from ._addresses import is_address, spelled, verify_here
-from ._array import Box, Pending, ReadBatch, StoredArray, array_metadata, create_array, open_array
+from ._array import Box, Pending, ReadBatch, StoredArray, array_metadata
 from ._batches import BoxBatch
 from ._buffers import Buffers
 from ._chunk_order import order_chunks
@@ -12,6 +12,7 @@ from ._files import locked, replace_file, storage_errors, verify_free
 from ._hierarchy import DirectoryStore, DraftStore, is_inside
 from ._kept_chunks import KeptChunks
 from ._layout import CODECS, Codec, Layout, default_layout, image_layout, label_layout
+from ._making import create_array, open_array
 from ._opening import begin_store, open_store
 from ._publish import Draft, clear_drafts
 from ._remote import AtPlace, Place, StorageOptions, place_of

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import tensorstore as ts
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from microtome.errors import (
     FormatError,
@@ -25,12 +25,12 @@ from microtome.errors import (
 )
 
 from ._batches import BoxBatch, read_batch
-from ._chunks import ChunkReader
+from ._chunks import ChunkReader, known_layout
 from ._documents import array_metadata
 from ._engine import ENGINE, engine_errors
-from ._facts import ArrayFacts, array_document, array_facts
-from ._handles import FORKED, Stamp, create_handle, facts_of, open_handle, stamp_of, verify_stamp
-from ._layout import Layout
+from ._facts import ArrayFacts, array_facts
+from ._handles import FORKED, Stamp, facts_of, open_handle, stamp_of, verify_stamp
+from ._inventory import Inventory
 from ._options import StorageOptions
 from ._remote import Place
 from ._tally import current_tally
@@ -42,8 +42,6 @@ __all__ = [
     "ReadBatch",
     "StoredArray",
     "array_metadata",
-    "create_array",
-    "open_array",
 ]
 
 # Of pixels that are read without the engine, which decodes what is larger on all processors.
@@ -76,6 +74,9 @@ class StoredArray:
         without a look at the array, and compared with it before a pixel is read.
     options
         What is kept of it in memory, and how many threads read it; a place has its own by default.
+    absent
+        Which of its files are not there because nothing was written, as an `Inventory` takes it,
+        where its group says so: others that are not there are then an error of whoever reads them.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class StoredArray:
         writable: bool = False,
         document: Mapping[str, Any] | None = None,
         options: StorageOptions | None = None,
+        absent: object = None,
     ) -> None:
         self._path = path if isinstance(path, Place) else Path(path)
         self._options = path.options if options is None and isinstance(path, Place) else options
@@ -96,6 +98,10 @@ class StoredArray:
         self._keeping: tuple[StorageOptions, ts.TensorStore] | None = None
         self._stamp: Stamp | None = None
         self._reader: ChunkReader | None = None
+        self._absent = absent
+        self._files: Inventory | None = None
+        self.before_write: Callable[[], None] | None = None
+        """Called once, before anything is written."""
 
     @property
     def path(self) -> Path | Place:
@@ -157,6 +163,8 @@ class StoredArray:
         handle = self._checked(box)
         pixels = self._quickly(box)
         if pixels is None:
+            if self._files is not None:
+                self._files.verify_files(box)
             try:
                 pixels = handle[_slices(box)].read().result()
             except (ValueError, OSError):
@@ -185,6 +193,8 @@ class StoredArray:
         try:
             pixels = self._quickly((*((0, size) for size in facts.shape[:-2]), rows, columns))
             if pixels is None:
+                if self._files is not None:
+                    self._files.verify_files((*((0, n) for n in facts.shape[:-2]), rows, columns))
                 pixels = handle[..., top:bottom, left:right].read().result()
             if stamp is not None:
                 now = os.stat(stamp[0])  # noqa: PTH116 - a Path costs more than the call
@@ -229,6 +239,8 @@ class StoredArray:
         if together is None and self._quickly(box, out) is not None:
             self.verify_there()
             return READ
+        if self._files is not None:
+            self._files.verify_files(box)
         try:
             begun = ts.array(out).write(handle[_slices(box)], batch=together)
         except (ValueError, OSError):
@@ -285,6 +297,9 @@ class StoredArray:
             msg = f"{self._path} is open for reading"
             raise ModeError(msg)
         view = self._checked(box)[_slices(box)]
+        if self.before_write is not None:
+            self.before_write, told = None, self.before_write
+            told()
         if values.shape != tuple(view.shape) or values.dtype != self.dtype:
             msg = (
                 f"{self._path}: a box of {tuple(view.shape)} {self.dtype} was given "
@@ -317,6 +332,15 @@ class StoredArray:
         for pixels that were never written, and would read zeros.
         """
         self._closed = True
+
+    def published_files(self) -> list[str]:
+        """Return the files that it was published with, inside its directory.
+
+        None are told where its group does not say.
+        """
+        layout = None if self._absent is None else known_layout(self.document)
+        files = Inventory.of(str(self._path), layout, self._absent)
+        return [] if files is None else list(files.files())
 
     def _known(self) -> ArrayFacts:
         facts = self._facts
@@ -362,8 +386,13 @@ class StoredArray:
             store = open_handle(self._path, self._options, writable=self._writable, modern=known)
             self._facts = self._verified(facts_of(store))
             keeping = self._options is not None and self._options.cache_bytes > 0
-            if isinstance(self._path, Path) and not self._writable and not keeping:
-                self._reader = ChunkReader.of(str(self._path.resolve()), self.document)
+            if isinstance(self._path, Path) and not self._writable:
+                path, document = str(self._path.resolve()), self.document
+                self._files = Inventory.of(path, known_layout(document), self._absent)
+                reader = None if keeping else ChunkReader.of(path, document)
+                if reader is not None:
+                    reader.inventory = self._files
+                self._reader = reader
             # Last: another thread that sees the handle takes all the rest for known.
             self._store = store
         tally = current_tally()
@@ -399,7 +428,7 @@ class StoredArray:
 
     def __reduce__(self) -> tuple[Any, ...]:
         place = self._path if isinstance(self._path, Place) else str(self._path)
-        return _rebuild, (place, self._writable, self._facts, self._options)
+        return _rebuild, (place, self._writable, self._facts, self._options, self._absent)
 
     def __repr__(self) -> str:
         return f"StoredArray({str(self._path)!r})"
@@ -409,65 +438,13 @@ def _slices(box: Box) -> tuple[slice, ...]:
     return tuple([slice(start, stop) for start, stop in box])
 
 
-def create_array(
-    path: str | os.PathLike[str] | Place,
-    *,
-    shape: Sequence[int],
-    dtype: DTypeLike,
-    layout: Layout,
-    axes: str,
-    options: StorageOptions | None = None,
-) -> StoredArray:
-    """Create an empty Zarr v3 array; unwritten pixels read as 0.
-
-    Parameters
-    ----------
-    path
-        Directory to create, or a place in a store that can be written.
-    shape
-        Shape in pixels, every size positive.
-    dtype
-        Type of a pixel.
-    layout
-        Chunks, shards and codec; shards are shrunk to what the shape can fill.
-    axes
-        Names of the axes, stored as the array's dimension names.
-    options
-        As for `StoredArray`.
-
-    Raises
-    ------
-    InvalidInputError
-        If a size is not positive, ranks differ, or a pixel is no number that Zarr can hold.
-    ExistsError
-        If there is an array.
-    StorageError
-        If the disk refuses.
-    """
-    place = path if isinstance(path, Place) else Path(path)
-    metadata = array_document(shape, dtype, layout, axes, where=place)
-    known = place.options if options is None and isinstance(place, Place) else options
-    create_handle(place, known, metadata)
-    return StoredArray(place, writable=True, options=options)
-
-
-def open_array(
-    path: str | os.PathLike[str] | Place,
-    *,
-    writable: bool = False,
-    document: Mapping[str, Any] | None = None,
-    options: StorageOptions | None = None,
-) -> StoredArray:
-    """Open a Zarr v2 or v3 array; parameters as for `StoredArray`."""
-    return StoredArray(path, writable=writable, document=document, options=options)
-
-
 def _rebuild(
     path: str | Place,
     writable: bool,  # noqa: FBT001 - pickle calls it by position
     facts: ArrayFacts | None,
     options: StorageOptions | None,
+    absent: object = None,
 ) -> StoredArray:
-    array = StoredArray(path, writable=writable, options=options)
+    array = StoredArray(path, writable=writable, options=options, absent=absent)
     array._facts = facts  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own
     return array

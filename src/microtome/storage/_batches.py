@@ -141,7 +141,8 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 -
             return False
         return all(_read(call, reader, piece, batch) for piece in plan.pieces(_MOST_FILES))
     except MicrotomeError:
-        # Of what had to be fetched: to read it in another way would be to ask once more.
+        # Of a file that is lost, or of what had to be fetched: to read it in another way would be to
+        # ask once more.
         raise
     except (OSError, ValueError, RuntimeError):
         # RuntimeError is what decoders raise, and where there can be no more threads.
@@ -219,6 +220,8 @@ class _Chunks:
         for begin, end in zip(new.tolist(), [*new[1:].tolist(), len(plan.shard)], strict=True):
             at = shard_place(int(plan.shard[begin]), reader.shard, reader.shape)
             shard = reader.shard_at(at)
+            if shard is None and reader.inventory is not None:
+                reader.inventory.verify_absent(at)
             shards.append(shard)
             paths.append(reader.shard_path(at))
             if shard is not None:

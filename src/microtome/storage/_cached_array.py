@@ -17,8 +17,10 @@ from microtome.errors import InvalidInputError, ModeError
 
 from ._array import Box, Pending, ReadBatch, StoredArray
 from ._batches import BoxBatch, read_batch
+from ._chunks import known_layout
 from ._engine import ENGINE
 from ._facts import array_facts
+from ._inventory import Inventory
 from ._options import StorageOptions
 from ._plans import plan_chunks
 from ._remote import Place
@@ -47,8 +49,9 @@ class CachedArray(StoredArray):
         *,
         document: Mapping[str, Any] | None = None,
         options: StorageOptions | None = None,
+        absent: object = None,
     ) -> None:
-        super().__init__(path, document=document, options=options)
+        super().__init__(path, document=document, options=options, absent=absent)
         self._looking = threading.Lock()
         self._looked = False
         self._remote: RemoteChunks | None = None
@@ -71,6 +74,9 @@ class CachedArray(StoredArray):
         if found is not None:
             self._facts = self._verified(found)
         self._remote = RemoteChunks.of(cast("Place", self._path), document)
+        if self._remote is not None:
+            layout = known_layout(document)
+            self._remote.reader.inventory = Inventory.of(str(self._path), layout, self._absent)
         # Last: another thread that sees it takes the rest for known.
         self._looked = True
 
@@ -164,7 +170,11 @@ class CachedArray(StoredArray):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Shape and type are asked for again, with the document that every process reads once.
-        return CachedArray, (self._path,)
+        return _again, (self._path, self._absent)
+
+
+def _again(path: Place, absent: object) -> CachedArray:
+    return CachedArray(path, absent=absent)
 
 
 def _halves(box: Box, unit: tuple[int, ...]) -> tuple[Box, Box] | None:
@@ -215,6 +225,7 @@ def open_array_at(
     *,
     document: Mapping[str, Any] | None = None,
     options: StorageOptions | None = None,
+    absent: object = None,
 ) -> StoredArray:
     """Open an array in a store for reading.
 
@@ -226,8 +237,11 @@ def open_array_at(
         As of `StoredArray`.
     options
         How it is read; by default as its place says.
+    absent
+        As of `StoredArray`.
     """
     chosen = place.options if options is None else options
     if not place.is_remote:
-        return StoredArray(place, document=document, options=options)
-    return CachedArray(Place(place.uri, place.store, chosen), document=document, options=options)
+        return StoredArray(place, document=document, options=options, absent=absent)
+    held = Place(place.uri, place.store, chosen)
+    return CachedArray(held, document=document, options=options, absent=absent)

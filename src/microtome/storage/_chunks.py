@@ -24,6 +24,9 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from microtome.errors import NotFoundError
+
+from ._inventory import Inventory
 from ._kept_chunks import HeldChunks, KeptChunks
 from ._mounts import is_mappable
 from ._plain_chunks import PlainChunks
@@ -123,6 +126,8 @@ class ChunkReader:
         self.compression: _Compression = compression
         self.fill = fill
         self.chunk_bytes = math.prod(chunk) * dtype.itemsize
+        self.inventory: Inventory | None = None
+        """Which files are to be there, where that is known."""
         self.held: HeldChunks | None = None
         """What is decoded already of the one read that this is `ready` for, where that was looked up."""
 
@@ -197,10 +202,14 @@ class ChunkReader:
                 shard = self.shard_at([number for number, _ in places])
                 parts = [along for _, along in places]
                 if shard is None:
+                    if self.inventory is not None:
+                        self.inventory.verify_absent([number for number, _ in places])
                     target = tuple(slice(p[0].target.start, p[-1].target.stop) for p in parts)
                     out[target] = self.fill
                 else:
                     self._read_shard(shard, parts, out)
+        except NotFoundError:
+            raise
         except (OSError, ValueError, RuntimeError):
             # RuntimeError is what decoders raise.
             return False
@@ -292,6 +301,14 @@ def _shards_along(start: int, stop: int, shard: int, chunk: int) -> list[tuple[i
         ]
         found.append((number, parts))
     return found
+
+
+def known_layout(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return as `layout_of`, None too for a document that is damaged."""
+    try:
+        return layout_of(document)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return None
 
 
 def layout_of(document: Mapping[str, Any]) -> dict[str, Any] | None:

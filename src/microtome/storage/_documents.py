@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,8 +17,10 @@ from ._remote import Place
 __all__ = [
     "Hierarchy",
     "array_metadata",
+    "forget_absent",
     "group_document",
     "is_group",
+    "keep_absent",
     "keep_copies",
     "kept_copies",
     "read_document",
@@ -32,6 +34,7 @@ OURS = "microtome"
 """Name of the attribute in which we keep what no format has a place for."""
 
 _ARRAYS = "arrays"
+_ABSENT = "absent_shards"
 _MODERN, _OLD_GROUP, _OLD_ARRAY, _OLD_ATTRIBUTES = "zarr.json", ".zgroup", ".zarray", ".zattrs"
 
 
@@ -46,10 +49,14 @@ class Hierarchy:
     arrays
         Copies of the metadata documents of arrays, by their paths in the group: those that the
         group's own document holds, ours or as zarr-python consolidates them; maybe not all.
+    absent
+        Which files of arrays are not there because they were never written, by paths, as an
+        `Inventory` takes them; maybe not of all arrays.
     """
 
     attributes: dict[str, Any]
     arrays: dict[str, dict[str, Any]]
+    absent: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 def is_group(path: str | os.PathLike[str]) -> bool:
@@ -97,7 +104,7 @@ def read_hierarchy(path: str | os.PathLike[str] | Place) -> Hierarchy:
         if isinstance(ours, dict):
             # Nobody's but ours, and larger than all the rest: thousands of images are open at once.
             cast("dict[str, Any]", ours).pop(_ARRAYS, None)
-        return Hierarchy(attributes, arrays)
+        return Hierarchy(attributes, arrays, _taken(ours))
     if _holds(place, _OLD_GROUP):
         return Hierarchy(_attributes(_read(place, _OLD_ATTRIBUTES) or {}, place), {})
     if isinstance(place, Path) and not place.exists():
@@ -171,6 +178,28 @@ def kept_copies(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]] | No
     ours = attributes.get(OURS)
     found = cast("dict[str, Any]", ours).get(_ARRAYS) if isinstance(ours, dict) else None
     return cast("dict[str, dict[str, Any]]", found) if isinstance(found, dict) else None
+
+
+def keep_absent(attributes: dict[str, Any], absent: Mapping[str, Any]) -> None:
+    """Keep in a group's attributes which files of its arrays are not there, by paths."""
+    attributes.setdefault(OURS, {})[_ABSENT] = dict(absent)
+
+
+def forget_absent(attributes: Mapping[str, Any], paths: Iterable[str]) -> None:
+    """Say nothing more of the files of some arrays."""
+    ours = attributes.get(OURS)
+    absent: object = cast("dict[str, Any]", ours).get(_ABSENT) if isinstance(ours, dict) else None
+    if isinstance(absent, dict):
+        for path in paths:
+            cast("dict[str, Any]", absent).pop(path, None)
+
+
+def _taken(ours: object) -> dict[str, Any]:
+    """Take from what is ours of a group's attributes which files are not there."""
+    absent: object = (
+        cast("dict[str, Any]", ours).pop(_ABSENT, None) if isinstance(ours, dict) else {}
+    )
+    return cast("dict[str, Any]", absent) if isinstance(absent, dict) else {}
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:

@@ -12,8 +12,9 @@ import contextlib
 import copy
 import os
 import shutil
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
@@ -22,10 +23,13 @@ from numpy.typing import DTypeLike
 
 from microtome.errors import ExistsError, FormatError, MicrotomeError, ModeError
 
-from ._array import StoredArray, create_array
+from ._array import StoredArray
+from ._chunks import known_layout
 from ._documents import (
     OURS,
+    forget_absent,
     group_document,
+    keep_absent,
     keep_copies,
     kept_copies,
     read_document,
@@ -33,7 +37,9 @@ from ._documents import (
     write_document,
 )
 from ._files import replace_file, storage_errors
+from ._inventory import shards_absent
 from ._layout import Layout
+from ._making import create_array
 from ._publish import Draft, publishing
 from ._remote import StorageOptions
 
@@ -127,18 +133,27 @@ class DraftStore:
             If the disk refuses; this draft is removed.
         """
         try:
-            keep_copies(
-                self._attributes,
-                {
-                    place.relative_to(self._draft.path).as_posix(): array.document
-                    for place, array in self._arrays.items()
-                },
-            )
+            documents = {
+                place.relative_to(self._draft.path).as_posix(): array.document
+                for place, array in self._arrays.items()
+            }
+            keep_copies(self._attributes, documents)
+            keep_absent(self._attributes, self._absent(documents))
             _close_all(self._arrays)
             self._draft.write_root(self._attributes)
             self._draft.publish()
         finally:
             self._draft.discard()
+
+    def _absent(self, documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Return which files of the arrays were never written, where that can be told."""
+        found: dict[str, Any] = {}
+        for path, document in documents.items():
+            layout = known_layout(document)
+            absent = None if layout is None else shards_absent(self._draft.path / path, layout)
+            if absent is not None:
+                found[path] = absent
+        return found
 
     def discard(self) -> None:
         """Remove the draft."""
@@ -247,10 +262,18 @@ class DirectoryStore:
         draft = self._drafts.get(path)
         place = draft.path if draft is not None else self._path / path
         if self.writable:
-            return _opened(self._arrays, place)
+            array = _opened(self._arrays, place)
+            if self._found.absent.pop(path, None) is not None:
+                # A file of which all pixels become 0 is removed, and no loss.
+                array.before_write = partial(self._forget_absent, path)
+            return array
         # Opened once, and the document let go of: thousands of images are open at once.
-        document = self._found.arrays.pop(path, None)
-        return StoredArray(place, document=document, options=self._options)
+        document, absent = self._found.arrays.pop(path, None), self._found.absent.pop(path, None)
+        return StoredArray(place, document=document, options=self._options, absent=absent)
+
+    def _forget_absent(self, path: str) -> None:
+        with self.changing() as attributes:
+            forget_absent(attributes, [path])
 
     def create_array(
         self, path: str, *, shape: Sequence[int], dtype: DTypeLike, layout: Layout, axes: str
@@ -349,6 +372,8 @@ def _consolidated(
 
     Copies of its arrays' documents, which some writers keep in it, are kept true.
     """
+    adding, removing = list(adding), list(removing)
+    forget_absent(attributes, [*adding, *removing])
     ours = kept_copies(attributes)
     if ours is not None:
         keep_copies(attributes, _changed(ours, directory, adding, removing))

@@ -13,10 +13,11 @@ from numpy.typing import DTypeLike
 
 from microtome.errors import ExistsError, ModeError
 
-from ._array import StoredArray, create_array, open_array
+from ._array import StoredArray
 from ._cached_array import open_array_at
 from ._documents import Hierarchy, group_document, read_hierarchy
 from ._layout import Layout
+from ._making import create_array, open_array
 from ._remote import Place
 
 __all__ = ["PlaceStore"]
@@ -105,8 +106,12 @@ class PlaceStore:
     def open_array(self, path: str) -> StoredArray:
         """Open an array of the group."""
         if not self.writable:
-            copies = self._found.arrays if self._found is not None else {}
-            return open_array_at(self._place / path, document=copies.pop(path, None))
+            found = self._found or Hierarchy({}, {})
+            return open_array_at(
+                self._place / path,
+                document=found.arrays.pop(path, None),
+                absent=found.absent.pop(path, None),
+            )
         array = open_array(self._place / path, writable=True)
         self._arrays.append(array)
         return array

@@ -173,6 +173,9 @@ class RemoteChunks:
                     self._number = INDEXES.new()
                     continue
                 raise
+            for at, one in known.items():
+                if one is None and self.reader.inventory is not None:
+                    self.reader.inventory.verify_absent(at)
             reader = FetchedShards(str(self._place), **self._told())
             reader.is_mappable = True
             reader.held = held

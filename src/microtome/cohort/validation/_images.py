@@ -15,9 +15,9 @@ from microtome.cohort._merge import listed
 from microtome.cohort._modality import Modality, parse_modality
 from microtome.coordinates import Mpp, Resolution
 from microtome.errors import InvalidInputError, UnknownNameError
-from microtome.image import MultiscaleImage
+from microtome.image import Level, MultiscaleImage
 from microtome.jobs import run_each
-from microtome.storage import walked
+from microtome.storage import StoredArray, StorePath, walked
 
 from ._survey import DAMAGE, Survey, told
 
@@ -162,6 +162,10 @@ def look_at_image(path: Path) -> ImageFacts | str:
         for level in (image.level(i) for i in sorted({0, image.level_count - 1})):
             y, x = (max(0, size // 2 - _LOOK // 2) for size in (level.height, level.width))
             level[..., y : y + _LOOK, x : x + _LOOK]
+        lost = _lost(path, [image.level(i) for i in range(image.level_count)])
+        if lost:
+            more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+            return f"has lost {lost[0]}{more}, as a copy has that was stopped"
         return ImageFacts(
             (base.height, base.width),
             image.mpp,
@@ -171,6 +175,24 @@ def look_at_image(path: Path) -> ImageFacts | str:
         )
     except DAMAGE as error:
         return told(error, path)
+
+
+def _lost(path: Path | StorePath, levels: list[Level]) -> list[str]:
+    """Return the files of an image that were published with it and are not there."""
+    if not isinstance(path, StorePath):
+        is_there = lambda name: (path / name).is_file()  # noqa: E731 - one of two
+    elif path.place.lists:
+        is_there = set(path.place.names()).__contains__
+    else:
+        # A web server: to ask for each file would take longer than to read all.
+        return []
+    return [
+        f"{level.path}/{file}"
+        for level in levels
+        if isinstance(level.array, StoredArray)
+        for file in level.array.published_files()
+        if not is_there(f"{level.path}/{file}")
+    ]
 
 
 def _check_image(survey: Survey, shelf: _Shelf, path: Path, tissue: str, image: ImageFacts) -> None:
