@@ -18,6 +18,7 @@ import tensorstore as ts
 from microtome.errors import InvalidInputError, ModeError
 
 from ._addresses import is_address, spelled
+from ._credentials import stated_credentials
 from ._disk_cache_environment import disk_cache_stated
 from ._engine import ENGINE, engine_errors
 from ._options import StorageOptions
@@ -52,13 +53,21 @@ class Place:
     options: StorageOptions = StorageOptions()  # noqa: RUF009 - frozen, so that one can be shared
 
     def __truediv__(self, name: str) -> Self:
-        spec = self.spec
+        spec = self._stored
         spec["path"] = f"{spec.get('path', '')}{name.strip('/')}/"
         return type(self)(f"{self.uri.rstrip('/')}/{name}", json.dumps(spec), self.options)
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The engine's description of the store."""
+        """The engine's description of the store, with the credentials that this process has."""
+        spec = self._stored
+        if spec["driver"] == "s3" and "aws_credentials" not in spec:
+            stated = stated_credentials()
+            spec |= {} if stated is None else {"aws_credentials": stated}
+        return spec
+
+    @property
+    def _stored(self) -> dict[str, Any]:
         return cast("dict[str, Any]", json.loads(self.store))
 
     def read(self, name: str) -> bytes | None:
@@ -76,12 +85,12 @@ class Place:
     @property
     def is_remote(self) -> bool:
         """Whether it is on another machine, as far as its address tells."""
-        return self.spec["driver"] in _FAR
+        return self._stored["driver"] in _FAR
 
     @property
     def lists(self) -> bool:
         """Whether the store can say what is in it; web servers cannot."""
-        return self.spec["driver"] not in _SILENT
+        return self._stored["driver"] not in _SILENT
 
     def names(self) -> list[str]:
         """Return the keys in this directory and below it, a thousand a request.
@@ -119,7 +128,7 @@ class Place:
             self._writable_keys().delete_range(ts.KvStore.KeyRange()).result()
 
     def _writable_keys(self) -> ts.KvStore:
-        if self.spec["driver"] not in _WRITABLE:
+        if self._stored["driver"] not in _WRITABLE:
             msg = f"{self} can be read, not written; write a directory and copy it there"
             raise ModeError(msg)
         return self._keys()
