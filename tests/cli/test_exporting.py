@@ -491,7 +491,8 @@ def test_the_cells_of_a_cohort_as_anndata(run: Any, tmp_path: Path) -> None:
     kinds = pa.table({"cell_id": [1, 2], "checked": [True, None], "kind": ["T", None]})
     mt.add_cells(root, kinds, tissue_id="a")
     for source in (root, CohortLayout.open(root).cells):
-        (path,) = done(run, "anndata", source, tmp_path / "c.h5ad", "--overwrite")
+        path = tmp_path / "c.h5ad"
+        warned = run("export", "anndata", source, path, "--overwrite").err
         found = anndata.read_h5ad(path)
         assert list(found.obs_names) == ["a_1", "a_2", "b_1", "b_2"]
         assert set(found.var_names) == {"mean_DNA", "mean_CD3"}
@@ -503,11 +504,72 @@ def test_the_cells_of_a_cohort_as_anndata(run: Any, tmp_path: Path) -> None:
         # From the edge: the middle of the pixels 8 to 19 is 14.
         np.testing.assert_allclose(found.obsm["spatial"][0], [14.0, 7.0])
         assert found.obs["checked"].isna().tolist() == [False, True, True, True]
+    assert "1 of 2 variables, mean_CD3 say" in warned
+    assert "25 % of X is NaN" in warned
+    (path,) = done(run, "anndata", root, tmp_path / "b.h5ad", "--tissue", "b")
+    found = anndata.read_h5ad(path)
+    assert (list(found.obs_names), list(found.var_names)) == (["b_1", "b_2"], ["mean_DNA"])
+    assert np.isfinite(found.X).all()
+    assert "mean_CD3" not in found.obs.columns
+    assert found.obs["kind"].isna().all()
+    other = run("export", "anndata", root, tmp_path / "c2.h5ad", "--tissue", "c")
+    assert (other.code, "no cells of tissues ['c']" in other.err) == (2, True)
     wanted = ("--variable", "area_um2", "mean_DNA")
     (path,) = done(run, "anndata", root, tmp_path / "v.h5ad", *wanted)
     found = anndata.read_h5ad(path)
     assert list(found.var_names) == ["area_um2", "mean_DNA"]
     np.testing.assert_array_equal(found.X[:2, 0], [72, 10])
+
+
+def test_cells_of_one_modality_as_anndata(run: Any, tmp_path: Path) -> None:
+    anndata = pytest.importorskip("anndata")
+    root, rng = tmp_path / "study", np.random.default_rng(0)
+    mask = np.zeros((64, 64), np.uint16)
+    mask[4:10, 8:20], mask[30:40, 30:31] = 1, 2
+    for tissue, kind, names in (("a", "imc", ["DNA", "CD3"]), ("b", "mibi", ["DNA", "CD8", "CD4"])):
+        mt.ingest(
+            rng.integers(0, 900, (len(names), 64, 64), np.uint16),
+            axes="cyx",
+            channel_names=names,
+            cohort=root,
+            tissue_id=tissue,
+            modality=kind,
+            mpp=1.0,
+            resolution=1.0,
+        )
+        mt.add_cell_masks(root, tissue, mask)
+        assert run("cohort", "cells", root, "--modality", kind).code == 0
+    for kind, tissue, names in (
+        ("imc", "a", ["mean_DNA", "mean_CD3"]),
+        ("mibi", "b", ["mean_DNA", "mean_CD8", "mean_CD4"]),
+    ):
+        path = tmp_path / f"{kind}.h5ad"
+        found = run("export", "anndata", root, path, "--modality", kind)
+        assert (found.code, "NaN" in found.err) == (0, False)
+        made = anndata.read_h5ad(path)
+        assert list(made.obs_names) == [f"{tissue}_1", f"{tissue}_2"]
+        assert sorted(made.var_names) == sorted(names)
+        assert np.isfinite(made.X).all()
+        assert not [name for name in made.obs.columns if name.startswith("mean_")]
+    for words, options in {
+        "no cells of tissues imaged as cycif": (root, "--modality", "cycif"),
+        "choose a modality of a cohort": (CohortLayout.open(root).cells, "--modality", "imc"),
+    }.items():
+        refused = run("export", "anndata", options[0], tmp_path / "x.h5ad", *options[1:])
+        assert (refused.code, words in refused.err) == (2, True), refused.err
+
+
+def test_a_tiling_as_anndata(run: Any, made: Path, tmp_path: Path) -> None:
+    anndata = pytest.importorskip("anndata")
+    layout = CohortLayout.open(made)
+    place = layout.tile_coordinates(layout.resolution(None), "grid", str(SIZE))
+    (path,) = done(run, "anndata", place, tmp_path / "t.h5ad", "--variable", "tissue_frac")
+    found, rows = anndata.read_h5ad(path), table(made).rows()
+    assert list(found.var_names) == ["tissue_frac"]
+    expected = np.stack([rows.col + SIZE / 2, rows.row + SIZE / 2], axis=1)
+    np.testing.assert_array_equal(found.obsm["spatial"], expected)
+    refused = run("export", "anndata", place, tmp_path / "u.h5ad", "--tissue", "a")
+    assert (refused.code, "is no table of cells" in refused.err) == (2, True)
 
 
 @pytest.mark.interop

@@ -12,7 +12,7 @@ from microtome.errors import InvalidInputError
 from ._console import progress, say
 from ._export_qupath import qupath_cells, qupath_tiles
 from ._export_tiles import clam, coco, parquet, spatialdata, trident, webdataset
-from ._options import Flag, parse_mpp
+from ._options import Flag, Tissues, parse_mpp
 
 __all__ = ["export_app"]
 
@@ -88,44 +88,61 @@ def anndata(
     output: Path,
     *,
     variable: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
+    modality: str | None = None,
+    tissue: Tissues = None,
     overwrite: Annotated[bool, Flag] = False,
 ) -> None:
-    """Write cells, or vectors of tiles or cells, as AnnData, which single-cell tools read.
+    """Write cells, tiles, or vectors of either as AnnData, which single-cell tools read.
 
     Parameters
     ----------
     table
-        A cohort, whose table of cells is written; a table of cells; or a table of embeddings that
-        predict made, or of pooled labels.
+        A cohort, whose table of cells is written; a table of cells; one of tiles; or a table of
+        embeddings that predict made, or of pooled labels.
     output
         The file, .h5ad; a table of embeddings may also become a store, .zarr.
     variable
-        Columns of a table of cells that become variables of X; by default those that cohort cells
-        measured, mean_CHANNEL. All others are in obs.
+        Columns of a table of cells or tiles that become variables of X; by default those that cohort
+        cells measured, mean_CHANNEL. All others are in obs.
+    modality
+        Only cells of tissues of a cohort that were imaged so, and means of its channels.
+    tissue
+        Only cells of this tissue; may be given several times.
     overwrite
         Replace what is there.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from microtome.cohort import CohortLayout
-    from microtome.interop import cells_to_anndata
+    from microtome.interop import cells_to_anndata, tiles_to_anndata
     from microtome.prediction import vectors_to_anndata
+    from microtome.tiling import TileTable
 
-    file = CohortLayout.open(table).cells if table.is_dir() else table
     try:
-        columns = {column.name: column.type for column in pq.read_schema(file)}
+        columns = set[str]() if table.is_dir() else set(pq.read_schema(table).names)
     except (OSError, pa.ArrowInvalid):
-        columns = {}  # what is wrong with it is told by those that read it
+        columns = set[str]()  # what is wrong with it is told by those that read it
+    of_tiles = {"tile_id", "row", "col"} <= columns and "cell_id" not in columns
+    if ("embedding" in columns or of_tiles) and (modality or tissue):
+        msg = f"{table} is no table of cells, which --modality and --tissue choose from"
+        raise InvalidInputError(msg)
     if "embedding" in columns:
         if variable:
             msg = f"{table} holds vectors, which are in obsm; --variable is for tables of cells"
             raise InvalidInputError(msg)
         vectors_to_anndata(table, output, overwrite=overwrite)
+    elif of_tiles:
+        tiles_to_anndata(
+            TileTable.read(table), output, variables=variable or (), overwrite=overwrite
+        )
     else:
-        means = [n for n, k in columns.items() if n.startswith("mean_") and pa.types.is_floating(k)]
         cells_to_anndata(
-            table, output, variables=means if variable is None else variable, overwrite=overwrite
+            table,
+            output,
+            variables=variable,
+            tissues=tissue,
+            modality=modality,
+            overwrite=overwrite,
         )
     say(str(output))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from microtome.cohort import CohortLayout, read_parquet
+from microtome.cohort import CohortLayout, Modality, read_parquet
 from microtome.coordinates import MicrometreGrid, Mpp, Resolution, micrometres_note
 from microtome.errors import (
     DependencyError,
@@ -24,11 +25,13 @@ from microtome.prediction import vectors_to_anndata
 from microtome.storage import replace_file
 from microtome.tiling import TileTable
 
+from ._cells_chosen import chosen_cells, mean_columns, tell_panels
 from ._qupath import free_file
 from ._same_places import verify_same_places
 
 __all__ = ["cells_to_anndata", "tiles_to_anndata"]
 
+_log = logging.getLogger(__name__)
 _VECTORS, _SPATIAL = "X_embedding", "spatial"
 
 
@@ -109,7 +112,9 @@ def cells_to_anndata(
     out: str | os.PathLike[str] | None = None,
     *,
     vectors: str | os.PathLike[str] | pa.Table | None = None,
-    variables: Sequence[str] = (),
+    variables: Sequence[str] | None = (),
+    tissues: Sequence[str] | None = None,
+    modality: str | Modality | None = None,
     overwrite: bool = False,
 ) -> Any:
     """Bring a table of cells into the form of single-cell tools.
@@ -125,7 +130,13 @@ def cells_to_anndata(
         `pool_labels`, or its path.
     variables
         Columns of numbers that become variables of `X`, the markers for example; the others stay in
-        `obs`.
+        `obs`. None for what `measure_cells` measured, `mean_<channel>`, of each channel that any of the
+        cells has a mean of. Where tissues measured different ones, what is missing is NaN, and the log
+        says how much.
+    tissues
+        Only cells of these tissues; None for all.
+    modality
+        Only cells of tissues imaged so, without means of channels of other modalities; of a cohort.
     overwrite
         Whether a file that is there is replaced.
 
@@ -133,8 +144,8 @@ def cells_to_anndata(
     -------
     An `anndata.AnnData`, a row a cell in the order of the table, named by tissue and number.
     ``obsm["spatial"]`` has the columns `centroid_x` and `centroid_y`, micrometres from the upper left
-    edge of the image, where the table has them and all are known; ``obsm["X_embedding"]`` the vectors.
-    ``uns["microtome"]`` says what micrometres are counted from; see `vectors_to_anndata`. Columns of
+    edge of the image, where the table has them and all are known, else the log says that they are
+    missing; ``obsm["X_embedding"]`` the vectors. ``uns["microtome"]`` says what micrometres are counted from; see `vectors_to_anndata`. Columns of
     vectors of one length are in `obsm`, too, `embedding` as ``"X_embedding"``.
 
     Raises
@@ -149,12 +160,26 @@ def cells_to_anndata(
     table: Any = cells if isinstance(cells, pa.Table) else read_parquet(_path_of(Path(cells)), [])
     lost = {"tissue_id", "cell_id"} - set(table.column_names)
     if lost:
-        msg = f"a table of cells has tissue_id and cell_id; got {', '.join(table.column_names)}"
+        tiles = "tile_id" in table.column_names
+        hint = "; those of tiles become AnnData by tiles_to_anndata" if tiles else ""
+        msg = (
+            f"a table of cells has tissue_id and cell_id; got {', '.join(table.column_names)}{hint}"
+        )
         raise FormatError(msg)
+    cohort = None if isinstance(cells, pa.Table) or not Path(cells).is_dir() else Path(cells)
+    table = chosen_cells(table, tissues, modality, cohort)
+    if variables is None:
+        variables, nowhere = mean_columns(table)
+        table = table.drop(nowhere)
+        tell_panels(table, variables)
     spatial = None
     if {"centroid_x", "centroid_y"} <= set(table.column_names):
         found = np.stack([_numbers(table, f"centroid_{axis}") for axis in "xy"], axis=1)
         spatial = found if np.isfinite(found).all() else None
+    if spatial is None:
+        _log.warning(
+            'no obsm["spatial"]: the table of cells does not say of all where they are (centroid_y, centroid_x)'
+        )
     made = _annotated(table, "cell_id", spatial, variables, vectors, {})
     return _written(made, out, overwrite=overwrite)
 
@@ -205,6 +230,13 @@ def _annotated(
         if field.name in obs.columns and pa.types.is_boolean(field.type):
             kind = "boolean" if table[field.name].null_count else "bool"
             obs[field.name] = obs[field.name].astype(kind)
+        elif (
+            field.name in obs.columns
+            and not pa.types.is_floating(field.type)
+            and table[field.name].null_count == table.num_rows > 0
+        ):
+            # Of texts that are all unknown pandas has no type, and a file of AnnData none either.
+            obs[field.name] = pd.Categorical([None] * table.num_rows)
     obs["tissue_id"] = pd.Categorical(obs["tissue_id"].astype(str))
     made = anndata.AnnData(
         X=values.astype(np.float32),
