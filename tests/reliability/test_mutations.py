@@ -21,7 +21,8 @@ import pytest
 
 from microtome.cohort import CohortLayout, read_tissue_mask, read_tissues
 from microtome.cohort._modality import parse_modality
-from microtome.cohort._tables import panel, read_parquet
+from microtome.cohort._panels import panel
+from microtome.cohort._tables import read_parquet
 from microtome.errors import FormatError
 from microtome.sources import open_image
 

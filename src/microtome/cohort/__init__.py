@@ -32,8 +32,9 @@ from ._modality import (
     register_modality,
 )
 from ._packed_from import PackedFrom, packing_inputs
+from ._panels import measured_channels, panel
 from ._standardized_by import note_statistics
-from ._tables import measured_channels, panel, read_parquet, read_tissues, tissue_row
+from ._tables import read_parquet, read_tissues, tissue_row
 from .cells import add_cell_masks, add_cells, measure_cells, open_cell_mask
 from .channels import CohortPanel, PanelMatch, PanelUpdate, cohort_panel, update_panel
 from .datasets import (

@@ -17,7 +17,7 @@ from microtome.cohort._images import open_tissue_image, tissues_with_images, ver
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._made_of import Inputs
 from microtome.cohort._modality import Modality, parse_modality
-from microtome.cohort._tables import MeasuredChannels
+from microtome.cohort._panels import MeasuredChannels
 from microtome.coordinates import MicrometreGrid, Resolution
 from microtome.errors import ExistsError
 from microtome.image import MultiscaleImage, blocks_of

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._modality import Modality, parse_modality
-from microtome.cohort._tables import MeasuredChannels, panel
+from microtome.cohort._panels import MeasuredChannels, panel
 from microtome.errors import InvalidInputError
 from microtome.panels import ChannelState, Panel, channel_states, parse_uniprot
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._modality import Modality
-from microtome.cohort._tables import PANEL_SCHEMA, panel, write_parquet
+from microtome.cohort._panels import PANEL_SCHEMA, panel
+from microtome.cohort._tables import write_parquet
 from microtome.errors import InvalidInputError
 from microtome.panels import (
     Channel,

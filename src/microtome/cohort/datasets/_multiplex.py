@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.cohort._modality import Modality, parse_modality
-from microtome.cohort._tables import MeasuredChannels, panel
+from microtome.cohort._panels import MeasuredChannels, panel
 from microtome.cohort.statistics import kept_channels
 from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
 from microtome.panels import HISTONE_H3, ChannelState, parse_uniprot

@@ -15,7 +15,8 @@ import numpy as np
 from microtome.cohort._fingerprint import fingerprint
 from microtome.cohort._layout import CohortLayout, check_tissue_id
 from microtome.cohort._modality import Modality, parse_modality
-from microtome.cohort._tables import add_tissue, add_to_panel, channel_order
+from microtome.cohort._panels import add_to_panel, channel_order
+from microtome.cohort._tables import add_tissue
 from microtome.coordinates import Mpp, Resolution
 from microtome.errors import ExistsError, MicrotomeError
 from microtome.image import MultiscaleImage, begin_image, channel_indices

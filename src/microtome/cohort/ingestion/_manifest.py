@@ -16,7 +16,8 @@ from microtome.cohort._given import read_given
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._merge import MOST_NAMED
 from microtome.cohort._metadata import TEXT_COLUMNS, known_tissues, merged_tissues
-from microtome.cohort._tables import extend_panel, write_parquet
+from microtome.cohort._panels import extend_panel
+from microtome.cohort._tables import write_parquet
 from microtome.coordinates import Resolution
 from microtome.errors import InvalidInputError, MicrotomeError, WorkerError
 from microtome.jobs import run_each, verify_executor

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._modality import Modality
-from microtome.cohort._tables import add_all_to_panel, add_tissues
+from microtome.cohort._panels import add_all_to_panel
+from microtome.cohort._tables import add_tissues
 
 from ._row import Failure, Stored, ingest_row
 

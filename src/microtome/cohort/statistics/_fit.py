@@ -17,7 +17,8 @@ from microtome.cohort._images import open_tissue_mask, tissues_with_images
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._made_of import Inputs, identity_of_names, image_of_tissue, mask_of_tissue
 from microtome.cohort._modality import Modality
-from microtome.cohort._tables import MeasuredChannels, read_tissues
+from microtome.cohort._panels import MeasuredChannels
+from microtome.cohort._tables import read_tissues
 from microtome.coordinates import Resolution
 from microtome.errors import InvalidInputError
 from microtome.jobs import run_each

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.cohort._merge import listed
-from microtome.cohort._tables import MeasuredChannels
+from microtome.cohort._panels import MeasuredChannels
 from microtome.errors import InvalidInputError
 from microtome.standardize import Standardizer, StatisticsTables
 
