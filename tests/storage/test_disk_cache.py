@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from microtome.errors import InvalidInputError, StorageError
@@ -72,6 +72,8 @@ def test_parts_are_those_of_their_file_and_generation(tmp_path: Path) -> None:
 
 
 @settings(max_examples=20)
+@example([(number % 6, 1500 * number % 40_000) for number in range(120)])
+@example([(0, 3000)] * 120)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40_000)), max_size=120))
 def test_it_stays_within_its_bound_and_never_says_what_was_not_put(
     tmp_path_factory: pytest.TempPathFactory, puts: list[tuple[int, int]]

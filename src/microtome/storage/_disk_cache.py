@@ -38,8 +38,9 @@ _NAME = "remote-bytes.sqlite"
 _LOG = logging.getLogger(__name__)
 # What a row takes beside its bytes, and the page that it begins in.
 _ROW_BYTES, _PAGE = 200, 4096
-# Of one transaction, which SQLite writes twice: into its log, then where it belongs.
-_MOST_AT_ONCE = 4 * 2**20
+# Of the log of changes, into which SQLite writes before it writes where it belongs: bytes that are left
+# for it, of one transaction, and from which on it is folded in.
+_MOST_LOG, _MOST_AT_ONCE, _FOLDED = 16 * 2**20, 4 * 2**20, 2**20
 _USED_EVERY = 10.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
@@ -106,8 +107,10 @@ class CachedParts:
 
     def __init__(self, cache: DiskCache) -> None:
         self._limit = cache.limit
-        # The log of changes takes up to a quarter before it is folded in.
-        self._room = cache.limit - min(cache.limit // 4, 16 * 2**20)
+        log = min(cache.limit // 4, _MOST_LOG)
+        self._room = cache.limit - log
+        # It is folded in after a transaction, which comes on top.
+        self._at_once, self._folded = min(log // 2, _MOST_AT_ONCE), min(log // 4, _FOLDED)
         self._file = Path(cache.path) / _NAME
         with storage_errors(self._file.parent):
             self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +151,7 @@ class CachedParts:
             total += _stored(len(data))
             if total > self._room // 2:
                 break  # the last would push the first out
-            if size > _MOST_AT_ONCE:
+            if pieces[-1] and size + _stored(len(data)) > self._at_once:
                 pieces.append({})
                 size = 0
             pieces[-1][part] = data
@@ -281,7 +284,7 @@ class CachedParts:
                 db.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = NORMAL")
-                db.execute("PRAGMA wal_autocheckpoint = 256")
+                db.execute(f"PRAGMA wal_autocheckpoint = {self._folded // _PAGE}")
                 db.execute("PRAGMA journal_size_limit = 0")
                 db.executescript(_TABLES)
                 if _pragma(db, "page_count") * _PAGE > self._room:
