@@ -138,7 +138,8 @@ class Classifier(lightning.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=0.1)
 
 
-data = RegionDataModule(tiles, predict=tiles, batch_size=16, order="random")
+turned = mt.loading.AugmentedDataset(tiles, [DihedralAugmentation()], seed=0)
+data = RegionDataModule(turned, predict=tiles, batch_size=16, order="random")
 classifier = Classifier()
 trainer = lightning.Trainer(max_epochs=5, default_root_dir="tiles", **settings)
 trainer.fit(classifier, data)

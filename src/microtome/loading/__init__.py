@@ -3,9 +3,11 @@
 `TileLoader` turns any `TileSource` (every dataset of a cohort is one) into batches, or an
 `EpochTileSource`, whose tiles are other ones in every epoch; `TileOrder` is the order, a function
 of (seed, epoch, position); `BatchPlan` says how ranks share an epoch. `RegionDataset` is such a source:
-the patches of a patching, normalized and augmented; `RegionDataModule` hands them to Lightning.
+the patches of a patching, normalized and augmented; `AugmentedDataset` augments any other source;
+`RegionDataModule` hands them to Lightning.
 """
 
+from ._augmented import AugmentedDataset
 from ._batches import BatchPlan
 from ._bench import BenchReport, BenchRow, bench
 from ._blocks import BlockOrder
@@ -24,6 +26,7 @@ from ._stats import LoaderStats
 from ._torch import iterable_dataset
 
 __all__ = [
+    "AugmentedDataset",
     "Batch",
     "BatchPlan",
     "BenchReport",

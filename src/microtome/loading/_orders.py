@@ -49,7 +49,8 @@ def order_of(order: OrderKind | Order, source: Any, seed: int | None, epoch: int
     """
     count = len(source)
     if isinstance(order, str):
-        stored = not of_whole_tissues(source) and isinstance(source, StorageSource)
+        # Asked for by name: of one that hands on what another has, the type says nothing.
+        stored = not of_whole_tissues(source) and callable(getattr(source, "storage_blocks", None))
         if order == "blocked" and stored and count:
             blocks = source.storage_blocks(np.arange(count))
             mixed = _AT_ONCE // max(source.tile_bytes, 1)
