@@ -13,6 +13,7 @@ from microtome.cohort import (
     CohortLayout,
     HEImagingDataset,
     MultiplexImagingDataset,
+    ingest,
     mask,
     open_tissue_image,
     open_tissue_mask,
@@ -186,3 +187,22 @@ def test_only_flat_images_are_viewed() -> None:
     volume = image_from_array(np.zeros((2, 3, 4), np.uint8), axes="zyx", mpp=Mpp(1, 1, "user"))
     with pytest.raises(InvalidInputError, match="zyx"):
         image_at(volume, Mpp(2, 2, "user"))
+
+
+@pytest.mark.parametrize("ratio", [2, 3.3, 4, 6.6, 8, 9.3, 17.3])
+def test_colours_are_means_of_the_finest_level_whatever_others_there_are(
+    tmp_path: Path, ratio: float
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (1100, 900, 3), dtype=np.uint8)
+    ingest(
+        pixels, axes="yxc", cohort=tmp_path / "c", tissue_id="t", modality="he", mpp=1.0
+    )  # fmt: skip
+    dataset = HEImagingDataset("c", path=tmp_path / "c", resolution=ratio)
+    layout = CohortLayout.open(tmp_path / "c")
+    stored = open_tissue_image(layout, dataset.modality, Resolution.parse(1), "t")
+    assert stored.level_count >= 3
+    found = dataset.get_tissue("t", preprocess=False).image
+    expected = mean_by_hand(np.moveaxis(pixels, -1, 0), ratio)
+    off = np.abs(np.asarray(found, float) - expected)[:, :-1, :-1]
+    # Of noise, where the mean of 2 x 2 pixels says nothing of its neighbours: 40 from a level of 2 um.
+    assert off.max() < (1.6 if ratio < 16 else 4)

@@ -10,6 +10,7 @@ from ._ngff import DatasetEntry, ImageMetadata, Kind, read_metadata, write_metad
 from ._plain import ResultOrder, SpatialRead
 from ._pyramid import blocks_of, halve_labels, halve_mean, pyramid_shapes
 from ._resample import Interpolation, grid_size
+from ._resolved import level_for_means
 from ._stack import STACK_AXES, ArrayStack, ImageStack, stack_axes
 from ._view import image_at
 from ._window import Padding
@@ -46,6 +47,7 @@ __all__ = [
     "html_card",
     "html_of",
     "image_at",
+    "level_for_means",
     "pyramid_shapes",
     "read_metadata",
     "short_list",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import DTypeLike, NDArray
@@ -17,12 +17,14 @@ from ._resample import Interpolation, grid_size, interpolation_at, resample, tap
 if TYPE_CHECKING:
     from ._reading import ReadableImage
 
-__all__ = ["best_level", "grid_at", "read_at", "read_grid"]
+__all__ = ["best_level", "grid_at", "level_for_means", "read_at", "read_grid"]
 
 # Pixel sizes are decimal numbers, and their ratios rounded: equal to this part of one is equal.
 _SAME = 1e-9
 # An edge of a region within this part of a pixel of a grid line lies on it.
 _ON_LINE = 1e-6
+# Pixels of a level along one that is made of them, from which on it does not matter where they end.
+_MANY = 8
 
 
 def grid_at(image: ReadableImage, mpp: Mpp) -> tuple[int, int]:
@@ -33,15 +35,35 @@ def grid_at(image: ReadableImage, mpp: Mpp) -> tuple[int, int]:
 
 def best_level(image: ReadableImage, mpp: Mpp) -> int:
     """Choose the level to resample from; see `MultiscaleImage.best_level`."""
-    own, base, best = image.require_mpp(), image.level(0), 0
+    return [0, *(index for index, _ in _fine_enough(image, mpp))][-1]
+
+
+def level_for_means(image: ReadableImage, mpp: Mpp) -> int:
+    """Choose the level whose means are those of the finest; of labels, the finest.
+
+    The coarsest of whose pixels those of the grid consist, or that has at least `_MANY` of them
+    along a pixel of the grid: where it has fewer, those that lie across the edge of one blur it.
+    """
+    if image.kind == "labels":
+        return 0
+    good = [
+        index
+        for index, ratio in _fine_enough(image, mpp)
+        if min(ratio) >= _MANY or all(abs(r - round(r)) < _ON_LINE for r in ratio)
+    ]
+    return [0, *good][-1]
+
+
+def _fine_enough(image: ReadableImage, mpp: Mpp) -> Iterator[tuple[int, tuple[float, float]]]:
+    """Yield the levels that are whole and not coarser than a grid, and their pixels along one of it."""
+    own, base = image.require_mpp(), image.level(0)
     for index in range(1, image.level_count):
         level = image.level(index)
         fy, fx = level.scale[-2] / base.scale[-2], level.scale[-1] / base.scale[-1]
         fine = own.y * fy <= mpp.y * (1 + _SAME) and own.x * fx <= mpp.x * (1 + _SAME)
         whole = (level.height + 1) * fy > base.height and (level.width + 1) * fx > base.width
         if fine and whole:
-            best = index
-    return best
+            yield index, (mpp.y / (own.y * fy), mpp.x / (own.x * fx))
 
 
 def read_at(

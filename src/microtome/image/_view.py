@@ -13,6 +13,7 @@ from microtome.storage import READ, Box, Pending
 
 from ._image import MultiscaleImage
 from ._level import Level
+from ._resolved import level_for_means
 
 __all__ = ["image_at"]
 
@@ -29,7 +30,7 @@ class _ResampledArray:
     dtype
         Type of its pixels.
     level
-        Index of the level that they are made of; None for the best.
+        Index of the level that they are made of; None for one that has the means of the finest.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class _ResampledArray:
         self._image = image
         self._mpp = mpp
         self._dtype = dtype
-        self._level = level
+        self._level = level_for_means(image, mpp) if level is None else level
         base = image.level(0)
         own = image.require_mpp()
         self._shape = (*base.shape[:-2], *image.grid_at(mpp))
@@ -103,8 +104,8 @@ def image_at(
     dtype
         Type of its pixels; by default that of the image, in which means are rounded half up.
     level
-        Index of the level that pixels are made of; by default the coarsest that is not coarser
-        than the view.
+        Index of the level that pixels are made of; by default the coarsest whose means are those of
+        the finest: of a level of 2 um for 4 um, but not for 3.3. For labels the finest.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from microtome.cohort._images import served_from, stored_type
 from microtome.coordinates import AffineTransform, CoordinateTransform, Mpp, ScaleTransform
-from microtome.image import Channels, MultiscaleImage, image_at
+from microtome.image import Channels, MultiscaleImage, image_at, level_for_means
 
 from ._shelf import OpenImage
 
@@ -116,7 +116,7 @@ def read_framed(
         image = image_at(image, own, dtype=stored_type(image.dtype), level=0)
     elif coarser:
         finest = float(sides.min())
-        level = image.best_level(Mpp(own.y * finest, own.x * finest, own.source))
+        level = level_for_means(image, Mpp(own.y * finest, own.x * finest, own.source))
     read = image.read_spatial_region(
         level,
         (box.x, box.y, box.x + box.width, box.y + box.height),
