@@ -82,6 +82,20 @@ def test_an_image_as_ome_tiff_by_both_names(run: Any, slide: Path, tmp_path: Pat
         np.testing.assert_array_equal(tifffile.imread(path), tifffile.imread(slide))
 
 
+def test_a_format_that_there_is_none_of_is_told(run: Any, made: Path, slide: Path) -> None:
+    for arguments, code, words in (
+        (("qupath-tile", made, "x"), 1, "did you mean qupath-tiles?"),
+        (("qupath-tile", made, "x", "--size", "32"), 1, "did you mean qupath-tiles?"),
+        (("hdf", made), 1, "nor a format; formats are ome-tiff, qupath-tiles"),
+        ((slide, "x.ome.tif", "y"), 2, "an image becomes one file, OUTPUT; got 'y' as well"),
+        ((slide, "x.ome.tif", "--size", "3"), 2, "got '--size 3' as well"),
+        ((made, "x.ome.tif"), 2, "is a cohort: name one of its images, such as"),
+    ):
+        found = run("export", *arguments)
+        assert (found.code, found.out, words in found.err) == (code, "", True), found.err
+    assert not any(Path(name).exists() for name in ("x", "x.ome.tif"))
+
+
 def test_qupath_tiles(run: Any, made: Path, tmp_path: Path) -> None:
     paths = done(run, "qupath-tiles", made, tmp_path / "o")
     assert [path.name for path in paths] == ["a.geojson", "b.geojson"]
@@ -690,6 +704,12 @@ def test_several_tilings_or_one_slide_for_two_tissues(
     assert "several tilings fit" in found.err
     assert "grid 32, grid 64" in found.err
     assert done(run, "qupath-tiles", root, tmp_path / "o", "--size", "64")
+    # Of one size there is one that is meant: what came from elsewhere is named.
+    mt.tile(root, tile_size=64)
+    assert CohortTiles.open(root, tile_size=64).tiles.strategy == "default"
+    assert CohortTiles.open(root, tile_size=64, tile_strategy="grid").tiles.strategy == "grid"
+    with pytest.raises(mt.errors.InvalidInputError, match="several tilings fit"):
+        CohortTiles.open(root)
     before = (tmp_path / "o/b.geojson").read_bytes()
     (tmp_path / "o/a.geojson").unlink()
     found = run("export", "qupath-tiles", root, tmp_path / "o", "--size", "32")
@@ -730,6 +750,18 @@ def test_what_was_exported_comes_back_as_a_tiling(run: Any, made: Path, tmp_path
     dataset = mt.HEImagingDataset("study", path=root, tile_size=SIZE, tile_strategy="clam")
     assert len(dataset) == len(tiles)
     assert run("cohort", "validate", root).code == 0
+
+    # Rectangles that were drawn are annotations.
+    drawn = tmp_path / "drawn.geojson"
+    drawn.write_text(there[0].read_text().replace('"tile"', '"annotation"'))
+    count = len(tiles.for_tissue("a"))
+    refused = add(drawn, "a", "--strategy", "drawn")
+    assert refused.code == 2
+    assert f"drawn.geojson holds no tile, but {count} of kind annotation; " in refused.err
+    assert "--kind" in refused.err
+    assert add(drawn, "a", "--strategy", "drawn", "--kind", "annotation").code == 0
+    mine = open_tiles(layout, layout.resolution(None), "drawn", SIZE).rows()
+    np.testing.assert_array_equal(mine.row, tiles.for_tissue("a").rows().row)
 
     before = {path: path.read_bytes() for path in (root / "tiling").rglob("*.parquet")}
     again = add(there[0], "a")

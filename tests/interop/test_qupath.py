@@ -382,3 +382,13 @@ def test_a_scale_that_is_none_is_refused(scale):
     ):
         with pytest.raises(InvalidInputError, match="scale must be"):
             make()
+
+
+def test_a_kind_that_qupath_has_none_of_is_refused(tmp_path):
+    path = write_qupath(tile_objects(tiles_table(), scale=1), tmp_path / "t.geojson")
+    for kinds in (["tiles"], ["tile", "point"], "tile"):
+        with pytest.raises(
+            UnknownNameError, match="some of annotation, tile, detection, cell, got"
+        ):
+            read_qupath(path, kinds=kinds)
+    assert len(read_qupath(path, kinds=["tile", "cell"])) == 3

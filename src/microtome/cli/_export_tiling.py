@@ -29,7 +29,7 @@ class Tiling:
     size
         Side of the tiles in pixels; may be left out where only one tiling fits.
     strategy
-        Name of the tiling; may be left out where only one fits.
+        Name of the tiling; may be left out where only one fits. Of several of one size it is default.
     resolution
         Which resolution, where the cohort has several.
     tissue

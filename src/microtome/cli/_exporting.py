@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from microtome.errors import InvalidInputError
+from microtome.errors import InvalidInputError, NotFoundError
 
 from ._console import progress, say
 from ._export_qupath import qupath_cells, qupath_tiles
@@ -48,6 +50,7 @@ def ome_tiff(
     from microtome.export import write_ome_tiff
     from microtome.sources import open_image
 
+    _verify_source(source)
     with progress() as show:
         written = write_ome_tiff(
             open_image(source, mpp=parse_mpp(mpp), image=image),
@@ -57,6 +60,41 @@ def ome_tiff(
             progress=show,
         )
     say(str(written))
+
+
+def _ome_tiff(
+    source: Path,
+    output: Path,
+    *more: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    image: str | None = None,
+    codec: Literal["deflate", "zstd", "lzw", "none"] = "deflate",
+    mpp: str | None = None,
+    overwrite: Annotated[bool, Flag] = False,
+) -> None:
+    # What follows are arguments of a format, whose name is then not what it should be.
+    if more:
+        _verify_source(source)
+        msg = f"an image becomes one file, OUTPUT; got {' '.join(more)!r} as well"
+        raise InvalidInputError(msg)
+    ome_tiff(source, output, image=image, codec=codec, mpp=mpp, overwrite=overwrite)
+
+
+def _verify_source(source: Path) -> None:
+    """Refuse what is rather meant as the name of a format, or is a cohort."""
+    if (source / "cohort.json").is_file() or (source / "metadata/tissues.parquet").is_file():
+        images = sorted(source.glob("*/*mpp/images/*")) + sorted(source.glob("ihc/*/*mpp/images/*"))
+        such = f", such as {shlex.quote(str(images[0]))}" if images else " once it has any"
+        msg = (
+            f"{source} is a cohort: name one of its images{such}, or the format in which its tiles "
+            f"or cells shall be written, one of {', '.join(_FORMATS)}"
+        )
+        raise InvalidInputError(msg)
+    if source.suffix or source.exists() or "/" in str(source):
+        return
+    near = difflib.get_close_matches(str(source), _FORMATS, 1, 0.7)
+    hint = f"; did you mean {near[0]}?" if near else f"; formats are {', '.join(_FORMATS)}"
+    msg = f"{source} is neither an image that is there nor a format{hint}"
+    raise NotFoundError(msg)
 
 
 def soma(source: Path, output: Path, *, image: str | None = None, mpp: str | None = None) -> None:
@@ -151,20 +189,21 @@ export_app = App(
     name="export",
     help="Write what other programs read: an image as OME-TIFF, or in the format that is named.",
 )
-export_app.default(ome_tiff)
-for _place, (_verb, _name) in enumerate(
-    (
-        (ome_tiff, "ome-tiff"),
-        (qupath_tiles, "qupath-tiles"),
-        (qupath_cells, "qupath-cells"),
-        (trident, "trident"),
-        (clam, "clam"),
-        (webdataset, "webdataset"),
-        (coco, "coco"),
-        (parquet, "parquet"),
-        (spatialdata, "spatialdata"),
-        (anndata, "anndata"),
-        (soma, "soma"),
-    )
-):
+_ome_tiff.__doc__ = ome_tiff.__doc__
+export_app.default(_ome_tiff)
+_VERBS = {
+    "ome-tiff": ome_tiff,
+    "qupath-tiles": qupath_tiles,
+    "qupath-cells": qupath_cells,
+    "trident": trident,
+    "clam": clam,
+    "webdataset": webdataset,
+    "coco": coco,
+    "parquet": parquet,
+    "spatialdata": spatialdata,
+    "anndata": anndata,
+    "soma": soma,
+}
+_FORMATS = tuple(_VERBS)
+for _place, (_name, _verb) in enumerate(_VERBS.items()):
     export_app.command(_verb, name=_name, sort_key=_place)

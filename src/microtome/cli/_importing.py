@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from ._console import say
 from ._options import Flag, OneTissue, ResolutionOption
@@ -20,6 +20,7 @@ def add_tiles(
     modality: str | None = None,
     resolution: ResolutionOption = None,
     source_mpp: float | None = None,
+    kind: Literal["tile", "annotation", "detection", "cell"] = "tile",
     overwrite: Annotated[bool, Flag] = False,
 ) -> None:
     """Add tiles that QuPath, TRIDENT or CLAM has of a slide, as a tiling of its own.
@@ -41,6 +42,8 @@ def add_tiles(
         Whose pixels the tiles shall count, where the cohort has several.
     source_mpp
         Micrometres per pixel of the slide; by default as the cohort knows it.
+    kind
+        Which objects of QuPath are the tiles: annotation for rectangles that were drawn.
     overwrite
         Replace tiles that the tissue has in the tiling.
     """
@@ -54,6 +57,7 @@ def add_tiles(
         modality=modality,
         resolution=resolution,
         source_mpp=source_mpp,
+        kind=kind,
         overwrite=overwrite,
     )
     height, width = table.tile_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ from microtome.cohort import CohortLayout, Modality, open_tiles, size_name
 from microtome.coordinates import Resolution
 from microtome.errors import ExistsError, InvalidInputError
 from microtome.storage import locked
-from microtome.tiling import TileTable
+from microtome.tiling import TileTable, object_type, read_features
 
 from ._cohort_exports import slide_scales
 from ._cohort_tiles import TissueImages
 from ._coordinates_h5 import read_h5_coordinates
-from ._qupath import read_qupath
+from ._qupath import QuPathKind, read_qupath, verify_kinds
 from ._qupath_tables import tiles_of_objects
 
 __all__ = ["add_tiles"]
@@ -26,7 +27,7 @@ __all__ = ["add_tiles"]
 _QUPATH, _HDF5 = (".geojson", ".json"), (".h5", ".hdf5")
 
 
-def add_tiles(
+def add_tiles(  # noqa: PLR0913 - a file, what it is of, and how it is read
     cohort: str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
@@ -35,6 +36,7 @@ def add_tiles(
     modality: str | Modality | None = None,
     resolution: float | str | tuple[float, float] | Resolution | None = None,
     source_mpp: float | None = None,
+    kind: QuPathKind = "tile",
     overwrite: bool = False,
 ) -> TileTable:
     """Put the tiles that another program has of a slide into a cohort, as a tiling of its own.
@@ -46,7 +48,7 @@ def add_tiles(
     cohort
         Directory of the cohort.
     path
-        Tiles of QuPath, ``.geojson``, of which those of kind ``"tile"`` are taken; or coordinates of
+        Tiles of QuPath, ``.geojson``; or coordinates of
         TRIDENT or CLAM, ``.h5``. All are in pixels of the slide that the tissue was made from.
     tissue_id
         The tissue.
@@ -59,6 +61,8 @@ def add_tiles(
         Whose pixels the tiles shall count; may be left out where the cohort has one.
     source_mpp
         Micrometres per pixel of the slide; by default as the cohort knows it.
+    kind
+        Which objects of QuPath are the tiles; ``"annotation"`` for rectangles that were drawn.
     overwrite
         Whether tiles that this tissue has in the tiling are replaced; those of others stay.
 
@@ -78,15 +82,16 @@ def add_tiles(
         If the file is of neither kind, there is no tile, tiles differ in size, a tile is no whole
         number of pixels at the resolution, or shows nothing of the image.
     UnknownNameError
-        If the cohort has no image of the tissue.
+        If the cohort has no image of the tissue, or QuPath no such kind of objects.
     StorageError
         If the disk refuses.
     """
+    verify_kinds([kind])
     images = TissueImages.of_cohort(
         cohort, modality=modality, resolution=resolution, tissues=[tissue_id]
     )
     layout, target = images.layout, images.resolution
-    table = _read(Path(path), images, tissue_id, strategy, source_mpp)
+    table = _read(Path(path), images, tissue_id, strategy, source_mpp, kind)
     height, width = images[tissue_id].level_shape(0)[-2:]
     rows = table.rows()
     outside = (
@@ -115,11 +120,15 @@ def _read(
     tissue_id: str,
     strategy: str | None,
     source_mpp: float | None,
+    kind: QuPathKind,
 ) -> TileTable:
     scale = slide_scales(images, source_mpp)[tissue_id]
     name = images.resolution.directory
     if path.suffix.lower() in _QUPATH:
-        objects = read_qupath(path, kinds=["tile"])
+        objects = read_qupath(path, kinds=[kind])
+        if not objects:
+            msg = f"{path} holds no {kind}{_held(path, kind)}"
+            raise InvalidInputError(msg)
         return tiles_of_objects(
             objects,
             tissue_id=tissue_id,
@@ -135,6 +144,18 @@ def _read(
         return TileTable(found.table, found.tile_size, strategy or found.strategy, name)
     msg = f"{path} is neither GeoJSON ({', '.join(_QUPATH)}) nor HDF5 ({', '.join(_HDF5)})"
     raise InvalidInputError(msg)
+
+
+def _held(path: Path, kind: str) -> str:
+    """Say what a file of QuPath holds instead of objects of a kind."""
+    counts = Counter(object_type(feature) or "annotation" for feature in read_features(path))
+    if not counts:
+        return ", nor any other object"
+    held = " and ".join(f"{count} of kind {name}" for name, count in counts.most_common())
+    return (
+        f", but {held}; take rectangles of another kind for tiles with --kind (kind=), or make them "
+        f"{kind}s in QuPath"
+    )
 
 
 def _joined(

@@ -34,6 +34,9 @@ from ._exported_from import IMAGE_OF, picture_identity, places_identity
 
 __all__ = ["CohortTiles", "TissueImages", "source_scale"]
 
+# The tiling that is meant where nobody names one.
+_USUAL = "default"
+
 
 @dataclass(frozen=True, slots=True)
 class TissueImages(Mapping[str, MultiscaleImage]):
@@ -147,7 +150,8 @@ class CohortTiles:
             Which images; by default the one that all tissues with tiles have first, H&E before IHC
             before multiplex.
         tile_size, tile_strategy
-            Which tiling; may be left out where only one fits.
+            Which tiling; may be left out where only one fits. Of several of one size it is
+            ``"default"``, the cover, as for datasets.
         resolution
             Which resolution; may be left out where the cohort has one.
         tissues
@@ -316,6 +320,9 @@ def _tiling(
             for name, each in there
             if (strategy is None or name == strategy) and (text is None or each == text)
         ]
+        usual = [(name, each) for name, each in fitting if name == _USUAL]
+        if len(usual) == len({each for _, each in fitting}) == 1:
+            fitting = usual  # of one size: that of `tile`, as for datasets
         if len(fitting) != 1:
             shown = ", ".join(f"{name} {each}" for name, each in there) or "none"
             many = "several tilings fit" if fitting else "no tiling fits"

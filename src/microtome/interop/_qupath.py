@@ -19,7 +19,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.errors import FormatError, InvalidInputError
+from microtome.errors import FormatError, InvalidInputError, UnknownNameError
 from microtome.storage import replace_file, verify_free
 from microtome.tiling import class_of_feature, object_type, polygon_rings, read_features
 
@@ -187,12 +187,16 @@ def read_qupath(
     ------
     NotFoundError
         If there is no such file.
+    UnknownNameError
+        If one of `kinds` is none.
     FormatError
         If it is no GeoJSON, or an object is no valid polygon, or of no kind that there is; names it.
     DependencyError
         If shapely is not installed.
     """
     place = Path(path)
+    if kinds is not None:
+        verify_kinds(kinds)
     found: list[QuPathObject] = []
     for number, feature in enumerate(_with_children(read_features(place))):
         where = f"{place}: feature {number}"
@@ -218,6 +222,20 @@ def read_qupath(
             )
         )
     return tuple(found)
+
+
+def verify_kinds(kinds: Sequence[str]) -> None:
+    """Refuse kinds of objects that QuPath has none of.
+
+    Raises
+    ------
+    UnknownNameError
+        If one is none.
+    """
+    wrong = [kind for kind in ([kinds] if isinstance(kinds, str) else kinds) if kind not in _KINDS]
+    if wrong or isinstance(kinds, str):
+        msg = f"kinds is a list of some of {', '.join(_KINDS)}, got {kinds!r}"
+        raise UnknownNameError(msg)
 
 
 def free_file(
