@@ -341,3 +341,12 @@ def test_manifests_that_are_not_ours(tmp_path: Path, content: bytes, words: str)
     with pytest.raises(FormatError, match=words):
         CohortLayout.open_or_create(tmp_path)
     assert (tmp_path / "cohort.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("wanted", [None, 0.5])
+def test_a_cohort_without_images_is_told_as_one(tmp_path: Path, wanted: float | None) -> None:
+    layout = CohortLayout.open_or_create(tmp_path / "empty")
+    with pytest.raises(
+        InvalidInputError, match="has no image yet; add one with `microtome ingest`"
+    ):
+        layout.resolution(wanted)

@@ -161,6 +161,12 @@ def served(app: Any) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def serving() -> Any:
+    """What serves an application, for tests in folders below."""
+    return served
+
+
+@pytest.fixture(scope="session")
 def origin(study) -> Iterator[str]:
     """The address of a server of the cohort, without the token."""
     pytest.importorskip("starlette", reason="the extra `view` is not installed")

@@ -169,6 +169,7 @@ def test_a_body_is_refused(origin):
         ("api/overlay/a/he/cells/instances/0/0/0.png?style=neon", 400, "outline or fill"),
         ("api/overlay/a/he/predictions/model/0/0/0.png?map=neon", 404, "no colour map"),
         ("api/overlay/a/he/predictions/model/0/0/0.png?low=nan", 400, "finite"),
+        ("api/overlay/a/he/predictions/model/0/0/0.png?ends=dim", 400, "painted or clear"),
         ("api/overlay/a/he/predictions/model/0/0/0.png?channel=nope", 404, "no channel"),
         ("api/overlay/a/he/masks/nope/0/0/0.png", 404, "no 'masks' 'nope'"),
         ("api/tiles/a/he/default-64?x0=0&y0=0&x1=9&y1=9&limit=999999", 400, "limit"),

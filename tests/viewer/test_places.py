@@ -162,9 +162,15 @@ def test_a_prediction_of_values(study, picture):
     np.testing.assert_array_equal(shown[..., 3], np.where(known, 255, 0))
     assert not known.all()
     other = picture("api/overlay/a/he/predictions/model/2/0/0.png", channel="1", map="gray")
-    low, high = np.quantile(study.density[1], [0.005, 0.998])
-    share = np.clip((study.density[1][at] - low) / (high - low), 0, 1)
+    # As in the report, 0 is nothing: colours begin there.
+    share = np.clip(study.density[1][at] / np.quantile(study.density[1], 0.998), 0, 1)
     assert np.abs(other[..., 0] - share * 255).max() < 3
+    clear = picture(
+        "api/overlay/a/he/predictions/model/2/0/0.png", channel="1", map="gray", ends="clear"
+    )
+    np.testing.assert_array_equal(clear[..., :3], other[..., :3])
+    assert np.abs(clear[..., 3] - np.clip(share * 1.6, 0, 1) * 255).max() < 4
+    assert np.unique(other[..., 3]).tolist() == [255]
 
 
 def test_predicted_labels_have_their_colours(study, client, picture):

@@ -350,7 +350,10 @@ class CohortLayout:
             as fine as the one asked for.
         """
         there = self.resolutions()
-        shown = ", ".join(r.directory for r in there) or "none"
+        if not there:
+            msg = f"{self.root} has no image yet; add one with `microtome ingest`"
+            raise InvalidInputError(msg)
+        shown = ", ".join(r.directory for r in there)
         if wanted is not None:
             parsed = Resolution.parse(wanted)
             if not any(stored.serves(parsed) for stored in there):

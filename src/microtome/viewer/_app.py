@@ -39,7 +39,7 @@ _CACHE_BYTES = 128 << 20
 # Tiles drawn at a time: decoding has threads of its own, and what waits can still be dropped.
 _AT_ONCE = max(2, min(8, os.cpu_count() or 1))
 _KEPT = "private, max-age=3600"
-_LAYER_OPTIONS = frozenset({"style", "cell", "channel", "low", "high", "map"})
+_LAYER_OPTIONS = frozenset({"style", "cell", "channel", "low", "high", "map", "ends"})
 _TILES = 5000
 _GONE = 499  # who asked has gone: nobody reads it
 

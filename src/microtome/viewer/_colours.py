@@ -28,6 +28,8 @@ _STOPS = {
 }
 COLOUR_MAPS = tuple(_STOPS)
 
+# From this part of the colours on nothing is seen through: 1 / 1.6.
+_FADE = 1.6
 _HUES = 128
 # Neighbouring numbers get colours far apart: multiplication by the golden ratio scatters them
 # (Knuth, The Art of Computer Programming 3, 6.4).
@@ -52,7 +54,7 @@ _WHEEL = np.rint(
 
 
 def coloured(
-    values: NDArray[np.floating[Any]], low: float, high: float, name: str
+    values: NDArray[np.floating[Any]], low: float, high: float, name: str, *, clear: bool = False
 ) -> NDArray[np.uint8]:
     """Turn values into colours.
 
@@ -64,6 +66,8 @@ def coloured(
         Values of the first and the last colour; `low` < `high`.
     name
         One of `COLOUR_MAPS`.
+    clear
+        Whether the low end lets through what is below, as in the report.
 
     Returns
     -------
@@ -81,7 +85,8 @@ def coloured(
     share = np.clip((np.where(known, values, low) - low) / (high - low), 0, 1)
     out = np.zeros((*values.shape, 4), np.uint8)
     out[..., :3] = _MAPS[name][np.rint(share * 255).astype(np.intp)]
-    out[..., 3] = np.where(known, 255, 0)
+    solid = np.rint(np.minimum(share * _FADE, 1) * 255) if clear else 255
+    out[..., 3] = np.where(known, solid, 0)
     out[~known] = 0
     return out
 

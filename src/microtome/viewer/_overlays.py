@@ -25,6 +25,7 @@ _MOST_PIXELS = 1 << 26
 # Pixel sizes are rounded decimals: a centre within this part of a pixel before an edge lies on it.
 _ON_EDGE = 1e-6
 _STYLES = ("outline", "fill")
+_ENDS = ("painted", "clear")
 # Pixels of the frame around the one cell that was selected: two of white, one of black.
 _FRAME = 3
 _DIGITS = 10  # of a label of 32 bits
@@ -49,7 +50,8 @@ def overlay_tile(
         Zoom, column and row.
     options
         Of cells: `style`, ``"outline"`` or ``"fill"``, or `cell`, the only one that is drawn, with
-        a frame. Of predicted values: `channel` by name or number, `low` and `high`, `map`.
+        a frame. Of predicted values: `channel` by name or number, `low` and `high`, `map`, and `ends`,
+        ``"painted"`` or ``"clear"``: whether low values hide the slide.
 
     Raises
     ------
@@ -131,14 +133,19 @@ def _dense(
     low, high = _number(options, "low"), _number(options, "high")
     # Worked out only where it is needed: that reads pixels.
     if low is None:
-        low = placed.contrast_of(channel).low
+        # As in the report: 0 is nothing, unless there is less.
+        low = min(0.0, placed.contrast_of(channel).low)
     if high is None:
         high = placed.contrast_of(channel).high
     if not low < high:
         high = low + 1e-9 * max(1.0, abs(low))
     values, known = sampled(placed, slide.placed.to_um, window, channel=channel)
     shown = np.where(known, values.astype(np.float64), np.nan)
-    return coloured(shown, low, high, options.get("map", COLOUR_MAPS[0]))
+    ends = options.get("ends", _ENDS[0])
+    if ends not in _ENDS:
+        msg = f"the low end of colours is {' or '.join(_ENDS)}, not {ends!r}"
+        raise InvalidInputError(msg)
+    return coloured(shown, low, high, options.get("map", COLOUR_MAPS[0]), clear=ends == "clear")
 
 
 def _channel(image: MultiscaleImage, wanted: str | None) -> int:

@@ -37,6 +37,7 @@ CALM = """async () => {
         await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 50)));
     }
 }"""
+LONG_NAME = "mean_Cytokeratin_651((3356))Pr141_of_the_membrane"
 CHANNELS = ["DAPI", "CD3", "a:b,c&d=%"]
 
 
@@ -114,6 +115,8 @@ def make_cohort(root: Path) -> dict[str, Any]:
     np.savez_compressed(instances / "core_one.npz", mask=cells)
     tile(root, tile_size=64)
     row = {"tissue_id": "core_one", "cell_id": 8, "type": "T <b>cell</b>", "CD3": 3.25}
+    # A name that leaves little room for its value, and what this tissue never measured.
+    row |= {LONG_NAME: 0.6720612, "CD8": None}
     add_cells(root, pa.Table.from_pylist([row]))
     store(
         layout.predictions(RESOLUTION, "model") / "core_one.ome.zarr",

@@ -229,6 +229,21 @@ def test_a_prediction_is_coloured_by_its_values(viewer, site, at):
     assert viewer.hash()["layers"].startswith("predictions:model:0.5:channel=rest:map=magma")
 
 
+def test_a_prediction_opens_as_the_report_shows_it(viewer, site, at):
+    viewer.open(HE)
+    plain = shown_at(viewer, at)
+    viewer.page.keyboard.press("d")
+    viewer.settle()
+    assert viewer.hash()["layers"] == "predictions:model:0.6:channel=rest:map=inferno:ends=clear"
+    seen = shown_at(viewer, at)
+    # `rest` is 1 on the left and next to 0 on the right, where the slide is as it was.
+    assert np.abs(seen(350, 30) - plain(350, 30)).max() > 20
+    assert np.abs(seen(350, 885) - plain(350, 885)).max() < 12
+    viewer.page.get_by_label("Low values of").select_option("painted")
+    viewer.settle()
+    assert np.abs(shown_at(viewer, at)(350, 885) - plain(350, 885)).max() > 20
+
+
 def test_tiles_are_drawn_where_the_table_says(viewer, site, at):
     from microtome.cohort import open_tiles
 

@@ -11,6 +11,8 @@ import pytest
 
 from microtome.viewer._colours import MASK_COLOUR
 
+from .conftest import LONG_NAME
+
 pytestmark = pytest.mark.slow
 
 HE = "#tissue=core_one&modality=he"
@@ -43,7 +45,14 @@ def test_a_cell_that_is_clicked_shows_its_row(viewer, site):
     plain = viewer.pixels()
     assert site.cells[450, 550] == 8
     click(viewer, 550, 450)
-    assert facts(viewer, "cell") == {"cell": "8", "type": "T <b>cell</b>", "CD3": "3.25"}
+    known = {"cell": "8", "type": "T <b>cell</b>", "CD3": "3.25", LONG_NAME: "0.67206"}
+    assert facts(viewer, "cell") == known
+    assert "No value of CD8." in viewer.page.locator("#cell").inner_text()
+    lines = viewer.page.locator("#cell dd", has_text="0.67206").evaluate(
+        "e => { const r = document.createRange(); r.selectNodeContents(e);"
+        " return new Set([...r.getClientRects()].map((b) => b.top)).size; }"
+    )
+    assert lines == 1, "a number is not broken"
     assert viewer.hash()["cell"] == "8"
     # A white frame in black, around this cell and nothing else.
     changed = np.abs(viewer.pixels() - plain).max(-1) > 0
@@ -175,3 +184,18 @@ def test_colours_of_masks_and_tilings_are_told_apart_by_everybody(sight):
     seen = [lab(np.clip(np.array(SIGHT[sight]) @ one, 0, 1)) for one in linear]
     # 2.3 is just noticeable side by side; thin lines that are apart need ten times that.
     assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 20
+
+
+def test_an_empty_cohort_is_told_as_one(chromium, serving, tmp_path):
+    from microtome.cohort import CohortLayout
+    from microtome.viewer import viewer_app
+
+    CohortLayout.open_or_create(tmp_path / "empty")
+    with serving(viewer_app(tmp_path / "empty", token="token")) as url:
+        page = chromium.new_page()
+        page.goto(f"{url}/token/")
+        page.wait_for_selector("#tissue-list li")
+        assert page.locator("#tissue-list").inner_text() == (
+            "This cohort has no picture yet: microtome ingest adds one."
+        )
+        page.close()

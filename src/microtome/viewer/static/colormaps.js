@@ -18,6 +18,8 @@ export const tilingColour = (index) => TILINGS[index % TILINGS.length];
 
 export const MAPS = Object.keys(STOPS);
 
+const FADE = 1.6; // As `_colours.py` has it.
+
 const parsed = Object.fromEntries(
   Object.entries(STOPS).map(([name, stops]) => [name, stops.split(" ").map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)))]),
 );
@@ -32,5 +34,9 @@ export function colourAt(name, fraction) {
   return `rgb(${r} ${g} ${b})`;
 }
 
-/** The whole map from left to right, as CSS. */
-export const gradient = (name) => `linear-gradient(to right, ${parsed[name].map((stop) => `rgb(${stop.join(" ")})`).join(", ")})`;
+/** The whole map from left to right, as CSS; `faded`: clear at its low end, as the server paints it. */
+export function gradient(name, faded = false) {
+  const last = parsed[name].length - 1;
+  const stop = (rgb, index) => `rgb(${rgb.join(" ")} / ${faded ? Math.min(1, (index / last) * FADE) : 1})`;
+  return `linear-gradient(to right, ${parsed[name].map(stop).join(", ")})`;
+}

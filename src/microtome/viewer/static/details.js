@@ -3,7 +3,7 @@
 import { el, shown } from "./elements.js";
 
 const list = (facts) =>
-  el("dl", { class: "facts-list" }, ...facts.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: value === null || value === undefined ? "–" : String(shown(value)) })]));
+  el("dl", { class: "facts-list" }, ...facts.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { class: typeof value === "number" ? "number" : null, text: value === null || value === undefined ? "–" : String(shown(value)) })]));
 
 export class Details {
   #root;
@@ -24,7 +24,7 @@ export class Details {
 
   /** Tell of a cell {id, row, table, kinds} as the server has it; null: of none. */
   cell(found) {
-    this.#write(this.#cell, found && [list(cellFacts(found)), lacking(found)].filter(Boolean));
+    this.#write(this.#cell, found && [list(cellFacts(found)), unknown(found), lacking(found)].filter(Boolean));
   }
 
   #write(section, parts) {
@@ -39,7 +39,15 @@ function tileFacts({ tile: [row, col, height, width, id, ...stats], columns }) {
   return [["tile", id], ["row, col", `${row}, ${col} px`], ["size", `${height} × ${width} px`], ...columns.map((name, index) => [name, stats[index]])];
 }
 
-const cellFacts = ({ id, kinds, row }) => [["cell", id], ...Object.entries(kinds), ...Object.entries(row ?? {})];
+// In a cohort of several panels most columns are of channels that this tissue never measured.
+const known = (value) => value !== null && value !== undefined;
+const cellFacts = ({ id, kinds, row }) => [["cell", id], ...Object.entries(kinds), ...Object.entries(row ?? {}).filter(([, value]) => known(value))];
+
+function unknown({ row }) {
+  const names = Object.entries(row ?? {}).filter(([, value]) => !known(value)).map(([name]) => name);
+  if (names.length === 0) return null;
+  return el("p", { class: "soft small", title: names.join(", "), text: names.length === 1 ? `No value of ${names[0]}.` : `No value in ${names.length} more columns.` });
+}
 
 function lacking({ row, table }) {
   if (row) return null;

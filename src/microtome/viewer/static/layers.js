@@ -10,12 +10,13 @@ const GROUPS = [
   ["predictions", "Predictions"],
 ];
 const OPACITY = { tilings: 1, cells: 1, masks: 0.5, predictions: 0.6 };
+const ENDS = ["painted", "clear"]; // Whether what is low hides the slide.
 const FILLED = 0.5; // of tiles that are coloured by a number
 
-/** What is asked of the server for a layer at first. */
+/** What is asked of the server for a layer at first; of a prediction what the report shows. */
 export function firstOptions(kind, layer) {
   if (kind === "cells") return { style: "outline" };
-  if (kind === "predictions" && layer.kind === "dense") return { channel: layer.channels[0], map: "viridis" };
+  if (kind === "predictions" && layer.kind === "dense") return { channel: layer.channels.at(-1), map: "inferno", ends: "clear" };
   return {};
 }
 
@@ -145,8 +146,11 @@ export class LayerPanel {
 
   #dense(layer, setting, choice, say) {
     const bar = el("span", { class: "legend-bar" });
-    const paint = (name) => (bar.style.background = gradient(MAPS.includes(name) ? name : "viridis"));
-    paint(setting.options.map);
+    const paint = () => {
+      const { map, ends } = setting.options;
+      bar.style.background = gradient(MAPS.includes(map) ? map : "viridis", ends === "clear");
+    };
+    paint();
     const limit = (key, text) =>
       el("input", {
         type: "number",
@@ -170,7 +174,7 @@ export class LayerPanel {
     };
     const legend = el("div", { class: "legend" }, limit("low", "Low"), bar, limit("high", "High"));
     const channel = layer.channels.length > 1 ? [choice("Channel", "channel", layer.channels, renewed)] : [];
-    return [...channel, choice("Colours", "map", MAPS, paint), legend];
+    return [...channel, choice("Colours", "map", MAPS, paint), choice("Low values", "ends", ENDS, paint), legend];
   }
 
   #tiling(layer, setting, opacity, say) {

@@ -113,7 +113,7 @@ export class TissueList {
     count.textContent = found.length === all ? `${all} ${all === 1 ? "tissue" : "tissues"}` : `${found.length} of ${all} tissues`;
     const rows = found.slice(0, LISTED).map((tissue) => this.#row(tissue));
     if (found.length > LISTED) rows.push(el("li", { class: "soft small", text: `and ${found.length - LISTED} more: narrow the filter` }));
-    if (found.length === 0) rows.push(el("li", { class: "soft small", text: "No tissue fits these filters." }));
+    if (found.length === 0) rows.push(el("li", { class: "soft small", text: all === 0 ? "This cohort has no picture yet: microtome ingest adds one." : "No tissue fits these filters." }));
     list.replaceChildren(...rows);
     this.current = this.#current;
   }
