@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -84,6 +85,7 @@ class ImageShelf(Sequence[MultiscaleImage]):
         self._opener = opener
         self._tissue_ids = list(tissue_ids)
         self._open: dict[int, MultiscaleImage] = {}
+        self._opening: dict[int, threading.Lock] = {}
 
     @overload
     def __getitem__(self, index: int) -> MultiscaleImage: ...
@@ -93,8 +95,16 @@ class ImageShelf(Sequence[MultiscaleImage]):
         if isinstance(index, slice):
             return ImageShelf(self._opener, self._tissue_ids[index])
         image = self._open.get(index)
-        if image is None:
-            image = self._open[index] = self._opener(self._tissue_ids[index])
+        return self._opened(index) if image is None else image
+
+    def _opened(self, index: int) -> MultiscaleImage:
+        # One lock an image: of a store each would be asked for by several threads at once, and those
+        # of others need not wait.
+        with self._opening.setdefault(index, threading.Lock()):
+            image = self._open.get(index)
+            if image is None:
+                image = self._open[index] = self._opener(self._tissue_ids[index])
+        self._opening.pop(index, None)
         return image
 
     def __len__(self) -> int:
