@@ -18,6 +18,7 @@ import microtome
 # Frozen on purpose: adding, renaming or removing a public name is a decision, made here as well.
 PUBLIC_NAMES = [
     "AffineTransform",
+    "AugmentedDataset",
     "Axis",
     "BaseImagingDataset",
     "BlockOrder",

@@ -115,7 +115,7 @@ def _predict(root: Path) -> None:
 
 
 def _pack(root: Path) -> None:
-    _unless_done(lambda: pack(root / "cohort", root / "packed", tile_size=TILE))
+    pack(root / "cohort", root / "packed", tile_size=TILE)
 
 
 def _labels(root: Path) -> None:

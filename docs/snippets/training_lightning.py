@@ -138,7 +138,7 @@ class Classifier(lightning.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=0.1)
 
 
-turned = mt.loading.AugmentedDataset(tiles, [DihedralAugmentation()], seed=0)
+turned = mt.AugmentedDataset(tiles, [DihedralAugmentation()], seed=0)
 data = RegionDataModule(turned, predict=tiles, batch_size=16, order="random")
 classifier = Classifier()
 trainer = lightning.Trainer(max_epochs=5, default_root_dir="tiles", **settings)

@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     )
     from .jobs import process_pool
     from .loading import (
+        AugmentedDataset,
         BlockOrder,
         DrawnOrder,
         PanelCollate,
@@ -219,6 +220,7 @@ _ROOMS = {
     ),
     "jobs": ("process_pool",),
     "loading": (
+        "AugmentedDataset",
         "BlockOrder",
         "DrawnOrder",
         "PanelCollate",
@@ -277,6 +279,7 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "AffineTransform",
+    "AugmentedDataset",
     "Axis",
     "BaseImagingDataset",
     "BlockOrder",
