@@ -109,6 +109,19 @@ def test_of_an_image_whose_files_were_written_anew_no_checksum_is_shown(cohort, 
     assert re.search("[0-9a-f]{32}", str(caught.value)) is None
 
 
+def test_other_names_of_channels_are_other_settings(cohort):
+    names = ["red", "green", "blue"]
+    paths = predict_cohort(np.positive, cohort, channel_names=names, **OPTIONS)
+    before = written(paths)
+    for given in ({"channel_names": names}, {"channel_names": tuple(names)}, {}):
+        assert written(predict_cohort(np.positive, cohort, **given, **OPTIONS)) == before
+    with pytest.raises(
+        ExistsError, match=r"channel_names: \['red', .* then, \['x', 'y', 'z'\] now"
+    ):
+        predict_cohort(np.positive, cohort, channel_names=["x", "y", "z"], **OPTIONS)
+    assert written(paths) == before
+
+
 def test_only_what_is_kept_is_said_to_be_there(cohort, caplog):
     caplog.set_level(logging.INFO, "microtome")
     predict_cohort(np.positive, cohort, **OPTIONS)

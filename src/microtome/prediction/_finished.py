@@ -17,6 +17,7 @@ __all__ = ["ADVICE", "as_stored", "is_of", "record_at", "refuse_finished"]
 ADVICE = "; choose another place, or replace it with --overwrite (overwrite=True)"
 """What the refusal of a prediction with other settings ends with."""
 
+_NAMES = "channel_names"
 # What may be replaced: its name, which settings are others with it, and what must be the same.
 _REPLACED = {
     "image": ("an image", {"source", "pixels"}, ("modality",)),
@@ -30,8 +31,11 @@ def as_stored(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_of(out: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether there is a prediction of the same image with the same settings."""
-    found = _settings_of(out)
+    """Whether there is a prediction of the same image with the same settings.
+
+    Among them may be `channel_names`, which no pixel depends on, and which the image itself tells.
+    """
+    found = _settings_of(out, settings)
     return found is not None and not differences(found, settings)
 
 
@@ -56,7 +60,7 @@ def refuse_finished(
     ExistsError
         If there is one.
     """
-    found = _settings_of(out)
+    found = _settings_of(out, settings)
     if found is None:
         return
     other = differences(found, settings)
@@ -86,10 +90,14 @@ def record_at(out: Path) -> dict[str, Any]:
     return _ours(out).get("prediction", {})
 
 
-def _settings_of(out: Path) -> dict[str, Any] | None:
+def _settings_of(out: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what the prediction at a place was made with; None where nothing says so."""
-    found = record_at(out).get("settings")
-    return found if isinstance(found, dict) else None
+    found: Any = record_at(out).get("settings")
+    if not isinstance(found, dict):
+        return None
+    if _NAMES not in wanted:
+        return cast("dict[str, Any]", found)
+    return {**found, _NAMES: list(MultiscaleImage.open(out).channel_names or ())}
 
 
 def _ours(out: Path) -> dict[str, Any]:

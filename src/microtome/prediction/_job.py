@@ -124,13 +124,16 @@ class _Run:
         with running_on(job.model, job.preprocess, job.devices) as runs:
             settings = self._settings = as_stored(self._depends_on())
             place = Workplace(self._out, settings, resume=job.resume)
+            asked = settings
+            if self._names is not None:
+                asked = {**settings, "channel_names": list(self._names)}
             keep = True
             try:
-                if self._is_published(place) or (job.keep_finished and is_of(self._out, settings)):
+                if self._is_published(place) or (job.keep_finished and is_of(self._out, asked)):
                     keep = False
                     return MultiscaleImage.open(self._out)
                 if not job.overwrite:
-                    refuse_finished(self._out, settings, job.metadata)
+                    refuse_finished(self._out, asked, job.metadata)
                 free_place(self._out, self._image, overwrite=job.overwrite)
                 self._predict(runs, place)
                 self._publish(place)
