@@ -240,6 +240,22 @@ def test_all_that_is_wrong_is_told_at_once(manifest: Path, tmp_path: Path) -> No
         assert f"row {number}" in str(caught.value)
 
 
+def test_splits_that_are_spelled_in_two_ways_are_one(manifest: Path, tmp_path: Path) -> None:
+    rows = rows_of(manifest)
+    rows[1]["split"] = "Train"
+    write_csv(manifest, rows)
+    with pytest.raises(InvalidInputError) as caught:
+        ingest_manifest(manifest, tmp_path / "cohort")
+    assert "only: 'train' (row 1), 'Train' (row 2); spell them alike" in str(caught.value)
+    assert "1 problem" in str(caught.value)
+    rows[1]["split"] = "train"
+    write_csv(manifest, rows[:1])
+    ingest_manifest(manifest, tmp_path / "cohort")
+    write_csv(manifest, [rows[1] | {"split": "TRAIN"}])
+    with pytest.raises(InvalidInputError, match=r"'train' \(in the cohort\), 'TRAIN' \(row 1\)"):
+        ingest_manifest(manifest, tmp_path / "cohort")
+
+
 def test_what_table_and_files_say_is_told_in_one_round(manifest: Path, tmp_path: Path) -> None:
     rows = rows_of(manifest)
     (manifest.parent / "raw/x.tif").write_bytes(b"II*\0broken")

@@ -44,6 +44,7 @@ _MEANT = {
 }
 # What others call the image inside a file; taken for clinical data, another would be ingested.
 _IMAGE = ("scene", "series")
+_THERE = "in the cohort"
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,23 +270,41 @@ def _repeated(rows: list[ManifestRow]) -> list[str]:
 
 
 def _contradictions(rows: list[ManifestRow], layout: CohortLayout) -> list[str]:
-    """Say which patients and tissues are in two splits, and which tissues of two patients."""
+    """Say which patients and tissues are in two splits, which tissues of two patients, and splits alike."""
     said: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
+    splits: dict[str | None, str] = {}
     mine = {(row.tissue_id, row.modality.name) for row in rows}
     if layout.tissues.is_file():
         for row in read_tissues(layout).to_pylist():
             # Of an image that is ingested again the new row counts; `merged_tissues` compares it.
             if (row["tissue_id"], row["modality"]) not in mine:
                 values = {k: row.get(k) for k in ("tissue_id", "patient_id", "split")}
-                _say(said, values, "in the cohort")
+                _say(said, values, _THERE)
+                splits.setdefault(row.get("split"), _THERE)
     for row in rows:
         values = {"tissue_id": row.tissue_id, "patient_id": row.patient_id, "split": row.split}
         _say(said, values, f"row {row.number}")
-    return [
+        splits.setdefault(row.split, f"row {row.number}")
+    return _alike(splits) + [
         f"{whose} {name!r} has {len(values)} values of {what}: "
         + ", ".join(f"{value!r} ({where})" for value, where in values.items())
         for (whose, name, what), values in said.items()
         if len(values) > 1
+    ]
+
+
+def _alike(splits: Mapping[str | None, str]) -> list[str]:
+    """Say which splits are one that somebody spelled in two ways: of Train nobody would train."""
+    spelled: dict[str, list[str]] = defaultdict(list)
+    for split in splits:
+        if split is not None:
+            spelled[split.strip().casefold()].append(split)
+    return [
+        "splits differ in capital letters or spaces only: "
+        + ", ".join(f"{each!r} ({splits[each]})" for each in several)
+        + "; spell them alike"
+        for several in spelled.values()
+        if several[1:] and any(splits[each] != _THERE for each in several)
     ]
 
 
