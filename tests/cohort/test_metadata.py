@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -365,7 +366,10 @@ def test_cells_are_added_and_completed(imc: Cohort) -> None:
     ]
     with pytest.raises(ExistsError, match=r"a 1 type 'T' \(given 'B'\)"):
         add_cells(root, {"tissue_id": ["a"], "cell_id": [1], "type": ["B"]})
-    assert add_cells(root, {"tissue_id": ["a"], "cell_id": [1], "type": ["B"]}, overwrite=True) == 0
+    told = add_cells(root, {"tissue_id": ["a"], "cell_id": [1], "type": ["B"]}, overwrite=True)
+    assert (told, told.changed) == (0, 1)
+    again = pickle.loads(pickle.dumps(told))
+    assert (again, again.changed) == (0, 1)
     assert cells(root)[0]["type"] == "B"
 
 

@@ -51,6 +51,9 @@ class CellsAdded(int):
         made.changed = changed
         return made
 
+    def __getnewargs__(self) -> tuple[int, int]:
+        return int(self), self.changed
+
 
 def put_cells(
     layout: CohortLayout,
