@@ -74,14 +74,15 @@ def predict(
         A cohort: predictions go into it, with a table of tile embeddings where the model makes
         some and there are tiles. Or one image, with --out.
     model
-        demo, or package.module:attribute.
+        demo, which is for H&E and IHC; a file .onnx; or package.module:attribute.
     name
         Directory of the model's predictions in the cohort; the model by default, with a dot for
         the colon.
     out
         Where the prediction of one image goes.
     modality
-        Which modality of the cohort; by default H&E of each tissue that has it, or its first.
+        Which modality of the cohort; by default H&E of each tissue, else IHC, else multiplex. It has
+        to be said where some tissues are imaged by H&E or IHC and others multiplex only.
     tissue
         Only this tissue; may be given several times.
     resolution
@@ -233,14 +234,24 @@ def report(
 
 
 def bench(
-    path: Path, *, tile_size: TileSize = 224, batch_size: int = 64, seconds: float = 8.0
+    path: Path,
+    *,
+    modality: str | None = None,
+    image: str | None = None,
+    tile_size: TileSize = 224,
+    batch_size: int = 64,
+    seconds: float = 8.0,
 ) -> None:
     """Measure how fast tiles of your own images load, and say what would make it faster.
 
     Parameters
     ----------
     path
-        A cohort, or an image in any format that can be read.
+        A cohort, or an image in any format that can be read; also the address of either.
+    modality
+        Which modality of a cohort; by default that with the most images.
+    image
+        Name of one of the images in a file, where it holds several.
     tile_size
         Side of a tile in pixels.
     batch_size
@@ -251,7 +262,15 @@ def bench(
     from microtome.loading import bench as do
 
     with progress() as show:
-        found = do(path, tile_size=tile_size, batch_size=batch_size, seconds=seconds, progress=show)
+        found = do(
+            path,
+            tile_size=tile_size,
+            batch_size=batch_size,
+            seconds=seconds,
+            image=image,
+            modality=modality,
+            progress=show,
+        )
     sys.stdout.write(f"{found}\n")
 
 

@@ -30,7 +30,7 @@ from ._blend import Blend
 from ._cohort_tiles import tilings_of
 from ._embed import embed_tiles, embedding_settings, verify_finished
 from ._finished import ADVICE
-from ._input import CohortInput, Standardization, chosen_standardization
+from ._input import CohortInput, Standardization, chosen_standardization, verify_modalities
 from ._model import Preprocess, verify_function
 from ._predict import predict
 
@@ -142,7 +142,8 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     InvalidInputError
         As `predict`; also if the resolution or modality is not in the cohort, or the executor
         forks; or if some tissues have brightfield images and others multiplex ones only; or if the
-        modality has no such standardization.
+        model's attribute `modality_kind` names the other of the two; or if the modality has no such
+        standardization.
     NotFoundError
         If there are no such statistics, or a tissue has no mask.
     ExistsError
@@ -167,6 +168,7 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     # The callback stays where it is: another process cannot call it.
     told = _without_images(progress) if executor is None else silent
     kinds = sorted({modalities[0] for modalities in chosen.values()}, key=str)
+    verify_modalities(model, kinds)
     given = chosen_standardization(model, standardization, preprocess=preprocess, modalities=kinds)
     shown = CohortInput(layout, target, channels, given, preprocess)
     own: dict[str, dict[str, Any]] = {}

@@ -18,7 +18,14 @@ from microtome.standardize import MEAN_STD, RgbStandardizer, Standardizer
 
 from ._model import Preprocess, model_name
 
-__all__ = ["STORED", "CohortInput", "Standardization", "chosen_standardization", "preprocess_of"]
+__all__ = [
+    "STORED",
+    "CohortInput",
+    "Standardization",
+    "chosen_standardization",
+    "preprocess_of",
+    "verify_modalities",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +36,7 @@ Standardization = str | os.PathLike[str] | Normalization
 """A preset of brightfield, the path of a cohort's statistics, `STORED`; or a normalization, or the
 ``.json`` file of one."""
 
+_KINDS = {"brightfield": "H&E and IHC", "multiplex": "multiplex images"}
 # What a dataset of brightfield does if nobody says otherwise.
 _BRIGHTFIELD = "imagenet"
 
@@ -209,6 +217,35 @@ def chosen_standardization(
             STORED,
         )
     return own
+
+
+def verify_modalities(model: Any, modalities: Sequence[Modality]) -> None:
+    """Refuse images of a kind that a model says it is not for, though it might take their number.
+
+    Three channels of fluorescence are no red, green and blue: a model of stains answers all the same.
+
+    Parameters
+    ----------
+    model
+        The model; its attribute `modality_kind`, ``"brightfield"`` or ``"multiplex"``, says what it
+        is for. One without it takes any.
+    modalities
+        Of the images.
+
+    Raises
+    ------
+    InvalidInputError
+        If one of these is of the other kind.
+    """
+    kind = getattr(_inner(model), "modality_kind", None)
+    others = [str(modality) for modality in modalities if modality.kind != kind]
+    if isinstance(kind, str) and others:
+        msg = (
+            f"{model_name(_inner(model))} is for {_KINDS.get(kind, kind)}, and the images are "
+            f"{', '.join(others)}: give a model of these (--model), or another modality (--modality, "
+            "modality=)"
+        )
+        raise InvalidInputError(msg)
 
 
 def _normalization(given: Standardization) -> Normalization | None:

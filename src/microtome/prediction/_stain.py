@@ -62,6 +62,9 @@ class StainDensityModel(nn.Module):
     standardization = "stored"
     """What `predict_cohort` shows it: light from 0 to 255."""
 
+    modality_kind = "brightfield"
+    """What `predict_cohort` shows it at all: channels of fluorescence are no colours."""
+
     feature_names: tuple[str, ...] = (
         *(
             f"{stain}_{statistic}"
