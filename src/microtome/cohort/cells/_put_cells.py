@@ -51,8 +51,8 @@ class CellsAdded(int):
         made.changed = changed
         return made
 
-    def __getnewargs__(self) -> tuple[int, int]:
-        return int(self), self.changed
+    def __reduce__(self) -> tuple[type[CellsAdded], tuple[int, int]]:
+        return CellsAdded, (int(self), self.changed)
 
 
 def put_cells(
