@@ -240,6 +240,15 @@ def test_all_that_is_wrong_is_told_at_once(manifest: Path, tmp_path: Path) -> No
         assert f"row {number}" in str(caught.value)
 
 
+def test_a_cohort_in_a_store_is_refused_before_any_file_is_opened(manifest: Path) -> None:
+    write_csv(manifest, [row | {"path": "raw/gone.tif"} for row in rows_of(manifest)])
+    for address in ("s3://bucket/study", Path("s3://bucket/study")):
+        with pytest.raises(InvalidInputError, match=r"^s3://bucket/study is an address"):
+            ingest_manifest(manifest, address)
+        with pytest.raises(InvalidInputError, match=r"^s3://bucket/study is an address"):
+            ingest("gone.tif", cohort=address, tissue_id="a", modality="he")
+
+
 def test_splits_that_are_spelled_in_two_ways_are_one(manifest: Path, tmp_path: Path) -> None:
     rows = rows_of(manifest)
     rows[1]["split"] = "Train"

@@ -22,7 +22,7 @@ from microtome.errors import ExistsError, MicrotomeError
 from microtome.image import MultiscaleImage, begin_image, channel_indices
 from microtome.progress import Progress, silent
 from microtome.sources import open_image
-from microtome.storage import Codec, image_layout
+from microtome.storage import Codec, image_layout, is_address
 
 from ._channels import RGB, channels_to_store
 from ._plausible import warn_of_mpp
@@ -175,11 +175,11 @@ def store_image(  # noqa: PLR0913 - as `ingest`
     check_tissue_id(tissue_id)
     kind = parse_modality(modality)
     target = Resolution.parse(resolution)
+    before = Beginning.of(cohort)
     opened = open_image(source, mpp=mpp, axes=axes, channel_names=channel_names, image=image)
     channels = channels_to_store(opened, kind, target, channel_names, upsample=upsample)
     own = opened.require_mpp()
     warn_of_mpp(own, opened.uri)
-    before = Beginning.of(cohort)
     layout = CohortLayout.open_or_create(cohort)
     try:
         digest = fingerprint(_pixels_of(source) if isinstance(source, MultiscaleImage) else source)
@@ -223,6 +223,8 @@ class Beginning:
 
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> Beginning:
+        if is_address(path):
+            CohortLayout.open(path)  # refuses it, before any source is opened
         layout = CohortLayout(Path(path))
         return cls(layout.root.is_dir(), layout.has_begun)
 
