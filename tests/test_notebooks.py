@@ -36,6 +36,18 @@ def test_the_notebooks_that_are_wanted_are_there():
     assert {path.stem for path in NOTEBOOKS} >= WANTED
 
 
+def test_notebooks_do_not_share_a_cohort():
+    # They lie in one folder, and are run there, one after the other.
+    made = {
+        path.stem: set(
+            re.findall(r'cohort="(\w+)"', "".join(t for c in cells(path) for t in c["source"]))
+        )
+        for path in NOTEBOOKS
+    }
+    assert all(len(names) == 1 for names in made.values()), made
+    assert len(set().union(*made.values())) == len(made), made
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_small_was_run_in_order_and_names_no_machine(path, runner):
     import nbformat
