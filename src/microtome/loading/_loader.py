@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.errors import InvalidInputError
+from microtome.errors import InvalidInputError, StorageError
 from microtome.jobs import read_ahead
 from microtome.regions import claim_memory
 from microtome.storage import KeptChunks
@@ -101,7 +101,9 @@ class TileLoader:
         device gives tensors in torch's own pinned memory, for ``.to(device, non_blocking=True)``.
     on_error
         What becomes of tiles whose data are damaged, missing or out of reach. ``"raise"``: the
-        batch and its rows are named. ``"skip"``: they are left out, logged, and told by `skipped`.
+        batch and its rows are named. ``"skip"``: they are left out, logged, and told by `skipped`. A
+        batch of which nothing is left is left out too; of several ranks, which need equally many,
+        it is an error.
 
     Raises
     ------
@@ -320,9 +322,21 @@ class TileLoader:
                         raise one
                     self._note(one, waited, order, step)
                     waited = 0.0
+                    if not one.tiles and self._plan.world_size > 1:
+                        raise self._nothing_left(one)
                     if one.tiles:
                         # No name for the batch here: the consumer decides how long it lives.
                         yield one.give()
+
+    def _nothing_left(self, found: ReadBatch) -> StorageError:
+        """Return the error of a batch that cannot be left out: other ranks would wait for it."""
+        first = found.skipped[0]
+        return StorageError(
+            f"none of the {len(found.skipped)} tiles of batch {first.batch} of epoch {first.epoch} "
+            f"can be read on rank {self._plan.rank} of {self._plan.world_size}: to leave it out "
+            "would give this rank fewer batches than the others, which would wait for it for ever; "
+            f"the first, row {first.row}: {first.error}"
+        )
 
     def _tasks(self, first: int) -> Iterator[range]:
         """Yield steps that are read at once: stretches of those whose blocks are mixed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,13 @@ def order_of(order: OrderKind | Order, source: Any, seed: int | None, epoch: int
             mixed = 1 << max(min(mixed, _MOST_MIXED), 1).bit_length() - 1
             return BlockOrder(blocks, seed or 0, epoch or 0, mixed)
         return TileOrder(count, order, seed or 0, epoch or 0)
+    if not isinstance(getattr(order, "over", None), int):
+        msg = (
+            f"order must be one of {get_args(OrderKind)}, or a TileOrder, BlockOrder, DrawnOrder or "
+            f"WeightedOrder, got {type(order).__name__}; to read rows that you name, in their order, "
+            "call read_batch(rows) of the dataset"
+        )
+        raise InvalidInputError(msg)
     if order.over != count:
         msg = f"the order is over {order.over} tiles, the source has {count}"
         raise InvalidInputError(msg)
