@@ -14,8 +14,14 @@ import torch
 import zarr
 from torch.utils.data import DataLoader
 
-from microtome.cohort import MultiplexImagingDataset, ingest, mask, tile
-from microtome.errors import FormatError, InvalidInputError, NotFoundError, StorageError
+from microtome.cohort import CohortLayout, MultiplexImagingDataset, ingest, mask, tile
+from microtome.errors import (
+    FormatError,
+    InvalidInputError,
+    NotFoundError,
+    StorageError,
+    UnknownNameError,
+)
 from microtome.loading import (
     BlockOrder,
     DrawnOrder,
@@ -26,6 +32,7 @@ from microtome.loading import (
 )
 from microtome.loading._bench import BenchRow, _setting
 from microtome.loading._layout import cause_of_waiting
+from microtome.storage import StorageOptions
 
 SIZE = 32
 
@@ -242,7 +249,7 @@ def told(source_of, path="a.ome.zarr", **facts):
 @pytest.mark.parametrize(
     ("facts", "options", "named"),
     [
-        ({"chunks": (1, 1024, 1024)}, {}, r"chunks of \(1, 1024, 1024\) .* about 31 .*'blocked'"),
+        ({"chunks": (1, 1024, 1024)}, {}, r"chunks of \(1, 1024, 1024\) .* about 21 .*'blocked'"),
         ({"chunks": (1, 1024, 1024)}, {"order": "blocked"}, "for each that is used; rewrite"),
         ({"chunks": (1, 128, 128)}, {}, "as fast as 2 threads are"),
         ({"chunks": (1, 128, 128)}, {"converting": True}, "copying take longer"),
@@ -262,8 +269,24 @@ def test_figures_count_bytes_and_chunks(cohort):
     batches = list(loader)
     figures = loader.stats()
     assert figures.bytes == sum(batch.data.nbytes for batch in batches) == 96 * 2 * SIZE**2 * 4
+    # Chunk by chunk, in no formula.
     chunk = batches[0].additional_metadata[0]["chunks"][-1]
-    assert figures.amplification == pytest.approx(((SIZE + chunk - 1) / SIZE) ** 2)
+    inside = [
+        sum(
+            y < min(top + SIZE, side_y)
+            and top < y + chunk
+            and x < min(left + SIZE, side_x)
+            and left < x + chunk
+            for y in range(0, side_y, chunk)
+            for x in range(0, side_x, chunk)
+        )
+        for batch in batches
+        for (top, left), side_y, side_x in zip(
+            batch.region_spec["coords"].tolist(), *batch.data_shape[-2:], strict=True
+        )
+    ]
+    assert len(inside) == 96
+    assert figures.amplification == pytest.approx(sum(inside) * chunk**2 / (96 * SIZE**2))
     assert figures.read_seconds > figures.convert_seconds >= 0
     assert figures.tiles_per_second > 0
 
@@ -337,10 +360,11 @@ def test_bench_of_an_image_in_large_chunks_advises_others(tmp_path):
     }
     report = bench(path, tile_size=64, batch_size=16, seconds=0.4)
     assert report.chunks == (1, 700, 700)
-    assert report.amplification == pytest.approx((763 / 64) ** 2)
+    # There is but one chunk to touch.
+    assert report.amplification == pytest.approx((700 / 64) ** 2)
     (told,) = [text for text in report.advice if "microtome.pack" in text]
     assert (
-        f"touches {(127 / 64) ** 2:.1f} times its pixels instead of {(763 / 64) ** 2:.1f}" in told
+        f"touches {(127 / 64) ** 2:.1f} times its pixels instead of {(700 / 64) ** 2:.1f}" in told
     )
     assert any("no shards" in text for text in report.advice)
     assert {row.order for row in report.rows} == {"random", "blocked"}
@@ -384,6 +408,68 @@ def test_bench_of_a_cohort(cohort):
     assert not any("measured" in text for text in report.advice)
 
 
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A cohort of three small IMC images, two H&E ones, and one that is as small as they are."""
+    root = tmp_path_factory.mktemp("mixed") / "cohort"
+    rng = np.random.default_rng(0)
+    for number, side in enumerate((48, 50, 52)):
+        pixels = rng.integers(0, 900, (2, side, side), dtype=np.uint16)
+        given = {"modality": "imc", "channel_names": ["a", "b"], "axes": "cyx", "mpp": 1.0}
+        ingest(pixels, cohort=root, tissue_id=f"t{number}", **given)
+    for number, side in enumerate((160, 150, 40)):
+        pixels = rng.integers(0, 255, (3, side, side + 5), dtype=np.uint8)
+        ingest(pixels, cohort=root, tissue_id=f"t{number}", modality="he", axes="cyx", mpp=1.0)
+    return root
+
+
+def test_bench_reads_images_of_one_modality_that_have_room_for_a_tile(mixed):
+    options = {"batch_size": 4, "seconds": 0.2}
+    small = bench(mixed, tile_size=44, **options)
+    assert (small.images, small.dtype) == (3, "uint16")
+    assert "measured 3 of 6 images, those of imc" in small.advice[0]
+    assert "modality= (--modality) measures he" in small.advice[0]
+    assert bench(mixed, tile_size=32, modality="he", **options).images == 3
+    large = bench(mixed, tile_size=100, **options)
+    assert (large.images, large.dtype) == (2, "uint8")
+    assert large.amplification <= 4 * 128**2 / 100**2
+    with pytest.raises(
+        InvalidInputError,
+        match=r"tile of 224 pixels: the largest of he is 160 x 165, the largest of imc is 52 x 52; give",
+    ):
+        bench(mixed)
+    with pytest.raises(UnknownNameError, match="no images of 'codex'; there are he, imc"):
+        bench(mixed, modality="codex")
+    with pytest.raises(InvalidInputError, match="is a cohort; choose by modality="):
+        bench(mixed, image="t0")
+
+
+def test_bench_of_a_cohort_and_an_image_in_a_store(mixed, s3_holding):
+    with s3_holding(mixed, "bench-of-cohorts", "all/mixed") as address:
+        where = StorageOptions(endpoint=f"http://{address}", region="us-east-1")
+        reach = {"storage_options": where}
+        options = {"tile_size": 32, "batch_size": 4, "seconds": 0.2, **reach}
+        found = bench("s3://bench-of-cohorts/all/mixed", modality="he", **options)
+        assert (found.images, found.dtype) == (3, "uint8")
+        one = "s3://bench-of-cohorts/all/mixed/imc/1_0mpp/images/t1.ome.zarr"
+        assert (bench(one, **options).images, bench(one, **options).dtype) == (1, "uint16")
+
+
+def test_bench_of_a_file_with_several_images(tmp_path):
+    path = tmp_path / "two.ome.tif"
+    pixels = np.random.default_rng(0).integers(0, 900, (96, 96), np.uint16)
+    with tifffile.TiffWriter(path, ome=True) as file:
+        for name in ("one", "two"):
+            told = {"Name": name, "PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0, "axes": "YX"}
+            file.write(pixels, metadata=told, tile=(32, 32))
+    options = {"tile_size": 32, "batch_size": 4, "seconds": 0.2}
+    assert bench(path, image="two", **options).images == 1
+    with pytest.raises(UnknownNameError, match="three"):
+        bench(path, image="three", **options)
+    with pytest.raises(InvalidInputError, match="is one image; leave it out"):
+        bench(path, modality="he", **options)
+
+
 def test_bench_of_one_file_does_not_speak_of_shards(tmp_path):
     path = tmp_path / "image.tif"
     pixels = np.random.default_rng(0).integers(0, 900, (512, 512), np.uint16)
@@ -408,16 +494,20 @@ def test_bench_says_which_images_of_a_cohort_it_measured(tmp_path):
         )
     report = bench(tmp_path / "cohort", tile_size=64, batch_size=8, seconds=0.2)
     assert report.images == 1
-    words = "measured 1 of 2 images, those with axes cyx, 2 channels and uint16"
+    words = "measured 1 of 2 images, those of imc with axes cyx, 2 channels and uint16"
     assert any(words in text for text in report.advice)
 
 
 def test_bench_refuses_what_cannot_be_measured(cohort, tmp_path):
     root, _ = cohort
-    with pytest.raises(InvalidInputError, match="do not fit into an image"):
+    with pytest.raises(
+        InvalidInputError,
+        match=r"room for a tile of 500 pixels: the largest of imc is 192 x 256.*\(--size\)",
+    ):
         bench(root, tile_size=500)
     with pytest.raises(InvalidInputError, match="must be above 0"):
         bench(root, seconds=0)
-    (tmp_path / "empty" / "metadata").mkdir(parents=True)
+    CohortLayout.open_or_create(tmp_path / "empty")
+    (tmp_path / "empty" / "metadata").mkdir(exist_ok=True)
     with pytest.raises(NotFoundError, match="has no images"):
         bench(tmp_path / "empty")

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.errors import InvalidInputError, NotFoundError
+from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData, Windows, read_regions, region_batch
-from microtome.sources import open_image
-from microtome.storage import Conversion, StoredArray
+from microtome.storage import Conversion, StorageOptions, StoredArray
 
+from ._bench_images import bench_images, is_cohort
 from ._layout import amplification
 from ._loader import TileLoader
 
 __all__ = ["BenchReport", "BenchRow", "bench"]
 
-_IMAGES = 32  # of a cohort: more would tell the same
 _TILES = 8192
 # A tile of 224 pixels touches 2.5 times its pixels in chunks of 128, 4.6 in those of 256, 31 in
 # those of 1024.
@@ -63,7 +59,7 @@ class BenchReport:
     chunks: tuple[int, ...] | None
     shards: tuple[int, ...] | None
     amplification: float | None
-    """Pixels of chunks that a tile at any place touches, for each of its own."""
+    """Pixels of chunks that tiles at random places touch, for each of their own."""
     rows: tuple[BenchRow, ...]
     advice: tuple[str, ...]
 
@@ -97,6 +93,9 @@ def bench(
     tile_size: int = 224,
     batch_size: int = 64,
     seconds: float = 8.0,
+    image: str | int | None = None,
+    modality: str | None = None,
+    storage_options: StorageOptions | None = None,
     progress: Progress = silent,
 ) -> BenchReport:
     """Measure how fast tiles of images load, in random and in blocked order, on one thread and more.
@@ -104,8 +103,9 @@ def bench(
     Parameters
     ----------
     path
-        A cohort, or one image of any format that `open_image` opens. Of a cohort's images those are
-        read that agree in axes, channels and type, at most 32 of them.
+        A cohort, or one image of any format that `open_image` opens; also their address in a store. Of
+        a cohort's images those of one modality are read that agree in axes, channels and type and have
+        room for a tile, at most 32 of them.
     tile_size
         Side of the tiles in pixels of the finest level.
     batch_size
@@ -113,6 +113,12 @@ def bench(
     seconds
         About how long to measure, all settings together; each reads whole epochs, of a part of the
         images where they are large.
+    image
+        Which of the images in a file that holds several.
+    modality
+        Which of a cohort; by default that with the most such images.
+    storage_options
+        How stores are reached.
     progress
         Called with the settings done and to do.
 
@@ -120,13 +126,17 @@ def bench(
     ------
     NotFoundError
         If there is no image.
+    UnknownNameError
+        If there is no such modality, or no such image in the file.
     InvalidInputError
         If images are smaller than a tile, or a number is out of its range.
     """
     if tile_size < 1 or batch_size < 1 or not seconds > 0:
         msg = f"tile_size, batch_size and seconds must be above 0, got {tile_size}, {batch_size} and {seconds}"
         raise InvalidInputError(msg)
-    images, apart = _opened(Path(path))
+    images, apart = bench_images(
+        path, tile_size, image=image, modality=modality, storage_options=storage_options
+    )
     tiles = _Tiles(images, tile_size)
     most = min(os.cpu_count() or 1, 8)
     settings: list[tuple[Literal["random", "blocked"], int]] = [
@@ -166,45 +176,8 @@ def bench(
         shards=facts.get("shards"),
         amplification=factor,
         rows=tuple(rows),
-        advice=(*apart, *_advice(rows, images[0], facts, factor, tile_size, Path(path))),
+        advice=(*apart, *_advice(rows, images[0], facts, factor, tile_size, path)),
     )
-
-
-def _opened(path: Path) -> tuple[list[MultiscaleImage], list[str]]:
-    """Return the images, and in words which others a cohort has."""
-    if not _is_cohort(path):
-        return [open_image(path)], []
-    found = sorted(p for p in path.rglob("images/*") if p.is_dir() and p.parent.name == "images")
-    images = [open_image(one) for one in found[:_IMAGES]]
-    if not images:
-        msg = f"the cohort {path} has no images; put some in with `microtome ingest`"
-        raise NotFoundError(msg)
-    # Those that a batch may mix, the most of them; of as many, those with the most pixels.
-    groups = [list(alike) for _, alike in groupby(sorted(images, key=_kind), key=_kind)]
-    chosen = max(groups, key=lambda group: (len(group), sum(map(_area, group))))
-    said: list[str] = []
-    if len(chosen) < len(images):
-        axes, channels, dtype = _kind(chosen[0])
-        said.append(
-            f"measured {len(chosen)} of {len(images)} images, those with axes {axes}, {channels} channels "
-            f"and {dtype}: one batch cannot mix them with others"
-        )
-    if len(found) > len(images):
-        said.append(f"looked at {len(images)} of the cohort's {len(found)} images")
-    return chosen, said
-
-
-def _is_cohort(path: Path) -> bool:
-    return path.is_dir() and (path / "metadata").is_dir()
-
-
-def _area(image: MultiscaleImage) -> int:
-    return math.prod(image.level_shape(0))
-
-
-def _kind(image: MultiscaleImage) -> tuple[str, int, str]:
-    level = image.level(0)
-    return "".join(level.axes), image.nchannels, str(level.dtype)
 
 
 def _measured(
@@ -242,12 +215,12 @@ def _advice(
     facts: Any,
     factor: float | None,
     tile_size: int,
-    path: Path,
+    path: str | os.PathLike[str],
 ) -> list[str]:
     said = [_setting(rows)]
     packed = ((tile_size + _PACKED - 1) / tile_size) ** 2
     if factor is not None and factor > _MUCH and factor > _BETTER * packed:
-        way = "" if _is_cohort(path) else "ingested into a cohort and "
+        way = "" if is_cohort(path) else "ingested into a cohort and "
         said.append(
             f"chunks of {facts['chunks']} are large for tiles of {tile_size}: {way}rewritten with "
             f"microtome.pack (chunks of {_PACKED}), a random tile touches {packed:.1f} times its pixels "
@@ -283,10 +256,6 @@ class _Tiles:
         self._images = images
         rng = np.random.default_rng(0)
         shapes = np.asarray([image.level_shape(0)[-2:] for image in images])
-        if (shapes < size).any():
-            small = shapes[int((shapes < size).any(axis=1).argmax())].tolist()
-            msg = f"tiles of {size} pixels do not fit into an image of {small}; give a smaller tile_size"
-            raise InvalidInputError(msg)
         area = shapes.prod(axis=1)
         # As many as cover the images, or the top of them, about once: then every chunk is wanted.
         count = int(np.clip(area.sum() // size**2, 1, most))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
+
+import numpy as np
 
 from microtome.regions import ImageRegionData
 
 from ._ragged import MultimodalBatch, PanelBatch
 
-__all__ = ["amplification", "cause_of_waiting", "regions_of"]
+__all__ = ["amplification", "cause_of_waiting", "regions_of", "touched"]
 
 # So many pixels decoded for each that is used are worth a word: chunks of 256 for tiles of 224
 # cost 4.6, those of 512 cost 11.
@@ -32,27 +33,41 @@ def regions_of(batch: Any) -> Iterator[ImageRegionData[Any]]:
             yield from regions_of(part)
 
 
-def amplification(region: ImageRegionData[Any]) -> float | None:
-    """Return how many pixels of chunks a tile at any place touches for each of its own.
+def touched(region: ImageRegionData[Any]) -> tuple[int, int] | None:
+    """Return how many pixels the chunks that tiles touch have, and how many the tiles have.
 
     Parameters
     ----------
     region
-        A collated batch; its first tile speaks for it.
+        A collated batch. Chunks that several tiles touch count for each; of a chunk that ends beyond
+        its image all counts, for it is decoded whole.
 
     Returns
     -------
-    The mean over all places of a tile: a chunk of c pixels and a tile of t touch (t + c - 1) / t a
-    tile along each axis. None where the batch does not tell of chunks.
+    Sums over the batch, in pixels of one channel; None where it does not tell of chunks.
     """
-    facts = _facts(region)
-    chunks = facts.get("chunks")
-    sizes = _sizes(region)
-    if chunks is None or sizes is None or not len(sizes):
+    spec = cast("Mapping[str, Any]", region.region_spec)
+    metadata = cast("Sequence[Mapping[str, Any]]", region.additional_metadata)
+    told: list[tuple[int, ...]] = [known["chunks"] for known in metadata if known.get("chunks")]
+    if "coords" not in spec or "patch_size" not in spec or not told or len(told) < len(metadata):
         return None
-    tile = [int(size) for size in sizes[0]]
-    chunk = [int(size) for size in chunks][-len(tile) :]
-    return math.prod((t + c - 1) / t for t, c in zip(tile, chunk, strict=True))
+    start, size = np.asarray(spec["coords"]), np.asarray(spec["patch_size"])
+    axes = size.shape[-1]
+    shape = np.asarray(region.data_shape[-axes:]).T
+    # Tissues of a cohort mostly have one layout.
+    one = len(set(map(tuple, told))) == 1
+    chunk = np.asarray([told[0]] if one else told)[:, -axes:]
+    if start.shape != size.shape or shape.shape != size.shape or chunk.shape[-1] != axes:
+        return None
+    low, high = np.clip(start, 0, shape), np.clip(start + size, 0, shape)
+    count = np.where(high > low, (high - 1) // chunk - low // chunk + 1, 0)
+    return int((count * chunk).prod(axis=1).sum()), int(size.prod(axis=1).sum())
+
+
+def amplification(region: ImageRegionData[Any]) -> float | None:
+    """Return how many pixels of chunks the tiles of a batch touch for each of their own."""
+    found = touched(region)
+    return None if found is None or not found[1] else found[0] / found[1]
 
 
 def cause_of_waiting(

@@ -35,8 +35,8 @@ class LoaderStats:
     convert_seconds: float = 0.0
     """How long making tensors, collating and copying to a device took, summed over the threads."""
     amplification: float | None = None
-    """How many pixels of chunks a tile touches for each of its own, on average, were no chunk
-    shared; from the layout that the batches tell of, None where they tell of none."""
+    """How many pixels of chunks tiles touch for each of their own, on average over all that were handed
+    out, a chunk that several touch counted for each; None where batches tell of no chunks."""
     cache_hits: int | None = None
     """Chunks of Zarr arrays that were found decoded, or what the source counts as such; None
     where nothing is kept (``cache_bytes=0``) and the source does not count."""

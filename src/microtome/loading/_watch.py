@@ -7,7 +7,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
-from ._layout import amplification, cause_of_waiting, regions_of
+from ._layout import cause_of_waiting, regions_of, touched
 from ._reader import ReadBatch
 from ._stats import LoaderStats
 
@@ -34,6 +34,7 @@ class Watch:
     def __init__(self, threads: int, prefetch: int, *, keeps: bool = False) -> None:
         self._keeps = keeps
         self._chunks = 0.0, 0.0
+        self._touched = 0, 0  # pixels of chunks, and of the tiles that touch them
         self._threads = threads
         self._prefetch = prefetch
         self._stats = LoaderStats()
@@ -61,9 +62,10 @@ class Watch:
             Kind of the order.
         """
         stats = self._stats.plus(found, waited)
-        if stats.amplification is None:
-            factors = [amplification(region) for region in regions_of(found.batch)]
-            stats = replace(stats, amplification=next((f for f in factors if f is not None), None))
+        for sums in filter(None, map(touched, regions_of(found.batch))):
+            self._touched = self._touched[0] + sums[0], self._touched[1] + sums[1]
+        if self._touched[1]:
+            stats = replace(stats, amplification=self._touched[0] / self._touched[1])
         self._stats = stats
         self._chunks = self._chunks[0] + found.found, self._chunks[1] + found.decoded
         # The first batch is waited for whatever the loader does.
