@@ -48,7 +48,7 @@ def tile(
         Name of the tiling; default for the cover, else the method.
     stride
         Pixels between candidates: half the tile for the cover, the tile for the grid, a 28th of it
-        for strips, about a 14th for the fewest by default.
+        for strips, about a 14th for the fewest, a 28th on small masks, by default.
     tolerance
         Largest share of a tile that may be background: 0.85 by default; tiles on cells are then
         all kept.

@@ -99,7 +99,7 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
         Name of the directory; ``"default"`` for the cover, else the method.
     stride
         Pixels between candidates; half the tile for the cover, the tile for the grid, a 28th of
-        the tile for strips, about a 14th for the fewest. Not for cells.
+        the tile for strips, about a 14th for the fewest, a 28th on small masks. Not for cells.
     tolerance
         Largest share of a tile that may be background, in [0, 1). By default 0.85; tiles on cells
         are then all kept.
