@@ -13,7 +13,7 @@ from skimage.measure import regionprops
 
 from microtome.cohort import add_cell_masks, add_cells, ingest, validate
 from microtome.cohort.cells._measure_cells import measure_cells
-from microtome.errors import ExistsError, NotFoundError, UnknownNameError
+from microtome.errors import ExistsError, FormatError, NotFoundError, UnknownNameError
 
 MPP = 0.5
 
@@ -328,3 +328,14 @@ def test_places_that_people_brought_are_not_replaced(made: Any) -> None:
         measure_cells(root)
     measure_cells(root, overwrite=True)
     assert stale(root) == []
+
+
+def test_a_panel_that_disagrees_with_the_image_is_refused(made: Any) -> None:
+    root, _, _ = made
+    path = root / "imc/channels_per_tissue.parquet"
+    table = pq.read_table(path)
+    place = table.column_names.index("CD3")
+    pq.write_table(table.set_column(place, "CD3", pa.array([True, False])), path)
+    with pytest.raises(FormatError, match=r"b.ome.zarr has 2 channels, .*measured 1 as imc: DNA"):
+        measure_cells(root, modality="imc")
+    assert not (root / "metadata/cells.parquet").exists()
