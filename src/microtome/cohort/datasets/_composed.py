@@ -23,6 +23,7 @@ from microtome.regions import columns_fingerprint
 from microtome.storage import Place, StorageOptions, StorePath
 from microtome.tiling import TileTable
 
+from ._composed_columns import composed_column
 from ._composition import (
     expand_modalities,
     modalities_in_split,
@@ -210,6 +211,24 @@ class ComposedImagingDataset:
         rows = np.arange(len(self.tiles)) if self.tile_rows is None else self.tile_rows
         found = self.tiles.rows(rows)
         return columns_fingerprint(about, found.tissue, found.row, found.col)
+
+    def tile_column(self, name: str) -> NDArray[Any]:
+        """Return what a column says of each item, (len(self),): for orders and weights.
+
+        Parameters
+        ----------
+        name
+            ``"label"``, where a modality has labels; a column of the table of tiles; or one of the table
+            of tissues that says the same of a tissue in every modality.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such column.
+        InvalidInputError
+            If modalities differ in what they say of a tissue.
+        """
+        return composed_column(name, self._datasets, self._tissue_ids, self.tiles, self.tile_rows)
 
     @property
     def patients(self) -> dict[str, str | None]:
