@@ -27,8 +27,9 @@ from microtome.progress import Progress, silent
 from microtome.storage import Place, StorageOptions, StorePath, verify_here
 
 from ._blend import Blend
-from ._cohort_tiles import tilings_of
+from ._cohort_tiles import Chain, tilings_of
 from ._embed import embed_tiles, embedding_settings, verify_finished
+from ._embed_more import add_vectors, lacking_parts
 from ._finished import ADVICE
 from ._input import CohortInput, Standardization, chosen_standardization, verify_modalities
 from ._model import Preprocess, verify_function
@@ -148,7 +149,8 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
         If there are no such statistics, or a tissue has no mask.
     ExistsError
         If a prediction that is there is of another image, model or setting; those of the other
-        tissues are made all the same. Or if a table of vectors is of another model or other tiles.
+        tissues are made all the same. Or if a table of vectors is of another model or other tiles;
+        those of tissues that came later are added to it.
     ModelError
         If the model fails on some tissues, of channels that it does not take for example; the others
         are made all the same, and what it raised first is the cause.
@@ -197,27 +199,78 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     if refused:
         # The others are done by now.
         _refuse(refused, len(tasks))
-    if not hasattr(model, "embed"):
-        return written
-    preset, then = shown.of_tiles()
-    for size, tiles in tilings_of(layout, target, kinds, preset):
-        table = directory / f"{size}_tile_embeddings.parquet"
-        if table.exists() and not overwrite:
-            settings = embedding_settings(model, tiles, batch_size=_EMBEDDED, preprocess=then)
-            verify_finished(table, settings)
-            _log.info("%s is there already", table)
-        else:
-            embed_tiles(
+    if hasattr(model, "embed"):
+        preset, then = shown.of_tiles()
+        for size, tiles in _tilings(layout, target, kinds, preset):
+            table = directory / f"{size}_tile_embeddings.parquet"
+            _embed(
                 model,
                 tiles,
                 table,
-                batch_size=_EMBEDDED,
-                preprocess=then,
+                then,
+                overwrite=overwrite,
                 resume=options.get("resume", True),
                 progress=progress,
             )
-        written.append(table)
+            written.append(table)
     return written
+
+
+def _tilings(
+    layout: CohortLayout, resolution: Resolution, modalities: Sequence[Modality], preset: str
+) -> list[tuple[str, Chain]]:
+    found = tilings_of(layout, resolution, modalities, preset)
+    if not found:
+        _log.info(
+            "no vectors of tiles are made: there are no tiles of the strategy 'default' on images of "
+            "H&E or IHC, which is what they are made of here; embed_tiles makes those of any others"
+        )
+    return found
+
+
+def _embed(
+    model: Any,
+    tiles: Chain,
+    table: Path,
+    preprocess: Preprocess | None,
+    *,
+    overwrite: bool,
+    resume: bool,
+    progress: Progress,
+) -> None:
+    """Make the vectors of tiles, or those that a table lacks, or look whether it is what is asked for."""
+    there = table.exists() and not overwrite
+    new = (
+        lacking_parts(model, tiles, table, batch_size=_EMBEDDED, preprocess=preprocess)
+        if there
+        else []
+    )
+    if new:
+        # One slide more is no reason to make the vectors of all others again.
+        add_vectors(
+            model,
+            tiles,
+            table,
+            new,
+            batch_size=_EMBEDDED,
+            preprocess=preprocess,
+            resume=resume,
+            progress=progress,
+        )
+    elif there:
+        settings = embedding_settings(model, tiles, batch_size=_EMBEDDED, preprocess=preprocess)
+        verify_finished(table, settings)
+        _log.info("%s is there already", table)
+    else:
+        embed_tiles(
+            model,
+            tiles,
+            table,
+            batch_size=_EMBEDDED,
+            preprocess=preprocess,
+            resume=resume,
+            progress=progress,
+        )
 
 
 def _refuse(refused: Mapping[str, ExistsError | ModelError], count: int) -> NoReturn:

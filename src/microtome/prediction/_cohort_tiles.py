@@ -62,6 +62,23 @@ class Chain:
                 found[what] = source_fingerprint(dataset.image(tissue_id), 0)
         return found
 
+    def parts(self) -> tuple[list[str], NDArray[np.int64]]:
+        """Return the images that tiles are of, as `made_of` calls them, and of which each tile is."""
+        names: list[str] = []
+        owners: list[NDArray[np.int64]] = []
+        for dataset in self._datasets:
+            if dataset.tiles is None:
+                continue
+            tissues, own = dataset.tiles.rows().tissue, set(dataset.get_tissue_ids().tolist())
+            number = np.full(len(dataset.tiles.tissue_ids), -1, np.int64)
+            for place, tissue_id in enumerate(dataset.tiles.tissue_ids):
+                if tissue_id in own and (tissues == place).any():
+                    number[place] = len(names)
+                    names.append(f"{dataset.modality} of {tissue_id}")
+            mine = number[tissues]
+            owners.append(mine[mine >= 0])
+        return names, np.concatenate(owners)
+
     def inputs(self) -> dict[str, dict[str, Any]]:
         """Return the identities of each tissue's tiles, and by modality of its images."""
         found: dict[str, dict[str, Any]] = {}

@@ -31,13 +31,24 @@ from ._output import as_array
 from ._record import library_version
 from ._resuming import differences
 
-__all__ = ["TileBatches", "embed_tiles", "embedding_settings", "vectors_column", "verify_finished"]
+__all__ = [
+    "TileBatches",
+    "embed_tiles",
+    "embedding_settings",
+    "noted_settings",
+    "table_note",
+    "vectors_column",
+    "verify_finished",
+]
 
 _log = logging.getLogger(__name__)
 
 # Rows that are written at once: a row group of a batch would be too small to compress or skip.
 _GROUP = 4096
 _VERSION = 2
+_TILES_OF = "tiles of "
+# Of any number of tissues that differ, these are told of.
+_NAMED = 5
 
 
 class TileBatches(Protocol):
@@ -124,10 +135,7 @@ def embed_tiles(
         keep = True
         try:
             _embed(run, (model, preprocess), tiles, parts, batch_size, progress)
-            # Those of a cohort say it of each tissue, for who looks whether vectors are stale.
-            inputs = getattr(tiles, "inputs", None)
-            made_of = cast("Mapping[str, Inputs]", inputs()) if callable(inputs) else {}
-            _publish(path, parts, model_name(model), settings, made_of)
+            _publish(path, parts, table_note(model_name(model), settings, tiles))
             keep = False
         except InvalidInputError:
             # The model's answer was wrong: what there is of it is not gone on with.
@@ -173,8 +181,8 @@ def verify_finished(path: Path, settings: Mapping[str, Any]) -> None:
         If it is; the message says what differs.
     """
     noted: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
-    found: Any = json.loads(noted.get(b"microtome", b"{}")).get("settings")
-    other = differences(found, settings) if isinstance(found, dict) else ""
+    found = noted_settings(path)
+    other = "" if found is None else _others(found, settings)
     if other:
         msg = f"{path} exists already and has vectors of other settings ({other}); choose another place, or replace it with --overwrite (overwrite=True)"
         raise ExistsError(msg)
@@ -184,6 +192,41 @@ def verify_finished(path: Path, settings: Mapping[str, Any]) -> None:
             "the image's first pixel, not from the edge; overwrite it for those of today",
             path,
         )
+
+
+def noted_settings(path: Path) -> dict[str, Any] | None:
+    """Return what a table of vectors says that they depend on; None where it does not."""
+    noted: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+    found: Any = json.loads(noted.get(b"microtome", b"{}")).get("settings")
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else None
+
+
+def _others(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Say in which settings two tables differ; of checksums of tissues what they mean."""
+    tissues = {
+        key.removeprefix(_TILES_OF)
+        for key in (*found, *wanted)
+        if key.startswith(_TILES_OF) or f"{_TILES_OF}{key}" in {**found, **wanted}
+    }
+    told: list[str] = []
+    for what in sorted(tissues):
+        then, now = ((s.get(what), s.get(f"{_TILES_OF}{what}")) for s in (found, wanted))
+        if then == now:
+            continue
+        if then == (None, None):
+            told.append(f"{what} was not there then")
+        elif now == (None, None):
+            told.append(f"{what} is not there now")
+        else:
+            parts = [w for w, a, b in zip(("image", "tiles"), then, now, strict=True) if a != b]
+            told.append(f"{what} has other {' and '.join(parts)} now")
+    hidden = {key for what in tissues for key in (what, f"{_TILES_OF}{what}")}
+    if told:
+        hidden.add("tiles")  # Their number follows from it.
+        more = f", and so on for {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+        told = ["; ".join(told[:_NAMED]) + more]
+    rest = differences(found, wanted, ignored=hidden)
+    return "; ".join([*told, rest] if rest else told)
 
 
 def _embed(
@@ -227,14 +270,8 @@ def _embed(
     progress("embed", total, total)
 
 
-def _publish(
-    path: Path,
-    parts: Parts,
-    model: str,
-    settings: Mapping[str, Any],
-    made_of: Mapping[str, Inputs],
-) -> None:
-    """Put the blocks together, some at a time."""
+def table_note(model: str, settings: Mapping[str, Any], tiles: TileBatches) -> dict[bytes, bytes]:
+    """Return what a table of vectors says of itself."""
     note = {
         "format": "tile-embeddings",
         "version": _VERSION,
@@ -243,10 +280,16 @@ def _publish(
         "library_version": library_version(),
         "settings": dict(settings),
     }
-    numbers = parts.there
     told = {b"microtome": json.dumps(note).encode()}
-    if made_of:
-        told = note_inputs(told, made_of)
+    # Those of a cohort say it of each tissue, for who looks whether vectors are stale.
+    inputs = getattr(tiles, "inputs", None)
+    made_of = cast("Mapping[str, Inputs]", inputs()) if callable(inputs) else {}
+    return note_inputs(told, made_of) if made_of else told
+
+
+def _publish(path: Path, parts: Parts, told: dict[bytes, bytes]) -> None:
+    """Put the blocks together, some at a time."""
+    numbers = parts.there
     schema = parts.read(numbers[0]).schema.with_metadata(told)
     with (
         replace_file(path) as temporary,
