@@ -136,6 +136,22 @@ print(adata.obsm["spatial"].tolist())
 print(tiles_to_anndata(at_1um, mpp=1.0).obsm["spatial"].tolist())
 # --8<-- [end:anndata]
 
+# --8<-- [start:napari]
+from microtome.interop import napari_layers, napari_tiles
+
+signal = np.random.default_rng(0).normal(3, 1, (2, 512, 512)).clip(0, 6)
+panel = mt.open_image(
+    signal.astype(np.float32), axes="cyx", mpp=1.0, channel_names=["DNA", "CD3"]
+)
+for data, options, kind in napari_layers(panel):
+    low, high = options["contrast_limits"]
+    shown = f"{low:.1f} to {high:.1f}"
+    print(kind, options["name"], data.shape, options["scale"], shown)
+shapes, options, kind = napari_tiles(tiles, image=panel)
+print(kind, options["name"], len(shapes), list(options["features"]))
+# --8<-- [end:napari]
+
+
 # --8<-- [start:cohort]
 from microtome.interop import CohortTiles, add_tiles, export_qupath_tiles
 

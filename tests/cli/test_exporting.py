@@ -7,6 +7,7 @@ import json
 import pickle
 import shutil
 import tarfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -584,6 +585,18 @@ def test_a_tiling_as_anndata(run: Any, made: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.obsm["spatial"], expected)
     refused = run("export", "anndata", place, tmp_path / "u.h5ad", "--tissue", "a")
     assert (refused.code, "is no table of cells" in refused.err) == (2, True)
+
+
+@pytest.mark.interop
+@pytest.mark.filterwarnings("ignore")  # what spatialdata says of its own dependencies
+def test_a_store_of_spatialdata_is_written_without_a_warning_an_array(
+    run: Any, made: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("spatialdata", reason="make spatialdata tests it")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        done(run, "spatialdata", made, tmp_path / "s.zarr", "--tissue", "a")
+    assert [str(each.message) for each in told if "autosharding" in str(each.message)] == []
 
 
 @pytest.mark.interop

@@ -112,6 +112,54 @@ def test_what_is_no_image_is_left_to_others(tmp_path):
     assert napari_get_reader([str(tmp_path / "a.tif")]) is None
 
 
+def test_the_log_says_why_a_file_is_left_to_others(tmp_path, caplog):
+    (tmp_path / "a.tif").write_bytes(b"nothing")
+    assert napari_get_reader(str(tmp_path / "a.tif")) is None
+    (record,) = caplog.records
+    assert "a.tif to other readers: " in record.getMessage()
+
+
+def test_a_file_of_several_images_is_refused_with_the_reason(shared_data):
+    path = str(shared_data / "imc/raw/20210305_NE_mockData2.mcd")
+    reader = napari_get_reader(path)
+    assert reader is not None
+    with pytest.raises(InvalidInputError, match=r"holds 3 images; say which.*napari_layers\("):
+        reader(path)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (
+            np.array([[[-1.5, 2], [7, 0]], [[3, np.nan], [np.inf, 4]]], np.float32),
+            [(-1.5, 7), (3, 4)],
+        ),
+        (np.array([[[5, 9], [70_000, 6]], [[0, 0], [0, 0]]], np.uint32), [(5, 70_000), (0, 1)]),
+        (np.full((2, 2, 2), np.nan, np.float64), [None, None]),
+        (np.zeros((2, 2, 2), np.uint8), [(0, 255), (0, 255)]),
+    ],
+    ids=["float", "long", "nan", "byte"],
+)
+def test_contrast_is_what_a_channel_has(pixels, expected):
+    image = open_image(pixels, axes="cyx", mpp=1.0)
+    found = [options.get("contrast_limits") for _, options, _ in napari_layers(image)]
+    assert found == expected
+
+
+def test_contrast_is_looked_up_in_the_middle_of_the_coarsest_level(tmp_path):
+    pixels = RNG.normal(0, 50, (2, 600, 700)).astype(np.float32)
+    image = stored(tmp_path / "a.ome.zarr", pixels, "cyx", mpp=1.0)
+    coarsest = image.level(image.level_count - 1)[...]
+    for number, (_, options, _) in enumerate(napari_layers(image)):
+        seen = coarsest[number]
+        assert options["contrast_limits"] == (seen.min(), seen.max())
+    # One level alone, and larger than what is looked at.
+    strip = np.zeros((1, 3, 5000), np.float32)
+    strip[..., 0], strip[..., 2500] = 9, 4
+    ((_, options, _),) = napari_layers(open_image(strip, axes="cyx", mpp=1.0))
+    assert options["contrast_limits"] == (0, 4)
+
+
 @pytest.mark.interop
 def test_the_manifest_names_what_there_is():
     npe2 = pytest.importorskip("npe2", reason="needs the interop extra")

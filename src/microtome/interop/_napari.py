@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,12 +27,21 @@ __all__ = ["LayerData", "napari_get_reader", "napari_layers", "napari_tiles"]
 LayerData = tuple[Any, dict[str, Any], str]
 """Data, keywords of the layer, and its kind: what a reader of napari returns."""
 
+_log = logging.getLogger(__name__)
+_BYTES = (0, 255)
+_RANGES = {np.dtype(np.uint8): _BYTES, np.dtype(np.uint16): (0, 65535)}
+# Side of what is looked at to choose a contrast.
+_LOOKED_AT = 2048
 _COLOURS = ("red", "green", "blue")
 _MAPS = ("gray", "magenta", "cyan", "yellow", "red", "green", "blue")
 
 
 def napari_get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | None:
     """Return napari's way to read a path; None where it is no image that microtome opens.
+
+    Napari asks other readers then and says nothing of reasons, so the log does. A file that microtome
+    opens once more is said of it, which of its images is meant for example, is read with an error that
+    says so.
 
     Parameters
     ----------
@@ -42,20 +52,32 @@ def napari_get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerDa
         return None
     try:
         open_image(path)
-    except (MicrotomeError, OSError):
+    except InvalidInputError:
+        return _read
+    except (MicrotomeError, OSError) as error:
+        _log.warning("microtome leaves %s to other readers: %s", path, error)
         return None
     return _read
 
 
 def _read(path: str) -> list[LayerData]:
-    return napari_layers(open_image(path))
+    try:
+        return napari_layers(open_image(path))
+    except InvalidInputError as error:
+        msg = (
+            f"{error}. Napari cannot ask for that: in its console, take each of "
+            "microtome.interop.napari_layers(microtome.open_image(path, ...)), as its help shows"
+        )
+        raise InvalidInputError(msg) from error
 
 
 def napari_layers(image: MultiscaleImage) -> list[LayerData]:
     """Return the layers of an image: one in colour, one of labels, or one a channel.
 
     Pixels are read when they are shown. All levels are given where there are several. Scale and
-    place are micrometres, of an image that does not state its pixel size they are pixels.
+    place are micrometres, of an image that does not state its pixel size they are pixels. Contrast
+    begins with the range of bytes and words, of other types with what the coarsest level has, of which
+    at most 2048 x 2048 pixels in the middle are read.
 
     Parameters
     ----------
@@ -79,19 +101,21 @@ def napari_layers(image: MultiscaleImage) -> list[LayerData]:
     common["translate"] = [float(base.translation[place]) for place in places]
     if image.mpp is not None:
         common["units"] = ["micrometer" if axis in "zyx" else "second" for axis in axes]
-    limits = _limits(base.dtype)
-    if limits is not None and image.kind != "labels":
-        common["contrast_limits"] = limits
     if image.kind == "labels":
         return [(_shown(levels, axes, 0), common | {"name": image.name}, "labels")]
     if base.dtype == np.uint8 and [name.lower() for name in names] == list(_COLOURS):
         return [
-            (_shown(levels, f"{axes}c", None), common | {"name": image.name, "rgb": True}, "image")
+            (
+                _shown(levels, f"{axes}c", None),
+                common | {"name": image.name, "rgb": True, "contrast_limits": _BYTES},
+                "image",
+            )
         ]
     return [
         (
             _shown(levels, axes, number),
             common
+            | _contrast(levels[-1], axes, number)
             | {
                 "name": f"{image.name}: {names[number]}" if names else image.name,
                 "colormap": _MAPS[number % len(_MAPS)] if image.nchannels > 1 else "gray",
@@ -268,6 +292,19 @@ def _shown(levels: Sequence[Level], axes: str, channel: int | None) -> Any:
     return pyramid if len(pyramid) > 1 else pyramid[0]
 
 
-def _limits(dtype: np.dtype[Any]) -> tuple[float, float] | None:
-    """Return the range of bytes and words; of others nobody knows it without reading."""
-    return (0, 255) if dtype == np.uint8 else (0, 65535) if dtype == np.uint16 else None
+def _contrast(level: Level, axes: str, channel: int) -> dict[str, Any]:
+    """Return the range in which a channel is shown: of bytes and words theirs, else what is seen."""
+    stored = _RANGES.get(level.dtype)
+    if stored is not None:
+        return {"contrast_limits": stored}
+    pixels = LazyPixels(level, axes, channel)
+    middle: list[Any] = []
+    for axis, size in zip(axes, pixels.shape, strict=True):
+        first = max(0, (size - _LOOKED_AT) // 2)
+        middle.append(slice(first, first + _LOOKED_AT) if axis in "yx" else size // 2)
+    values = pixels[tuple(middle)]
+    seen = values[np.isfinite(values)]
+    if not seen.size:
+        return {}
+    low, high = float(seen.min()), float(seen.max())
+    return {"contrast_limits": (low, high if high > low else low + 1.0)}

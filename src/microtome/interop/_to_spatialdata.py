@@ -125,9 +125,14 @@ def write_object(made: Any, place: Path) -> None:
 
     Versions 0.7 and 0.8 drop them where an image has one level alone, and find none to overwrite.
     """
+    import anndata
     import zarr
 
-    made.write(place)
+    # No shards in tables, which are small; unset, it is warned of once an array.
+    wanted = {"auto_shard_zarr_v3": False}
+    known = {name: value for name, value in wanted.items() if hasattr(anndata.settings, name)}
+    with anndata.settings.override(**known):
+        made.write(place)
     changed = False
     for name, element in made.images.items():
         if hasattr(element, "children"):  # a tree of levels
