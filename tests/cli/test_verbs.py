@@ -317,6 +317,16 @@ def test_a_cohort_is_packed_in_the_order_of_an_epoch(
         np.testing.assert_array_equal(after.column(name), before.column(name)[rows])
 
 
+@pytest.mark.parametrize("option", ["--seed", "--epoch"])
+def test_what_is_of_a_shuffled_epoch_is_refused_without_one(
+    run: Any, cohort: Path, tmp_path: Path, option: str
+) -> None:
+    refused = run("pack", cohort, tmp_path / "packed", "--size", "64", option, "3")
+    assert refused.code != 0
+    assert "give --order random, or leave them out" in " ".join(refused.err.split())
+    assert not (tmp_path / "packed").exists()
+
+
 def _tiles_of(root: Path) -> TileTable:
     layout = CohortLayout.open(root)
     return open_tiles(layout, layout.resolution(None), "default", 64)
@@ -327,6 +337,14 @@ def test_a_bench_says_how_fast_tiles_load(run: Any, slide: Path) -> None:
     assert done.code == 0, done.err
     assert "tiles/cpu-s" in done.out
     assert run("bench", slide, "--tile-size", "4096").code == 2
+
+
+def test_a_bench_of_a_cohort_is_of_the_modality_that_is_asked_for(run: Any, cohort: Path) -> None:
+    other = run("bench", cohort, "--modality", "mibi", "--size", "64")
+    assert other.code != 0
+    assert "has no images of 'mibi'; there are" in " ".join(other.err.split())
+    named = run("bench", cohort, "--image", "one", "--size", "64")
+    assert "is a cohort; choose by modality=" in " ".join(named.err.split())
 
 
 MODEL = """

@@ -278,8 +278,8 @@ def pack(
     only_tiles: Annotated[bool, Flag] = False,
     codec: Literal["fast", "small"] = "fast",
     order: Literal["table", "random"] = "table",
-    seed: int = 0,
-    epoch: int = 0,
+    seed: int | None = None,
+    epoch: int | None = None,
     workers: WorkersOption = 1,
     dask: DaskOption = None,
 ) -> None:
@@ -305,23 +305,30 @@ def pack(
         fast to read, or small.
     order
         In which the tiles will be read: as the table has them, or a shuffled epoch, which a loader
-        in the order "sequential" then reads from the beginning of each file to its end.
+        in the order "sequential" then reads from the beginning of each file to its end. It is an
+        order of all tiles of the table: those of tissues without a --modality that is packed count,
+        so that it is another than a loader's of that modality alone.
     seed
-        Of the shuffled epoch.
+        Of the shuffled epoch; 0 by default.
     epoch
-        Its number.
+        Its number; 0 by default.
     workers
         Processes on this machine that share the images; 1 does them here, one after the other.
     dask
         Address of a dask scheduler whose workers share the images, for example tcp://host:8786.
     """
+    from microtome.errors import InvalidInputError
     from microtome.packing import PackOrder
     from microtome.packing import pack as do
+
+    if order == "table" and (seed is not None or epoch is not None):
+        msg = "--seed and --epoch are of a shuffled epoch: give --order random, or leave them out"
+        raise InvalidInputError(msg)
 
     def shuffled(count: int) -> PackOrder:
         from microtome.loading import TileOrder
 
-        return TileOrder(count, "random", seed, epoch)
+        return TileOrder(count, "random", seed or 0, epoch or 0)
 
     with executor_of(workers, dask) as executor, progress() as show:
         packed = do(
