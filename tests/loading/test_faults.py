@@ -12,7 +12,7 @@ import pytest
 import tifffile
 import torch
 import zarr
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from microtome.cohort import CohortLayout, MultiplexImagingDataset, ingest, mask, tile
 from microtome.errors import (
@@ -32,6 +32,7 @@ from microtome.loading import (
 )
 from microtome.loading._bench import BenchRow, _setting
 from microtome.loading._layout import cause_of_waiting
+from microtome.regions import ImageRegionData, decollate_regions
 from microtome.storage import StorageOptions
 
 SIZE = 32
@@ -303,6 +304,26 @@ def test_torchs_loader_hands_out_the_same_batches(source_of):
     assert isinstance(found[0].data, torch.Tensor)
     wrapped.set_epoch(2)
     assert loader.epoch == 2
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_a_loader_of_torch_that_would_stack_batches_is_refused(source_of, pairs):
+    source = source_of(20)
+    if pairs:
+        read = source.read_batch
+        source.read_batch = lambda rows: (read(rows), read(rows))
+    wrapped = iterable_dataset(TileLoader(source, 5, order="sequential"))
+    with pytest.raises(InvalidInputError, match="make it with batch_size=None"):
+        next(iter(DataLoader(wrapped, batch_size=4)))
+    found = next(iter(DataLoader(wrapped, batch_size=None)))
+    for region in found if pairs else [found]:
+        assert isinstance(region, ImageRegionData)
+        assert region.data.shape[0] == 5
+    # What torch makes of other regions stays as it was.
+    plain = [decollate_regions(source_of(2).read_batch(np.arange(2)))[0]._replace(axes="CYX")] * 2
+    assert default_collate(
+        [region._replace(data=torch.ones(3)) for region in plain]
+    ).data.shape == (2, 3)
 
 
 def test_a_stateful_loader_goes_on_in_the_middle(source_of):

@@ -169,8 +169,8 @@ def verify_state(state: Mapping[str, Any], own: LoaderState) -> tuple[int, int]:
             msg = (
                 f"the state stands at batch {done} of {of} over other tiles: as many as this loader's "
                 f"source has, but not the same ones in the same order (fingerprint {state['tiles']}, here "
-                f"{own['tiles']}); resume with the table of tiles that it was made with, or at the start of "
-                "an epoch"
+                f"{own['tiles']}); resume with the table of tiles that it was made with (draws of several "
+                "cohorts: also with their seed and rule), or at the start of an epoch"
             )
             raise InvalidInputError(msg)
         for name, what in (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, cast
 
 from microtome.errors import DependencyError, InvalidInputError
+from microtome.regions import ImageRegionData
 
 from ._loader import TileLoader
 
@@ -15,12 +17,40 @@ if TYPE_CHECKING:
     from torch.utils.data import IterableDataset
 
 
+class LoadedBatch(ImageRegionData[Any]):
+    """A batch as a `DataLoader` is given it: one that torch would stack with others is refused."""
+
+
+def _whole(found: Any) -> Any:
+    """Mark batches for what they are, whatever they are parts of."""
+    if isinstance(found, ImageRegionData):
+        return LoadedBatch(*cast("ImageRegionData[Any]", found))
+    if type(found) is tuple:
+        return tuple(map(_whole, cast("tuple[Any, ...]", found)))
+    return found
+
+
+def _marked(loader: TileLoader) -> Iterator[Any]:
+    # No name for a batch, as in the loader: the consumer decides how long it lives.
+    with closing(cast("Any", iter(loader))) as batches:
+        yield from map(_whole, batches)
+
+
+def _refused(_batches: Any, *, collate_fn_map: Any = None) -> Any:
+    del collate_fn_map
+    msg = (
+        "a TileLoader gives whole batches, and this DataLoader would stack several of them: make it with "
+        "batch_size=None, and give the TileLoader the batch_size"
+    )
+    raise InvalidInputError(msg)
+
+
 def iterable_dataset(loader: TileLoader) -> IterableDataset[Any]:
     """Return a loader as a torch `IterableDataset` of whole batches.
 
     For code that insists on a `DataLoader`: give it with ``batch_size=None`` and ``num_workers=0``.
     The loader's own threads read ahead; a worker process would repeat the whole epoch, and is
-    refused. It can be pickled where the loader's source can. `state_dict` and `load_state_dict` are the loader's,
+    refused, and so is a `DataLoader` that would stack batches. It can be pickled where the loader's source can. `state_dict` and `load_state_dict` are the loader's,
     as torchdata's `StatefulDataLoader` asks for them.
 
     Raises
@@ -37,9 +67,13 @@ def iterable_dataset(loader: TileLoader) -> IterableDataset[Any]:
     """
     try:
         from torch.utils.data import IterableDataset, get_worker_info
+        from torch.utils.data._utils.collate import default_collate_fn_map
     except ImportError:
         msg = "torch is not installed: install the extra microtome[torch], or iterate over the loader itself"
         raise DependencyError(msg) from None
+
+    # By this table torch's own collate knows what to make of a type.
+    default_collate_fn_map[LoadedBatch] = _refused
 
     class Batches(IterableDataset[Any]):
         """The batches of a loader."""
@@ -51,7 +85,7 @@ def iterable_dataset(loader: TileLoader) -> IterableDataset[Any]:
                     "whole epoch: use num_workers=0, or give DataLoader the dataset itself with a sampler"
                 )
                 raise InvalidInputError(msg)
-            return iter(loader)
+            return _marked(loader)
 
         def __len__(self) -> int:
             return len(loader)
