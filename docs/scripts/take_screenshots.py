@@ -32,7 +32,7 @@ PLACE = "#tissue=colon&modality=ihc_FHL2&x=512&y=512"
 OVERLAYS = "&zoom=1.05&layers=masks:tissue:0.15,tilings:default-128:1"
 LINKED = (
     "&zoom=0.7&modality2=stains"
-    "&layers2=predictions:demo:0.6:channel=nuclear_density:map=magma"
+    "&layers2=predictions:demo:0.6:channel=nuclear_density:map=inferno:ends=clear"
 )
 CALM = """async () => {
     const busy = () => document.querySelector(".pane:not([hidden]) .stage[aria-busy=true]");

@@ -376,6 +376,20 @@ def test_throughput_of_panels_that_differ(many):
     assert found.megabytes == pytest.approx(found.tiles * 8 * 32 * 32 * 4 / 1e6)
 
 
+def test_predictions_of_many_tissues_are_small(page, cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr(_report, "_MANY", 1)
+    small = read(report(cohort.root, tmp_path / "r.html", throughput=False, validation=False))
+
+    def widths(shown):
+        heat = [i for i in shown.attributes("img") if "predicted by model" in i["alt"]]
+        return [int(i["width"]) for i in heat if "over the slide" in i["alt"]], [
+            int(i["width"]) for i in heat if "over the slide" not in i["alt"]
+        ]
+
+    assert max(widths(small)[0]) <= 560 < min(widths(page)[0])
+    assert max(widths(small)[1]) <= 200 < min(widths(page)[1])
+
+
 # ------------------------------------------------------------------ what is missing
 
 

@@ -14,7 +14,7 @@ from microtome.errors import (
     UnknownNameError,
 )
 from microtome.sources import open_image
-from microtome.view import Frame, _thumbnails, thumbnail
+from microtome.view import Frame, _thumbnails, nuclear_channels, thumbnail
 from microtome.view._thumbnails import frame_of, sample
 
 
@@ -154,3 +154,27 @@ def test_what_cannot_be_shown_is_refused(new_image):
         thumbnail(open_image(np.zeros((5, 5), np.uint8)))
     with pytest.raises(InvalidInputError, match="'zyx'"):
         thumbnail(open_image(np.zeros((2, 5, 5), np.uint8), axes="zyx", mpp=1.0))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["CD3", "DAPI", "CD8"], [False, True, False]),
+        (["Ki67", "HH3 (89)", "DNA1"], [False, True, True]),
+        (["H3K27Ac_1977((2242))Yb172", "10326031-79_191Ir"], [False, True]),
+        (["hematoxylin", "DAB"], [True, False]),
+        (["Nuclear envelope", "Hoechst_2", "CDNA"], [True, True, False]),
+    ],
+)
+def test_nuclei_are_known_by_mark_or_name(names, expected):
+    assert nuclear_channels(names, [False] * len(names)) == expected
+    marked = [index == 0 for index in range(len(names))]
+    assert nuclear_channels(names, marked) == marked, "a mark goes before names"
+
+
+def test_blue_is_for_nuclei_and_the_last_choice_without(new_image):
+    pixels = np.zeros((3, 8, 8), np.uint16)
+    without = thumbnail(new_image(pixels, channel_names=["CD3", "CD8", "CD20"]))
+    assert "#4a7dff" not in [channel.colour for channel in without.channels]
+    with_nuclei = thumbnail(new_image(pixels, channel_names=["DAPI", "CD8", "CD20"]))
+    assert [c.name for c in with_nuclei.channels if c.colour == "#4a7dff"] == ["DAPI"]

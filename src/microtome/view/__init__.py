@@ -17,6 +17,7 @@ from ._figures import plot_embeddings, plot_heatmap, plot_histograms, plot_overv
 from ._heat import Heat, heat_on
 from ._histograms import ChannelHistogram, Histogram, histograms
 from ._inventory import Inventory, Missing, Tiling, Tissue, take_inventory
+from ._nuclei import nuclear_channels
 from ._numbers import TileNumbers, TilingNumbers, tiling_numbers
 from ._overview import CohortOverview, ImagesRow, StorageRow, cohort_overview
 from ._predictions import Found, find_predictions
@@ -50,6 +51,7 @@ __all__ = [
     "find_predictions",
     "heat_on",
     "histograms",
+    "nuclear_channels",
     "plot_areas",
     "plot_channels",
     "plot_coverage",

@@ -123,7 +123,7 @@ def plot_heatmap(
     colorbar
         Whether to add a colour bar.
     size
-        Most pixels of the thumbnail along the longer side.
+        Most pixels of the thumbnail along the longer side; a new figure has about as many.
     ax
         Axes to draw on; by default those of a new figure.
 
@@ -142,7 +142,7 @@ def plot_heatmap(
         if isinstance(prediction, Heat)
         else heat_on(slide, prediction, channel, blend=blend)
     )
-    ax = _slide_axes(ax, slide)
+    ax = _slide_axes(ax, slide, size)
     if blend:
         _show(ax, _grey(slide), slide.frame)
     _show(ax, heat.rgba, heat.frame)

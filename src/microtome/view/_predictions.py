@@ -16,11 +16,21 @@ from ._inventory import Inventory, Missing, Tissue, attempt
 from ._pictures import Picture, photograph_of, picture_of_pixels
 from ._thumbnails import Thumbnail, frame_of
 
-__all__ = ["Found", "HeatPicture", "PredictionBlock", "find_predictions", "prediction_block"]
+__all__ = [
+    "SIZE_OF_MANY",
+    "Found",
+    "HeatPicture",
+    "PredictionBlock",
+    "find_predictions",
+    "prediction_block",
+]
 
-_SMALL = 360
+SIZE_OF_MANY = 560
+"""Pixels of a picture, where a page has very many."""
+_SIZE = 1000
+_SMALL, _SMALL_OF_MANY = 360, 200
 # A model of fifty classes would bury the slides under small pictures.
-_MOST_SMALL = 12
+_MOST_SMALL, _MOST_SMALL_OF_MANY = 12, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +90,12 @@ def find_predictions(inventory: Inventory, tissue: Tissue) -> list[Found]:
 
 
 def prediction_block(
-    found: Found, tissue: Tissue, image: MultiscaleImage, slide: Thumbnail
+    found: Found,
+    tissue: Tissue,
+    image: MultiscaleImage,
+    slide: Thumbnail,
+    *,
+    compact: bool = False,
 ) -> PredictionBlock | Missing:
     """Draw a prediction at its place on a slide.
 
@@ -92,6 +107,8 @@ def prediction_block(
         Whose it is.
     image, slide
         The image that it lies on, and its picture.
+    compact
+        Whether it is one of very many: pictures are smaller, and fewer.
     """
     if isinstance(found.image, Missing):
         return found.image
@@ -100,10 +117,13 @@ def prediction_block(
     heat = heat_on(slide, prediction, -1)
     what = f"{tissue.tissue_id}: {{}} predicted by {found.model}"
     alt = f"{what.format(names[-1])}, over the slide in grey; {_range(heat)}."
-    main = photograph_of(plot_heatmap(slide, heat, colorbar=False), alt)
-    frame = frame_of(image, _SMALL)
+    main = photograph_of(
+        plot_heatmap(slide, heat, colorbar=False, size=SIZE_OF_MANY if compact else _SIZE), alt
+    )
+    frame = frame_of(image, _SMALL_OF_MANY if compact else _SMALL)
+    most = _MOST_SMALL_OF_MANY if compact else _MOST_SMALL
     others: list[HeatPicture] = []
-    for index, name in enumerate(names[:-1][:_MOST_SMALL]):
+    for index, name in enumerate(names[:-1][:most]):
         small = heat_on(frame, prediction, index, blend=False)
         picture = picture_of_pixels(small.rgba, f"{what.format(name)}; {_range(small)}.")
         others.append(HeatPicture.of(name, small, picture))

@@ -15,14 +15,14 @@ from ._cell_picture import CellPicture, cell_picture
 from ._charts import HistogramBlock, histogram_block
 from ._figures import MASK_COLOUR, TILE_COLOUR, plot_overview, scale_bar_length
 from ._inventory import Inventory, Missing, Tissue, attempt
+from ._nuclei import nuclear_channels
 from ._pictures import Picture, photograph_of
-from ._predictions import Found, PredictionBlock, prediction_block
+from ._predictions import SIZE_OF_MANY, Found, PredictionBlock, prediction_block
 from ._thumbnails import Thumbnail, frame_of, read_frame, thumbnail
 
 __all__ = ["SlideBlock", "Swatch", "slide_block"]
 
 _SIZE = 1000
-_SIZE_OF_MANY = 560
 _COMPOSITE = 6
 _GLIMPSE = 256
 
@@ -95,7 +95,9 @@ def slide_block(
         scale_bar_length(slide.frame),
         _legend(inventory, tissue, slide, has_mask=mask is not None),
         tuple(
-            attempt(what, lambda f=found: prediction_block(f, tissue, image, slide))
+            attempt(
+                what, lambda f=found: prediction_block(f, tissue, image, slide, compact=compact)
+            )
             for found in predicted
         ),
         None if cells is None else attempt(what, lambda: cell_picture(image, slide, cells, what)),
@@ -114,15 +116,20 @@ def _open(
         msg = f"The tissue table lists this image, but {path} is missing; ingest it again."
         raise NotFoundError(msg)
     image = MultiscaleImage.open(path)
-    size = _SIZE_OF_MANY if compact else _SIZE
+    size = SIZE_OF_MANY if compact else _SIZE
     if modality.kind == "brightfield":
         return image, thumbnail(image, size=size, rgb=True)
-    channels = _composite(inventory, modality, image)
-    return image, thumbnail(image, size=size, channels=channels)
+    channels, nuclei = _composite(inventory, modality, image)
+    return image, thumbnail(image, size=size, channels=channels, nuclei=nuclei)
 
 
-def _composite(inventory: Inventory, modality: Modality, image: MultiscaleImage) -> list[int]:
-    """Choose channels for the picture: nuclei, then, of too many, those with the widest range."""
+def _composite(
+    inventory: Inventory, modality: Modality, image: MultiscaleImage
+) -> tuple[list[int], bool]:
+    """Choose channels for the picture: nuclei, then, of too many, those with the widest range.
+
+    Returns them, and whether the first shows nuclei.
+    """
     names = image.channel_names or ("intensity",)
     spread = np.zeros(len(names))
     if len(names) > _COMPOSITE:
@@ -135,14 +142,17 @@ def _composite(inventory: Inventory, modality: Modality, image: MultiscaleImage)
         table = panel(inventory.layout, modality).to_pylist()
         rows = {str(row["channel_name"]): row for row in table}
 
+    marked = [bool(rows.get(name, {}).get("is_nuclear_marker", False)) for name in names]
+    nuclear = nuclear_channels(names, marked)
+
     def rank(index: int) -> tuple[bool, bool, float]:
-        row = rows.get(names[index], {})
-        failed = row.get("qc_pass") is False
-        return not row.get("is_nuclear_marker", False), failed, -float(spread[index])
+        failed = rows.get(names[index], {}).get("qc_pass") is False
+        return not nuclear[index], failed, -float(spread[index])
 
     chosen = sorted(range(len(names)), key=rank)[:_COMPOSITE]
     # Nuclei first, for they are blue; the others in the order in which the panel has them.
-    return sorted(chosen, key=lambda index: (rank(index)[0], index))
+    shown = sorted(chosen, key=lambda index: (rank(index)[0], index))
+    return shown, nuclear[shown[0]]
 
 
 def _overview(
@@ -158,7 +168,7 @@ def _overview(
     count = tiling.count(tissue.tissue_id) if tiling else 0
     tiles = tiling.table.for_tissue(tissue.tissue_id) if tiling and count else None
     ax = plot_overview(
-        slide, tiles=tiles, mask=mask, legend=False, size=_SIZE_OF_MANY if compact else _SIZE
+        slide, tiles=tiles, mask=mask, legend=False, size=SIZE_OF_MANY if compact else _SIZE
     )
     width, height = slide.base.width * slide.base.step_x, slide.base.height * slide.base.step_y
     alt = f"{tissue.tissue_id} as {modality}, {width:.0f} x {height:.0f} µm"

@@ -18,6 +18,8 @@ from microtome.coordinates import Mpp
 from microtome.errors import InvalidInputError
 from microtome.image import Channels, MultiscaleImage, channel_indices
 
+from ._nuclei import nuclear_channels
+
 __all__ = [
     "Frame",
     "ShownChannel",
@@ -31,8 +33,8 @@ __all__ = [
 
 # Source pixels in memory at a time: a slide without coarser levels is read in bands.
 _BAND = 1 << 25
-# Colours that people with any colour vision tell apart when added up on black; the first channel
-# of a panel is mostly a nuclear stain, which the field shows in blue.
+# Colours that people with any colour vision tell apart when added up on black; the first is for
+# nuclei, which the field shows in blue, and the last choice where there are none.
 _COLOURS = ("#4a7dff", "#ffb000", "#ff3fb4", "#35d461", "#23d5e8", "#ff5a45")
 _LOW, _HIGH = 0.01, 0.995
 _RGB = 3
@@ -202,6 +204,7 @@ def thumbnail(
     size: int = 1000,
     channels: Sequence[int] | Sequence[str] | None = None,
     rgb: bool | None = None,
+    nuclei: bool | None = None,
 ) -> Thumbnail:
     """Make a picture of an image.
 
@@ -217,6 +220,8 @@ def thumbnail(
     rgb
         Whether the channels are red, green and blue of 8 bits; by default where they are called
         so.
+    nuclei
+        Whether the first channel shows nuclei and is blue; by default where it is called like it.
 
     Raises
     ------
@@ -243,7 +248,10 @@ def thumbnail(
         raise InvalidInputError(msg)
     planes = read_frame(image, frame, channels=picked).astype(np.float32)
     names = image.channel_names or ("intensity",)
-    colours = _COLOURS[: len(picked)] if len(picked) > 1 else ("#ffffff",)
+    if nuclei is None:
+        nuclei = nuclear_channels([names[picked[0]]], [False])[0]
+    order = _COLOURS if nuclei else (*_COLOURS[1:], _COLOURS[0])
+    colours = order[: len(picked)] if len(picked) > 1 else ("#ffffff",)
     shown = tuple(
         ShownChannel(names[index], colour, *_contrast(plane))
         for index, colour, plane in zip(picked, colours, planes, strict=True)

@@ -14,6 +14,7 @@ import numpy as np
 from microtome.errors import InvalidInputError, OutOfRangeError, UnknownNameError
 from microtome.image import MultiscaleImage
 from microtome.tiling import TileTable
+from microtome.view import nuclear_channels
 
 from ._colours import CHANNEL_COLOURS, MASK_COLOUR, colour_of_labels
 from ._contrast import Contrast, contrasts
@@ -204,17 +205,22 @@ class Slide:
         known = contrasts(self.image)
         measured = [i for i, channel in enumerate(self.channels) if channel.measured]
         many = len(measured) > _SHOWN
+        marked = [channel.nuclear for channel in self.channels]
+        nuclear = nuclear_channels([channel.name for channel in self.channels], marked)
 
         def rank(i: int) -> tuple[bool, bool, float]:
             facts = self.channels[i]
             # As in the report: there and here the same channels are the picture.
-            return not facts.nuclear, not facts.qc_pass, -known[i].spread if many else 0.0
+            return not nuclear[i], not facts.qc_pass, -known[i].spread if many else 0.0
 
         chosen = sorted(measured, key=rank)[:_SHOWN]
         # Nuclei first, for they are blue; the others in the order in which the panel has them.
         shown = sorted(chosen, key=lambda i: (rank(i)[:2], i))
         order = [*shown, *(i for i in measured if i not in shown)]
-        colours = {i: CHANNEL_COLOURS[n % len(CHANNEL_COLOURS)] for n, i in enumerate(order)}
+        lamps = CHANNEL_COLOURS
+        if order and not nuclear[order[0]]:
+            lamps = (*lamps[1:], lamps[0])
+        colours = {i: lamps[n % len(lamps)] for n, i in enumerate(order)}
         if len(order) == 1:
             colours[order[0]] = "#ffffff"
         found: list[dict[str, Any]] = []

@@ -239,7 +239,7 @@ def test_a_prediction_opens_as_the_report_shows_it(viewer, site, at):
     # `rest` is 1 on the left and next to 0 on the right, where the slide is as it was.
     assert np.abs(seen(350, 30) - plain(350, 30)).max() > 20
     assert np.abs(seen(350, 885) - plain(350, 885)).max() < 12
-    viewer.page.get_by_label("Low values of").select_option("painted")
+    viewer.page.get_by_label("Low end of model", exact=True).select_option("painted")
     viewer.settle()
     assert np.abs(shown_at(viewer, at)(350, 885) - plain(350, 885)).max() > 20
 

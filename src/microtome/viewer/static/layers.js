@@ -174,7 +174,7 @@ export class LayerPanel {
     };
     const legend = el("div", { class: "legend" }, limit("low", "Low"), bar, limit("high", "High"));
     const channel = layer.channels.length > 1 ? [choice("Channel", "channel", layer.channels, renewed)] : [];
-    return [...channel, choice("Colours", "map", MAPS, paint), choice("Low values", "ends", ENDS, paint), legend];
+    return [...channel, choice("Colours", "map", MAPS, paint), choice("Low end", "ends", ENDS, paint), legend];
   }
 
   #tiling(layer, setting, opacity, say) {
