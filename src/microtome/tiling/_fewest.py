@@ -34,8 +34,9 @@ _OFFSETS, _FINE_OFFSETS = 14, 28
 _FEW_CELLS = 1 << 19
 # Cells of a mask at the most: with more, a look at all of them takes seconds.
 _MOST_CELLS = 1 << 22
-# A move takes 20 to 35 us: a second in all.
-_MOVES = 30_000
+# A move takes 20 to 35 us: half a second in all, and on a finer lattice a second. Of a large mask more
+# moves spare no more tiles.
+_MOVES, _FINE_MOVES = 20_000, 30_000
 
 
 def get_fewest_tiles(
@@ -45,7 +46,7 @@ def get_fewest_tiles(
     tolerance: float = 0.85,
     coverage_goal: float = 0.99,
     min_gain_ratio: float = 0.0,
-    moves: int = _MOVES,
+    moves: int | None = None,
 ) -> tuple[TileSelection, TileStats]:
     """Cover a share of a tissue mask with as few tiles as a search finds.
 
@@ -71,7 +72,8 @@ def get_fewest_tiles(
         Least tissue that a tile alone covers, as a share of its area, in [0, 1): a tile with less
         is not worth taking, whatever the goal.
     moves
-        How long to search: moves of a tile, 20 to 35 us each. With 0 the tiles stay in strips.
+        How long to search: moves of a tile, 20 to 35 us each. By default 30,000 where there are at
+        most half a million places, else 20,000. With 0 the tiles stay in strips.
 
     Returns
     -------
@@ -102,6 +104,9 @@ def get_fewest_tiles(
     step = _default_stride(tissue.shape, size) if stride is None else read_size(stride, "stride")
     if step[0] > size[0] or step[1] > size[1]:
         raise InvalidInputError(f"stride must be at most the tile, {size}, got {step}")
+    if moves is None:
+        few = _places(tissue.shape, step) <= _FEW_CELLS
+        moves = _FINE_MOVES if few else _MOVES
     if moves < 0:
         raise InvalidInputError(f"moves must be at least 0, got {moves}")
     rule = TileRule.read(size, step, tolerance)
@@ -134,9 +139,13 @@ def _default_stride(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int,
         return min(max(least, min(near, key=lambda step: (side % step, -step))), side)
 
     fine = best(size[0], _FINE_OFFSETS), best(size[1], _FINE_OFFSETS)
-    if (shape[0] // fine[0]) * (shape[1] // fine[1]) <= _FEW_CELLS:
+    if _places(shape, fine) <= _FEW_CELLS:
         return fine
     return best(size[0], _OFFSETS), best(size[1], _OFFSETS)
+
+
+def _places(shape: tuple[int, int], step: tuple[int, int]) -> int:
+    return (shape[0] // step[0]) * (shape[1] // step[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
