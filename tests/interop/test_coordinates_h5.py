@@ -7,7 +7,10 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from microtome.coordinates import Resolution
 from microtome.errors import (
     DependencyError,
     ExistsError,
@@ -410,3 +413,33 @@ def test_a_scale_that_nobody_knows_is_refused(tmp_path, program):
     ):
         write(stating("1_0mpp"), None)
     assert not (tmp_path / "a.h5").exists()
+
+
+@given(
+    mpp=st.floats(0.2, 1.0),
+    resolution=st.sampled_from(["1_0mpp", "2_0mpp", "1_25mpp"]),
+    places=st.lists(
+        st.tuples(st.integers(-50, 40_000), st.integers(-50, 40_000)), min_size=1, max_size=8
+    ),
+    side=st.integers(1, 512),
+)
+@settings(deadline=None, max_examples=40)
+def test_patches_cover_what_tiles_cover(tmp_path_factory, mpp, resolution, places, side):
+    folder = tmp_path_factory.mktemp("h5")
+    rows, cols = (list(each) for each in zip(*places, strict=True))
+    tiles = TileTable.from_columns(
+        {"tissue_id": "s1", "row": rows, "col": cols},
+        tile_size=side,
+        strategy="grid",
+        resolution=resolution,
+    )
+    one = open_image(np.zeros((300, 400), np.uint8), axes="yx", mpp=mpp)
+    coarse = Resolution.parse(resolution).mpp[0]
+    clam = write_clam_coordinates(tiles, folder / "c.h5", slide=one)
+    trident = write_trident_coordinates(tiles, folder / "t.h5", slide=one, magnification=20)
+    for path, name in ((clam, "patch_size"), (trident, "patch_size_level0")):
+        coordinates, attributes = stored(path)
+        # In micrometres, to half a pixel of the slide.
+        expected = np.array([cols, rows]).T * coarse
+        assert np.abs(coordinates * mpp - expected).max() <= mpp / 2 * (1 + 1e-6)
+        assert abs(attributes[name] * mpp - side * coarse) <= mpp / 2 * (1 + 1e-6)

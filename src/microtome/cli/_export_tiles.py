@@ -83,7 +83,7 @@ def clam(
     output
         Directory of CLAM's job; files go to patches/SLIDE.h5.
     level
-        Index of the level of the slides that patches are read from; tiles are rounded to its pixels.
+        Index of the level of the slides that patches are read from, in whole pixels of it.
     slides
         Directory of the slides, where they are no longer where they were ingested from.
     edge

@@ -99,7 +99,8 @@ def export_clam(
 ) -> list[Path]:
     """Write the tiles of each tissue as the coordinates that CLAM reads patches by.
 
-    CLAM reads whole pixels of one of the slide's own levels: places and sides are rounded to those.
+    CLAM reads whole pixels of one of the slide's own levels: the side of a patch is rounded to these,
+    its place to pixels of the finest level.
 
     Parameters
     ----------
