@@ -135,3 +135,11 @@ def test_loaders_of_one_source_have_epochs_of_their_own(opened):
     second = keys_of(two)
     assert (keys_of(one), keys_of(two)) == (first, second)
     assert first != second
+
+
+def test_what_a_loader_told_its_source_is_not_where_another_begins(opened):
+    dataset = opened()
+    TileLoader(dataset, 16).set_epoch(4)
+    assert dataset.epoch == 4
+    assert TileLoader(dataset, 16).epoch == 0
+    assert dataset.epoch == 0

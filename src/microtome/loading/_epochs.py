@@ -8,14 +8,27 @@ from weakref import WeakKeyDictionary
 
 from microtome.errors import InvalidInputError
 
-__all__ = ["agree", "epoch_of", "tell"]
+__all__ = ["agree", "epoch_set", "tell"]
 
 # What a loader last told each source. Several loaders may read one, at epochs of their own: a source
 # that stands elsewhere than it was told was set by hand.
 _told: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
 
-def epoch_of(source: Any) -> int | None:
+def epoch_set(source: Any) -> int | None:
+    """Return the epoch that a source was set to by hand; None where a loader told it, or it has none."""
+    own = _epoch_of(source)
+    return None if own is None or own == _last_told(source) else own
+
+
+def _last_told(source: Any) -> int | None:
+    try:
+        return _told.get(source)
+    except TypeError:
+        return None
+
+
+def _epoch_of(source: Any) -> int | None:
     """Return the epoch that a source is set to; None where it is told one with every read, or has none."""
     has = getattr(source, "takes_epoch", False) is True and callable(
         getattr(source, "set_epoch", None)
@@ -26,7 +39,7 @@ def epoch_of(source: Any) -> int | None:
 
 def tell(source: Any, epoch: int) -> None:
     """Set the epoch of a source, if it has one."""
-    if epoch_of(source) is None:
+    if _epoch_of(source) is None:
         return
     source.set_epoch(epoch)
     # What cannot be kept track of is not compared.
@@ -42,13 +55,10 @@ def agree(source: Any, epoch: int) -> None:
     InvalidInputError
         If the source was set to another by hand, which a loader would not follow.
     """
-    own = epoch_of(source)
+    own = _epoch_of(source)
     if own is None:
         return
-    try:
-        told = _told.get(source)
-    except TypeError:
-        told = None
+    told = _last_told(source)
     if told is not None and own not in {told, epoch}:
         msg = (
             f"the {type(source).__name__} was set to epoch {own}, and the loader is at epoch {epoch}: a "

@@ -19,7 +19,7 @@ from microtome.jobs import read_ahead
 from microtome.regions import claim_memory
 from microtome.storage import KeptChunks
 
-from ._epochs import agree, epoch_of, tell
+from ._epochs import agree, epoch_set, tell
 from ._items import Collate, ItemSource, of_whole_tissues
 from ._order import Order, OrderKind, whole
 from ._orders import order_of, plan_of, span_of, together
@@ -67,8 +67,8 @@ class TileLoader:
         (`StorageSource`), else neighbouring rows.
     seed, epoch
         Choose the order, 0 by default; left out where `order` is an order, which has its own. A source
-        that has an epoch, such as a `SporaDataset`, gives that instead of 0, and is told that of the
-        loader from then on.
+        that was set to an epoch, such as a `SporaDataset`, gives that instead of 0, and is told that of
+        the loader from then on.
     prefetch
         How many batches to read ahead; 0 reads in the thread of the consumer, when asked.
     threads
@@ -147,7 +147,7 @@ class TileLoader:
         self._source = source
         self._asked_seed = seed
         if epoch is None and isinstance(order, str):
-            epoch = epoch_of(source)
+            epoch = epoch_set(source)
         self._order, self._plan = plan_of(
             order_of(order, source, seed, epoch), batch_size, rank, world_size, drop_last=drop_last
         )
