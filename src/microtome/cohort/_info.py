@@ -52,7 +52,7 @@ class ImageInfo:
     def __str__(self) -> str:
         first = self.levels[0]
         size = (
-            "not stated: give --mpp"
+            "not stated: give --mpp where it is ingested or read"
             if first.mpp is None
             else f"{_size(first.mpp)} um/px (from {self.mpp_source})"
         )
