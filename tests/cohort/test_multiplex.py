@@ -395,3 +395,28 @@ def test_statistics_that_lack_a_tissue(imc: Any) -> None:
     assert dataset.get_tissue("a", kind="complete").image.shape[0] == 3
     with pytest.raises(UnknownNameError, match="'late'"):
         dataset.get_tissue("late", kind="complete")
+
+
+def test_channels_that_were_chosen_are_those_of_tissues_and_tiles(panel_of_five: Any) -> None:
+    root, _ = panel_of_five
+    made: dict[str, Any] = {"path": root, "standardization": "identity", "resolution": 1.0}
+    whole = MultiplexImagingDataset("c", "imc", **made)
+    first, *_, last = whole.get_channel_names("a", kind="complete").tolist()
+    chosen = MultiplexImagingDataset("c", "imc", channels=[last, first], **made)
+    assert chosen.get_channel_names("a").tolist() == [last, first]
+    found, every = chosen.get_tissue("a"), whole.get_tissue("a", kind="complete")
+    np.testing.assert_array_equal(found.image, np.asarray(every.image)[[-1, 0]])
+    # By their kind, all of it.
+    assert chosen.get_tissue("a", kind="complete").image.shape == every.image.shape
+
+
+@pytest.mark.parametrize(
+    ("channels", "told"),
+    [("CD8", "is a list of names, got the text 'CD8'"), ([], "at least one"), (["a", "a"], "once")],
+)
+def test_channels_that_are_no_list_of_names(imc: Any, channels: Any, told: str) -> None:
+    root, _ = imc
+    with pytest.raises(InvalidInputError, match=told):
+        MultiplexImagingDataset(
+            "c", "imc", path=root, standardization="identity", resolution=1.0, channels=channels
+        )

@@ -74,7 +74,8 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
     kind
         Which channels batches have.
     channels
-        Only these, in this order: for batches over tissues that measured different ones.
+        Only these, in this order: for batches over tissues that measured different ones. Tissues and
+        tiles have them too, unless they are asked for by their `kind`.
     quantile_level, stats_level
         Level of the quantiles, and of the means and standard deviations; needed only where the
         tables have both.
@@ -126,7 +127,7 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
                 "`microtome stats` made, such as 'quantile_clipping/uq_0.99_image'"
             )
             raise InvalidInputError(msg)
-        self._default = _Selection(kind, tuple(channels) if channels is not None else None)
+        self._default = _Selection(kind, None if channels is None else _names(channels))
         super().__init__(name, parsed, **options)
         self.standardization = StandardizationSpec.parse(standardization)
         self._mean_std = use_mean_std
@@ -242,7 +243,9 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
         return self._planes(tissue_id, self._default).standardizer
 
     def _selection(self, kind: str | None) -> _Selection:
-        """Return what is asked for: by default the seed's choice, where there is anything in it."""
+        """Return what is asked for: by default `channels=`, else the seed's choice, where it has any."""
+        if kind is None and self._default.channels is not None:
+            return self._default
         if kind is None:
             known = any(_is_protein(accession) for accession in self._uniprot)
             kind = "uniprot_filtered" if known else "complete"
@@ -399,3 +402,15 @@ def _is_protein(field: str | None) -> bool:
         return bool(parse_uniprot(field))
     except InvalidInputError:
         return False
+
+
+def _names(channels: Sequence[str]) -> tuple[str, ...]:
+    """Return names of channels, each once; InvalidInputError where they are none."""
+    if isinstance(channels, str):
+        msg = f"channels= is a list of names, got the text {channels!r}; for one channel [{channels!r}]"
+        raise InvalidInputError(msg)
+    names = tuple(channels)
+    if not names or len(set(names)) < len(names):
+        msg = f"channels= names at least one channel, and each once, got {list(names)}"
+        raise InvalidInputError(msg)
+    return names
