@@ -438,8 +438,8 @@ def test_one_of_several_images_in_a_file(run: Any, shared_data: Path, tmp_path: 
     mcd = next((shared_data / "imc").rglob("*.mcd"))
     names = image_names(mcd)
     done = run("info", mcd)
-    assert done.code == 2
-    assert str(names[0]) in done.err
+    assert done.code == 0
+    assert str(names[0]) in done.out
     assert run("info", mcd, "--image", names[0]).code == 0
     root = tmp_path / "cohort"
     options = ["--cohort", root, "--modality", "imc"]

@@ -149,3 +149,14 @@ def test_tiles_at_a_coarser_resolution_are_told(imc: Any) -> None:
     (found,) = info(root).tilings  # type: ignore[union-attr]
     assert (found["resolution"], found["strategy"], found["size"]) == ("2_0mpp", "grid", "24")
     assert found["tiles"] > 8
+
+
+def test_a_file_of_several_images_lists_them(tmp_path: Path) -> None:
+    (tmp_path / "img").mkdir()
+    for name in ("one", "two"):
+        tifffile.imwrite(tmp_path / "img" / f"{name}.tiff", np.zeros((2, 16, 20), np.float32))
+    (tmp_path / "panel.csv").write_text("channel,name,keep\nIr191,DNA,1\nEr170,CD3,1\n")
+    found = info(tmp_path)
+    assert found.as_dict() == {"uri": str(tmp_path), "images": ("one", "two")}
+    assert str(found) == f"{tmp_path}: 2 images; of one more with --image (image=)\n  one\n  two"
+    assert info(tmp_path, image="two").levels[0].shape[-2:] == (16, 20)

@@ -23,7 +23,7 @@ def info(
     image: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
-    """Say what an image or a cohort is: levels, pixel size and its source, channels, tissues, tiles.
+    """Say what an image or a cohort is: levels, pixel size, channels, tissues, tiles; or list a file's images.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from ._images import (
     read_tissue_mask,
     tissues_with_images,
 )
-from ._info import CohortInfo, ImageInfo, LevelInfo, info
+from ._info import CohortInfo, ContainerInfo, ImageInfo, LevelInfo, info
 from ._layout import CohortLayout, check_tissue_id, size_name, tile_size_of
 from ._made_of import Inputs, identity_in, image_of_tissue, note_inputs
 from ._masks import mask
@@ -74,6 +74,7 @@ __all__ = [
     "CohortPanel",
     "ComposedImagingDataset",
     "ComposedTissue",
+    "ContainerInfo",
     "CycIFModality",
     "DatasetOptions",
     "Draws",

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from microtome.image import MultiscaleImage
-from microtome.sources import open_image
+from microtome.sources import SeveralImagesError, image_names, open_image
 from microtome.storage import StorageOptions, place_of
 
 from ._html import cohort_html
 from ._layout import CohortLayout
 from ._tables import read_parquet, read_tissues
 
-__all__ = ["CohortInfo", "ImageInfo", "LevelInfo", "info"]
+__all__ = ["CohortInfo", "ContainerInfo", "ImageInfo", "LevelInfo", "info"]
 
 # One of these is in every cohort.
 _BEGINNINGS = ("", "cohort.json"), ("metadata", "tissues.parquet")
@@ -30,6 +30,27 @@ class LevelInfo:
     """Micrometres per pixel, (y, x)."""
     chunks: tuple[int, ...]
     shards: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerInfo:
+    """What a file or a directory holds that has several images."""
+
+    uri: str
+    images: tuple[str, ...]
+    """Their names, each of which `image=` takes."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as plain types."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                f"{self.uri}: {len(self.images)} images; of one more with --image (image=)",
+                *(f"  {name}" for name in self.images),
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +143,8 @@ def info(
     *,
     image: str | int | None = None,
     storage_options: StorageOptions | None = None,
-) -> ImageInfo | CohortInfo:
-    """Say what an image or a cohort is.
+) -> ImageInfo | ContainerInfo | CohortInfo:
+    """Say what an image or a cohort is, or which images a file holds.
 
     Parameters
     ----------
@@ -146,7 +167,10 @@ def info(
         return _image_info(open_image(path, image=image))
     if image is None and _is_cohort(path, storage_options):
         return _cohort_info(CohortLayout.open(path, reading=True, storage_options=storage_options))
-    return _image_info(open_image(path, image=image, storage_options=storage_options))
+    try:
+        return _image_info(open_image(path, image=image, storage_options=storage_options))
+    except SeveralImagesError:
+        return ContainerInfo(os.fspath(path), tuple(image_names(path)))
 
 
 def _is_cohort(path: str | os.PathLike[str], options: StorageOptions | None) -> bool:

@@ -1,4 +1,4 @@
-"""Where everything of a cohort lies: the SPORA layout (seed 003), as paths."""
+"""Where everything of a cohort lies: the SPORA layout (as in spora_io), as paths."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Resolution:
 
     Examples
     --------
-    `1`, `1.0`, `"1.0"` and `"1_0mpp"` are one value (seed 003 names directories this way):
+    `1`, `1.0`, `"1.0"` and `"1_0mpp"` are one value (spora_io names directories this way):
 
     >>> {Resolution.parse(1), Resolution.parse("1.0"), Resolution.parse("1_0mpp")}
     {Resolution(y=Decimal('1'), x=Decimal('1'))}

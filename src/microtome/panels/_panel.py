@@ -248,7 +248,7 @@ class Panel:
         Parameters
         ----------
         uniprot_id
-            The accession; by default that of histone H3, as seed 003 has it.
+            The accession; by default that of histone H3, as spora_io has it.
 
         Examples
         --------

@@ -1,12 +1,14 @@
 """Foreign formats as read-only images: one file a format, found through one registry."""
 
 from ._array import image_from_array, image_from_levels
+from ._choice import SeveralImagesError
 from ._format import SourceFormat
 from ._registry import image_names, open_image, register_source, source_formats
 from ._stacks import open_stacks
 from ._xarray import element_transform
 
 __all__ = [
+    "SeveralImagesError",
     "SourceFormat",
     "element_transform",
     "image_from_array",

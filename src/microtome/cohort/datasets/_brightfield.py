@@ -60,7 +60,7 @@ class _BrightfieldDataset(BaseImagingDataset[TissueT]):
 
 
 class HEImagingDataset(_BrightfieldDataset[HETissue]):
-    """H&E tiles or tissues of a cohort (seed 003).
+    """H&E tiles or tissues of a cohort (as in spora_io).
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class HEImagingDataset(_BrightfieldDataset[HETissue]):
 
 
 class SingleIHCImagingDataset(_BrightfieldDataset[IHCTissue]):
-    """IHC tiles or tissues of one marker (seed 003).
+    """IHC tiles or tissues of one marker (as in spora_io).
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 class ComposedImagingDataset:
-    """Several modalities of a cohort: a tile is one square of a tissue in each (seed 003).
+    """Several modalities of a cohort: a tile is one square of a tissue in each (as in spora_io).
 
     A tissue lacks the modalities in which it was not imaged. Where an image has an alignment
     (`set_alignment`), it is resampled onto the square; all others of a tissue must share one pixel

@@ -51,7 +51,7 @@ class BaseImagingDataset(FramedDataset, Generic[TissueT]):
     """One modality of a cohort as a map-style dataset of tiles, or of tissues without a tile size.
 
     `dataset[i]` is tile `i` as `ImageRegionData`, `read_batch(rows)` many at once; the typed
-    results of seed 003 come from `get_tile` and `get_tissue`.
+    results of spora_io come from `get_tile` and `get_tissue`.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ __all__ = ["ChannelKind", "MultiplexImagingDataset"]
 
 ChannelKind = Literal["complete", "qc_filtered", "uniprot_filtered"]
 """`complete`: all measured channels. `qc_filtered`: those that passed quality control.
-`uniprot_filtered`: of these, those with a UniProt accession (seed 003)."""
+`uniprot_filtered`: of these, those with a UniProt accession (as in spora_io)."""
 
 _KINDS: tuple[ChannelKind, ...] = ("complete", "qc_filtered", "uniprot_filtered")
 
@@ -61,7 +61,7 @@ class _Planes:
 
 
 class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
-    """Multiplex tiles or tissues of a cohort (seed 003).
+    """Multiplex tiles or tissues of a cohort (as in spora_io).
 
     Parameters
     ----------

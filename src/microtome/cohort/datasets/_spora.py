@@ -1,4 +1,4 @@
-"""`SporaDataset`: several cohorts as one, drawn from by an explicit rule (seed 003)."""
+"""`SporaDataset`: several cohorts as one, drawn from by an explicit rule (as in spora_io)."""
 
 from __future__ import annotations
 

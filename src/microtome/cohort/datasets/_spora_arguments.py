@@ -88,7 +88,7 @@ def item_numbers(dataset: ComposedImagingDataset, rows: NDArray[np.int64]) -> li
 
 
 def sample_of(dataset_name: str, result: ComposedTissue, tile_id: int | None) -> dict[str, Any]:
-    """Return a sample as seed 003 has it."""
+    """Return a sample as spora_io has it."""
     sample: dict[str, Any] = {"dataset_name": dataset_name, "tissue_id": result.tissue_id}
     if tile_id is not None:
         sample["tile_id"] = tile_id

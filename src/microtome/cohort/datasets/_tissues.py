@@ -81,7 +81,7 @@ class _Placed(_Brief):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class HETissue(_Placed):
-    """An H&E tissue or tile (seed 003)."""
+    """An H&E tissue or tile (as in spora_io)."""
 
     image: Any
     """float32 tensor (3, H, W), or (H, W, 3) where asked for."""
@@ -94,7 +94,7 @@ class HETissue(_Placed):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class IHCTissue(_Placed):
-    """An IHC tissue or tile (seed 003)."""
+    """An IHC tissue or tile (as in spora_io)."""
 
     image: Any
     """float32 tensor (3, H, W), or (H, W, 3) where asked for."""
@@ -108,7 +108,13 @@ class IHCTissue(_Placed):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class MultiplexTissue(_Placed):
-    """A multiplex tissue or tile (seed 003)."""
+    """A multiplex tissue or tile (as in spora_io).
+
+    `image` is float32 (C, H, W), `channel_names` and `uniprot_ids` say what its channels are, (C,).
+    `measured_mask`, (panel,), says which channels of the cohort's panel this tissue measured, and
+    `image_loading_mask`, (measured,), which of the planes that its image has were returned: with
+    `kind="complete"` all of them. `region` has the same pixels with their provenance.
+    """
 
     image: Any
     """float32 tensor (C, H, W)."""
@@ -128,7 +134,7 @@ class MultiplexTissue(_Placed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposedTissue:
-    """A tissue or tile in every modality in which it was imaged (seed 003)."""
+    """A tissue or tile in every modality in which it was imaged (as in spora_io)."""
 
     tissue_id: str
     modalities: dict[str, HETissue | IHCTissue | MultiplexTissue]
@@ -142,7 +148,7 @@ class ComposedTissue:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CellMask(_Brief):
-    """Cells of a tissue, or the labels of a task (seed 003)."""
+    """Cells of a tissue, or the labels of a task (as in spora_io)."""
 
     mask: NDArray[np.integer[Any]]
     """(H, W), 0 for the background."""
@@ -155,7 +161,7 @@ class CellMask(_Brief):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TissueMask(_Brief):
-    """Where the tissue is (seed 003)."""
+    """Where the tissue is (as in spora_io)."""
 
     mask: NDArray[np.bool_]
     """(H, W)."""
