@@ -384,5 +384,7 @@ def test_the_seeds_arguments_go_by_their_names() -> None:
     # Every option that the type names, the dataset takes, and no other.
     taken = set(inspect.signature(BaseImagingDataset).parameters) - {"name", "modality"}
     assert taken == set(DatasetOptions.__annotations__)
-    with pytest.raises(TypeError, match="tile_sise"):
+    with pytest.raises(
+        InvalidInputError, match=r"HEImagingDataset has no option 'tile_sise'; .*tile_size"
+    ):
         HEImagingDataset("c", tile_sise=3)

@@ -383,7 +383,17 @@ def test_a_multiplex_modality_without_standardization_is_told(paired: Any, caplo
         ({"modalities": []}, InvalidInputError, "no images"),
         ({"modality_kwargs": {"xray": {}}}, UnknownNameError, "xray"),
         ({"modality_kwargs": {"he": {"split": "a"}}}, InvalidInputError, r"cannot set \['split'\]"),
-        ({"modality_kwargs": {"he": {"colour": "a"}}}, TypeError, "colour"),
+        (
+            {"modality_kwargs": {"he": {"colour": "a"}}},
+            InvalidInputError,
+            r"modality_kwargs\['he'\] has no option 'colour'; there are mean_std_type, resolution, ",
+        ),
+        ({"modality_kwargs": {"he": 0.5}}, InvalidInputError, r"\['he'\] are options by name.*0.5"),
+        (
+            {"modality_kwargs": {"he": {"mean_std_type": "a"}}},
+            InvalidInputError,
+            r"\['he'\]: mean_std_type must be one of",
+        ),
         ({"split": "val"}, InvalidInputError, "'val'"),
         ({"tile_size": None, "tile_strategy": "default"}, InvalidInputError, "needs a tile_size"),
         ({"tile_size": 65}, InvalidInputError, "no tiles default 65"),

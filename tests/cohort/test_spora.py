@@ -333,6 +333,20 @@ def test_a_cohort_without_the_modality_is_skipped_and_named(study, caplog):
         opened(study, modalities=["xray"])
 
 
+def of_imc(options: dict[str, Any], *, name: str = "imc") -> dict[str, Any]:
+    return {"modality_kwargs": {**IMC, name: options}}
+
+
+def test_options_of_what_no_cohort_has_are_told(study, caplog):
+    with caplog.at_level(logging.WARNING, logger="microtome"):
+        opened(study, modality_kwargs={**IMC, "codex": {}, "ihc": {}})
+    told = [r.getMessage() for r in caplog.records]
+    assert told == [
+        f"options of modality {name!r} are of no use: the datasets he, imc have he, imc"
+        for name in ("codex", "ihc")
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -352,6 +366,24 @@ def test_a_cohort_without_the_modality_is_skipped_and_named(study, caplog):
         ({"seed": -1}, InvalidInputError, "seed must be from 0"),
         ({"epoch_length": 10**6}, InvalidInputError, "an epoch of 1000000 rows"),
         ({"dataset_modality_kwargs": {"x": {}}}, UnknownNameError, r"speaks of \['x'\]"),
+        (of_imc({}, name="icm"), UnknownNameError, "unknown modality 'icm'; known are he, imc"),
+        (of_imc({"bogus": 1}), InvalidInputError, r"\['imc'\] has no option 'bogus'; .*channels"),
+        (of_imc({"standardization": "zz"}), InvalidInputError, r"\['imc'\]: 'zz' is no standard"),
+        (of_imc({"standardization": "zscore"}), NotFoundError, "no statistics in .*imc.*zscore"),
+        ({"modality_kwargs": ["imc"]}, InvalidInputError, r"options by modality.*\['imc'\]"),
+        (of_imc({"kind": "all"}), InvalidInputError, r"\['imc'\]: kind must be one of"),
+        (of_imc({"tile_size": 3}), InvalidInputError, r"cannot set \['tile_size'\]"),
+        (of_imc({"bogus": 1}, name="ihc"), InvalidInputError, r"\['ihc'\] has no option 'bogus'"),
+        (
+            {"dataset_modality_kwargs": {"imc": {"imc": {"bogus": 1}}}},
+            InvalidInputError,
+            r"dataset_modality_kwargs\['imc'\]\['imc'\] has no option 'bogus'",
+        ),
+        (
+            {"dataset_modality_kwargs": {"he": {"h+e": {}}}},
+            UnknownNameError,
+            r"unknown modality 'h\+e'",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(study, options, error, message):
@@ -472,7 +504,7 @@ def test_a_loader_does_not_go_on_with_other_pixels(study):
         state
     )
     for options in (
-        {"modality_kwargs": {"imc": {"standardization": "arcsinh/cofactor_5.0"}}},
+        of_imc({"standardization": "arcsinh/cofactor_5.0", "use_mean_std": False}),
         {"dataset_modality_kwargs": {"he": {"he": {"mean_std_type": "hibou"}}}},
         {"dataset_modality_kwargs": {"imc": {"imc": {"channels": ("DNA", "CD3")}}}},
     ):

@@ -15,6 +15,7 @@ from microtome.storage import Conversion
 
 from ._dataset import DatasetOptions, Request
 from ._imaging import BaseImagingDataset, TissueT, as_tensor
+from ._options import options_of, verify_options
 from ._tissues import HETissue, IHCTissue, ImageMode, TissueKind
 
 __all__ = ["HEImagingDataset", "SingleIHCImagingDataset"]
@@ -26,6 +27,7 @@ class _BrightfieldDataset(BaseImagingDataset[TissueT]):
     def __init__(
         self, name: str, modality: Modality, mean_std_type: str, **options: Unpack[DatasetOptions]
     ) -> None:
+        verify_options(type(self).__name__, options, options_of(type(self)))
         # First, so that a wrong name is told before any file is touched.
         self.standardizer = RgbStandardizer.preset(mean_std_type)
         super().__init__(name, modality, **options)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._modality import Modality, parse_modality
 from microtome.cohort._tables import read_tissues
 from microtome.errors import InvalidInputError
+from microtome.standardize import RgbStandardizer, StandardizationSpec
 
 from ._brightfield import HEImagingDataset, SingleIHCImagingDataset
 from ._imaging import BaseImagingDataset
-from ._multiplex import MultiplexImagingDataset
+from ._multiplex import ChannelKind, MultiplexImagingDataset
+from ._options import options_of, verify_options
 
 __all__ = [
     "expand_modalities",
@@ -21,11 +23,14 @@ __all__ = [
     "modalities_of_tissues",
     "modality_options",
     "open_modality",
+    "verify_modality_options",
 ]
 
 _log = logging.getLogger(__name__)
 
 _IHC = "ihc"
+# Of all modalities alike.
+_SHARED = ("path", "split", "tile_size", "tile_strategy")
 
 
 def expand_modalities(
@@ -66,8 +71,9 @@ def modality_options(
     UnknownNameError
         If there is no such modality at all.
     InvalidInputError
-        If an option is one that all modalities share.
+        If an option is none, or one that all modalities share.
     """
+    verify_modality_options(given)
     names = [modality.name for modality in chosen]
     found: dict[str, Mapping[str, Any]] = {}
     for name, options in (given or {}).items():
@@ -76,13 +82,67 @@ def modality_options(
             if name == _IHC
             else [parse_modality(name).name]
         )
-        fixed = {"path", "split", "tile_size", "tile_strategy"} & set(options)
-        if fixed:
-            msg = f"modality_kwargs[{name!r}] cannot set {sorted(fixed)}: they are the whole dataset's"
-            raise InvalidInputError(msg)
         for key in keys:
             found[key] = {**found.get(key, {}), **options}
     return found
+
+
+def verify_modality_options(
+    given: Mapping[str, Mapping[str, Any]] | None, what: str = "modality_kwargs"
+) -> None:
+    """Refuse options of modalities that no dataset of theirs takes; no cohort is looked at.
+
+    Parameters
+    ----------
+    given
+        Options by modality.
+    what
+        What they are, for messages.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such modality at all.
+    InvalidInputError
+        If an option is none, is one that all modalities share, or names what there is not.
+    """
+    if given is not None and not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] (callers need not be typed)
+        msg = f"{what} are options by modality, such as {{'imc': {{'standardization': 'identity'}}}}; got {given!r}"
+        raise InvalidInputError(msg)
+    for name, options in (given or {}).items():
+        own = f"{what}[{name!r}]"
+        dataset = SingleIHCImagingDataset if name == _IHC else _dataset_of(parse_modality(name))
+        if not isinstance(options, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] (as above)
+            msg = f"{own} are options by name, such as {{'resolution': 1.0}}; got {options!r}"
+            raise InvalidInputError(msg)
+        fixed = sorted(set(options).intersection(_SHARED))
+        if fixed:
+            msg = f"{own} cannot set {fixed}: they are the whole dataset's"
+            raise InvalidInputError(msg)
+        verify_options(own, options, [o for o in options_of(dataset) if o not in _SHARED])
+        try:
+            _verify_values(options)
+        except InvalidInputError as error:
+            msg = f"{own}: {error}"
+            raise InvalidInputError(msg) from None
+
+
+def _verify_values(options: Mapping[str, Any]) -> None:
+    """Refuse values of which it can be told without a cohort that they are none."""
+    if "mean_std_type" in options:
+        RgbStandardizer.preset(options["mean_std_type"])
+    if "standardization" in options:
+        StandardizationSpec.parse(str(options["standardization"]))
+    kinds = get_args(ChannelKind)
+    if options.get("kind", kinds[0]) not in kinds:
+        msg = f"kind must be one of {kinds}, got {options['kind']!r}"
+        raise InvalidInputError(msg)
+
+
+def _dataset_of(modality: Modality) -> type[BaseImagingDataset[Any]]:
+    if modality.name == "he":
+        return HEImagingDataset
+    return SingleIHCImagingDataset if modality.kind == "brightfield" else MultiplexImagingDataset
 
 
 def modalities_in_split(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from microtome.cohort._layout import CohortLayout
 from microtome.cohort._modality import Modality, parse_modality
 from microtome.cohort._panels import MeasuredChannels, panel
 from microtome.cohort.statistics import kept_channels
+from microtome.coordinates import Resolution
 from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
 from microtome.panels import HISTONE_H3, ChannelState, parse_uniprot
 from microtome.standardize import (
@@ -25,9 +28,10 @@ from microtome.storage import Conversion
 
 from ._dataset import DatasetOptions, Request
 from ._imaging import BaseImagingDataset, as_tensor
+from ._options import options_of, verify_options
 from ._tissues import ImageMode, MultiplexTissue, TissueKind
 
-__all__ = ["ChannelKind", "MultiplexImagingDataset"]
+__all__ = ["ChannelKind", "MultiplexImagingDataset", "statistics_directory"]
 
 ChannelKind = Literal["complete", "qc_filtered", "uniprot_filtered"]
 """`complete`: all measured channels. `qc_filtered`: those that passed quality control.
@@ -58,6 +62,26 @@ class _Planes:
     names: tuple[str, ...]
     standardizer: Standardizer
     conversion: Conversion | None
+
+
+def statistics_directory(
+    layout: CohortLayout, modality: Modality, resolution: Resolution, spec: StandardizationSpec
+) -> Path:
+    """Return the directory of a standardization's tables.
+
+    Raises
+    ------
+    NotFoundError
+        If it is not there; says what makes it.
+    """
+    directory = layout.standardization(modality, resolution) / str(spec)
+    if not directory.is_dir():
+        msg = (
+            f"there are no statistics in {directory}; compute them with `microtome stats "
+            f"{layout.root} --method {spec} --resolution {resolution.directory}`"
+        )
+        raise NotFoundError(msg)
+    return directory
 
 
 class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
@@ -117,6 +141,7 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
         replace_nuclear_uniprot_ids: bool = False,
         **options: Unpack[DatasetOptions],
     ) -> None:
+        verify_options(type(self).__name__, options, options_of(type(self)))
         parsed = parse_modality(modality)
         if parsed.kind != "multiplex":
             msg = f"{parsed} is brightfield; use HEImagingDataset or SingleIHCImagingDataset"
@@ -174,14 +199,7 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
         if quantile_level is not None and quantile_level != spec.quantile_level:
             msg = f"quantile_level={quantile_level!r} is not that of {spec}; it is the end of the path"
             raise InvalidInputError(msg)
-        there = self.layout.standardization(self.modality, self.resolution)
-        directory = there / str(spec)
-        if not directory.is_dir():
-            msg = (
-                f"there are no statistics in {directory}; compute them with `microtome stats "
-                f"{self.layout.root} --method {spec} --resolution {self.resolution.directory}`"
-            )
-            raise NotFoundError(msg)
+        directory = statistics_directory(self.layout, self.modality, self.resolution, spec)
         return StatisticsTables.read(
             directory, quantile_level=spec.quantile_level, stats_level=stats_level
         )

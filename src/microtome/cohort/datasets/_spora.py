@@ -23,12 +23,14 @@ from microtome.sampling import CohortSampler, SamplingRule
 from microtome.storage import StorageOptions
 
 from ._composed import ComposedImagingDataset
+from ._composition import verify_modality_options
 from ._spora_arguments import (
     Options,
     by_name,
     item_numbers,
     merged_options,
     sample_of,
+    tell_unused,
     verify_names,
 )
 from ._spora_index import CohortIndex, CohortWish, read_cohort_index
@@ -99,9 +101,12 @@ class SporaDataset:
     Raises
     ------
     NotFoundError
-        If there is no such cohort, or its table lists an image that is not there.
+        If there is no such cohort, its table lists an image that is not there, or it has no
+        tables of a standardization.
+    UnknownNameError
+        If options are of a modality that there is not.
     InvalidInputError
-        If an argument is wrong, no cohort is left, or the epoch cannot be filled.
+        If an argument, or an option of a modality, is wrong, no cohort is left, or the epoch cannot be filled.
     """
 
     def __init__(  # noqa: PLR0913 - the seed's parameters, and the rule's
@@ -132,6 +137,9 @@ class SporaDataset:
         # sent as a copy.
         self._arguments = {k: v for k, v in locals().items() if k != "self"}
         verify_names(dataset_names, modalities, dataset_modality_kwargs)
+        verify_modality_options(modality_kwargs)
+        for name, own in (dataset_modality_kwargs or {}).items():
+            verify_modality_options(own, f"dataset_modality_kwargs[{name!r}]")
         unit = sampling_unit or ("tiles" if tile_size is not None else "tissues")
         if unit not in get_args(SamplingUnit):
             msg = f"sampling_unit must be one of {get_args(SamplingUnit)}, got {unit!r}"
@@ -192,10 +200,12 @@ class SporaDataset:
                     self._wish.resolution,
                 )
                 continue
+            cohort.verify_statistics(self._wish, self._options[name])
             found.append(cohort)
         if not found:
             msg = f"none of the datasets {list(names)} has images of {self._wish.modalities or 'any modality'}"
             raise InvalidInputError(msg)
+        tell_unused(self._options, found)
         return found
 
     def _rows_of(self, unit: SamplingUnit) -> list[Any]:

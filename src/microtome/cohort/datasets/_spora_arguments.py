@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.cohort._modality import Modality
+from microtome.cohort._modality import Modality, parse_modality
 from microtome.errors import InvalidInputError, UnknownNameError
 
 from ._composed import ComposedImagingDataset
+from ._spora_index import CohortIndex
 from ._tissues import ComposedTissue
 
-__all__ = ["Options", "by_name", "item_numbers", "merged_options", "sample_of", "verify_names"]
+__all__ = [
+    "Options",
+    "by_name",
+    "item_numbers",
+    "merged_options",
+    "sample_of",
+    "tell_unused",
+    "verify_names",
+]
+
+_log = logging.getLogger(__name__)
+
+_IHC = "ihc"
 
 Options = Mapping[str, Mapping[str, Any]]
 """Options of a modality's dataset, by its name."""
@@ -72,6 +86,30 @@ def merged_options(shared: Options | None, own: Options | None) -> dict[str, dic
     for name, options in (own or {}).items():
         found[name] = {**found.get(name, {}), **options}
     return found
+
+
+def tell_unused(options: Mapping[str, Options], cohorts: Sequence[CohortIndex]) -> None:
+    """Tell of options of modalities that no cohort has; they may be meant for other cohorts.
+
+    Parameters
+    ----------
+    options
+        By cohort, by modality.
+    cohorts
+        What is drawn from.
+    """
+    there = {m.name for cohort in cohorts for m in cohort.layout.modalities()}
+    there |= {_IHC} & {name.partition("_")[0] for name in there}
+    given = dict.fromkeys(name for own in options.values() for name in own)
+    for name in given:
+        known = name if name == _IHC else parse_modality(name).name
+        if known not in there:
+            _log.warning(
+                "options of modality %r are of no use: the datasets %s have %s",
+                name,
+                ", ".join(cohort.name for cohort in cohorts),
+                ", ".join(sorted(there)),
+            )
 
 
 def item_numbers(dataset: ComposedImagingDataset, rows: NDArray[np.int64]) -> list[int]:

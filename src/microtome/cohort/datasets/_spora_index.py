@@ -21,10 +21,12 @@ from microtome.cohort.tiles import open_tiles
 from microtome.coordinates import Resolution
 from microtome.errors import FormatError, InvalidInputError, NotFoundError, StorageError
 from microtome.sampling import RowGroups
+from microtome.standardize import StandardizationSpec
 from microtome.storage import Place, StorageOptions, StorePath, file_source
 from microtome.tiling import TileTable
 
 from ._composition import modality_options
+from ._multiplex import statistics_directory
 from ._pixels_told import pixels_told
 
 __all__ = ["CohortIndex", "CohortWish", "read_cohort_index"]
@@ -74,6 +76,21 @@ class CohortIndex:
         chosen = [parse_modality(name) for name in self.modalities]
         at = self.layout.resolution(wish.resolution)
         return pixels_told(chosen, modality_options(chosen, options), at)
+
+    def verify_statistics(self, wish: CohortWish, options: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuse a standardization of which the cohort has no tables.
+
+        Raises
+        ------
+        NotFoundError
+            If it has none.
+        """
+        chosen = [parse_modality(name) for name in self.modalities]
+        for name, own in modality_options(chosen, options).items():
+            spec = StandardizationSpec.parse(str(own.get("standardization", "identity")))
+            if spec.reads_statistics(use_mean_std=own.get("use_mean_std", True)):
+                at = self.layout.resolution(own.get("resolution", wish.resolution))
+                statistics_directory(self.layout, parse_modality(name), at, spec)
 
     @cached_property
     def tissue_ids(self) -> tuple[str, ...]:
