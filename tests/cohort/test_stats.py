@@ -275,6 +275,7 @@ def test_all_modalities_at_once_or_one(imc: Any, write: Any, tree: Any) -> None:
             tissue_id=name,
             modality="codex",
             channel_names=["DAPI"],
+            split="test" if name == "c" else "train",
         )
         write(root, name, np.ones(pixels.shape[-2:], bool))
     assert [path.parents[3].name for path in stats(root, modality="codex")] == ["codex"]
@@ -285,7 +286,7 @@ def test_all_modalities_at_once_or_one(imc: Any, write: Any, tree: Any) -> None:
     there = tree(root)
     assert [path.parents[3].name for path in stats(root)] == ["codex", "imc"]
     assert tree(root) == there, "nothing to do"
-    with pytest.raises(ExistsError, match=r"codex.*imc"):
-        stats(root, stats_level="image")
+    with pytest.raises(ExistsError, match=r"codex.*'train'.*all tissues.*imc.*--overwrite"):
+        stats(root, split="all")
     both = stats(root, overwrite=True)
     assert [path.parents[3].name for path in both] == ["codex", "imc"]

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +30,8 @@ __all__ = ["ChannelStatistics", "StatisticsTable", "StatisticsTables"]
 _Row = NDArray[np.float32]
 # The file whose note is looked at.
 _FIRST = {"quantiles": "upper_quantiles", "moments": "means"}
+# Where a manifest keeps what was said of the means of the other level.
+_OTHER = "other_level"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -260,24 +262,31 @@ class StatisticsTables:
         )
 
     @staticmethod
-    def manifest(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], bool]:
+    def manifest(
+        directory: str | os.PathLike[str], *, stats_level: Level | None = None
+    ) -> tuple[dict[str, Any], bool]:
         """Return what was written for people beside the files, and whether it is of these files.
 
         Parameters
         ----------
         directory
             Of the files.
+        stats_level
+            Of which means and standard deviations; by default of those that were written last.
 
         Returns
         -------
-        The content of `manifest.json`, empty where there is none; and whether every file that it
-        speaks of is of the same run, which they are not after one that was killed.
+        The content of `manifest.json`, empty where there is none or it says nothing of that level;
+        and whether every file that it speaks of is of the same run, which they are not after one
+        that was killed.
         """
         path = path_to_read(directory)
         try:
             found = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+            if stats_level is not None and found["stats_level"] != stats_level:
+                found = found.get(_OTHER) or _noted_by_older(path, found, stats_level)
             levels = {"quantiles": found["quantile_level"], "moments": found["stats_level"]}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}, False
         try:
             said = [
@@ -285,6 +294,10 @@ class StatisticsTables:
                 for key, level in levels.items()
                 if level is not None
             ]
+            if None not in levels.values():
+                # Quantiles that were written with means of the other level may be others by now.
+                of = read_note(_file(path, levels["moments"], _FIRST["moments"])).get("quantiles")
+                said.append(of == found.get("quantiles"))
         except (MicrotomeError, AttributeError):
             return found, False
         return found, bool(said) and all(said)
@@ -305,7 +318,8 @@ class StatisticsTables:
             Where.
         manifest
             What is written beside them for people, as `manifest.json`: what the numbers were
-            fitted on. The digests are added, by which it can be told to be of these files.
+            fitted on. The digests are added, by which it can be told to be of these files. What it
+            said of means of the other level, whose files stay, is kept in it as `other_level`.
 
         Raises
         ------
@@ -323,9 +337,10 @@ class StatisticsTables:
             # One left from an earlier run would be taken for a part of this one.
             _file(path, self.upper.level, "lower_quantiles").unlink(missing_ok=True)
         if manifest is not None:
+            other = _said_of_other_level(path, manifest)
             with replace_file(path / "manifest.json") as temporary:
                 temporary.write_text(
-                    json.dumps({**manifest, **moments}, indent=2) + "\n", encoding="utf-8"
+                    json.dumps({**manifest, **moments, **other}, indent=2) + "\n", encoding="utf-8"
                 )
         for name, table, notes in (
             ("stds", self.stds, moments),
@@ -338,12 +353,40 @@ class StatisticsTables:
                 write_table(stored, _file(path, table.level, name))
 
 
+def _said_of_other_level(directory: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest that is there says of means of the other level than the new one's."""
+    level = manifest.get("stats_level")
+    if level not in get_args(Level):
+        return {}
+    other: Level = "image" if level == "global" else "global"
+    said, _ = StatisticsTables.manifest(directory, stats_level=other)
+    kept = {name: value for name, value in said.items() if name != _OTHER}
+    return {_OTHER: kept} if kept and _file(directory, other, "means").exists() else {}
+
+
+def _noted_by_older(directory: Path, said: dict[str, Any], level: Level) -> dict[str, Any]:
+    """What means of ours are of where a manifest of other ones took the place of theirs.
+
+    So did older versions, where both levels were computed. The files name the split themselves, and
+    the rest is that of the other level; what their numbers were made of is not known any more.
+    """
+    try:
+        note = read_note(_file(directory, level, "means"))
+    except MicrotomeError:
+        return {}
+    if "moments" not in note:
+        return {}
+    return {**said, "stats_level": level, "split": note.get("split"), "tissues": {}}
+
+
 def _file(directory: Path, level: Level, name: str) -> Path:
     return directory / f"{level}_level_{name}.parquet"
 
 
 def _choose_level(directory: Path, name: str, level: Level | None, option: str) -> Level | None:
     """Level of which there are files; None if there are none and none is asked for."""
+    if level is not None and level not in get_args(Level):
+        raise InvalidInputError(f"{option} must be 'image' or 'global', got {level!r}")
     levels: tuple[Level, ...] = ("image", "global") if level is None else (level,)
     found: list[Level] = [each for each in levels if _file(directory, each, name).exists()]
     if level is not None and not found:
@@ -373,5 +416,6 @@ def _refuse_mixed(directory: Path, found: Mapping[str, StoredTable]) -> None:
         if len(set(stated.values())) > 1:
             raise FormatError(
                 f"{directory} has files of different runs ({', '.join(stated)}), perhaps of one "
-                "that was interrupted; compute the statistics again"
+                "that was interrupted or made one level of means anew and not the other; compute "
+                "the statistics again"
             )

@@ -7,7 +7,7 @@ import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -96,11 +96,7 @@ class Fit:
             If no tissue is in the split.
         """
         tissues = tuple(tissues_with_images(layout, resolution, modalities=[modality]))
-        splits = {
-            row["tissue_id"]: row.get("split")
-            for row in read_tissues(layout).to_pylist()
-            if row["modality"] == modality.name
-        }
+        splits = _splits(layout, modality)
         chosen = split or ("train" if "train" in splits.values() else None)
         if chosen == "all" and "all" not in splits.values():
             chosen = None
@@ -110,6 +106,21 @@ class Fit:
             raise InvalidInputError(msg)
         known = MeasuredChannels.read(layout, modality)
         return cls(layout, modality, resolution, known, tissues, fitted, chosen, executor, progress)
+
+    def fitted_as(self, split: str | None) -> Fit:
+        """Return the fit on the tissues of a split as tables name it; None is all tissues.
+
+        Raises
+        ------
+        InvalidInputError
+            If no tissue is in the split any more.
+        """
+        splits = _splits(self.layout, self.modality)
+        fitted = frozenset(t for t in self.tissues if split is None or splits.get(t) == split)
+        if not fitted:
+            msg = f"no tissue imaged as {self.modality} is in split {split!r} any more; there are {sorted({str(s) for s in splits.values()})}"
+            raise InvalidInputError(msg)
+        return replace(self, fitted=fitted, split=split)
 
     def tables(
         self, spec: StandardizationSpec, stats_level: Level, *, exact: bool = False
@@ -159,7 +170,7 @@ class Fit:
         given: _Row | None = None
         if together:
             fitted = [source for source in sources if source.tissue_id in self.fitted]
-            given = self._quantiles(fitted, wanted, dtype, passes)
+            given = self._quantiles(fitted, wanted, passes)
         moments = [result.moments for result in results]
         if together and spec.has_moments:
             chosen = [s for s in sources if stats_level == "image" or s.tissue_id in self.fitted]
@@ -225,7 +236,6 @@ class Fit:
         self,
         sources: Sequence[TissuePixels],
         wanted: tuple[float, ...],
-        dtype: np.dtype[Any],
         passes: np.dtype[Any] | None,
     ) -> _Row:
         """Return quantiles over all of these tissues together, (channels, wanted)."""
@@ -242,7 +252,9 @@ class Fit:
                         self.progress(f"quantiles {self.modality}", step, total)
                 counter.finish_pass()
             return counter.quantiles()
-        together = QuantileSketch(dtype, len(self.channels))
+        # Of what is fitted on alone: the same whichever other tissues are counted besides.
+        fitted = functools.reduce(np.promote_types, (source.dtype() for source in sources))
+        together = QuantileSketch(fitted, len(self.channels))
         for source in sources:
             together.merge(count_tissue(source).sketch)
         return together.quantiles(wanted)
@@ -347,6 +359,14 @@ class Fit:
                 for tissue, result in results.items()
             },
         }
+
+
+def _splits(layout: CohortLayout, modality: Modality) -> dict[str, str | None]:
+    return {
+        row["tissue_id"]: row.get("split")
+        for row in read_tissues(layout).to_pylist()
+        if row["modality"] == modality.name
+    }
 
 
 def _groups(items: Sequence[TissuePixels], size: int) -> Iterator[list[TissuePixels]]:

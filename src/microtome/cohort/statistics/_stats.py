@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -18,7 +20,15 @@ from microtome.standardize import Level, StandardizationSpec
 from microtome.storage import locked
 
 from ._fit import Fit
-from ._stats_state import state_of
+from ._stats_state import (
+    StatsState,
+    counted_exactly,
+    fitted_before,
+    has_means,
+    is_foreign,
+    other_level,
+    state_of,
+)
 
 __all__ = ["stats"]
 
@@ -49,7 +59,9 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
     tables: `stats` again, after a tissue was added or for another method or quantile, reads only
     tissues that are new or whose image or mask changed. Tables say which images, masks and channels
     they were made of: where these are others by now, `stats` again with the same settings replaces
-    the tables, and where they are the same, it changes nothing.
+    the tables, and where they are the same, it changes nothing. Means of both levels may stand side
+    by side: whichever is asked for, the other is renewed with it where it is stale, as it was fitted
+    before, so that both are always of the same images.
 
     Numbers of 8 and 16 bits are counted value by value, and the tables are those of numpy on all
     the pixels. Wider ones stand for the mean of the values that agree with them to 2^-11 (0.05 %):
@@ -105,8 +117,8 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
     NotFoundError
         If a tissue has no mask.
     ExistsError
-        If tables are there for all modalities asked for, with other settings or by a microtome that
-        did not note them, and `overwrite` is false.
+        If tables are there for all modalities asked for, with other settings (it says which) or by
+        something that did not note them, and `overwrite` is false.
     FormatError
         If pixels are NaN, or a mask does not fit its image.
     """
@@ -133,28 +145,81 @@ def stats(  # noqa: PLR0913 - the choices that make up a standardization
     }
     # What is replaced in any case is not looked at first.
     states = {
-        kind: state_of(place, fits[kind], spec, stats_level, exact=exact)
+        kind: StatsState("stale")
+        if overwrite
+        else state_of(place, fits[kind], spec, stats_level, exact=exact)
         for kind, place in places.items()
-        if not overwrite
     }
-    refused = [places[kind] for kind, state in states.items() if state == "other"]
+    refused = [(places[kind], state) for kind, state in states.items() if state.kind == "other"]
     if refused and len(refused) == len(places):
-        msg = f"{', '.join(map(str, refused))} exists, with other settings or without a word of them; replace it with --overwrite (overwrite=True), which reads only tissues that changed"
-        raise ExistsError(msg)
+        raise ExistsError(_refusal(refused, spec, stats_level))
     written: list[Path] = []
-    for kind, place in places.items():
-        if overwrite or states[kind] in {"missing", "stale"}:
-            fitted = fits[kind].tables(spec, stats_level, exact=exact)
-            with locked(layout.lock, what=f"the cohort {layout.root}"):
-                sweep_all(place)
-                fitted.tables.write(place, manifest=fitted.manifest)
-            written.append(place)
-    if not written and "current" in states.values():
+    for kind, state in states.items():
+        if state.kind == "other":
+            continue
+        # What was counted to the last bit stays so, unless it is replaced.
+        made = _Made(places[kind], fits[kind], spec, exact=exact or state.exact)
+        other = made.of_other_level(stats_level)
+        if state.kind != "current":
+            made.write(stats_level)
+        if other is not None and other.is_to_be_renewed(other_level(stats_level)):
+            other.write(other_level(stats_level))
+        elif state.kind == "current":
+            continue
+        written.append(made.place)
+    if not written and (there := [places[k] for k, s in states.items() if s.kind == "current"]):
         # Nothing to do is not nothing there.
-        written = [places[kind] for kind, state in states.items() if state == "current"]
-        told = ", ".join(map(str, written))
+        told = ", ".join(map(str, there))
         _log.info("%s: there already, of the same tissues, images and masks", told)
+        return there
     return written
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Tables of one level in a directory, to be made."""
+
+    place: Path
+    fit: Fit
+    spec: StandardizationSpec
+    exact: bool
+
+    def of_other_level(self, stats_level: Level) -> _Made | None:
+        """Return what means of the other level, that are there too, would be made of now.
+
+        They are to be of the same images; where both stand on the same quantiles, these are written
+        with either.
+        """
+        level = other_level(stats_level)
+        if not self.spec.has_moments or not has_means(self.place, level):
+            return None
+        if is_foreign(self.place, self.spec, level):
+            return None
+        fit = fitted_before(self.place, self.fit, self.spec, level)
+        if self.spec.quantile_level is not None:
+            return replace(self, fit=fit)
+        return replace(self, fit=fit, exact=counted_exactly(self.place, self.spec, level))
+
+    def is_to_be_renewed(self, stats_level: Level) -> bool:
+        state = state_of(self.place, self.fit, self.spec, stats_level, exact=self.exact)
+        return state.kind != "current"
+
+    def write(self, stats_level: Level) -> None:
+        fitted = self.fit.tables(self.spec, stats_level, exact=self.exact)
+        layout = self.fit.layout
+        with locked(layout.lock, what=f"the cohort {layout.root}"):
+            sweep_all(self.place)
+            fitted.tables.write(self.place, manifest=fitted.manifest)
+
+
+def _refusal(
+    refused: Sequence[tuple[Path, StatsState]], spec: StandardizationSpec, stats_level: Level
+) -> str:
+    said = "; ".join(
+        f"{place} exists, with other settings: {state.why}" for place, state in refused
+    )
+    level = f" of {stats_level} level" if spec.has_moments else ""
+    return f"{said}. Replace the tables{level} with --overwrite (overwrite=True), which reads only tissues that changed"
 
 
 def _spec(
