@@ -279,8 +279,10 @@ def test_alignments_are_kept_replaced_and_removed(paired: Any) -> None:
         ([[1, 0, 0], [0, 1, 0], [0, 1, 1]], "last row 0 0 1"),
         ([[1, 0, np.nan], [0, 1, 0]], "finite"),
         (AffineTransform(("y", "x"), ("x", "y"), np.eye(3)), "from (x, y)"),
+        ("x", r"matrix \(2, 3\) of numbers, got 'x'"),
+        ([[1, 0], [0, 1, 0]], r"of numbers, got \[\[1, 0\], \[0, 1, 0\]\]"),
     ],
-    ids=["singular", "shape", "projective", "nan", "axes"],
+    ids=["singular", "shape", "projective", "nan", "axes", "text", "ragged"],
 )
 def test_what_is_no_alignment(paired: Any, transform: Any, message: str) -> None:
     root, _ = paired

@@ -350,7 +350,11 @@ def test_options_of_what_no_cohort_has_are_told(study, caplog):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"names": ["he", "gone"]}, NotFoundError, "there is no cohort at .*gone"),
+        (
+            {"names": ["he", "gone"]},
+            NotFoundError,
+            r"no cohort at .*'gone'; in .*study there are he, imc$",
+        ),
         ({"names": []}, InvalidInputError, "dataset_names is empty"),
         ({"names": "he"}, InvalidInputError, "is a list of names, got 'he'"),
         ({"names": ["he", "he"]}, InvalidInputError, r"names \['he'\] more than once"),
@@ -362,7 +366,13 @@ def test_options_of_what_no_cohort_has_are_told(study, caplog):
         ({"weights": {"he": 1}}, InvalidInputError, r"weights says nothing of \['imc'\]"),
         ({"weights": {"he": 1, "x": 1}}, UnknownNameError, r"weights speaks of \['x'\]"),
         ({"cohort_quota": {"he": 1}}, InvalidInputError, "cohort_quota says nothing of"),
+        ({"weights": [1, 2]}, InvalidInputError, r"by the name of the dataset.*got \[1, 2\]"),
+        ({"weights": {"he": 1, "imc": "x"}}, InvalidInputError, "at least 0, got 'x'"),
+        ({"cohort_quota": [1, 2]}, InvalidInputError, "cohort_quota are numbers by the name"),
+        ({"cohort_quota": "x"}, InvalidInputError, "cohort_quota are numbers by the name"),
         ({"alpha": 2}, InvalidInputError, "alpha must be from 0"),
+        ({"alpha": "x"}, InvalidInputError, r"alpha must be from 0 .*got 'x'"),
+        ({"seed": 1.5}, InvalidInputError, "seed must be a whole number, got 1.5"),
         ({"seed": -1}, InvalidInputError, "seed must be from 0"),
         ({"epoch_length": 10**6}, InvalidInputError, "an epoch of 1000000 rows"),
         ({"dataset_modality_kwargs": {"x": {}}}, UnknownNameError, r"speaks of \['x'\]"),
@@ -439,7 +449,7 @@ def test_a_folder_of_cohorts_may_come_from_the_environment(study, monkeypatch):
     found = SporaDataset(["imc"], tile_size=32, modality_kwargs=IMC)
     assert len(found) == len(keys(study, "imc"))
     monkeypatch.delenv("SPORA_DATASETS_DIR")
-    with pytest.raises(NotFoundError, match="SPORA_DATASETS_DIR"):
+    with pytest.raises(NotFoundError, match=r"Give datasets_dir=, or name .*SPORA_DATASETS_DIR"):
         SporaDataset(["imc"], tile_size=32)
 
 

@@ -300,11 +300,17 @@ def test_cells_inside_annotations(masked: Any, tmp_path: Path) -> None:
             {"t1": [square(0, 0, 9, 9)], "t2": [square(0, 0, 9, 9)]},
             {"annotation_mpp": 0.0},
             InvalidInputError,
-            "annotation_mpp must be above 0",
+            "annotation_mpp must be a number above 0, got 0.0",
+        ),
+        (
+            {"t1": [square(0, 0, 9, 9)], "t2": [square(0, 0, 9, 9)]},
+            {"annotation_mpp": "1"},
+            InvalidInputError,
+            "annotation_mpp must be a number above 0, got '1'",
         ),
         ({}, {"annotations": None, "classes": ["a"]}, InvalidInputError, "none are given"),
     ],
-    ids=["missing", "too far", "no feature", "class", "nowhere", "mpp", "classes alone"],
+    ids=["missing", "too far", "no feature", "class", "nowhere", "mpp", "text", "classes alone"],
 )
 def test_annotations_that_do_not_fit(
     masked: Any,

@@ -56,7 +56,11 @@ def as_frame_transform(transform: CoordinateTransform | ArrayLike) -> AffineTran
             raise InvalidInputError(msg)
         matrix = transform.augmented_matrix
     else:
-        given = np.asarray(transform, np.float64)
+        try:
+            given = np.asarray(transform, np.float64)
+        except (TypeError, ValueError):
+            msg = f"an alignment is a transform or a matrix (2, 3) of numbers, got {transform!r}"
+            raise InvalidInputError(msg) from None
         if given.shape == (2, 3):
             given = np.vstack([given, [0.0, 0.0, 1.0]])
         if given.shape != (3, 3) or not np.array_equal(given[2], [0, 0, 1]):

@@ -16,6 +16,7 @@ def cohort_directory(
     path: str | os.PathLike[str] | Place | StorePath | None,
     *,
     among: str | os.PathLike[str] | None = None,
+    said_by: str = "path=",
 ) -> str | os.PathLike[str] | Place | StorePath:
     """Return where a cohort lies.
 
@@ -27,6 +28,8 @@ def cohort_directory(
         Its directory or address, where that is known.
     among
         The directory or address of all cohorts; by default what SPORA_DATASETS_DIR says.
+    said_by
+        What the caller may be given that says so, for the message.
 
     Raises
     ------
@@ -37,6 +40,6 @@ def cohort_directory(
         return path
     root = among if among is not None else os.environ.get("SPORA_DATASETS_DIR")
     if not root:
-        msg = f"where is cohort {name!r}? Give path=, or name the folder of all cohorts in SPORA_DATASETS_DIR"
+        msg = f"where is cohort {name!r}? Give {said_by}, or name the folder of all cohorts in SPORA_DATASETS_DIR"
         raise NotFoundError(msg)
     return f"{spelled(root).rstrip('/')}/{name}" if is_address(root) else Path(root) / name

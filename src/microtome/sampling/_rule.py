@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,7 +11,7 @@ from operator import index as as_index
 
 from microtome.errors import InvalidInputError
 
-__all__ = ["UNITS", "SamplingRule", "targets"]
+__all__ = ["UNITS", "SamplingRule", "targets", "whole"]
 
 UNITS = 2**32
 """Parts of a row in which shares are counted: what they are rounded to is below any epoch's notice."""
@@ -68,28 +69,28 @@ class SamplingRule:
     epoch_length: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            msg = f"alpha must be from 0 (equal shares) to 1 (by size), got {self.alpha}"
+        if not (_is_number(self.alpha) and 0 <= self.alpha <= 1):
+            msg = f"alpha must be from 0 (equal shares) to 1 (by size), got {self.alpha!r}"
             raise InvalidInputError(msg)
         if self.weights is not None:
             if self.alpha != 1:
                 msg = f"alpha={self.alpha} and weights both say how cohorts are weighted; leave one out"
                 raise InvalidInputError(msg)
-            wrong = [w for w in self.weights if not (math.isfinite(w) and w >= 0)]
+            wrong = [w for w in self.weights if not (_is_number(w) and math.isfinite(w) and w >= 0)]
             if wrong or not any(self.weights):
-                what = f"got {wrong[0]}" if wrong else "and not all of them 0"
+                what = f"got {wrong[0]!r}" if wrong else "and not all of them 0"
                 msg = f"weights must be finite and at least 0, {what}"
                 raise InvalidInputError(msg)
         for name in ("patient_quota", "epoch_length"):
             value = getattr(self, name)
-            if value is not None and not 1 <= _whole(name, value) <= _MOST:
+            if value is not None and not 1 <= whole(name, value) <= _MOST:
                 msg = f"{name} must be at least 1, got {value}"
                 raise InvalidInputError(msg)
         quota = self.cohort_quota
         if quota is None:
             return
         if isinstance(quota, Sequence):
-            if any(_whole("cohort_quota", q) < 0 for q in quota) or not any(quota):
+            if any(whole("cohort_quota", q) < 0 for q in quota) or not any(quota):
                 msg = f"cohort_quota must be at least 0 for each cohort and above 0 for one, got {list(quota)}"
                 raise InvalidInputError(msg)
             if self.weights is not None or self.alpha != 1 or self.epoch_length is not None:
@@ -98,12 +99,17 @@ class SamplingRule:
                     "alpha, weights and epoch_length"
                 )
                 raise InvalidInputError(msg)
-        elif _whole("cohort_quota", quota) < 1:
+        elif whole("cohort_quota", quota) < 1:
             msg = f"cohort_quota must be at least 1, got {quota}"
             raise InvalidInputError(msg)
 
 
-def _whole(name: str, value: object) -> int:
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real)
+
+
+def whole(name: str, value: object) -> int:
+    """Return a whole number; InvalidInputError where it is none."""
     try:
         return as_index(value)  # pyright: ignore[reportArgumentType] (what it refuses is the question)
     except TypeError:

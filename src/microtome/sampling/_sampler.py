@@ -13,7 +13,7 @@ from microtome.errors import InvalidInputError, OutOfRangeError
 
 from ._groups import RowGroups
 from ._permutation import KEYS, permute
-from ._rule import UNITS, SamplingRule, targets
+from ._rule import UNITS, SamplingRule, targets, whole
 from ._stream import Begin, RowStreams, drawn
 from ._turns import shares_of_epoch
 
@@ -81,7 +81,7 @@ class CohortSampler:
 
     def __post_init__(self) -> None:
         for name, most in (("seed", _SEEDS), ("epoch", _EPOCHS)):
-            value = as_index(getattr(self, name))
+            value = whole(name, getattr(self, name))
             if not 0 <= value < most:
                 msg = f"{name} must be from 0 to {most - 1}, got {value}"
                 raise InvalidInputError(msg)
@@ -129,7 +129,7 @@ class CohortSampler:
 
     def at_epoch(self, epoch: int) -> CohortSampler:
         """Return the draws of another epoch."""
-        if not 0 <= epoch < _EPOCHS:
+        if not 0 <= whole("epoch", epoch) < _EPOCHS:
             return replace(self, epoch=epoch)  # refuses it
         # What does not depend on the epoch is kept: it took going through all patients.
         other = object.__new__(CohortSampler)

@@ -32,6 +32,7 @@ from ._spora_arguments import (
     sample_of,
     tell_unused,
     verify_names,
+    verify_there,
 )
 from ._spora_index import CohortIndex, CohortWish, read_cohort_index
 from ._spora_tables import (
@@ -168,7 +169,7 @@ class SporaDataset:
             alpha,
             self._weighting.weights,
             by_name("cohort_quota", cohort_quota, dataset_names, self.dataset_names)
-            if isinstance(cohort_quota, Mapping)
+            if isinstance(cohort_quota, Mapping | Sequence)
             else cohort_quota,
             patient_quota,
             replacement,
@@ -186,7 +187,8 @@ class SporaDataset:
     ) -> list[CohortIndex]:
         found: list[CohortIndex] = []
         for name in names:
-            path = cohort_directory(name, None, among=directory)
+            path = cohort_directory(name, None, among=directory, said_by="datasets_dir=")
+            verify_there(name, path)
             cohort = read_cohort_index(
                 name, path, self._wish, self._options[name], storage_options=self._storage_options
             )

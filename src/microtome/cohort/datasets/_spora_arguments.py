@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from microtome.cohort._merge import listed
 from microtome.cohort._modality import Modality, parse_modality
-from microtome.errors import InvalidInputError, UnknownNameError
+from microtome.errors import InvalidInputError, NotFoundError, UnknownNameError
+from microtome.storage import StorePath
 
 from ._composed import ComposedImagingDataset
 from ._spora_index import CohortIndex
@@ -24,6 +27,7 @@ __all__ = [
     "sample_of",
     "tell_unused",
     "verify_names",
+    "verify_there",
 ]
 
 _log = logging.getLogger(__name__)
@@ -44,10 +48,13 @@ def by_name(
     UnknownNameError
         If a value is of no cohort.
     InvalidInputError
-        If a cohort has no value.
+        If a cohort has no value, or values have no names.
     """
     if given is None:
         return None
+    if not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] (callers need not be typed)
+        msg = f"{what} are numbers by the name of the dataset, of {list(names)}; got {given!r}"
+        raise InvalidInputError(msg)
     unknown = sorted(set(given) - set(names))
     if unknown:
         msg = f"{what} speaks of {unknown}, which are none of the datasets {list(names)}"
@@ -78,6 +85,26 @@ def verify_names(
     if unknown:
         msg = f"dataset_modality_kwargs speaks of {unknown}, which are none of {list(names)}"
         raise UnknownNameError(msg)
+
+
+def verify_there(name: str, path: object) -> None:
+    """Refuse a name of none of the cohorts in a directory; an address is asked when it is opened.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such directory; names the cohorts that lie beside it.
+    """
+    if not isinstance(path, Path) or isinstance(path, StorePath) or path.is_dir():
+        return
+    if not path.parent.is_dir():
+        msg = f"there is no cohort at {path}: there is no directory {path.parent}"
+        raise NotFoundError(msg)
+    tables = path.parent.glob("*/metadata/tissues.parquet")
+    there = sorted(table.parents[1].name for table in tables)
+    beside = f"there are {listed(there)}" if there else "there are no cohorts"
+    msg = f"there is no cohort at {path}, {name!r}; in {path.parent} {beside}"
+    raise NotFoundError(msg)
 
 
 def merged_options(shared: Options | None, own: Options | None) -> dict[str, dict[str, Any]]:

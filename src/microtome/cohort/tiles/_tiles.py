@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -260,6 +261,9 @@ def _annotations(
             msg = "classes and annotation_mpp are of annotations, and none are given"
             raise InvalidInputError(msg)
         return None
+    if mpp is not None and not (isinstance(mpp, Real) and np.isfinite(mpp) and mpp > 0):
+        msg = f"annotation_mpp must be a number above 0, got {mpp!r}"
+        raise InvalidInputError(msg)
     only = None if classes is None else tuple(classes)
     found = Annotations(Path(path), only, 1.0 if mpp is None else mpp)
     found.verify(list(chosen))

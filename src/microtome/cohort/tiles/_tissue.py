@@ -90,16 +90,13 @@ class Annotations:
         NotFoundError
             If the path, or the file of a tissue, is not there.
         InvalidInputError
-            If one file is given for several tissues, or the micrometres are none.
+            If one file is given for several tissues.
         """
         if not self.path.exists():
             msg = f"there are no annotations at {self.path}"
             raise NotFoundError(msg)
         if self.path.is_file() and len(tissues) > 1:
             msg = f"{self.path} has the annotations of one tissue, but {len(tissues)} are to be tiled; choose one (--tissue, tissues=), or give a directory with <tissue id>.geojson for each"
-            raise InvalidInputError(msg)
-        if isinstance(self.mpp, int | float) and not (np.isfinite(self.mpp) and self.mpp > 0):
-            msg = f"annotation_mpp must be above 0, got {self.mpp}"
             raise InvalidInputError(msg)
         for tissue_id in tissues:
             self.of_tissue(tissue_id)
