@@ -192,7 +192,7 @@ def test_quantiles_of_another_split_are_not_replaced_unasked(cohort: Path, write
     add(cohort, write, "c", split="train")
     options: dict[str, Any] = {"quantile_level": "global"}
     (place,) = stats(cohort, stats_level="global", **options)
-    why = r"uq_0.99_global exists.*fitted on split 'train', and all tissues is asked for now"
+    why = r"uq_0.99_global exists.*fitted on split 'train', while all tissues is asked for now"
     with pytest.raises(ExistsError, match=why):
         stats(cohort, stats_level="image", split="all", **options)
     # Asked to, both follow: they stand on the same quantiles.

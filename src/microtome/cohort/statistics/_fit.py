@@ -33,6 +33,7 @@ from microtome.standardize import (
     StatisticsTables,
 )
 
+from ._command import stats_command
 from ._counted import count_tissue, forget_others, is_counted
 from ._inside import TissuePixels
 from ._look import TissueResult, TissueTask, count_pass, look_at
@@ -191,7 +192,14 @@ class Fit:
             fitted_on=tuple(sorted(self.fitted)),
             split=self.split,
         )
-        self._tell_missing(tables)
+        command = stats_command(
+            self.layout.root,
+            self.modality,
+            self.resolution,
+            str(spec),
+            stats_level=stats_level if spec.has_moments else None,
+        )
+        self._tell_missing(tables, command)
         error = 0.0 if passes is not None else QuantileSketch(dtype, 1).relative_error
         return FittedTables(
             tables,
@@ -308,7 +316,7 @@ class Fit:
             StatisticsTable(self.channels, stds.astype(np.float32), names),
         )
 
-    def _tell_missing(self, tables: StatisticsTables) -> None:
+    def _tell_missing(self, tables: StatisticsTables, command: str) -> None:
         """Warn of channels that somebody measured and that what is global has no number of."""
         of = {name for t in self.fitted for name in self.measured.names_of(t)}
         somewhere = {name for t in self.tissues for name in self.measured.names_of(t)}
@@ -318,7 +326,7 @@ class Fit:
             empty = ~np.isfinite(table.values[0])
             lost = [n for n, no in zip(self.channels, empty, strict=True) if no and n in somewhere]
             if lost:
-                why = why_missing(lost, of, tables.fitted_on, tables.split)
+                why = why_missing(lost, of, tables.fitted_on, tables.split, command)
                 _log.warning(
                     "%s: %d channels have no %s, and datasets leave them out. %s",
                     self.modality,

@@ -13,6 +13,7 @@ import numpy as np
 from microtome.cohort._images import open_tissue_image, open_tissue_mask
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._modality import Modality
+from microtome.cohort._panels import verify_planes
 from microtome.coordinates import Resolution
 from microtome.errors import FormatError
 from microtome.image import MultiscaleImage, blocks_of
@@ -100,10 +101,7 @@ class TissuePixels:
         if covered != shape:
             msg = f"{mask.uri} has {covered} pixels, {image.uri} has {shape}"
             raise FormatError(msg)
-        stored = list(self.measured)
-        if len(stored) != image.nchannels:
-            msg = f"{image.uri} has {image.nchannels} channels, its tables say {len(stored)}: {stored}"
-            raise FormatError(msg)
+        verify_planes(image, self.measured, said_by="the cohort's panel")
 
 
 def _sides(image: MultiscaleImage) -> tuple[int, int]:

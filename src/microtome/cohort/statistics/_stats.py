@@ -215,9 +215,7 @@ class _Made:
 def _refusal(
     refused: Sequence[tuple[Path, StatsState]], spec: StandardizationSpec, stats_level: Level
 ) -> str:
-    said = "; ".join(
-        f"{place} exists, with other settings: {state.why}" for place, state in refused
-    )
+    said = "; ".join(f"{place} exists, and {state.why}" for place, state in refused)
     level = f" of {stats_level} level" if spec.has_moments else ""
     return f"{said}. Replace the tables{level} with --overwrite (overwrite=True), which reads only tissues that changed"
 

@@ -193,9 +193,9 @@ def _differing(
         return f"it says that it is of {manifest.get('standardization')}, not of {spec}"
     # Quantiles of each image are the same whatever the means beside them were fitted on.
     if (means or spec.quantile_level == "global") and manifest.get("split") != fit.split:
-        return f"it was fitted on {_split(manifest.get('split'))}, and {_split(fit.split)} is asked for now"
+        return f"it was fitted on {_split(manifest.get('split'))}, while {_split(fit.split)} is asked for now"
     if exact and manifest.get("relative_error") != 0.0:
-        return "it was counted within 0.05 %, and to the last bit (exact) is asked for now"
+        return "it was counted within 0.05 %, while to the last bit (exact) is asked for now"
     return ""
 
 

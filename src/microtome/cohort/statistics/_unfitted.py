@@ -13,14 +13,25 @@ from microtome.cohort._panels import MeasuredChannels
 from microtome.errors import InvalidInputError
 from microtome.standardize import Standardizer, StatisticsTables
 
-__all__ = ["FIT_AGAIN", "fitted_where", "kept_channels", "why_missing"]
+__all__ = ["fit_again", "fitted_where", "kept_channels", "why_missing"]
 
 _log = logging.getLogger(__name__)
 
-FIT_AGAIN = (
-    "fit on tissues that measured them, `microtome stats --overwrite --split NAME` (`all` for every "
-    "tissue), or on each tissue by itself, `--stats-level image` (and `--quantile-level image`)"
-)
+_COMMAND = "microtome stats COHORT --method {} --overwrite"
+
+
+def fit_again(command: str) -> str:
+    """Return in words what to do about channels that nobody measured where statistics were fitted.
+
+    Parameters
+    ----------
+    command
+        That which makes these tables anew, without a split.
+    """
+    return (
+        f"fit on tissues that measured them, `{command} --split NAME` (`all` for every tissue), or "
+        "on each tissue by itself, `--stats-level image` (and a method that ends in `_image`)"
+    )
 
 
 def kept_channels(
@@ -52,7 +63,8 @@ def kept_channels(
     keep = whole.keep & ~missing
     names = np.asarray(whole.channel_names)
     if missing.any() and tables is not None:
-        why = _of_tissue(names[missing].tolist(), tissue_id, tables, measured)
+        command = _COMMAND.format(whole.spec)
+        why = _of_tissue(names[missing].tolist(), tissue_id, tables, measured, command)
         if not keep.any():
             msg = f"no channel of tissue {tissue_id!r} can be standardized by {whole.spec}. {why}"
             raise InvalidInputError(msg)
@@ -70,7 +82,11 @@ def kept_channels(
 
 
 def _of_tissue(
-    names: list[str], tissue_id: str, tables: StatisticsTables, measured: MeasuredChannels
+    names: list[str],
+    tissue_id: str,
+    tables: StatisticsTables,
+    measured: MeasuredChannels,
+    command: str,
 ) -> str:
     """Return why a tissue's channels have no numbers; what is of each tissue, it measured itself."""
     together: set[str] = set()
@@ -81,7 +97,7 @@ def _of_tissue(
     known = [t for t in tables.fitted_on if measured.measured is None or t in measured.rows]
     counted = {name for t in known for name in measured.names_of(t)}
     there = {name for name in names if name not in together or name in counted}
-    return why_missing(names, there, tables.fitted_on, tables.split)
+    return why_missing(names, there, tables.fitted_on, tables.split, command)
 
 
 def _missing_numbers(standardizer: Standardizer) -> NDArray[np.bool_]:
@@ -108,7 +124,11 @@ def fitted_where(fitted_on: Sequence[str], split: str | None) -> str:
 
 
 def why_missing(
-    names: Sequence[str], measured: Collection[str], fitted_on: Sequence[str], split: str | None
+    names: Sequence[str],
+    measured: Collection[str],
+    fitted_on: Sequence[str],
+    split: str | None,
+    command: str,
 ) -> str:
     """Return in words why channels have no numbers.
 
@@ -120,6 +140,8 @@ def why_missing(
         Those that any tissue that was fitted on measured.
     fitted_on, split
         As the tables say.
+    command
+        That which makes them anew.
     """
     nobody = [name for name in names if name not in measured] if fitted_on else []
     uncounted = [name for name in names if name not in nobody]
@@ -127,11 +149,11 @@ def why_missing(
     said: list[str] = []
     if nobody:
         said.append(
-            f"{listed(nobody)}: statistics were fitted on {where}, where nobody measured them; {FIT_AGAIN}"
+            f"{listed(nobody)}: statistics were fitted on {where}, where nobody measured them; {fit_again(command)}"
         )
     if uncounted:
         said.append(
             f"{listed(uncounted)}: no pixel of them lay inside a tissue mask, or the statistics are "
-            "older than the images; see to the masks, then `microtome stats --overwrite`"
+            f"older than the images; see to the masks, then `{command}`"
         )
     return ". ".join(said)

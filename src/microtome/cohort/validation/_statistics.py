@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from microtome.cohort._merge import listed
 from microtome.cohort._modality import Modality, parse_modality
-from microtome.cohort.statistics import FIT_AGAIN, fitted_where
+from microtome.cohort.statistics import fit_again, fitted_where, stats_command
 from microtome.coordinates import Resolution
 from microtome.standardize import StatisticsTables
 from microtome.storage import file_source
@@ -27,7 +28,6 @@ from ._survey import Survey
 __all__ = ["check_statistics"]
 
 _FILE = re.compile(r"(image|global)_level_([a-z_]+)\.parquet")
-_AGAIN = "compute them again: `microtome stats --overwrite`"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +41,8 @@ class _Table:
     values: NDArray[np.float64]
     """(rows, channels)."""
     note: dict[str, Any]
+    command: str
+    """What makes it anew on all that it would be fitted on by default."""
 
     @property
     def fitted(self) -> list[str]:
@@ -66,30 +68,31 @@ def _check_directory(
     survey: Survey, modality: Modality, resolution: Resolution, directory: Path
 ) -> None:
     before = len(survey.findings)
+    levels, moments = (
+        [n for n in ("image", "global") if (directory / f"{n}_level_{name}.parquet").is_file()]
+        for name in ("upper_quantiles", "means")
+    )
+    spec = "/".join(directory.relative_to(survey.layout.root / modality.canonical_dir).parts[2:])
     tables: list[_Table] = []
     for path in sorted(directory.iterdir()):
         match = _FILE.fullmatch(path.name)
         if match is not None:
-            with survey.guarded("statistics-damaged", path, _AGAIN):
-                tables.append(_read(path, image_level=match[1] == "image"))
+            # Quantiles are made with means of any level, and the other level follows them.
+            of = match[1] if match[2] in {"means", "stds"} else next(iter(moments), None)
+            command = stats_command(survey.layout.root, modality, resolution, spec, stats_level=of)
+            with survey.guarded("statistics-damaged", path, _again(command)):
+                tables.append(_read(path, command, image_level=match[1] == "image"))
     for table in tables:
         _check_panel(survey, modality, table)
         _check_tissues(survey, modality, resolution, table)
     if len(survey.findings) > before:
         return
-    levels = [
-        level
-        for level in ("image", "global")
-        if (directory / f"{level}_level_upper_quantiles.parquet").is_file()
-    ]
-    moments = [
-        level
-        for level in ("image", "global")
-        if (directory / f"{level}_level_means.parquet").is_file()
-    ]
     for quantile_level in levels:
         for stats_level in moments or [None]:
-            with survey.guarded("statistics-damaged", directory, _AGAIN):
+            command = stats_command(
+                survey.layout.root, modality, resolution, spec, stats_level=stats_level
+            )
+            with survey.guarded("statistics-damaged", directory, _again(command)):
                 StatisticsTables.read(
                     directory,
                     quantile_level=quantile_level,  # pyright: ignore[reportArgumentType] - one of both
@@ -97,7 +100,12 @@ def _check_directory(
                 )
 
 
-def _read(path: Path, *, image_level: bool) -> _Table:
+def _again(command: str, split: object = None) -> str:
+    option = f" --split {shlex.quote(split)}" if isinstance(split, str) else ""
+    return f"compute them again: `{command}{option}`"
+
+
+def _read(path: Path, command: str, *, image_level: bool) -> _Table:
     with pq.ParquetFile(file_source(path)) as file:
         table = file.read()
     metadata: dict[bytes, bytes] = table.schema.metadata or {}
@@ -120,7 +128,8 @@ def _read(path: Path, *, image_level: bool) -> _Table:
         raise ValueError(msg)
     tissues = table[index].cast(pa.string()).to_pylist() if image_level and index else None
     note = json.loads(metadata.get(b"microtome", b"{}"))
-    return _Table(path, channels, tissues, values, note if isinstance(note, dict) else {})
+    told = note if isinstance(note, dict) else {}
+    return _Table(path, channels, tissues, values, told, command)
 
 
 def _check_panel(survey: Survey, modality: Modality, table: _Table) -> None:
@@ -131,7 +140,8 @@ def _check_panel(survey: Survey, modality: Modality, table: _Table) -> None:
         parts = [f"lack the panel's {listed(lost)}"] if lost else []
         parts += [f"have {listed(more)}, which it does not"] if more else []
         what = f"are of another panel: they {' and '.join(parts)}"
-        survey.report("error", "statistics-panel", table.path, what, _AGAIN)
+        advice = _again(table.command, _own_split(survey, modality, table))
+        survey.report("error", "statistics-panel", table.path, what, advice)
 
 
 def _check_tissues(
@@ -149,19 +159,43 @@ def _check_tissues(
         parts = [f"say nothing of {listed(lost)}"] if lost else []
         parts += [f"speak of {listed(more)}, which the cohort does not have"] if more else []
         what = f"are of other tissues: they {' and '.join(parts)}"
-        survey.report("error", "statistics-tissues", table.path, what, _AGAIN)
-    split = table.note.get("split")
-    if split is not None and not more:
-        now = {
-            row["tissue_id"]: row.get("split")
-            for row in survey.rows
-            if row["modality"] == modality.name
-        }
-        moved = [t for t in fitted if now.get(t) != split]
-        if moved:
-            what = f"were fitted on split {split!r}, where {listed(moved)} no longer are"
-            survey.report("error", "statistics-split", table.path, what, _AGAIN)
+        advice = _again(table.command, _own_split(survey, modality, table))
+        survey.report("error", "statistics-tissues", table.path, what, advice)
+    # Numbers of each image by itself depend on no split.
+    if table.tissues is None and fitted and not more:
+        _check_fitted(survey, modality, table, mine)
     _check_numbers(survey, modality, table)
+
+
+def _check_fitted(survey: Survey, modality: Modality, table: _Table, mine: Sequence[str]) -> None:
+    """Check that what is of all tissues together was fitted on those that it would be fitted on."""
+    fitted, split = table.fitted, table.note.get("split")
+    now = _splits(survey, modality)
+    moved = [t for t in fitted if split is not None and now.get(t) != split]
+    advice = _again(table.command, _own_split(survey, modality, table))
+    if moved:
+        what = f"were fitted on split {split!r}, where {listed(moved)} no longer are"
+        survey.report("error", "statistics-split", table.path, what, advice)
+    known = set(fitted)
+    added = [t for t in mine if t not in known and (split is None or now.get(t) == split)]
+    if added:
+        where = "all tissues" if split is None else f"split {split!r}"
+        what = f"were fitted on {where} as it was before {listed(added)} came"
+        survey.report("warning", "statistics-tissues", table.path, what, advice)
+
+
+def _splits(survey: Survey, modality: Modality) -> dict[str, Any]:
+    return {r["tissue_id"]: r.get("split") for r in survey.rows if r["modality"] == modality.name}
+
+
+def _own_split(survey: Survey, modality: Modality, table: _Table) -> str | None:
+    """Return the split to ask for, so that a table is fitted again as it was; None for the default."""
+    splits = set(_splits(survey, modality).values())
+    split = table.note.get("split", "")
+    if split is None:
+        return "all" if "train" in splits and "all" not in splits else None
+    # What a damaged file notes may be anything.
+    return split if isinstance(split, str) and split in splits - {"train"} else None
 
 
 def _check_numbers(survey: Survey, modality: Modality, table: _Table) -> None:
@@ -184,9 +218,9 @@ def _check_numbers(survey: Survey, modality: Modality, table: _Table) -> None:
                 wrong.append(f"{name} of {tissue}" if tissue is not None else name)
     if wrong:
         what = f"{len(wrong)} numbers of channels that were measured are NaN or infinite: {listed(wrong)}"
-        advice = f"is there tissue in the mask, and are all pixels numbers? Then {_AGAIN}"
+        advice = f"is there tissue in the mask, and are all pixels numbers? Then {_again(table.command, _own_split(survey, modality, table))}"
         survey.report("error", "statistics-nan", table.path, what, advice)
     if nobody:
         where = fitted_where(fitted, table.note.get("split"))
         what = f"have no number of {listed(nobody)}: they were fitted on {where}, where nobody measured them"
-        survey.report("warning", "statistics-unfitted", table.path, what, FIT_AGAIN)
+        survey.report("warning", "statistics-unfitted", table.path, what, fit_again(table.command))
