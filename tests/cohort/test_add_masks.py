@@ -274,5 +274,10 @@ def test_labels_of_another_pixel_size(he: Any, caplog: Any) -> None:
     assert "1 labels are smaller than a pixel of 0.5 um" in caplog.text
     with pytest.raises(FormatError, match=r"give that with --mpp"):
         add_cell_masks(root, "t1", coarse, overwrite=True)
+    own, at = r"\(151, 139\) pixels, which at the 0.8 x 0.8 um given", rf"\({height}, {width}\)"
+    with pytest.raises(
+        FormatError, match=rf"{own} .* are \(242, 223\) of .*'t1' has {at}: are they"
+    ):
+        add_cell_masks(root, "t1", coarse, mpp=0.8, overwrite=True)
     with pytest.raises(FormatError, match="fractions or NaN"):
         add_cell_masks(root, "t1", coarse + 0.5, mpp=1.0, overwrite=True)

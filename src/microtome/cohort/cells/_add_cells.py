@@ -70,7 +70,9 @@ def add_cells(
     ExistsError
         If other values are there and `overwrite` is false; lists them.
     InvalidInputError
-        If a column has another type than in the cohort, or a cell lies outside the image.
+        If a column has another type than in the cohort, a cell lies outside the image, or is in
+        none of the masks of `instances` that the cohort has of its tissue. Masks of more than 2^28
+        pixels are left to ``validate(cells=True)``.
     """
     layout = CohortLayout.open(cohort)
     given, place = _without_vectors(table), place_of(table)

@@ -102,10 +102,15 @@ def add_cell_masks(
     path = layout.cell_mask(target, kind, check_tissue_id(tissue_id))
     modalities = tissues_with_images(layout, target, tissues=[tissue_id])[tissue_id]
     base = open_tissue_image(layout, modalities[0], target, tissue_id).level(0)
-    image = _open(source)
+    image, lost = _open(source), dict[str, int]()
+    given = None
     if mpp is not None:
-        image = _resampled(image, Mpp.from_user(mpp), target, (base.height, base.width))
-    largest, identity = _verify_labels(image, (base.height, base.width), tissue_id)
+        size = Mpp.from_user(mpp)
+        given = (
+            f"{_pixels(image)} pixels, which at the {size.y:g} x {size.x:g} um given (--mpp, mpp=)"
+        )
+        image, lost = _resampled(image, size, target, (base.height, base.width))
+    largest, identity = _verify_labels(image, (base.height, base.width), tissue_id, given)
     if is_there(path) and not overwrite:
         msg = f"{path} exists; replace it with --overwrite (overwrite=True)"
         raise ExistsError(msg)
@@ -119,12 +124,14 @@ def add_cell_masks(
     else:
         _name_classes(layout, target, kind, labels, _classes(image), overwrite=overwrite)
     dtype = next(t for t in _TYPES if largest <= np.iinfo(t).max)
-    note = {
+    note: dict[str, Any] = {
         "kind": kind,
         "from": image.uri,
         "images": images_of_tissue(layout, target, tissue_id, modalities),
         "identity": identity,
     }
+    if lost:
+        note["lost"] = lost
     with begin_image(
         path,
         dtype=dtype,
@@ -155,8 +162,13 @@ def _open(source: Any) -> MultiscaleImage:
 
 def _resampled(
     image: MultiscaleImage, mpp: Mpp, resolution: Resolution, shape: tuple[int, int]
-) -> MultiscaleImage:
-    """View labels of one pixel size on the grid of another, and tell which of them vanish."""
+) -> tuple[MultiscaleImage, dict[str, int]]:
+    """View labels of one pixel size on the grid of another, and tell which of them vanish.
+
+    Returns
+    -------
+    The labels; and of those that vanished, if any, how many they are and the largest.
+    """
     _verify_plane(image)
     array = image.level(0).array
     labels = image_from_levels(
@@ -201,7 +213,7 @@ def _resampled(
             resolution,
             listed(sorted(lost)),
         )
-    return found
+    return found, {"count": len(lost), "largest": max(lost)} if lost else {}
 
 
 def _whole_block(mpp: Mpp, resolution: Resolution) -> tuple[int, int] | None:
@@ -210,6 +222,11 @@ def _whole_block(mpp: Mpp, resolution: Resolution) -> tuple[int, int] | None:
     high, wide = (round(ratio) for ratio in ratios)
     whole = all(abs(r - n) < _SAME * n for r, n in zip(ratios, (high, wide), strict=True) if n)
     return (high, wide) if whole and min(high, wide) >= 1 and (high, wide) != (1, 1) else None
+
+
+def _pixels(image: MultiscaleImage) -> tuple[int, int]:
+    level = image.level(0)
+    return level.height, level.width
 
 
 def _verify_plane(image: MultiscaleImage) -> None:
@@ -221,13 +238,20 @@ def _verify_plane(image: MultiscaleImage) -> None:
 
 
 def _verify_labels(
-    image: MultiscaleImage, shape: tuple[int, int], tissue_id: str
+    image: MultiscaleImage, shape: tuple[int, int], tissue_id: str, given: str | None
 ) -> tuple[int, str]:
-    """Return the largest label, and what tells these labels from any others."""
+    """Return the largest label, and what tells these labels from any others.
+
+    `given` says how many there were before they were put on the pixels of the image, where they were.
+    """
     _verify_plane(image)
-    sizes = dict(zip(image.axes, image.level_shape(0), strict=True))
-    if (sizes["y"], sizes["x"]) != shape:
-        msg = f"{image.uri} has {(sizes['y'], sizes['x'])} pixels, the image of tissue {tissue_id!r} has {shape}; if it was made at another pixel size, give that with --mpp (mpp=)"
+    size = _pixels(image)
+    if size != shape:
+        msg = (
+            f"{image.uri} has {size} pixels, the image of tissue {tissue_id!r} has {shape}; if it was made at another pixel size, give that with --mpp (mpp=)"
+            if given is None
+            else f"{image.uri} has {given} are {size} of the image's; but the image of tissue {tissue_id!r} has {shape}: are they of that size, and of this tissue?"
+        )
         raise FormatError(msg)
     return _verify_values(image)
 

@@ -22,6 +22,7 @@ from microtome.image import MultiscaleImage
 from microtome.storage import locked
 
 from ._anew import Anew, forgotten, in_place
+from ._in_mask import verify_in_masks
 
 __all__ = ["CELLS_SCHEMA", "CellsAdded", "put_cells"]
 
@@ -94,6 +95,7 @@ def put_cells(
         raise UnknownNameError(msg)
     if made_of is None:
         _verify_inside(layout, given, place)
+        verify_in_masks(layout, given, place)
     with locked(layout.lock, what=f"the cohort {layout.root}"):
         old = CELLS_SCHEMA.empty_table().select(["tissue_id", "cell_id"])
         noted: dict[str, Inputs] = {}
