@@ -206,11 +206,19 @@ def test_brightfield_needs_none(he: Any, tree: Any) -> None:
     ("options", "words"),
     [
         ({"method": "zscores"}, "no standardization method 'zscores'; there are"),
-        ({"method": "zscore", "quantile": 0.9}, "zscore has no quantiles"),
+        (
+            {"method": "zscore", "quantile": 0.9, "quantile_level": "image"},
+            "^zscore has no quantiles; leave out quantile=0.9, quantile_level='image'$",
+        ),
         ({"method": "minmax", "lower_quantile": 0.1}, "no quantiles"),
-        ({"method": "minmax/image", "quantile_level": "image"}, "says all of a standardization"),
+        (
+            {"method": "minmax/image", "quantile_level": "image"},
+            "level, got quantile_level='image'$",
+        ),
         ({"method": "identity"}, "identity"),
         ({"quantile": 1.5}, "quantile"),
+        ({"quantile": "0.9"}, "^quantile must be a number from 0 to 1, got '0.9'$"),
+        ({"method": "minmax", "lower_quantile": True}, "lower_quantile .* number .*True"),
         ({"quantile": 0.5, "lower_quantile": 0.6}, "quantile"),
         ({"quantile_level": "slide"}, "slide"),
         ({"stats_level": "slide"}, "slide"),
@@ -223,6 +231,8 @@ def test_brightfield_needs_none(he: Any, tree: Any) -> None:
         "twice",
         "identity",
         "quantile",
+        "text",
+        "bool",
         "order",
         "level",
         "stats level",
@@ -235,6 +245,21 @@ def test_wrong_arguments(imc: Any, tree: Any, options: dict[str, Any], words: st
     with pytest.raises(InvalidInputError, match=words):
         stats(root, **options)
     assert tree(root) == before
+
+
+@pytest.mark.parametrize("method", ["zscore", "quantile_clipping"])
+def test_a_level_that_there_is_not_is_told_by_the_dataset_too(imc: Any, method: str) -> None:
+    root, _ = imc
+    (place,) = stats(root, method=method)
+    spec = place.relative_to(root / "imc/1_0mpp/standardization").as_posix()
+    with pytest.raises(InvalidInputError, match=r"stats_level must be 'image' or 'global'.*'slide'"):
+        MultiplexImagingDataset(
+            "c",
+            "imc",
+            path=root,
+            standardization=spec,
+            stats_level="slide",  # pyright: ignore[reportArgumentType]
+        )
 
 
 def test_a_missing_mask(imc: Any) -> None:

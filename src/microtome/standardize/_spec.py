@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, Self, get_args
 
 from numpy.typing import NDArray
@@ -58,8 +59,9 @@ class StandardizationSpec:
         quantiles = (self.upper_quantile, self.lower_quantile, self.quantile_level)
         if self.method == IDENTITY:
             if quantiles != (None, None, None) or dict(self.parameters):
+                given = {**_given(quantiles), **dict(self.parameters)}
                 raise InvalidInputError(
-                    f"identity has no quantiles and no parameters, got {quantiles}"
+                    f"identity has no quantiles and no parameters, got {_told(given)}"
                 )
             object.__setattr__(self, "parameters", ())
             return
@@ -67,12 +69,18 @@ class StandardizationSpec:
         object.__setattr__(self, "parameters", _parameters(method, self.parameters))
         if method.needs == "nothing":
             if quantiles != (None, None, None):
-                raise InvalidInputError(f"{self.method} has no quantiles, got {quantiles}")
+                raise InvalidInputError(
+                    f"{self.method} has no quantiles, got {_told(_given(quantiles))}"
+                )
             return
         if self.quantile_level not in get_args(Level):
             raise InvalidInputError(
                 f"quantile_level must be 'image' or 'global', got {self.quantile_level!r}"
             )
+        for name in ("upper_quantile", "lower_quantile"):
+            value: Any = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+                raise InvalidInputError(f"{name} must be a number from 0 to 1, got {value!r}")
         if method.needs == "range":
             if self.upper_quantile not in {None, 1} or self.lower_quantile not in {None, 0}:
                 raise InvalidInputError(
@@ -236,6 +244,16 @@ class StandardizationSpec:
         if lower is None or upper is None:
             raise InvalidInputError(f"{self} needs the lower and upper quantiles of the channels")
         method.transform(values, lower, upper, **dict(self.parameters))
+
+
+def _given(quantiles: tuple[Any, Any, Any]) -> dict[str, Any]:
+    """Return those that are there, by name."""
+    names = ("upper_quantile", "lower_quantile", "quantile_level")
+    return {n: each for n, each in zip(names, quantiles, strict=True) if each is not None}
+
+
+def _told(given: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in given.items())
 
 
 def _parameters(

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import get_args
 
@@ -226,16 +227,29 @@ def _spec(
     lower_quantile: float | None,
     quantile_level: Level | None,
 ) -> StandardizationSpec:
-    choices = (quantile, lower_quantile, quantile_level)
+    choices = {
+        "quantile": quantile,
+        "lower_quantile": lower_quantile,
+        "quantile_level": quantile_level,
+    }
+    given = ", ".join(f"{name}={value!r}" for name, value in choices.items() if value is not None)
+    for name in ("quantile", "lower_quantile"):
+        value = choices[name]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+            msg = f"{name} must be a number from 0 to 1, got {value!r}"
+            raise InvalidInputError(msg)
     if "/" in method:
-        if choices != (None, None, None):
-            msg = f"{method!r} says all of a standardization; leave out quantiles and their level, got {choices}"
+        if given:
+            msg = f"{method!r} says all of a standardization; leave out quantiles and their level, got {given}"
             raise InvalidInputError(msg)
         return StandardizationSpec.parse(method)
     if method == "identity":
         msg = "identity has no statistics and needs no tables"
         raise InvalidInputError(msg)
     needs = StandardizationSpec.needs_of(method)
+    if needs == "nothing" and given:
+        msg = f"{method} has no quantiles; leave out {given}"
+        raise InvalidInputError(msg)
     if needs == "quantiles" and quantile is None:
         quantile = _QUANTILE
     if needs != "nothing" and quantile_level is None:
