@@ -336,6 +336,9 @@ def test_a_panel_that_disagrees_with_the_image_is_refused(made: Any) -> None:
     table = pq.read_table(path)
     place = table.column_names.index("CD3")
     pq.write_table(table.set_column(place, "CD3", pa.array([True, False])), path)
-    with pytest.raises(FormatError, match=r"b.ome.zarr has 2 channels, .*measured 1 as imc: DNA"):
+    with pytest.raises(
+        FormatError,
+        match=r"b.ome.zarr has 2 channels, but the panel of imc says that 1 were measured: .*DNA",
+    ):
         measure_cells(root, modality="imc")
     assert not (root / "metadata/cells.parquet").exists()

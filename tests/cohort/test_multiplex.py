@@ -12,8 +12,10 @@ import pytest
 
 from microtome.cohort import (
     CohortLayout,
+    IMCModality,
     MultiplexImagingDataset,
     ingest,
+    mask,
     read_tissue_mask,
     stats,
     tile,
@@ -420,3 +422,56 @@ def test_channels_that_are_no_list_of_names(imc: Any, channels: Any, told: str) 
         MultiplexImagingDataset(
             "c", "imc", path=root, standardization="identity", resolution=1.0, channels=channels
         )
+
+
+def test_a_panel_in_another_order_than_the_images_is_refused(panel_of_five: Any) -> None:
+    root, _ = panel_of_five
+    mask(root, method="whole")
+    layout = CohortLayout.open(root)
+    path = layout.channels(IMCModality())
+    table = pq.read_table(path)
+    turned = table.take(list(range(len(table)))[::-1])
+    place = turned.column_names.index("index")
+    pq.write_table(turned.set_column(place, "index", table["index"]), path)
+    dataset = MultiplexImagingDataset("c", "imc", path=root, standardization="identity")
+    for read in (
+        lambda: dataset[0],
+        lambda: dataset.get_tissue("a"),
+        lambda: stats(root, overwrite=True),
+    ):
+        with pytest.raises(FormatError, match=r"its plane 0 is '.*', by the panel it is '"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("channel_name", ["A", "B", "B", "C", "D"], r"names \['B'\] more than once"),
+        ("channel_name", ["A", "B", "", "C", "D"], "a channel without a name"),
+        ("qc_pass", ["True", "False", "no", "x", "y"], "qc_pass of '.*' is 'True'"),
+        ("qc_pass", [1, 0, 2, 1, 1], "qc_pass of '.*' is 2"),
+    ],
+)
+def test_a_panel_that_says_nothing_of_use(
+    panel_of_five: Any, column: str, values: list[Any], told: str
+) -> None:
+    root, _ = panel_of_five
+    path = CohortLayout.open(root).channels(IMCModality())
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.column_names.index(column), column, [values]), path)
+    with pytest.raises(FormatError, match=told):
+        MultiplexImagingDataset("c", "imc", path=root, standardization="identity")
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.bool_()])
+def test_quality_control_in_ones_and_zeros(panel_of_five: Any, kind: Any) -> None:
+    root, _ = panel_of_five
+    path = CohortLayout.open(root).channels(IMCModality())
+    table = pq.read_table(path)
+    said = pa.array([1, 0, None, 1, 1]).cast(kind)
+    pq.write_table(table.set_column(table.column_names.index("qc_pass"), "qc_pass", said), path)
+    dataset = MultiplexImagingDataset("c", "imc", path=root, standardization="identity")
+    names = table["channel_name"].to_pylist()
+    found = dataset.get_channel_names("a", kind="qc_filtered").tolist()
+    measured = dataset.get_channel_names("a", kind="complete").tolist()
+    assert found == [name for name in measured if name != names[1]]

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from microtome.errors import FormatError, NotFoundError, UnknownNameError
+from microtome.image import MultiscaleImage
 from microtome.storage import locked
 
 from ._columns import verify_text
@@ -32,6 +33,8 @@ __all__ = [
     "extend_panel",
     "measured_channels",
     "panel",
+    "passed_qc",
+    "verify_planes",
 ]
 
 PANEL_SCHEMA = pa.schema(
@@ -59,7 +62,35 @@ def panel(layout: CohortLayout, modality: Modality) -> pa.Table:
     table = read_parquet(path, ["channel_name"])
     for name in {"channel_name", "uniprot_id"} & set(table.column_names):
         verify_text(table, name, path)
+    names = table["channel_name"].to_pylist()
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not all(names):
+        what = f"names {twice} more than once" if twice else "has a channel without a name"
+        msg = f"{path} {what}: nothing says which plane of an image is which"
+        raise FormatError(msg)
     return table
+
+
+def passed_qc(layout: CohortLayout, modality: Modality, table: pa.Table) -> list[bool]:
+    """Return which channels of a panel passed quality control: all that nobody says did not.
+
+    Raises
+    ------
+    FormatError
+        If the table says anything but yes, no, 1 or 0.
+    """
+    if "qc_pass" not in table.column_names:
+        return [True] * len(table)
+    values = table["qc_pass"].to_pylist()
+    for name, value in zip(table["channel_name"].to_pylist(), values, strict=True):
+        # What a table became on its way through another program: 1.0 for true where one was missing.
+        if value is not None and value not in {True, False}:
+            msg = (
+                f"{layout.channels(modality)}: qc_pass of {name!r} is {value!r}; it is yes or no "
+                "(or 1 or 0), or empty where nobody looked"
+            )
+            raise FormatError(msg)
+    return [value is None or bool(value) for value in values]
 
 
 def measured_channels(layout: CohortLayout, modality: Modality, tissue_id: str) -> list[str]:
@@ -77,6 +108,42 @@ def measured_channels(layout: CohortLayout, modality: Modality, tissue_id: str) 
         msg = f"{known.path} does not exist"
         raise NotFoundError(msg)
     return known.names_of(tissue_id)
+
+
+def verify_planes(image: MultiscaleImage, names: Sequence[str], *, said_by: object) -> None:
+    """Refuse an image whose planes are not the channels that a cohort's tables say.
+
+    Parameters
+    ----------
+    image
+        The image.
+    names
+        Channels that its tissue measured, in panel order.
+    said_by
+        The table that says so.
+
+    Raises
+    ------
+    FormatError
+        If it has another number of planes, or says itself that they are other channels.
+    """
+    if len(names) != image.nchannels:
+        msg = (
+            f"{image.uri} has {image.nchannels} channels, but {said_by} says that {len(names)} were "
+            f"measured: {list(names)}"
+        )
+        raise FormatError(msg)
+    own = list(image.channel_names or ())
+    # Some images only count them.
+    if own and own != list(names) and own != [f"channel {i}" for i in range(len(own))]:
+        place, mine, panels = next(
+            (i, a, b) for i, (a, b) in enumerate(zip(own, names, strict=True)) if a != b
+        )
+        msg = (
+            f"{image.uri} says that its plane {place} is {mine!r}, by the panel it is {panels!r}: "
+            "the panel is in another order than the images; put its rows back, or ingest again"
+        )
+        raise FormatError(msg)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,6 +203,29 @@ class MeasuredChannels:
                 raise FormatError(msg)
             measured[:, place] = values.cast(pa.bool_()).to_numpy()
         return cls(path, tuple(names), rows, measured)
+
+    def planes(self, tissue_id: str, image: MultiscaleImage) -> NDArray[np.bool_]:
+        """Return which channels of the panel the planes of a tissue's image are, (panel,).
+
+        Raises
+        ------
+        UnknownNameError
+            As of `of`.
+        FormatError
+            If the image has another number of planes, or says that they are other channels.
+        """
+        measured = self.of(tissue_id)
+        if measured is None:
+            if image.nchannels != len(self.panel):
+                msg = (
+                    f"{self.path} is missing, and {image.uri} has {image.nchannels} of the "
+                    f"{len(self.panel)} channels of the panel: nothing says which"
+                )
+                raise FormatError(msg)
+            measured = np.ones(len(self.panel), np.bool_)
+        names = [n for n, there in zip(self.panel, measured, strict=True) if there]
+        verify_planes(image, names, said_by=self.path)
+        return measured
 
     def of(self, tissue_id: str) -> NDArray[np.bool_] | None:
         """Return which channels of the panel a tissue measured, (panel,); None without a table.

@@ -16,11 +16,10 @@ from microtome.cohort._cell_inputs import MEAN, cell_mask_of_tissue, images_of_t
 from microtome.cohort._images import open_tissue_image, tissues_with_images, verify_fits
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._made_of import Inputs
-from microtome.cohort._merge import listed
 from microtome.cohort._modality import Modality, parse_modality
-from microtome.cohort._panels import MeasuredChannels
+from microtome.cohort._panels import MeasuredChannels, verify_planes
 from microtome.coordinates import MicrometreGrid, Resolution
-from microtome.errors import ExistsError, FormatError
+from microtome.errors import ExistsError
 from microtome.image import MultiscaleImage, blocks_of
 from microtome.progress import Progress, silent
 
@@ -195,9 +194,8 @@ def _measured(layout: CohortLayout, target: Resolution, task: _Task) -> pa.Table
     image = open_tissue_image(layout, task.modality, target, task.tissue_id)
     level = image.level(0)
     verify_fits(mask, task.tissue_id, (level.height, level.width))
-    if task.names and image.nchannels != len(task.names):
-        msg = f"{image.uri} has {image.nchannels} channels, and tissue {task.tissue_id!r} is said to have measured {len(task.names)} as {task.modality}: {listed(task.names)}"
-        raise FormatError(msg)
+    if task.names:
+        verify_planes(image, task.names, said_by=f"the panel of {task.modality}")
     return _cells(task.tissue_id, mask, image, task.names, target)
 
 

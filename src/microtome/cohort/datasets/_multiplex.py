@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._modality import Modality, parse_modality
-from microtome.cohort._panels import MeasuredChannels, panel
+from microtome.cohort._panels import MeasuredChannels, panel, passed_qc
 from microtome.cohort.statistics import kept_channels
 from microtome.coordinates import Resolution
-from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
+from microtome.errors import InvalidInputError, NotFoundError, UnknownNameError
 from microtome.panels import HISTONE_H3, ChannelState, parse_uniprot
 from microtome.standardize import (
     Level,
@@ -162,11 +162,7 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
         self.channel_list: tuple[str, ...] = tuple(rows["channel_name"].to_pylist())
         count = len(self.channel_list)
         columns = rows.column_names
-        self._qc = (
-            [v is not False for v in rows["qc_pass"].to_pylist()]
-            if "qc_pass" in columns
-            else [True] * count
-        )
+        self._qc = passed_qc(self.layout, self.modality, rows)
         self._uniprot: list[str | None] = (
             rows["uniprot_id"].to_pylist() if "uniprot_id" in columns else [None] * count
         )
@@ -349,24 +345,7 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
 
     def _measured_by(self, tissue_id: str) -> NDArray[np.bool_]:
         """Return which channels of the panel a tissue measured; its image must have as many."""
-        image = self.image(tissue_id)
-        measured = self._measured.of(tissue_id)
-        if measured is None:
-            if image.nchannels == len(self.channel_list):
-                return np.ones(len(self.channel_list), np.bool_)
-            msg = (
-                f"{self._measured.path} is missing, and {image.uri} has {image.nchannels} of the "
-                f"{len(self.channel_list)} channels of the panel: nothing says which"
-            )
-            raise FormatError(msg)
-        if int(measured.sum()) != image.nchannels:
-            names = [n for n, there in zip(self.channel_list, measured, strict=True) if there]
-            msg = (
-                f"{image.uri} has {image.nchannels} channels, but {self._measured.path} "
-                f"says that {len(names)} were measured: {names}"
-            )
-            raise FormatError(msg)
-        return measured
+        return self._measured.planes(tissue_id, self.image(tissue_id))
 
     def _plan(self, tissue_id: str, select: _Selection) -> _Planes:
         measured = self._measured_by(tissue_id)

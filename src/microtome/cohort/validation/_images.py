@@ -159,13 +159,13 @@ def look_at_image(path: Path) -> ImageFacts | str:
     try:
         image = MultiscaleImage.open(path)
         base = image.level(0)
-        for level in (image.level(i) for i in sorted({0, image.level_count - 1})):
-            y, x = (max(0, size // 2 - _LOOK // 2) for size in (level.height, level.width))
-            level[..., y : y + _LOOK, x : x + _LOOK]
         lost = _lost(path, [image.level(i) for i in range(image.level_count)])
         if lost:
             more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
             return f"has lost {lost[0]}{more}, as a copy has that was stopped"
+        for level in (image.level(i) for i in sorted({0, image.level_count - 1})):
+            y, x = (max(0, size // 2 - _LOOK // 2) for size in (level.height, level.width))
+            level[..., y : y + _LOOK, x : x + _LOOK]
         return ImageFacts(
             (base.height, base.width),
             image.mpp,
