@@ -85,7 +85,7 @@ def test_global_tables_are_told_of_a_tissue_that_came_later(
     assert {(f.severity, f.kind) for f in found} == {("warning", "statistics-tissues")}
     spec = place.relative_to(cohort).as_posix()
     assert [f.place for f in found] == [f"{spec}/global_level_{name}.parquet" for name in names]
-    assert "fitted on split 'train' as it was before d came" in found[0].what
+    assert "fitted on split 'train' before d came" in found[0].what
     follow(found[-1])
     assert told(cohort) == []
 
@@ -95,7 +95,7 @@ def test_where_there_is_no_split_all_are_fitted_on(tmp_path: Path, write: Any) -
     stats(tmp_path, method="zscore")
     add(tmp_path, write, "b")
     found = told(tmp_path)
-    assert "fitted on all tissues as it was before b came" in found[0].what
+    assert "fitted on all tissues before b came" in found[0].what
     # Now there is a training split, by which the default is another one: the advice keeps theirs.
     add(tmp_path, write, "c", split="train")
     found = told(tmp_path)

@@ -227,7 +227,8 @@ def stats(
     quantile_level
         image: quantiles of each image by itself, the default. global: of all together.
     stats_level
-        image: mean and standard deviation of each image. global: of all together.
+        image: mean and standard deviation of each image. global: of all together. Both may stand
+        side by side; whichever is computed, the other is renewed with it where it is out of date.
     split
         Tissues to fit on; train where there is such a split, else all.
     resolution

@@ -249,7 +249,8 @@ class StatisticsTables:
             name: StatisticsTable(stored.channel_names, stored.values, stored.tissue_ids)
             for name, stored in found.items()
         }
-        note = found["means" if quantiles is None else "upper_quantiles"].note
+        # Quantiles of each image by itself are shared by means that were fitted on other splits.
+        note = found["means" if "means" in found else "upper_quantiles"].note
         # What a damaged file notes may be anything.
         fitted, split = note.get("fitted_on"), note.get("split")
         return cls(

@@ -180,7 +180,7 @@ def _check_fitted(survey: Survey, modality: Modality, table: _Table, mine: Seque
     added = [t for t in mine if t not in known and (split is None or now.get(t) == split)]
     if added:
         where = "all tissues" if split is None else f"split {split!r}"
-        what = f"were fitted on {where} as it was before {listed(added)} came"
+        what = f"were fitted on {where} before {listed(added)} came"
         survey.report("warning", "statistics-tissues", table.path, what, advice)
 
 
