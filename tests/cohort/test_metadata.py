@@ -467,3 +467,13 @@ def test_steinbocks_names_are_known_in_a_table_of_many_tissues(imc: Any) -> None
     rows = pq.read_table(root / "metadata/cells.parquet").to_pylist()
     found = {(r["tissue_id"], r["cell_id"]): (r["centroid_y"], r["centroid_x"]) for r in rows}
     assert found == {("a", 1): (10.0, 20.0), ("b", 7): (3.5, 4.5)}
+
+
+def test_a_split_that_is_spelled_in_another_way_is_refused(two: Path, tree: Tree) -> None:
+    add_metadata(two, {"tissue_id": ["t1"], "split": ["train"]}, overwrite=True)
+    before = tree(two)
+    for other in ("Train", " train"):
+        with pytest.raises(InvalidInputError, match=r"capital letters or spaces only: .*train"):
+            add_metadata(two, {"tissue_id": ["t2"], "split": [other]}, overwrite=True)
+    assert tree(two) == before
+    add_metadata(two, {"tissue_id": ["t2"], "split": ["test"]}, overwrite=True)

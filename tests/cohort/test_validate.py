@@ -323,6 +323,15 @@ PLANTS: dict[str, Plant] = {
         TISSUES,
         "tissue 'a' is in several splits: 'test' as he, 'train' as imc",
     ),
+    "splits spelled in two ways": Plant(
+        lambda r: edit(
+            r, TISSUES, lambda t: setting("split", 5, "Train")(setting("split", 4, "Train")(t))
+        ),
+        "split-spelling",
+        TISSUES,
+        "capital letters or spaces only: ",
+        "warning",
+    ),
     "patients of a tissue": Plant(
         lambda r: edit(r, TISSUES, setting("patient_id", 1, "p7")),
         "patient-of-tissue",
@@ -392,6 +401,13 @@ PLANTS: dict[str, Plant] = {
         "column-missing",
         PANEL,
         "['channel_name']",
+    ),
+    "no accession": Plant(
+        lambda r: edit(r, PANEL, setting("uniprot_id", 1, "P13647;bar")),
+        "uniprot-id",
+        PANEL,
+        "'P13647;bar', which is no accession",
+        "warning",
     ),
     "channel twice": Plant(
         lambda r: edit(r, PANEL, repeated(1)), "duplicate-channel", PANEL, "more than once: CD3"

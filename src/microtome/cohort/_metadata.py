@@ -14,6 +14,7 @@ from ._given import read_given
 from ._layout import CohortLayout
 from ._merge import Merge, listed, refuse_repeated
 from ._modality import parse_modality
+from ._splits import spelled_twice
 from ._tables import TISSUES_SCHEMA, read_tissues, write_parquet
 
 __all__ = [
@@ -61,7 +62,8 @@ def add_metadata(
     ExistsError
         If other values are there and `overwrite` is false; lists them.
     InvalidInputError
-        If a column is one that `ingest` writes, or has another type than in the cohort.
+        If a column is one that `ingest` writes, or has another type than in the cohort, or splits
+        differ in capital letters or spaces only.
     """
     layout = CohortLayout.open(cohort)
     given, place = _read(table)
@@ -72,9 +74,24 @@ def add_metadata(
             msg = f"{place} speaks of what {layout.root} does not have: {listed(unknown)}; ingest it first"
             raise UnknownNameError(msg)
         added = merge.apply(overwrite=overwrite, add_rows=False, known=known_tissues())
+        _verify_splits(added, merge.old, place)
         if not added.equals(merge.old):
             write_parquet(added, layout.tissues)
     return added
+
+
+def _verify_splits(table: pa.Table, old: pa.Table, place: str) -> None:
+    before, after = (
+        spelled_twice(each["split"].to_pylist()) if "split" in each.column_names else []
+        for each in (old, table)
+    )
+    new = [spellings for spellings in after if spellings not in before]
+    if new:
+        msg = (
+            f"{place}: splits differ in capital letters or spaces only, {listed(new[0])}: what asks "
+            "for one leaves the other out; spell them alike"
+        )
+        raise InvalidInputError(msg)
 
 
 def merged_tissues(layout: CohortLayout, given: pa.Table, place: str) -> Merge:

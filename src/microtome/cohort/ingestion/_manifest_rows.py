@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from microtome.cohort._layout import CohortLayout, check_tissue_id
 from microtome.cohort._modality import Modality, parse_modality
+from microtome.cohort._splits import spelled_twice
 from microtome.cohort._tables import read_tissues
 from microtome.coordinates import Mpp, Resolution
 from microtome.errors import InvalidInputError, MicrotomeError, NoResolutionError, NotFoundError
@@ -295,16 +296,12 @@ def _contradictions(rows: list[ManifestRow], layout: CohortLayout) -> list[str]:
 
 def _alike(splits: Mapping[str | None, str]) -> list[str]:
     """Say which splits are one that somebody spelled in two ways: of Train nobody would train."""
-    spelled: dict[str, list[str]] = defaultdict(list)
-    for split in splits:
-        if split is not None:
-            spelled[split.strip().casefold()].append(split)
     return [
         "splits differ in capital letters or spaces only: "
         + ", ".join(f"{each!r} ({splits[each]})" for each in several)
         + "; spell them alike"
-        for several in spelled.values()
-        if several[1:] and any(splits[each] != _THERE for each in several)
+        for several in spelled_twice(splits)
+        if any(splits[each] != _THERE for each in several)
     ]
 
 

@@ -11,6 +11,8 @@ import pyarrow as pa
 from microtome.cohort._merge import listed
 from microtome.cohort._modality import Modality, modality_names, parse_modality
 from microtome.cohort._tables import read_parquet
+from microtome.errors import InvalidInputError
+from microtome.panels import parse_uniprot
 
 from ._survey import Survey, repeated
 
@@ -67,6 +69,23 @@ def _check_panel(survey: Survey, modality: Modality, path: Path) -> None:
                 "error", "panel-index", path, what, "number the rows 0, 1, ... or sort them"
             )
     survey.panels[modality.name] = [str(name) for name in table["channel_name"].to_pylist()]
+    if "uniprot_id" in table.column_names and pa.types.is_string(table["uniprot_id"].type):
+        _check_accessions(
+            survey, path, survey.panels[modality.name], table["uniprot_id"].to_pylist()
+        )
+
+
+def _check_accessions(
+    survey: Survey, path: Path, names: list[str], accessions: list[str | None]
+) -> None:
+    """Report what is no accession: such a channel is left out where proteins are asked for."""
+    for name, text in zip(names, accessions, strict=True):
+        try:
+            parse_uniprot(text)
+        except InvalidInputError:
+            what = f"uniprot_id of channel {name!r} is {text!r}, which is no accession of UniProt"
+            advice = "correct it, or leave it empty: the channel is not among 'uniprot_filtered'"
+            survey.report("warning", "uniprot-id", path, what, advice)
 
 
 def _check_measured(survey: Survey, modality: Modality, path: Path) -> None:

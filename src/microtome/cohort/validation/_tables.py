@@ -17,6 +17,7 @@ from microtome.cohort._layout import check_tissue_id
 from microtome.cohort._made_of import noted_inputs
 from microtome.cohort._merge import listed
 from microtome.cohort._modality import parse_modality
+from microtome.cohort._splits import spelled_twice
 from microtome.cohort._tables import TISSUES_SCHEMA
 from microtome.cohort.cells import CELLS_SCHEMA
 from microtome.errors import InvalidInputError, UnknownNameError
@@ -58,6 +59,7 @@ def check_tissues(survey: Survey) -> None:
             seen.add((row["tissue_id"], row["modality"]))
             survey.rows.append(row)
     _check_splits(survey, path)
+    _check_spelling(survey, path)
 
 
 def _is_usable(survey: Survey, path: Path, row: dict[str, Any]) -> bool:
@@ -103,6 +105,15 @@ def _check_splits(survey: Survey, path: Path) -> None:
             what = f"patient {patient!r} is in several splits: {where}"
             advice = "put all tissues of a patient into one: a model that has seen the patient is not tested on new ones"
             survey.report("error", "patient-in-splits", path, what, advice)
+
+
+def _check_spelling(survey: Survey, path: Path) -> None:
+    """Report splits that are one to a reader, and two to whoever asks for one."""
+    for several in spelled_twice(
+        None if r.get("split") is None else str(r["split"]) for r in survey.rows
+    ):
+        what = f"splits differ in capital letters or spaces only: {listed(several)}"
+        survey.report("warning", "split-spelling", path, what, "spell them alike")
 
 
 def check_cells(survey: Survey) -> None:
