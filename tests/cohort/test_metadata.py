@@ -473,7 +473,7 @@ def test_a_split_that_is_spelled_in_another_way_is_refused(two: Path, tree: Tree
     add_metadata(two, {"tissue_id": ["t1"], "split": ["train"]}, overwrite=True)
     before = tree(two)
     for other in ("Train", " train"):
-        with pytest.raises(InvalidInputError, match=r"capital letters or spaces only: .*train"):
+        with pytest.raises(InvalidInputError, match=r"capital letters or spaces only, .*train"):
             add_metadata(two, {"tissue_id": ["t2"], "split": [other]}, overwrite=True)
     assert tree(two) == before
     add_metadata(two, {"tissue_id": ["t2"], "split": ["test"]}, overwrite=True)
