@@ -293,7 +293,19 @@ def test_cells_inside_annotations(masked: Any, tmp_path: Path) -> None:
             {"t1": [square(0, 0, 9, 9)], "t2": [square(0, 0, 9, 9, "Fat")]},
             {"classes": ["Tumor", "tumor"]},
             UnknownNameError,
-            "the class 'tumor'; found 'Tumor'",
+            "the class 'tumor'; there are 'Fat', 'Tumor'",
+        ),
+        (
+            {"t1": [square(0, 0, 9, 9)], "t2": [square(0, 0, 9, 9, "Fat")]},
+            {"classes": ["T"]},
+            UnknownNameError,
+            "the class 'T'; there are 'Fat', 'Tumor'",
+        ),
+        (
+            {"t1": [square(0, 0, 9, 9)], "t2": [square(0, 0, 9, 9)]},
+            {"classes": "Tumor"},
+            InvalidInputError,
+            r"classes is a list of names, got the text 'Tumor'; for one class \['Tumor'\]",
         ),
         ({}, {"annotations": "nowhere"}, NotFoundError, "no annotations at nowhere"),
         (
@@ -310,7 +322,18 @@ def test_cells_inside_annotations(masked: Any, tmp_path: Path) -> None:
         ),
         ({}, {"annotations": None, "classes": ["a"]}, InvalidInputError, "none are given"),
     ],
-    ids=["missing", "too far", "no feature", "class", "nowhere", "mpp", "text", "classes alone"],
+    ids=[
+        "missing",
+        "too far",
+        "no feature",
+        "class",
+        "none of them",
+        "text of classes",
+        "nowhere",
+        "mpp",
+        "text",
+        "classes alone",
+    ],
 )
 def test_annotations_that_do_not_fit(
     masked: Any,
@@ -326,6 +349,28 @@ def test_annotations_that_do_not_fit(
     before = tree(root)
     with pytest.raises(error, match=words):
         tile(root, **{"tile_size": 32, "annotations": folder, **options})
+    assert tree(root) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "cover", "edge": "drop"}, "edge='drop' says nothing to the method 'cover'"),
+        ({"method": "grid", "coverage_goal": 0.5}, "coverage_goal=0.5 .* 'grid'; it is of 'cover'"),
+        ({"method": "grid", "min_gain_ratio": 0.3}, "min_gain_ratio=0.3 says nothing .*'grid'"),
+        ({"method": "cells", "coverage_goal": 0.5}, "coverage_goal=0.5 says nothing .*'cells'"),
+        ({"strategy": ""}, "''"),
+        ({"tolerance": "x"}, "tolerance must be a number, got 'x'"),
+        ({"coverage_goal": "x"}, "coverage_goal must be a number, got 'x'"),
+        ({"tissues": "t1"}, r"list of ids, got the text 't1'; for one tissue \['t1'\]"),
+    ],
+)
+def test_what_says_nothing_is_refused(masked: Any, tree: Any, options: Any, words: str) -> None:
+    root, _ = masked
+    with_cells(root, t1=[(5, 70.0, 60.0)])
+    before = tree(root)
+    with pytest.raises(InvalidInputError, match=words):
+        tile(root, tile_size=32, **options)
     assert tree(root) == before
 
 

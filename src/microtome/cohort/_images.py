@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from microtome.coordinates import Mpp, Resolution
-from microtome.errors import FormatError, NotFoundError, UnknownNameError
+from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
 from microtome.image import MemoryArray, MultiscaleImage, image_at
 from microtome.sources import image_from_levels
 
@@ -135,7 +135,12 @@ def tissues_with_images(
     ------
     NotFoundError
         If a row of the table has no image at any resolution, or none was found at this one.
+    InvalidInputError
+        If `tissues` is a text.
     """
+    if isinstance(tissues, str):
+        msg = f"tissues is a list of ids, got the text {tissues!r}; for one tissue [{tissues!r}]"
+        raise InvalidInputError(msg)
     wanted = frozenset(m.name for m in modalities) if modalities is not None else None
     found: dict[str, list[Modality]] = {}
     stored = {m.name: layout.resolutions(m) for m in layout.modalities()}

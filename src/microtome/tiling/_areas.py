@@ -53,6 +53,7 @@ class AreaSet:
     areas: tuple[Area, ...]
     source: str
     """Where they were read, for messages."""
+    _left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.areas)
@@ -61,6 +62,11 @@ class AreaSet:
     def names(self) -> list[str]:
         """Classes of the areas, sorted."""
         return sorted({area.name for area in self.areas if area.name is not None})
+
+    @property
+    def all_names(self) -> list[str]:
+        """Classes of the areas, and of those that were left out when some were chosen, sorted."""
+        return sorted({*self.names, *self._left_out})
 
     def of_classes(self, classes: Sequence[str]) -> Self:
         """Return the areas of some classes.
@@ -76,7 +82,7 @@ class AreaSet:
             msg = f"{self.source} has no area of class {', '.join(map(repr, unknown))}; it has {there}"
             raise UnknownNameError(msg)
         kept = tuple(area for area in self.areas if area.name in set(classes))
-        return type(self)(kept, self.source)
+        return type(self)(kept, self.source, tuple(self.all_names))
 
     def scaled(self, y: float, x: float) -> Self:
         """Return the areas with every coordinate multiplied."""
@@ -87,6 +93,7 @@ class AreaSet:
                 for area in self.areas
             ),
             self.source,
+            self._left_out,
         )
 
     def verify_inside(self, shape: tuple[int, int]) -> None:
@@ -206,10 +213,13 @@ def read_areas(
     UnknownNameError
         If no area has one of the classes.
     InvalidInputError
-        If there is no area.
+        If there is no area, or `classes` is a text.
     DependencyError
         If shapely is not installed.
     """
+    if isinstance(classes, str):
+        msg = f"classes is a list of names, got the text {classes!r}; for one class [{classes!r}]"
+        raise InvalidInputError(msg)
     place = Path(path)
     found: list[Area] = []
     for number, feature in enumerate(read_features(place)):

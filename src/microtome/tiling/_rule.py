@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,6 +166,8 @@ def tiling_stats(
 
 def read_share(value: float, name: str, *, above_zero: bool = False) -> Fraction:
     """Read a share as the decimal it is written as."""
+    if not isinstance(value, Real):
+        raise InvalidInputError(f"{name} must be a number, got {value!r}")
     if above_zero:
         if not 0 < value <= 1:
             raise InvalidInputError(f"{name} must be above 0 and at most 1, got {value}")

@@ -60,6 +60,13 @@ _STRATEGIES = {
     "cells": "cells",
 }
 
+# What is of some methods only: its default, and which.
+_OF_METHODS = {
+    "edge": ("overhang", ("cells",)),
+    "coverage_goal": (1.0, ("cover", "strips", "fewest")),
+    "min_gain_ratio": (0.05, ("cover", "strips", "fewest")),
+}
+
 
 def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
     cohort: str | os.PathLike[str],
@@ -158,13 +165,10 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
     layout = CohortLayout.open(cohort)
     target = layout.resolution(resolution)
     size = tile_size if isinstance(tile_size, tuple) else (tile_size, tile_size)
-    if method not in _STRATEGIES:
-        msg = f"method must be one of {', '.join(map(repr, _STRATEGIES))}, got {method!r}"
-        raise InvalidInputError(msg)
-    if align not in {None, "chunks"}:
-        msg = f"align must be 'chunks' or None, got {align!r}"
-        raise InvalidInputError(msg)
-    name = strategy or _STRATEGIES[method]
+    _verify_meant(
+        method, align, edge=edge, coverage_goal=coverage_goal, min_gain_ratio=min_gain_ratio
+    )
+    name = _STRATEGIES[method] if strategy is None else strategy
     text = size_name(size)
     path = layout.tile_coordinates(target, name, text)
     chosen = tissues_with_images(layout, target, tissues=tissues)
@@ -224,6 +228,21 @@ def tile(  # noqa: PLR0913 - the seed's parameters, and what restricts them
     return table
 
 
+def _verify_meant(method: TilingMethod, align: str | None, **given: object) -> None:
+    """Refuse a method that is none, and what says nothing to it; what is so by default is not said."""
+    if method not in _STRATEGIES:
+        msg = f"method must be one of {', '.join(map(repr, _STRATEGIES))}, got {method!r}"
+        raise InvalidInputError(msg)
+    if align not in {None, "chunks"}:
+        msg = f"align must be 'chunks' or None, got {align!r}"
+        raise InvalidInputError(msg)
+    for name, value in given.items():
+        default, methods = _OF_METHODS[name]
+        if value != default and method not in methods:
+            msg = f"{name}={value!r} says nothing to the method {method!r}; it is of {', '.join(map(repr, methods))}"
+            raise InvalidInputError(msg)
+
+
 def _choose(
     tasks: Sequence[TissueTask],
     strategy: str,
@@ -263,6 +282,9 @@ def _annotations(
         return None
     if mpp is not None and not (isinstance(mpp, Real) and np.isfinite(mpp) and mpp > 0):
         msg = f"annotation_mpp must be a number above 0, got {mpp!r}"
+        raise InvalidInputError(msg)
+    if isinstance(classes, str):
+        msg = f"classes is a list of names, got the text {classes!r}; for one class [{classes!r}]"
         raise InvalidInputError(msg)
     only = None if classes is None else tuple(classes)
     found = Annotations(Path(path), only, 1.0 if mpp is None else mpp)

@@ -111,8 +111,8 @@ class Annotations:
         """
         unknown = sorted(set(self.classes or ()) - set(seen))
         if unknown:
-            there = ", ".join(map(repr, sorted(seen))) or "none of those asked for"
-            msg = f"none of the annotations in {self.path} has the class {', '.join(map(repr, unknown))}; found {there}"
+            there = ", ".join(map(repr, sorted(seen))) or "none with a class"
+            msg = f"none of the annotations in {self.path} has the class {', '.join(map(repr, unknown))}; there are {there}"
             raise UnknownNameError(msg)
 
 
@@ -140,7 +140,7 @@ class Chosen:
     tiles: TileSelection
     stats: TileStats
     classes: frozenset[str] = frozenset()
-    """Classes of the areas that it was restricted to."""
+    """Classes that its annotations have, those that were not asked for too."""
 
 
 def choose_tiles(task: TissueTask) -> Chosen:
@@ -172,7 +172,7 @@ def choose_tiles(task: TissueTask) -> Chosen:
         tiling = task.tiling.aligned_to(chunk) if task.align else task.tiling
         tiles, stats = tiling.choose(mask)
     stats["chunks_touched"] = chunks_touched(tiles.row, tiles.col, tiles.tile_size, shape, chunk)
-    classes = frozenset(areas.names) if areas is not None else frozenset[str]()
+    classes = frozenset(areas.all_names) if areas is not None else frozenset[str]()
     return Chosen(task.tissue_id, tiles, stats, classes)
 
 
