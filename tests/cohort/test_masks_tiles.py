@@ -447,3 +447,12 @@ def test_one_more_tissue_leaves_the_tiles_of_others(tmp_path: Path) -> None:
     assert {name: rows[name]["num_tiles"] for name in rows} == {
         name: len(everything.for_tissue(name)) for name in ("t1", "t2")
     }
+
+
+def test_an_image_without_numbers_is_named(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).random((2, 40, 50)).astype(np.float32)
+    pixels[1, 7, 9] = np.nan
+    about: dict[str, Any] = {"tissue_id": "odd", "modality": "imc", "channel_names": ["A", "B"]}
+    ingest(pixels, axes="cyx", cohort=tmp_path / "c", mpp=1.0, **about)
+    with pytest.raises(InvalidInputError, match=r"odd\.ome\.zarr \(imc\): .*NaN or infinite"):
+        mask(tmp_path / "c")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.coordinates import Mpp, Resolution
-from microtome.errors import ExistsError
+from microtome.errors import ExistsError, InvalidInputError
 from microtome.image import MultiscaleImage, begin_image, blocks_of
 from microtome.jobs import run_each
 from microtome.progress import Progress, silent
@@ -182,7 +182,11 @@ def _detect(
     own = image.require_mpp()
     coarse = Mpp(max(_COARSE, own.y), max(_COARSE, own.x), own.source)
     pixels = image.read_at(mpp=coarse)
-    found = detect_tissue(pixels, method=method, mpp=(coarse.y, coarse.x), kind=modality.kind)
+    try:
+        found = detect_tissue(pixels, method=method, mpp=(coarse.y, coarse.x), kind=modality.kind)
+    except InvalidInputError as error:
+        msg = f"{image.uri} ({modality}): {error}"
+        raise InvalidInputError(msg) from error
     return found, coarse
 
 
