@@ -375,6 +375,7 @@ def test_missing_labels_are_an_error_unless_dropped(imc: Any, values: list[Any])
         ({"label": "grade", "missing_labels": "skip"}, InvalidInputError, "skip"),
         ({"label": "grade", "label_type": "regression"}, FormatError, "'low', no number"),
         ({"labels_to_keep": ["low"]}, InvalidInputError, "need a label"),
+        ({"label": "grade", "labels_to_keep": "ab"}, InvalidInputError, "list of labels.*'ab'"),
         (
             {"label": "grade", "label_type": "regression", "labels_to_keep": ["low"]},
             InvalidInputError,

@@ -119,6 +119,27 @@ def test_another_image_is_told_of_all_that_was_made_of_the_old_one(made: Path) -
     assert counted in found[STATS].advice
 
 
+def test_the_command_says_the_method_of_a_tiling_by_another_name(made: Path) -> None:
+    cells = {"cell_id": [1], "centroid_y": [30.0], "centroid_x": [31.0]}
+    for name in "ab":
+        add_cells(made, {"tissue_id": [name], **cells})
+    for method, strategy in (("cells", "on-cells"), ("grid", "default"), ("cover", "mine")):
+        tile(made, tile_size=16, method=method, strategy=strategy)
+    tile(made, tile_size=16, method="strips", strategy="lost")
+    stats_of_lost = made / "tiling/1_0mpp/lost/16_tile_stats.parquet"
+    stats_of_lost.write_bytes(b"damaged")
+    add(made, "a", counts(7), overwrite=True)
+    advice = {each.place: each.advice for each in stale(made)}
+    for name, options in {
+        "on-cells": "--method cells --strategy on-cells",
+        "default": "--method grid --strategy default",
+        "mine": "--method cover --strategy mine",
+        "lost": "--strategy lost",
+    }.items():
+        found = advice[f"tiling/1_0mpp/{name}/16_tile_coordinates.parquet"]
+        assert f"microtome tile {made} --size 16 {options} --resolution 1_0mpp`" in found
+
+
 def test_what_is_stale_is_made_anew_and_nothing_else(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

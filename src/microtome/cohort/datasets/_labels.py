@@ -86,6 +86,9 @@ class TissueLabels:
             if value not in get_args(options):
                 msg = f"{name} must be one of {get_args(options)}, got {value!r}"
                 raise InvalidInputError(msg)
+        if isinstance(keep, str):
+            msg = f"labels_to_keep is a list of labels, got the text {keep!r}; for one label [{keep!r}]"
+            raise InvalidInputError(msg)
         if keep is not None and label_type == "regression":
             msg = "labels_to_keep names classes; a regression has none"
             raise InvalidInputError(msg)

@@ -35,7 +35,13 @@ from microtome.cohort._merge import listed
 from microtome.cohort._modality import parse_modality
 from microtome.cohort._standardized_by import statistics_now
 from microtome.cohort.statistics import inputs_in
-from microtome.cohort.tiles import cells_identity, cells_of, open_tiles, tiles_identities
+from microtome.cohort.tiles import (
+    cells_identity,
+    cells_of,
+    open_tiles,
+    tile_statistics,
+    tiles_identities,
+)
 from microtome.coordinates import Resolution
 from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
@@ -217,14 +223,26 @@ def _tilings(now: _Now) -> Iterator[_Found]:
                         after[tissue]["cell_mask"] = of[1]
         name = f"{path.parent.name} {path.name.removesuffix(_TILES)}"
         size, strategy = path.name.removesuffix(_TILES), path.parent.name
-        # Of a tiling by another name nothing says which method it is of.
-        method = _METHODS.get(strategy)
-        option = f"--method {method}" if method else f"--strategy {shlex.quote(strategy)}"
-        command = (
-            f"microtome tile {now.named} --size {size} {option} --resolution {resolution.directory}"
-        )
+        options = _method_options(now.layout, resolution, strategy, size)
+        command = f"microtome tile {now.named} --size {size} {options} --resolution {resolution.directory}"
         advice = f"run `{command}` again with the same other settings, which replaces only these"
         yield resolution, path, before, after, f"tiles {name!r} were", advice, True
+
+
+def _method_options(layout: CohortLayout, resolution: Resolution, strategy: str, size: str) -> str:
+    """Return the method and the name of a tiling, as far as they are known, as options of a command.
+
+    Its statistics say the method; where they cannot be read, its name does, if it is that of one.
+    """
+    method, named = _METHODS.get(strategy), f"--strategy {shlex.quote(strategy)}"
+    with suppress(*DAMAGE):
+        rows = tile_statistics(layout, resolution, strategy, size)
+        told = {_METHODS.get(str(row.get("tiling_method"))) for row in rows}
+        method = told.pop() if len(told) == 1 else None
+    if method is None:
+        return named
+    own = _METHODS.get(strategy) == method
+    return f"--method {method}" if own else f"--method {method} {named}"
 
 
 def _statistics(now: _Now) -> Iterator[_Found]:
