@@ -382,7 +382,7 @@ def test_missing_labels_are_an_error_unless_dropped(imc: Any, values: list[Any])
             "names classes",
         ),
     ],
-    ids=["column", "type", "missing", "number", "no label", "keep"],
+    ids=["column", "type", "missing", "number", "no label", "text", "keep"],
 )
 def test_wrong_labels(imc: Any, options: Any, error: Any, message: str) -> None:
     root, _ = imc
