@@ -456,3 +456,16 @@ def test_an_image_without_numbers_is_named(tmp_path: Path) -> None:
     ingest(pixels, axes="cyx", cohort=tmp_path / "c", mpp=1.0, **about)
     with pytest.raises(InvalidInputError, match=r"odd\.ome\.zarr \(imc\): .*NaN or infinite"):
         mask(tmp_path / "c")
+
+
+def test_masks_without_tissue_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pixels = np.full((1, 40, 50), 7, np.float32)
+    about: dict[str, Any] = {"tissue_id": "odd", "modality": "imc", "channel_names": ["A"]}
+    ingest(pixels, axes="cyx", cohort=tmp_path / "c", mpp=1.0, **about)
+    with caplog.at_level(logging.WARNING, "microtome.cohort"):
+        shares = mask(tmp_path / "c")
+    assert ("no tissue was found in 1 of 1 images (odd)" in caplog.text) == (shares["odd"] == 0)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "microtome.cohort"):
+        assert mask(tmp_path / "c", method="whole", overwrite=True) == {"odd": 1.0}
+    assert "no tissue" not in caplog.text

@@ -103,13 +103,24 @@ def mask(
     ]
     shares: dict[str, float] = {}
     uncut: list[str] = []
+    empty: list[str] = []
     for done, (task, (share, made)) in enumerate(
         zip(tasks, run_each(_fill, tasks, executor), strict=True), start=1
     ):
         shares[task.tissue_id] = share
         if made and share == 1.0 and method == "otsu" and task.modality.kind == "multiplex":
             uncut.append(task.tissue_id)
+        if made and not share:
+            empty.append(task.tissue_id)
         progress("mask", done, len(tasks))
+    if empty:
+        _log.warning(
+            "no tissue was found in %d of %d images (%s): they get no tiles and no statistics. If they "
+            "are all tissue, method 'whole' says so",
+            len(empty),
+            len(tasks),
+            listed(empty),
+        )
     if uncut:
         _log.warning(
             "no background that is clearly darker than tissue in %d of %d multiplex images (%s): all "
