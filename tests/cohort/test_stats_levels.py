@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +47,10 @@ def add(root: Path, write: Any, name: str, **more: Any) -> None:
 
 @pytest.fixture
 def cohort(tmp_path: Path, write: Any) -> Path:
+    root = tmp_path / "cohort"
     for name in "ab":
-        add(tmp_path, write, name)
-    return tmp_path
+        add(root, write, name)
+    return root
 
 
 def by_hand(path: str, level: str, names: str, tissue: str) -> np.ndarray:
@@ -255,3 +258,50 @@ def test_tables_of_somebody_else_are_left_alone(cohort: Path) -> None:
     assert {path: path.read_bytes() for path in before} == before
     with pytest.raises(ExistsError, match="nothing beside it says what it was made with"):
         stats(cohort, method="zscore", stats_level="global")
+
+
+@pytest.mark.parametrize("method", ["zscore", "quantile_clipping/uq_0.9_lq_0.1_global"])
+def test_after_any_steps_both_levels_are_those_made_from_nothing(
+    cohort: Path, write: Any, method: str
+) -> None:
+    """Whatever was asked for in whatever order, and however what is there was fitted."""
+    draw, compared = random.Random(method), 0
+    for step in range(8):
+        if step in {2, 5}:
+            add(cohort, write, "cd"[step // 3], split=draw.choice(["train", "test"]))
+        asked: dict[str, Any] = {
+            "method": method,
+            "stats_level": draw.choice(["image", "global"]),
+            "split": draw.choice([None, "all"]),
+            "overwrite": draw.random() < 0.3,
+        }
+        try:
+            (place,) = stats(cohort, **asked)
+        except ExistsError:
+            assert not asked["overwrite"]
+            continue
+        for path in sorted(place.glob("*_level_means.parquet")):
+            level: Any = path.name.partition("_")[0]
+            said, whole = StatisticsTables.manifest(place, stats_level=level)
+            assert whole
+            found = StatisticsTables.read(place, stats_level=level)
+            assert found.split == said["split"]
+            anew = cohort.parent / "anew"
+            shutil.copytree(cohort, anew)
+            shutil.rmtree(anew / "imc/1_0mpp/standardization")
+            options: dict[str, Any] = {
+                **asked,
+                "stats_level": level,
+                "split": said["split"] or "all",
+            }
+            expected = StatisticsTables.read(stats(anew, **options)[0])
+            shutil.rmtree(anew)
+            assert (found.fitted_on, found.split) == (expected.fitted_on, expected.split)
+            for name in ("upper", "lower", "means", "stds"):
+                one, other = getattr(found, name), getattr(expected, name)
+                assert (one is None) == (other is None)
+                if one is not None:
+                    assert one.tissue_ids == other.tissue_ids
+                    np.testing.assert_array_equal(one.values, other.values)
+            compared += 1
+    assert compared > 4
