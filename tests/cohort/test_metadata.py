@@ -132,6 +132,8 @@ def test_text_files_of_all_sorts(tmp_path: Path) -> None:
         read_given(3)
     with pytest.raises(InvalidInputError, match="cannot be read as a table"):
         read_given({"a": [1], "b": [1, 2]})
+    with pytest.raises(FormatError, match=r"every column needs a name, got \['a', ' '\]"):
+        read_given({"a": [1], " ": [2]})
     with pytest.raises(FormatError, match="column 'a' holds list<"):
         read_given({"a": [[1]]})
 

@@ -68,8 +68,8 @@ def read_given(source: Any, *, text: Collection[str] = (), what: str = "the tabl
     NotFoundError
         If there is no such file.
     FormatError
-        If it is damaged: rows of different lengths, columns of one name, objects in a column, or
-        decimal commas.
+        If it is damaged: rows of different lengths, columns of one name or of none, objects in a
+        column, or decimal commas.
     InvalidInputError
         If it is nothing that can be read as a table.
     """
@@ -87,6 +87,9 @@ def read_given(source: Any, *, text: Collection[str] = (), what: str = "the tabl
     twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
     if twice:
         msg = f"{place}: columns {twice} are there more than once"
+        raise FormatError(msg)
+    if any(not name.strip() for name in table.column_names):
+        msg = f"{place}: every column needs a name, got {table.column_names}"
         raise FormatError(msg)
     columns = {
         name: _plain(table[name], name, place, as_text=name in text) for name in table.column_names
