@@ -252,7 +252,9 @@ def test_a_level_that_there_is_not_is_told_by_the_dataset_too(imc: Any, method: 
     root, _ = imc
     (place,) = stats(root, method=method)
     spec = place.relative_to(root / "imc/1_0mpp/standardization").as_posix()
-    with pytest.raises(InvalidInputError, match=r"stats_level must be 'image' or 'global'.*'slide'"):
+    with pytest.raises(
+        InvalidInputError, match=r"stats_level must be 'image' or 'global'.*'slide'"
+    ):
         MultiplexImagingDataset(
             "c",
             "imc",
