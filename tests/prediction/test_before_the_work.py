@@ -169,3 +169,13 @@ def test_an_image_that_is_no_prediction_is_refused_as_before(stored, tmp_path):
     assert MultiscaleImage.exists(image.uri)
     opened = open_image(image.uri)
     assert opened.nchannels == 3
+
+
+def test_what_a_killed_writer_left_but_for_its_last_step_is_in_nobodys_way(stored, tmp_path):
+    out, image = tmp_path / "out.ome.zarr", stored()
+    predict(Counting(), image, out, **TILES)
+    whole = MultiscaleImage.open(out).level(0)[...]
+    (out / "zarr.json").rename(out / "zarr.json.pending")
+    predict(Counting(), image, out, **TILES)
+    np.testing.assert_array_equal(MultiscaleImage.open(out).level(0)[...], whole)
+    assert not (out / "zarr.json.pending").exists()

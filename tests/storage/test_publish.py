@@ -303,7 +303,7 @@ def test_many_threads_that_may_overwrite_always_show_a_whole_image(tmp_path):
 def test_a_writer_that_looks_while_another_renames_looks_again(tmp_path, monkeypatch):
     target = tmp_path / "a.zarr"
     publish(target, 1)
-    looked, look = [], publishing_module._is_left_over
+    looked, look = [], publishing_module.is_left_over
 
     def look_and_lose(place):
         answer = look(place)
@@ -320,7 +320,7 @@ def test_a_writer_that_looks_while_another_renames_looks_again(tmp_path, monkeyp
             threading.Timer(0.3, finish).start()
         return answer
 
-    monkeypatch.setattr(publishing_module, "_is_left_over", look_and_lose)
+    monkeypatch.setattr(publishing_module, "is_left_over", look_and_lose)
     publish(target, 2, overwrite=True)
     assert looked
     assert opens_as(target) == 2

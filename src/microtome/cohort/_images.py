@@ -10,6 +10,7 @@ import logging
 import math
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,6 +46,9 @@ _log = logging.getLogger(__name__)
 
 # Of tissues that are not meant, these are named.
 _MOST = 6
+# NumPy reads a header as a Python literal. Python 3.11 counts how deep these nest for all threads
+# together, and now and then tells one of them that another's count is wrong (SystemError).
+_TRIES = 4
 _KINDS = {"brightfield": 0, "multiplex": 1}
 
 
@@ -255,13 +259,21 @@ def open_labels_at(
 
 def load_npz_mask(path: Path) -> NDArray[Any]:
     """Return the array "mask" of an archive; never loads a pickle, nor takes memory on a header's word."""
+    for _ in range(_TRIES):
+        with suppress(SystemError):
+            return _npz_mask(path)
+    msg = f"{path} is not a mask archive with an array 'mask', or Python cannot read its header just now"
+    raise FormatError(msg)
+
+
+def _npz_mask(path: Path) -> NDArray[Any]:
     try:
         # Opened here: numpy leaves a damaged archive open.
         with path.open("rb") as file:
             _verify_mask_header(path, file)
             archive = np.load(file, allow_pickle=False)
             array: NDArray[Any] = archive["mask"]
-    except FormatError:
+    except (FormatError, SystemError):
         raise
     # What is damaged ends in whatever the readers of zip, of a Python literal and of numpy trip over.
     except Exception as error:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from microtome.coordinates import Mpp
 from microtome.errors import ExistsError, InvalidInputError
 from microtome.image import Level, MultiscaleImage, begin_image
-from microtome.storage import Box, Layout, ShardWriter, StoredArray, verify_here
+from microtome.storage import Box, Layout, ShardWriter, StoredArray, is_left_over, verify_here
 
 from ._batches import planned_level, spatial_shape
 from ._canvas import Made
@@ -208,7 +208,9 @@ def free_place(out: str | os.PathLike[str], image: MultiscaleImage, *, overwrite
         msg = f"{path} is the image that is predicted; choose another place"
         raise InvalidInputError(msg)
     # Something else than an image is never replaced: nobody means their home directory.
-    if path.exists() and not (overwrite and MultiscaleImage.exists(path)):
+    # What a killed writer left but for its last step is nobody's: whoever writes there takes its place.
+    taken = path.exists() and not is_left_over(path)
+    if taken and not (overwrite and MultiscaleImage.exists(path)):
         what = "an image" if MultiscaleImage.exists(path) else "something that is no image"
         # Overwriting would be refused too.
         hint = " or allow overwriting" if MultiscaleImage.exists(path) and not overwrite else ""

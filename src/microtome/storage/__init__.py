@@ -14,7 +14,7 @@ from ._kept_chunks import KeptChunks
 from ._layout import CODECS, Codec, Layout, default_layout, image_layout, label_layout
 from ._making import create_array, open_array
 from ._opening import begin_store, open_store
-from ._publish import Draft, clear_drafts
+from ._publish import Draft, clear_drafts, is_left_over
 from ._remote import AtPlace, Place, StorageOptions, place_of
 from ._shard_writer import Run, ShardDraft, ShardWriter
 from ._store import ImageStore, WritableArray
@@ -73,6 +73,7 @@ __all__ = [
     "is_address",
     "is_group",
     "is_inside",
+    "is_left_over",
     "is_versioned",
     "label_layout",
     "locked",

@@ -28,7 +28,7 @@ from ._addresses import verify_here
 from ._documents import group_document, write_document
 from ._files import storage_errors, sync_directory
 
-__all__ = ["Draft", "clear_drafts", "is_versioned", "publishing"]
+__all__ = ["Draft", "clear_drafts", "is_left_over", "is_versioned", "publishing"]
 
 _PENDING = "zarr.json.pending"
 _ROOTS = ("zarr.json", ".zgroup", ".zarray")
@@ -133,7 +133,7 @@ class Draft:
             _release(self._lock)
 
     def _verify_target(self) -> None:
-        if not os.path.lexists(self.target) or _is_left_over(self.target):
+        if not os.path.lexists(self.target) or is_left_over(self.target):
             return
         if not (
             is_versioned(self.target) or any((self.target / root).is_file() for root in _ROOTS)
@@ -162,7 +162,7 @@ def is_versioned(place: Path) -> bool:
     return place.joinpath(*_BRANCH).is_file()
 
 
-def _is_left_over(target: Path) -> bool:
+def is_left_over(target: Path) -> bool:
     """Whether a directory is empty, or complete but for the last step of a writer that died."""
     if not target.is_dir():
         return False
@@ -300,7 +300,7 @@ def _left(names: Iterable[str]) -> set[str]:
 def _settle(old: Path, target: Path) -> None:
     """Put back what a writer moved aside before it died, unless what was to replace it is there."""
     with contextlib.suppress(OSError):
-        if old.exists() and _is_left_over(target):
+        if old.exists() and is_left_over(target):
             _remove(target)
         if os.path.lexists(target):
             _remove(old)
