@@ -75,14 +75,12 @@ class TileTask:
 
 
 def raw_microtome(task: TileTask) -> Generator[Read]:
-    """Read with one call of `read_regions` a batch."""
-    buffer = task.buffer()
+    """Read with one call of `read_regions` a batch, whose memory it uses again by itself."""
     with mt.MultiscaleImage.open(task.image) as image:
 
         def read(items: Items) -> Iterator[NDArray[Any]]:
             for batch in task.batches(items):
-                windows = Windows.of(0, batch, task.side)
-                yield read_regions([image], windows, out=buffer[: len(batch)])
+                yield read_regions([image], Windows.of(0, batch, task.side))
 
         yield read
 
@@ -173,7 +171,7 @@ class _Tiles:
 
 
 def float_regions(task: TileTask, *, together: int = 1, kept: bool = False) -> Generator[Read]:
-    """Read with `read_regions`, which converts on the way, into a buffer that is used again.
+    """Read with `read_regions`, which converts on the way, and uses memory of batches again by itself.
 
     Parameters
     ----------
@@ -187,8 +185,7 @@ def float_regions(task: TileTask, *, together: int = 1, kept: bool = False) -> G
     """
     chunks = KeptChunks(2 << 30, evicts=False) if kept else None
     with mt.MultiscaleImage.open(task.image) as image:
-        shape = (task.batch * together, image.nchannels, task.side, task.side)
-        buffer = np.ones(shape, np.float32)
+        count = task.batch * together
         if kept:
             height, width = image.level_shape(0)[-2:]
             corners = 512 * np.argwhere(np.ones((-(-height // 512), -(-width // 512))))
@@ -197,13 +194,11 @@ def float_regions(task: TileTask, *, together: int = 1, kept: bool = False) -> G
                     read_regions([image], Windows.of(0, corners[start : start + 32], 512))
 
         def read(items: Items) -> Iterator[NDArray[Any]]:
-            for start in range(0, len(items), len(buffer)):
-                group = items[start : start + len(buffer)]
+            for start in range(0, len(items), count):
+                group = items[start : start + count]
                 windows = Windows.of(0, group, task.side)
                 with tallied(chunks):
-                    found = read_regions(
-                        [image], windows, out=buffer[: len(group)], convert=Conversion.of()
-                    )
+                    found = read_regions([image], windows, convert=Conversion.of())
                 for first in range(0, len(group), task.batch):
                     yield found[first : first + task.batch]
 
