@@ -4,7 +4,7 @@ What is done to a patch is a function of (seed, epoch, number of the patch), who
 batch. It is recorded in the patch's `additional_metadata`, by which `undo` takes it back.
 """
 
-from ._augmentation import Augmentation, Draws, verified_augmentations
+from ._augmentation import Augmentation, Draws, drawn_records, verified_augmentations
 from ._custom import CustomAugmentation
 from ._dihedral import DihedralAugmentation
 from ._intensity import ChannelDropout, IntensityJitter
@@ -17,6 +17,7 @@ __all__ = [
     "DihedralAugmentation",
     "Draws",
     "IntensityJitter",
+    "drawn_records",
     "undo",
     "verified_augmentations",
 ]

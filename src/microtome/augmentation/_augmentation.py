@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from microtome.errors import InvalidInputError
 from microtome.sampling import drawn
 
-__all__ = ["Augmentation", "Draws", "verified_augmentations"]
+__all__ = ["Augmentation", "Draws", "drawn_records", "verified_augmentations"]
 
 # Random numbers of one patch lie so far apart from those of the next.
 _DRAWS = 1 << 16
@@ -135,6 +135,33 @@ class Augmentation(Protocol):
             From `draw`.
         """
         ...
+
+
+def drawn_records(
+    augmentations: Sequence[Augmentation],
+    rows: NDArray[np.int64],
+    seed: int,
+    epoch: int,
+    shape: tuple[int, ...],
+) -> list[dict[str, Any]]:
+    """Draw what is done to patches; one record a patch, by the augmentations' names.
+
+    Parameters
+    ----------
+    augmentations
+        What is done, in order.
+    rows
+        Numbers of the patches, (n,).
+    seed, epoch
+        Choose the draws.
+    shape
+        Of a patch, (C, (Z), Y, X).
+    """
+    columns = {
+        each.name: each.draw(rows, Draws(seed, epoch, number), shape)
+        for number, each in enumerate(augmentations)
+    }
+    return [{name: drawn[at] for name, drawn in columns.items()} for at in range(len(rows))]
 
 
 def verified_augmentations(augmentations: Sequence[Augmentation]) -> tuple[Augmentation, ...]:

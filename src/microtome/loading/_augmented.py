@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from microtome.augmentation import Augmentation, Draws, verified_augmentations
+from microtome.augmentation import Augmentation, drawn_records, verified_augmentations
 from microtome.errors import InvalidInputError
 from microtome.patching import checked_seed
 from microtome.regions import ImageRegionData
@@ -168,11 +168,7 @@ class AugmentedDataset:
     def _records(
         self, rows: NDArray[np.int64], epoch: int, shape: tuple[int, ...]
     ) -> list[dict[str, Any]]:
-        columns = {
-            each.name: each.draw(rows, Draws(self._seed, epoch, number), shape)
-            for number, each in enumerate(self._augmentations)
-        }
-        return [{name: drawn[at] for name, drawn in columns.items()} for at in range(len(rows))]
+        return drawn_records(self._augmentations, rows, self._seed, epoch, shape)
 
     def _steps(self, *, target: bool) -> list[Augmentation]:
         return [each for each in self._augmentations if each.targets or not target]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from microtome.augmentation import Augmentation, Draws, verified_augmentations
+from microtome.augmentation import Augmentation, drawn_records, verified_augmentations
 from microtome.errors import InvalidInputError, OutOfRangeError
 from microtome.image import Channels
 from microtome.normalization import NoNormalization, Normalization
@@ -384,11 +384,7 @@ class RegionDataset:
     def _records(self, rows: NDArray[np.int64], epoch: int) -> list[dict[str, Any]]:
         """Draw what is done to each patch."""
         shape = (self._input.count, *self._patching.patch_size)
-        columns = {
-            augmentation.name: augmentation.draw(rows, Draws(self._seed, epoch, number), shape)
-            for number, augmentation in enumerate(self._augmentations)
-        }
-        return [{name: drawn[at] for name, drawn in columns.items()} for at in range(len(rows))]
+        return drawn_records(self._augmentations, rows, self._seed, epoch, shape)
 
     def _row(self, index: Any) -> int:
         try:
