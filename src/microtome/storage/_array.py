@@ -388,7 +388,8 @@ class StoredArray:
             keeping = self._options is not None and self._options.cache_bytes > 0
             if isinstance(self._path, Path) and not self._writable:
                 path, document = str(self._path.resolve()), self.document
-                self._files = Inventory.of(path, known_layout(document), self._absent)
+                if self._absent is not None:
+                    self._files = Inventory.of(path, known_layout(document), self._absent)
                 reader = None if keeping else ChunkReader.of(path, document)
                 if reader is not None:
                     reader.inventory = self._files

@@ -17,10 +17,8 @@ from microtome.errors import InvalidInputError, ModeError
 
 from ._array import Box, Pending, ReadBatch, StoredArray
 from ._batches import BoxBatch, read_batch
-from ._chunks import known_layout
 from ._engine import ENGINE
 from ._facts import array_facts
-from ._inventory import Inventory
 from ._options import StorageOptions
 from ._plans import plan_chunks
 from ._remote import Place
@@ -75,8 +73,7 @@ class CachedArray(StoredArray):
             self._facts = self._verified(found)
         self._remote = RemoteChunks.of(cast("Place", self._path), document)
         if self._remote is not None:
-            layout = known_layout(document)
-            self._remote.reader.inventory = Inventory.of(str(self._path), layout, self._absent)
+            self._remote.expect(self._absent)
         # Last: another thread that sees it takes the rest for known.
         self._looked = True
 

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from microtome.errors import FormatError
 
-from ._chunks import ChunkReader, layout_of
+from ._chunks import ChunkReader, known_layout
 from ._disk_cache import INDEX, CachedParts, cached_parts
 from ._engine import ENGINE, engine_errors
 from ._fetched_shards import FetchedShards, ShardInMemory
 from ._flights import flights_to
+from ._inventory import Inventory
 from ._kept_chunks import HeldChunks, KeptChunks
 from ._options import StorageOptions
 from ._plans import ChunkPlan, begins, shard_place
@@ -105,15 +106,16 @@ class RemoteChunks:
             If there can be no such cache on disk as its options name.
         """
         cache = place.options.disk_cache
-        try:
-            layout = layout_of(document)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-            return None
+        layout = known_layout(document)
         if layout is None:
             return None
         found = cls(place, document, layout, None if cache is None else cached_parts(cache))
         # What the engine has to decode comes by way of the disk, or not by us.
         return found if cache is not None or found.is_decoded_here else None
+
+    def expect(self, absent: object) -> None:
+        """Take in which files are not there because nothing was written, as an `Inventory` does."""
+        self.reader.inventory = Inventory.of(str(self._place), self._layout, absent)
 
     @property
     def is_decoded_here(self) -> bool:
