@@ -29,6 +29,7 @@ __all__ = [
     "MeasuredChannels",
     "add_all_to_panel",
     "add_to_panel",
+    "are_others",
     "channel_order",
     "extend_panel",
     "measured_channels",
@@ -110,6 +111,12 @@ def measured_channels(layout: CohortLayout, modality: Modality, tissue_id: str) 
     return known.names_of(tissue_id)
 
 
+def are_others(own: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether the names that an image has for its planes are others; some images only count them."""
+    counted = [f"channel {number}" for number in range(len(own))]
+    return bool(own) and list(own) not in (list(names), counted)
+
+
 def verify_planes(image: MultiscaleImage, names: Sequence[str], *, said_by: object) -> None:
     """Refuse an image whose planes are not the channels that a cohort's tables say.
 
@@ -134,8 +141,7 @@ def verify_planes(image: MultiscaleImage, names: Sequence[str], *, said_by: obje
         )
         raise FormatError(msg)
     own = list(image.channel_names or ())
-    # Some images only count them.
-    if own and own != list(names) and own != [f"channel {i}" for i in range(len(own))]:
+    if are_others(own, names):
         place, mine, panels = next(
             (i, a, b) for i, (a, b) in enumerate(zip(own, names, strict=True)) if a != b
         )

@@ -86,14 +86,13 @@ class CohortIndex:
             If it has none.
         """
         chosen = [parse_modality(name) for name in self.modalities]
-        names = {modality.name for modality in chosen}
-        for name, own in modality_options(chosen, options).items():
-            if name not in names:  # what another cohort has
-                continue
+        given = modality_options(chosen, options)
+        for modality in chosen:
+            own = given.get(modality.name, {})
             spec = StandardizationSpec.parse(str(own.get("standardization", "identity")))
             if spec.reads_statistics(use_mean_std=own.get("use_mean_std", True)):
                 at = self.layout.resolution(own.get("resolution", wish.resolution))
-                statistics_directory(self.layout, parse_modality(name), at, spec)
+                statistics_directory(self.layout, modality, at, spec)
 
     @cached_property
     def tissue_ids(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from microtome.cohort._alignment import read_alignments
 from microtome.cohort._layout import is_written
 from microtome.cohort._merge import listed
 from microtome.cohort._modality import Modality, parse_modality
+from microtome.cohort._panels import are_others
 from microtome.coordinates import Mpp, Resolution
 from microtome.errors import InvalidInputError, UnknownNameError
 from microtome.image import Level, MultiscaleImage
@@ -229,7 +230,7 @@ def _check_channels(
         survey.report("error", "image-channels", path, what, advice)
         return
     names = list(image.names)
-    if names and names != [f"channel {i}" for i in range(count)] and names != expected:
+    if are_others(names, expected):
         what = f"its planes are {listed(names)}, by the panel they are {listed(expected)}"
         survey.report("error", "image-channels", path, what, advice)
 

@@ -197,14 +197,19 @@ def _masks(now: _Now) -> Iterator[_Found]:
         yield resolution, directory, before, after, what, advice, False
 
 
+def _noted(now: _Now, path: Path) -> dict[str, Inputs]:
+    """Return of what a table notes that it was made, by tissues; nothing of one that is damaged."""
+    with suppress(*DAMAGE):
+        return now.wanted(noted_inputs(pq.read_schema(file_source(path)).metadata))
+    return {}
+
+
 def _tilings(now: _Now) -> Iterator[_Found]:
     for path in sorted(now.layout.root.glob(f"tiling/*/*/*{_TILES}")):
         resolution = _resolution(path.parents[1])
         if resolution is None or path.name.startswith("."):
             continue
-        before: dict[str, Inputs] = {}
-        with suppress(*DAMAGE):
-            before = now.wanted(noted_inputs(pq.read_schema(file_source(path)).metadata))
+        before = _noted(now, path)
         after = {
             tissue: {
                 **now.images_of(each, resolution, tissue),
@@ -330,9 +335,7 @@ def _embeddings(now: _Now) -> Iterator[_Found]:
         resolution = _resolution(path.parents[1])
         if resolution is None or path.name.startswith("."):
             continue
-        before: dict[str, Inputs] = {}
-        with suppress(*DAMAGE):
-            before = now.wanted(noted_inputs(pq.read_schema(file_source(path)).metadata))
+        before = _noted(now, path)
         tiles: dict[str, str] = {}
         if before:
             with suppress(*DAMAGE):
