@@ -183,3 +183,10 @@ def stumbling() -> Callable[[str], AbstractContextManager[Trouble]]:
                 thread.join()
 
     return through
+
+
+@pytest.fixture
+def trouble(moto: str, stumbling: Any) -> Iterator[Any]:
+    """A proxy to the server that a test's `moto` is the address of."""
+    with stumbling(moto) as trouble:
+        yield trouble

@@ -68,12 +68,6 @@ def moto(here: Path, s3_holding: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def trouble(moto: str, stumbling: Any) -> Iterator[Any]:
-    with stumbling(moto) as trouble:
-        yield trouble
-
-
-@pytest.fixture
 def options(trouble: Any) -> StorageOptions:
     """How the cohort is reached, through a proxy that counts and stumbles."""
     return StorageOptions(

@@ -83,12 +83,6 @@ def moto(local: Path, s3_holding: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def trouble(moto: str, stumbling: Any) -> Iterator[Any]:
-    with stumbling(moto) as trouble:
-        yield trouble
-
-
-@pytest.fixture
 def options(trouble: Any, tmp_path: Path) -> StorageOptions:
     return StorageOptions(
         endpoint=trouble.endpoint,

@@ -78,12 +78,6 @@ def moto(local: Path, s3_holding: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def trouble(moto: str, stumbling: Any) -> Iterator[Any]:
-    with stumbling(moto) as trouble:
-        yield trouble
-
-
-@pytest.fixture
 def options(trouble: Any) -> StorageOptions:
     return StorageOptions(endpoint=trouble.endpoint, region="us-east-1", longest_pause=0.2)
 
