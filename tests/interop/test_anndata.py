@@ -247,3 +247,86 @@ def test_centres_that_nobody_knows_or_that_count_otherwise_tell_nothing():
     note = json.dumps({"format": "tile-embeddings"}).encode()
     formerly = formerly.replace_schema_metadata({b"microtome": note})
     assert "X_embedding" in tiles_to_anndata(TILES, vectors=formerly).obsm
+
+
+def test_vectors_go_by_tissue_and_cell_and_not_by_what_both_are_called_together():
+    # "a" and "1_2", and "a_1" and "2", are one text if they are put together.
+    cells = pa.table({"tissue_id": ["a_1", "a"], "cell_id": ["2", "1_2"]})
+    vectors = pa.table(
+        {
+            "tissue_id": ["a", "a_1"],
+            "cell_id": ["1_2", "2"],
+            "embedding": pa.array([[1.0], [2.0]], pa.list_(pa.float32(), 1)),
+        }
+    )
+    with pytest.warns(UserWarning, match="not unique"):
+        made = cells_to_anndata(cells, vectors=vectors)
+    assert made.obsm["X_embedding"].ravel().tolist() == [2.0, 1.0]
+    with (
+        pytest.raises(UnknownNameError, match="lack 1 of 2 cells"),
+        pytest.warns(UserWarning, match="not unique"),
+    ):
+        cells_to_anndata(cells, vectors=vectors.slice(0, 1))
+
+
+def test_a_tile_with_vectors_of_several_images_takes_those_that_are_asked_for():
+    rows = [("a", 7), ("b", 7), ("b", 2)]
+    one = embedded("tile_id", rows, 1)
+    other = one.set_column(
+        2, "embedding", pa.array([[-1.0], [-2.0], [-3.0]], pa.list_(pa.float32(), 1))
+    )
+    both = pa.concat_tables([one, other])
+    named = both.append_column("modality", pa.array(["he"] * 3 + ["ihc_CD3"] * 3))
+    with pytest.raises(
+        InvalidInputError, match=r"3 of 3 tiles.*tile 7 of tissue 'b' has 2, of he, ihc_CD3; say of"
+    ):
+        tiles_to_anndata(TILES, vectors=named)
+    with pytest.raises(InvalidInputError, match="do not say of which image each is"):
+        tiles_to_anndata(TILES, vectors=both, modality="he")
+    he = tiles_to_anndata(TILES, vectors=named, modality="he")
+    assert he.obsm["X_embedding"].ravel().tolist() == [7, 7, 2]
+    ihc = tiles_to_anndata(TILES, vectors=named, modality="ihc_CD3")
+    assert ihc.obsm["X_embedding"].ravel().tolist() == [-2, -1, -3]
+    with pytest.raises(UnknownNameError, match="no vectors of ihc_CD8, only of he, ihc_CD3"):
+        tiles_to_anndata(TILES, vectors=named, modality="ihc_CD8")
+
+
+def test_a_cell_that_is_there_twice_gets_no_vector():
+    vectors = embedded("cell_id", [("a", 1), ("a", 9), ("b", 1)])
+    twice = pa.concat_tables([CELLS, CELLS.slice(1, 1)])
+    with (
+        pytest.raises(InvalidInputError, match="cell 9 of tissue 'a' is there more than once"),
+        pytest.warns(UserWarning, match="not unique"),
+    ):
+        cells_to_anndata(twice, vectors=vectors)
+    again = pa.concat_tables([vectors, vectors.slice(2, 1)])
+    with pytest.raises(InvalidInputError, match="1 of 3 cells have several vectors: cell 1"):
+        cells_to_anndata(CELLS, vectors=again)
+
+
+def test_vectors_of_cells_of_another_mask_are_refused():
+    vectors = embedded("cell_id", [("a", 1), ("a", 9), ("b", 1)])
+    note = {"format": "pooled-labels", "micrometres_from": "upper left edge of the image"}
+    told = {b"microtome": json.dumps(note).encode()}
+
+    def placed_at(y, x):
+        made = vectors.append_column("centroid_y", pa.array(y)).append_column(
+            "centroid_x", pa.array(x)
+        )
+        return made.replace_schema_metadata(told)
+
+    y, x = CELLS["centroid_y"].to_pylist(), CELLS["centroid_x"].to_pylist()
+    near = placed_at([each + 2.0 for each in y], [each - 2.0 for each in x])
+    assert cells_to_anndata(CELLS, vectors=near).obsm["X_embedding"].shape == (3, 3)
+    with pytest.raises(
+        InvalidInputError,
+        match=r"other cells: a_9 lies at \[2\.5, 26\.0\] .* but at \[2\.5, 20\.0\].* 1 of 3 are",
+    ):
+        cells_to_anndata(CELLS, vectors=placed_at(y, [10.0, 26.0, 30.5]))
+    # Places that nobody knows, or that count from elsewhere, tell nothing.
+    lost = placed_at([None, *y[1:]], [0.0, 0.0, 0.0])
+    former = placed_at(y, [0.0, 0.0, 0.0]).replace_schema_metadata(
+        {b"microtome": b'{"format": "pooled-labels"}'}
+    )
+    for table in (lost, former):
+        assert "X_embedding" in cells_to_anndata(CELLS, vectors=table).obsm

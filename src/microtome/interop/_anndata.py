@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from microtome.cohort import CohortLayout, Modality, read_parquet
+from microtome.cohort import CohortLayout, Modality, parse_modality, read_parquet
 from microtome.coordinates import MicrometreGrid, Mpp, Resolution, micrometres_note
 from microtome.errors import (
     DependencyError,
@@ -27,7 +28,8 @@ from microtome.tiling import TileTable
 
 from ._cells_chosen import chosen_cells, mean_columns, tell_panels
 from ._qupath import free_file
-from ._same_places import verify_same_places
+from ._same_places import verify_same_cells, verify_same_places
+from ._vectors_joined import rows_of_vectors
 
 __all__ = ["cells_to_anndata", "tiles_to_anndata"]
 
@@ -42,6 +44,7 @@ def tiles_to_anndata(
     vectors: str | os.PathLike[str] | pa.Table | None = None,
     variables: Sequence[str] = (),
     mpp: float | tuple[float, float] | None = None,
+    modality: str | Modality | None = None,
     overwrite: bool = False,
 ) -> Any:
     """Bring a table of tiles into the form of single-cell tools.
@@ -60,6 +63,8 @@ def tiles_to_anndata(
     mpp
         Micrometres per pixel of the tiles, one number or (y, x); by default those of the table's
         resolution.
+    modality
+        Of which images the vectors are, where those of several images of a tissue are in the table.
     overwrite
         Whether a file that is there is replaced.
 
@@ -73,8 +78,8 @@ def tiles_to_anndata(
     ------
     InvalidInputError
         If neither the table nor `mpp` says how large a pixel is, a variable is no number, a column
-        holds lists, the vectors are of tiles at other places or of another size, or the name of
-        `out` is no ``.h5ad``.
+        holds lists, the vectors are of tiles at other places or of another size, a tile has several
+        vectors, or the name of `out` is no ``.h5ad``.
     UnknownNameError
         If there is no such column, or a tile has no vector.
     ExistsError
@@ -101,6 +106,7 @@ def tiles_to_anndata(
         spatial,
         variables,
         vectors,
+        None if modality is None else parse_modality(modality).name,
         about,
         lambda known, places: verify_same_places(tiles, pixel, known, places),
     )
@@ -127,7 +133,8 @@ def cells_to_anndata(
         Where it is written, ``.h5ad``; nowhere by default.
     vectors
         Vectors of all of these cells, in any order: a table of `embed_tiles` of `CellCrops` or of
-        `pool_labels`, or its path.
+        `pool_labels`, or its path. They go by tissue and cell, and must lie where the cells lie, where
+        both tables say it.
     variables
         Columns of numbers that become variables of `X`, the markers for example; the others stay in
         `obs`. None for what `measure_cells` measured, `mean_<channel>`, of each channel that any of the
@@ -136,7 +143,8 @@ def cells_to_anndata(
     tissues
         Only cells of these tissues; None for all.
     modality
-        Only cells of tissues imaged so, without means of channels of other modalities; of a cohort.
+        Only cells of tissues imaged so, without means of channels of other modalities, and vectors of
+        these images; of a cohort.
     overwrite
         Whether a file that is there is replaced.
 
@@ -154,7 +162,9 @@ def cells_to_anndata(
         If there is no such file, or the cohort has no table of cells.
     FormatError
         If it is no table of cells.
-    InvalidInputError, UnknownNameError, ExistsError, DependencyError
+    InvalidInputError
+        As `tiles_to_anndata`; also if the vectors are of cells at other places.
+    UnknownNameError, ExistsError, DependencyError
         As `tiles_to_anndata`.
     """
     table: Any = cells if isinstance(cells, pa.Table) else read_parquet(_path_of(Path(cells)), [])
@@ -180,7 +190,16 @@ def cells_to_anndata(
         _log.warning(
             'no obsm["spatial"]: the table of cells does not say of all where they are (centroid_y, centroid_x)'
         )
-    made = _annotated(table, "cell_id", spatial, variables, vectors, {})
+    made = _annotated(
+        table,
+        "cell_id",
+        spatial,
+        variables,
+        vectors,
+        None if modality is None else parse_modality(modality).name,
+        {},
+        lambda known, places: verify_same_cells(table, spatial, known, places),
+    )
     return _written(made, out, overwrite=overwrite)
 
 
@@ -201,6 +220,7 @@ def _annotated(
     spatial: NDArray[Any] | None,
     variables: Sequence[str],
     vectors: Any,
+    modality: str | None,
     about: dict[str, Any],
     verify: Callable[[Any, NDArray[np.int64]], None] = lambda _known, _places: None,
 ) -> Any:
@@ -216,12 +236,8 @@ def _annotated(
     named = list(dict.fromkeys(variables))
     columns = [_numbers(table, name) for name in named]
     values = np.stack(columns, axis=1) if columns else np.zeros((table.num_rows, 0))
-    names = [
-        f"{tissue}_{number}"
-        for tissue, number in zip(
-            table["tissue_id"].cast(pa.string()).to_pylist(), table[key].to_pylist(), strict=True
-        )
-    ]
+    tissues, numbers = table["tissue_id"].cast(pa.string()).to_pylist(), table[key].to_pylist()
+    names = [f"{tissue}_{number}" for tissue, number in zip(tissues, numbers, strict=True)]
     rest, matrices = _lists_apart(table.drop(named))
     obs = _storable(rest).to_pandas()
     obs.index = pd.Index(names, dtype=object)
@@ -248,12 +264,11 @@ def _annotated(
     if spatial is not None:
         made.obsm[_SPATIAL] = spatial.astype(np.float64)
     if vectors is not None:
-        known = vectors_to_anndata(vectors)
-        places = known.obs_names.get_indexer(made.obs_names)
-        lost = np.flatnonzero(places < 0)
-        if lost.size or key not in known.obs.columns:
-            msg = f"the vectors have none of {names[int(lost[0])] if lost.size else key}; they are of {', '.join(known.obs_names[:3])}, ..."
-            raise UnknownNameError(msg)
+        with warnings.catch_warnings():
+            # Of several images of a tissue, whose rows are told apart here.
+            warnings.filterwarnings("ignore", "Observation names are not unique")
+            known = vectors_to_anndata(vectors)
+        places = rows_of_vectors(known, key, tissues, numbers, modality)
         verify(known, places)
         made.obsm[_VECTORS] = known.obsm[_VECTORS][places]
         about = {**known.uns["microtome"], **about}
