@@ -144,7 +144,7 @@ def test_a_directory_of_tiles_that_have_too_many_dimensions(cohort: Path, tmp_pa
     assert data[second : second + 2] == b"DV"
     data[second + 28] = 46
     (tmp_path / "a.czi").write_bytes(data)
-    with pytest.raises(FormatError, match=r"a\.czi is damaged: .* a tile of 46 dimensions"):
+    with pytest.raises(FormatError, match=r"a\.czi is damaged or .* ended its process"):
         open_image(tmp_path / "a.czi", image=0)
 
 

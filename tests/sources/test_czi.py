@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import os
 import re
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,11 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from microtome.errors import DependencyError, FormatError, InvalidInputError
-from microtome.sources import image_names, open_image
+from microtome.errors import DependencyError, FormatError, InvalidInputError, StorageError
+from microtome.sources import _czi, image_names, open_image
+from microtome.sources._apart import Apart
 
 czi = pytest.importorskip("pylibCZIrw.czi", reason="the extra czi is not installed")
 
+ALONE = Path(_czi.__file__).with_name("_czi_alone.py")
 RNG = np.random.default_rng(41)
 
 
@@ -75,6 +80,11 @@ def test_pixels_of_every_shape_and_type(
     assert image.axes == axes
     assert image.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(image.level(0)[...], expected)
+    start: Any = np.int64(3)
+    stop: Any = np.int64(33)
+    np.testing.assert_array_equal(
+        image.read(0, (start, stop), (start, stop)), expected[..., 3:33, 3:33]
+    )
     inside = tuple(slice(size // 2, size // 2 + 30) for size in expected.shape)
     np.testing.assert_array_equal(image.level(0)[inside], expected[inside])
 
@@ -145,10 +155,151 @@ def test_a_file_that_is_none(tmp_path: Path, content: bytes) -> None:
 def test_without_the_library_the_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pylibCZIrw.czi", None)
+    (tmp_path / "pylibCZIrw").mkdir()
+    (tmp_path / "pylibCZIrw" / "__init__.py").write_text("raise ImportError('not for this one')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(_czi, "_APART", Apart(ALONE))
     (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE")
-    with pytest.raises(DependencyError, match=r"install microtome\[czi\]"):
+    with pytest.raises(DependencyError, match=r"\(not for this one\); install microtome\[czi\]"):
         open_image(tmp_path / "a.czi")
+
+
+def ended(number: str) -> str:
+    """A script that answers as Zeiss's library does, and does something to itself when asked for pixels."""
+    return f"""
+import runpy, os, signal, time
+found = runpy.run_path({str(ALONE)!r})
+answer = found["_answer"]
+def other(asked):
+    if asked["what"] == "pixels":
+        {number}
+    return answer(asked)
+found["_main"].__globals__.update(_answer=other, _LONGEST_S=1)
+found["_main"]()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="ends processes with signals")
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "ended its process with SIGSEGV"),
+        ("os.abort()", "ended its process with SIGABRT"),
+        ("os._exit(7)", "took too long, or ended its process"),
+        ("time.sleep(100)", "took too long, or ended its process"),
+        ("bytearray(5 << 30)", "MemoryError"),
+        ("return {'shape': [1], 'dtype': 'uint8'}, None", "pixels of"),
+    ],
+)
+def test_a_library_that_dies_is_an_error_that_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels_equal: Any, does: str, words: str
+) -> None:
+    pixels = panel((1, 2, 1))
+    path = written(tmp_path / "a.czi", pixels)
+    script = tmp_path / "alone.py"
+    script.write_text(ended(does))
+    monkeypatch.setattr(_czi, "_APART", Apart(script))
+    image = open_image(path)
+    for _ in range(2):
+        with pytest.raises(FormatError, match=rf"a\.czi is damaged or .*{words}"):
+            image.read(0, (0, 9), (0, 9))
+    # The next one is read.
+    script.write_text(ended("pass"))
+    monkeypatch.setattr(_czi, "_APART", Apart(script))
+    pixels_equal(image, pixels[0, :, 0])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="ends processes with signals")
+def test_a_process_that_was_ended_by_others_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels_equal: Any
+) -> None:
+    pixels = panel((1, 2, 1))
+    apart = Apart(ALONE)
+    monkeypatch.setattr(_czi, "_APART", apart)
+    image = open_image(written(tmp_path / "a.czi", pixels))
+    for process in apart._idle:  # pyright: ignore[reportPrivateUsage]
+        process._process.kill()  # pyright: ignore[reportPrivateUsage]
+        process._process.wait()  # pyright: ignore[reportPrivateUsage]
+    pixels_equal(image, pixels[0, :, 0])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_asks_processes_of_its_own(tmp_path: Path) -> None:
+    pixels = panel((1, 2, 1))
+    image = open_image(written(tmp_path / "a.czi", pixels))
+    child = os.fork()
+    if not child:
+        same = np.array_equal(image.level(0)[...], pixels[0, :, 0])
+        os._exit(0 if same else 1)
+    for _ in range(20):
+        np.testing.assert_array_equal(image.level(0)[...], pixels[0, :, 0])
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_file_that_was_changed_is_not_read_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "a.czi", panel((1, 2, 1)))
+    image = open_image(path)
+    monkeypatch.setattr(_czi, "_APART", Apart(ALONE))  # none has it open
+    path.unlink()
+    written(path, panel((1, 2, 1)))
+    os.utime(path, ns=(5, 5))
+    with pytest.raises(FormatError, match=r"a\.czi .* changed after it was opened"):
+        image.read(0, (0, 9), (0, 9))
+    path.unlink()
+    with pytest.raises(StorageError, match=r"a\.czi cannot be read"):
+        image.read(0, (0, 9), (0, 9))
+
+
+def test_a_large_box_is_asked_for_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels_equal: Any
+) -> None:
+    monkeypatch.setattr(_czi, "_MOST_SIDE", 32)
+    pixels = panel((1, 2, 1))
+    pixels_equal(open_image(written(tmp_path / "a.czi", pixels)), pixels[0, :, 0], windows=3)
+    colours = RNG.integers(0, 255, (1, 1, 1, 90, 110, 3), dtype=np.uint8)
+    image = open_image(written(tmp_path / "b.czi", colours))
+    pixels_equal(image, np.moveaxis(colours[0, 0, 0], -1, 0), windows=3)
+
+
+def test_the_main_script_is_not_run_again(tmp_path: Path) -> None:
+    """A script without `if __name__ == "__main__"` opens a file like any other."""
+    written(tmp_path / "a.czi", panel((1, 2, 1)))
+    (tmp_path / "main.py").write_text(
+        "import microtome as mt\nprint('once', mt.open_image('a.czi').level(0)[...].shape)"
+    )
+    done = subprocess.run(
+        [sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("once (2, 90, 110)\n", "")
+
+
+@pytest.mark.parametrize("compression", ["zstd0:", "zstd1:"])
+def test_compressed_tiles(tmp_path: Path, pixels_equal: Any, compression: str) -> None:
+    pixels = panel((1, 1, 1))[0, 0, 0]
+    path = tmp_path / "a.czi"
+    with czi.create_czi(str(path), compression_options=compression) as file:
+        file.write(pixels[..., None], plane={"C": 0, "T": 0, "Z": 0})
+        file.write_metadata("a", scale_x=5e-7, scale_y=5e-7)
+    pixels_equal(open_image(path), pixels[None])
+
+
+def test_tiles_in_jpeg_xr(
+    tmp_path: Path, pixels_equal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    packed_as_jpeg_xr = importlib.import_module(
+        "benchmarks.reliability.microscopes"
+    ).packed_as_jpeg_xr
+    czifile = pytest.importorskip("czifile")
+    pixels = panel((1, 2, 1)) // 20
+    path = written(tmp_path / "a.czi", pixels)
+    path.write_bytes(packed_as_jpeg_xr(path.read_bytes()))
+    pixels_equal(open_image(path), pixels[0, :, 0])
+    with czifile.CziFile(path) as file:
+        assert 4 in {entry.compression for entry in file.filtered_subblock_directory}
 
 
 @settings(max_examples=50)

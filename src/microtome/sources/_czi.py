@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import struct
-import threading
+import os
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,15 @@ from defusedxml.common import DefusedXmlException
 from numpy.typing import NDArray
 
 from microtome.coordinates import Mpp
-from microtome.errors import FormatError, InvalidInputError
+from microtome.errors import FormatError, StorageError
 from microtome.image import MultiscaleImage
 from microtome.storage import Box
 
+from ._apart import Apart
 from ._array import image_from_levels
 from ._choice import chosen, distinct
 from ._fetched import FetchedArray
-from ._foreign import foreign_errors, imported
+from ._foreign import foreign_errors, missing
 
 __all__ = ["czi_images", "open_czi"]
 
@@ -38,13 +40,11 @@ _ORDER = "tczyx"
 _METRE_UM = 1e6
 # Of a plane the file's directory has one entry at least, and each takes more than this.
 _ENTRY_BYTES = 32
-# Of the format, ZISRAW: where the header of a file says where its directory is; the head of a
-# segment, which ends with how much of it is used; what lies before the entries; a dimension of one.
-_DIRECTORY_AT, _SEGMENT, _COUNT_ROOM, _DIMENSION_BYTES = 84, 32, 128, 20
-_MOST_DIMENSIONS = 40
-
 # Cameras have tiles of about this size; the library does not tell.
 _TILE = 1024
+# What is asked for at a time, a side: what the process that reads may take is limited.
+_MOST_SIDE = 4096
+_APART = Apart(Path(__file__).with_name("_czi_alone.py"))
 
 
 def czi_images(path: Path) -> tuple[str, ...]:
@@ -127,81 +127,66 @@ def _pixel_size(root: Any) -> Mpp | None:
     return Mpp(y, x, "metadata") if min(y, x) > 0 else None
 
 
-def _verify_directory(path: Path) -> None:
-    """Refuse entries of the directory of more dimensions than there are: the library dies of them.
-
-    What else is wrong with the file is the library's to say.
-    """
-    with path.open("rb") as file:
-        head = file.read(_DIRECTORY_AT + 8)
-        if len(head) < _DIRECTORY_AT + 8 or not head.startswith(b"ZISRAWFILE"):
-            return
-        (at,) = struct.unpack_from("<q", head, _DIRECTORY_AT)
-        if not 0 < at < path.stat().st_size:
-            return
-        file.seek(at)
-        segment = file.read(_SEGMENT + _COUNT_ROOM)
-        if len(segment) < _SEGMENT + _COUNT_ROOM or not segment.startswith(b"ZISRAWDIRECTORY"):
-            return
-        used, count = struct.unpack_from("<qi", segment, _SEGMENT - 8)
-        entries = file.read(min(max(used - _COUNT_ROOM, 0), path.stat().st_size))
-    place = 0
-    for _ in range(count):
-        if place + _ENTRY_BYTES > len(entries) or entries[place : place + 2] != b"DV":
-            return
-        (dimensions,) = struct.unpack_from("<i", entries, place + _ENTRY_BYTES - 4)
-        if not 0 <= dimensions <= _MOST_DIMENSIONS:
-            msg = f"{path} is damaged: its directory has a tile of {dimensions} dimensions"
-            raise FormatError(msg)
-        place += _ENTRY_BYTES + _DIMENSION_BYTES * dimensions
-
-
 class _File:
-    """An open file, one read at a time: the library does not say that more are safe."""
+    """A file that is read in processes of their own: it may end the library, and with it the process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._guard = threading.Lock()
-        library = imported("pylibCZIrw.czi", path, "czi")
-        _verify_directory(path)
-        with foreign_errors(path, "pylibCZIrw"):
-            self._reader: Any = library.CziReader(str(path))
-            self.scenes: dict[int, Any] = dict(self._reader.scenes_bounding_rectangle)
-            self.whole: Any = self._reader.total_bounding_rectangle
-            self.box: dict[str, tuple[int, int]] = dict(self._reader.total_bounding_box)
-            self._verify_planes()
-            self.types: set[str] = set(self._reader.pixel_types.values())
-            text: str = self._reader.raw_metadata
         try:
-            self.root: Any = ElementTree.fromstring(text)
+            found = path.stat()
+        except OSError as error:
+            msg = f"{path} cannot be read: {error.strerror}"
+            raise StorageError(msg) from error
+        self._asked: dict[str, Any] = {
+            "path": str(path.absolute()),
+            "state": [found.st_ino, found.st_size, found.st_mtime_ns],
+        }
+        layout = self._ask("layout")
+        self.scenes: dict[int, list[int]] = {int(n): box for n, box in layout["scenes"].items()}
+        self.whole: list[int] = layout["whole"]
+        self.box: dict[str, list[int]] = layout["box"]
+        self._verify_planes(found.st_size)
+        facts = self._ask("facts")
+        self.types: set[str] = set(facts["types"])
+        try:
+            self.root: Any = ElementTree.fromstring(facts["metadata"])
         except (ElementTree.ParseError, DefusedXmlException, ValueError) as error:
             msg = f"{path}: its metadata cannot be read: {error}"
             raise FormatError(msg) from error
 
-    def _verify_planes(self) -> None:
+    def _verify_planes(self, size: int) -> None:
         """Refuse more planes than can be: the library itself counts through them for hours."""
         planes = math.prod(
             last - first for axis, (first, last) in self.box.items() if axis in "TCZ"
         )
-        if planes > self.path.stat().st_size // _ENTRY_BYTES:
+        if planes > size // _ENTRY_BYTES:
             msg = (
                 f"{self.path} is damaged: it states {planes} planes, and a directory of them "
                 "does not fit into the file"
             )
             raise FormatError(msg)
 
-    def read(self, scene: int | None, roi: tuple[int, int, int, int], plane: dict[str, int]) -> Any:
-        """Return (rows, columns, samples)."""
-        with self._guard, foreign_errors(self.path, "pylibCZIrw"):
-            return self._reader.read(roi=roi, plane=plane, scene=scene)
+    def read(
+        self,
+        scene: int | None,
+        roi: tuple[int, int, int, int],
+        plane: dict[str, int],
+        out: NDArray[Any],
+    ) -> None:
+        """Fill (rows, columns, samples)."""
+        self._ask("pixels", out, scene=scene, roi=roi, plane=plane)
 
-    def __del__(self) -> None:
-        if getattr(self, "_reader", None) is not None:
-            self._reader.close()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        msg = f"{self.path}: open the file in the other process instead of sending it there"
-        raise InvalidInputError(msg)
+    def _ask(self, what: str, out: NDArray[Any] | None = None, **more: Any) -> Any:
+        question = {**self._asked, "what": what, **more}
+        with foreign_errors(self.path, "pylibCZIrw"):
+            answer = _APART.ask(question, self._asked["path"], out)
+            if "missing" in answer:
+                raise missing("pylibCZIrw", self.path, "czi", answer["missing"])
+            if answer.get("errno") is not None:
+                raise OSError(answer["errno"], os.strerror(answer["errno"]))
+            if "error" in answer:
+                raise RuntimeError(answer["error"])
+        return answer
 
 
 class _Pixels:
@@ -214,7 +199,8 @@ class _Pixels:
             raise FormatError(msg)
         self.samples, self.dtype = _TYPES[next(iter(file.types))]
         rectangle = file.whole if scene is None else file.scenes[scene]
-        self._corner = (int(rectangle.x), int(rectangle.y))
+        left, top, width, height = rectangle
+        self._corner = left, top
         spans = {axis.lower(): file.box[axis] for axis in "TCZ" if axis in file.box}
         sizes = {axis: last - first for axis, (first, last) in spans.items() if last - first > 1}
         self._first = {axis.upper(): first for axis, (first, _) in spans.items()}
@@ -225,7 +211,7 @@ class _Pixels:
             sizes["c"] = self.samples
         elif "c" in spans:
             sizes["c"] = spans["c"][1] - spans["c"][0]
-        sizes |= {"y": int(rectangle.h), "x": int(rectangle.w)}
+        sizes |= {"y": height, "x": width}
         self.axes = "".join(axis for axis in _ORDER if axis in sizes)
         self.shape = tuple(sizes[axis] for axis in self.axes)
         if min(self.shape) < 1:
@@ -237,8 +223,7 @@ class _Pixels:
 
     def fetch(self, box: Box) -> NDArray[Any]:
         """Read a box."""
-        (y0, y1), (x0, x1) = box[-2:]
-        roi = (self._corner[0] + x0, self._corner[1] + y0, x1 - x0, y1 - y0)
+        box = tuple((int(start), int(stop)) for start, stop in box)  # of numpy's, too
         out = np.empty([stop - start for start, stop in box], self.dtype)
         colours = self.axes.index("c") if self.samples > 1 else None
         leads = [place for place in range(len(box) - 2) if place != colours]
@@ -247,10 +232,24 @@ class _Pixels:
             plane = dict(self._first)
             for place, step in zip(leads, at, strict=True):
                 plane[self.axes[place].upper()] += box[place][0] + step
-            found = np.asarray(self._file.read(self._scene, roi, plane))
-            if colours is None:
-                turned[at] = found[..., 0]
-            else:
-                # Blue comes first.
-                turned[at] = found[..., ::-1][..., slice(*box[colours])].transpose(2, 0, 1)
+            for y, x in _blocks(out.shape[-2:]):
+                found = self._block(plane, box, y, x)
+                if colours is None:
+                    turned[at][y, x] = found[..., 0]
+                else:
+                    # Blue comes first.
+                    chosen = found[..., ::-1][..., slice(*box[colours])]
+                    turned[at][:, y, x] = chosen.transpose(2, 0, 1)
         return out
+
+    def _block(self, plane: dict[str, int], box: Box, y: slice, x: slice) -> NDArray[Any]:
+        height, width = y.stop - y.start, x.stop - x.start
+        left, top = self._corner[0] + box[-1][0] + x.start, self._corner[1] + box[-2][0] + y.start
+        found = np.empty((height, width, self.samples), self.dtype)
+        self._file.read(self._scene, (left, top, width, height), plane, found)
+        return found
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    for y, x in product(*(range(0, size, _MOST_SIDE) for size in shape)):
+        yield slice(y, min(y + _MOST_SIDE, shape[0])), slice(x, min(x + _MOST_SIDE, shape[1]))

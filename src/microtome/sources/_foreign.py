@@ -10,7 +10,7 @@ from typing import Any
 
 from microtome.errors import DependencyError, FormatError, MicrotomeError, StorageError
 
-__all__ = ["foreign_errors", "imported"]
+__all__ = ["foreign_errors", "imported", "missing"]
 
 
 def imported(module: str, path: Path, extra: str) -> Any:
@@ -33,11 +33,16 @@ def imported(module: str, path: Path, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        msg = (
-            f"{path} is read with {module.partition('.')[0]}, which cannot be imported ({error}); "
-            f"install microtome[{extra}]"
-        )
-        raise DependencyError(msg) from error
+        raise missing(module.partition(".")[0], path, extra, str(error)) from error
+
+
+def missing(library: str, path: Path, extra: str, told: str) -> DependencyError:
+    """Return the error that says which extra brings a library that cannot be imported."""
+    msg = (
+        f"{path} is read with {library}, which cannot be imported ({told}); "
+        f"install microtome[{extra}]"
+    )
+    return DependencyError(msg)
 
 
 @contextmanager
