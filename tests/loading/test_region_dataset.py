@@ -380,6 +380,20 @@ def test_torchs_loader_gives_the_same_batches(tmp_path: Path, workers: int) -> N
     assert len({patch.tobytes() for patch in found}) == len(dataset)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_torchs_own_collate_is_refused_with_the_way_out(tmp_path: Path, workers: int) -> None:
+    data = pytest.importorskip("torch.utils.data", reason="needs the extra torch")
+    context = "spawn" if workers else None
+    loader = data.DataLoader(
+        stored_dataset(tmp_path),
+        batch_size=3,
+        num_workers=workers,
+        multiprocessing_context=context,
+    )
+    with pytest.raises(InvalidInputError, match="collate_fn=RegionDataset.collate"):
+        next(iter(loader))
+
+
 def test_a_fork_is_refused_with_a_clear_word(tmp_path: Path) -> None:
     data = pytest.importorskip("torch.utils.data", reason="needs the extra torch")
     dataset = stored_dataset(tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from microtome.errors import InvalidInputError
 from microtome.patching import checked_seed
 from microtome.regions import ImageRegionData
 
+from ._of_epochs import OfEpochs
 from ._region_dataset import RegionDataset
 from ._source import Batch, EpochTileSource, TileSource
 from ._state import standardization_of
@@ -24,7 +25,7 @@ __all__ = ["AugmentedDataset"]
 _ON_PIXELS = ("tissue_mask", "cell_mask")
 
 
-class AugmentedDataset:
+class AugmentedDataset(OfEpochs):
     """Tiles of a dataset, turned and changed: those of a cohort's dataset, for training.
 
     What is done to tile `i` is a function of (seed, epoch, `i`), whoever asks, in whatever batch. It
@@ -58,9 +59,6 @@ class AugmentedDataset:
     >>> loader = TileLoader(turned, 64)  # doctest: +SKIP
     """
 
-    takes_epoch: Literal[True] = True
-    """`TileLoader` tells the epoch of its order with every read."""
-
     def __init__(
         self,
         dataset: TileSource | EpochTileSource,
@@ -68,6 +66,7 @@ class AugmentedDataset:
         *,
         seed: int = 0,
     ) -> None:
+        super().__init__(seed)
         if isinstance(dataset, RegionDataset):
             msg = "a RegionDataset is made with augmentations= of its own; give them there"
             raise InvalidInputError(msg)
@@ -79,8 +78,6 @@ class AugmentedDataset:
             raise InvalidInputError(msg)
         self._dataset: Any = dataset
         self._augmentations = verified_augmentations(augmentations)
-        self._seed = checked_seed(seed)
-        self._epoch = 0
 
     @property
     def dataset(self) -> Any:
@@ -93,31 +90,11 @@ class AugmentedDataset:
         return self._augmentations
 
     @property
-    def seed(self) -> int:
-        """Chooses what augmentations draw."""
-        return self._seed
-
-    @property
     def standardization(self) -> str:
         """How pixels are made, augmentations included: what a loader compares when it resumes."""
         # A function is written with its place in memory, which is another in every process.
         done = re.sub(r" at 0x[0-9a-f]+", "", repr(list(self._augmentations)))
         return f"{standardization_of(self._dataset)}, then {done} with seed {self._seed}"
-
-    @property
-    def epoch(self) -> int:
-        """The epoch whose tiles are read where none is named."""
-        return self._epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose tiles are read where none is named; `TileLoader` names it.
-
-        Raises
-        ------
-        InvalidInputError
-            If it is no whole number of at least 0.
-        """
-        self._epoch = checked_seed(epoch, "epoch")
 
     def __len__(self) -> int:
         return len(self._dataset)

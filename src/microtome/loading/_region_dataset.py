@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,19 +28,21 @@ from microtome.regions import (
 from microtome.sources import open_stacks
 
 from ._by_place import PlacedRows
+from ._of_epochs import OfEpochs
 from ._region_checks import (
     verified_normalization,
     verified_patching,
     verify_patches,
 )
 from ._region_side import RegionSide, verify_padding
+from ._samples import RegionSample
 from ._source import Batch
 from ._tensors import converter
 
 __all__ = ["RegionDataset"]
 
 
-class RegionDataset:
+class RegionDataset(OfEpochs):
     """Patches of images for training, validation and prediction, with their targets where given.
 
     Patch `i` of an epoch is a function of (seed, epoch, `i`): where it lies (that is the patching's),
@@ -90,9 +92,6 @@ class RegionDataset:
         If there is no such level or channel, or the patching speaks of images that are not there.
     """
 
-    takes_epoch: Literal[True] = True
-    """`TileLoader` tells the epoch of its order with every read."""
-
     def __init__(  # noqa: PLR0913 - the parts of a dataset, flat, each with a default
         self,
         images: Any,
@@ -109,6 +108,7 @@ class RegionDataset:
         seed: int = 0,
         by_place: bool = False,
     ) -> None:
+        super().__init__(seed)
         own = verified_normalization(normalization) or NoNormalization()
         other = verified_normalization(target_normalization, "target_normalization")
         self._patching = verified_patching(patching)
@@ -116,8 +116,6 @@ class RegionDataset:
         self._augmentations = verified_augmentations(augmentations)
         self._level = level
         self._padding: Padding = padding
-        self._seed = checked_seed(seed)
-        self._epoch = 0
         self._input = RegionSide(
             opened, channels, own, self._augmentations, level=level, padding=padding
         )
@@ -193,7 +191,7 @@ class RegionDataset:
             seed=self._seed,
             by_place=self._by_place,
         )
-        made.set_epoch(self._epoch)
+        made._epoch, made._was_set = self._epoch, self._was_set
         return made
 
     # -- what there is
@@ -239,32 +237,9 @@ class RegionDataset:
         return self._level
 
     @property
-    def seed(self) -> int:
-        """Chooses what augmentations draw."""
-        return self._seed
-
-    @property
     def augmentations(self) -> tuple[Augmentation, ...]:
         """What is done to patches, in order."""
         return self._augmentations
-
-    @property
-    def epoch(self) -> int:
-        """The epoch whose patches are read where none is named."""
-        return self._epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose patches are read where none is named.
-
-        `TileLoader` names it. Workers of torch's `DataLoader` learn it when they start, so that
-        they have to start anew each epoch (`persistent_workers=False`, the default).
-
-        Raises
-        ------
-        InvalidInputError
-            If it is no whole number of at least 0.
-        """
-        self._epoch = checked_seed(epoch, "epoch")
 
     # -- patches
 
@@ -290,7 +265,8 @@ class RegionDataset:
             return []
         batch = self.read_batch(np.asarray(rows, np.int64))
         sides = [batch] if isinstance(batch, ImageRegionData) else list(batch)
-        return list(zip(*(decollate_regions(side) for side in sides), strict=True))
+        RegionSample.refused_by_torch()
+        return list(map(RegionSample, zip(*map(decollate_regions, sides), strict=True)))
 
     def read_batch(self, rows: ArrayLike, *, epoch: int | None = None) -> Batch:
         """Read patches into one batch.

@@ -10,6 +10,7 @@ from microtome.errors import DependencyError, InvalidInputError
 from microtome.regions import ImageRegionData
 
 from ._loader import TileLoader
+from ._samples import refuse
 
 __all__ = ["iterable_dataset"]
 
@@ -36,13 +37,10 @@ def _marked(loader: TileLoader) -> Iterator[Any]:
         yield from map(_whole, batches)
 
 
-def _refused(_batches: Any, *, collate_fn_map: Any = None) -> Any:
-    del collate_fn_map
-    msg = (
-        "a TileLoader gives whole batches, and this DataLoader would stack several of them: make it with "
-        "batch_size=None, and give the TileLoader the batch_size"
-    )
-    raise InvalidInputError(msg)
+_WHOLE = (
+    "a TileLoader gives whole batches, and this DataLoader would stack several of them: make it with "
+    "batch_size=None, and give the TileLoader the batch_size"
+)
 
 
 def iterable_dataset(loader: TileLoader) -> IterableDataset[Any]:
@@ -67,16 +65,16 @@ def iterable_dataset(loader: TileLoader) -> IterableDataset[Any]:
     """
     try:
         from torch.utils.data import IterableDataset, get_worker_info
-        from torch.utils.data._utils.collate import default_collate_fn_map
     except ImportError:
         msg = "torch is not installed: install the extra microtome[torch], or iterate over the loader itself"
         raise DependencyError(msg) from None
 
-    # By this table torch's own collate knows what to make of a type.
-    default_collate_fn_map[LoadedBatch] = _refused
+    refuse(LoadedBatch, _WHOLE)
 
     class Batches(IterableDataset[Any]):
         """The batches of a loader."""
+
+        _chosen: int | None = None  # the epoch that was set since batches were last asked for
 
         def __iter__(self) -> Iterator[Any]:
             if get_worker_info() is not None:
@@ -85,6 +83,7 @@ def iterable_dataset(loader: TileLoader) -> IterableDataset[Any]:
                     "whole epoch: use num_workers=0, or give DataLoader the dataset itself with a sampler"
                 )
                 raise InvalidInputError(msg)
+            self._chosen = None
             return _marked(loader)
 
         def __len__(self) -> int:
@@ -97,13 +96,18 @@ def iterable_dataset(loader: TileLoader) -> IterableDataset[Any]:
         def set_epoch(self, epoch: int) -> None:
             """Choose the epoch that the next iteration reads."""
             loader.set_epoch(epoch)
+            self._chosen = epoch
 
         def state_dict(self) -> dict[str, Any]:
             """Return where the loader stands."""
             return dict(loader.state_dict())
 
         def load_state_dict(self, state: Mapping[str, Any]) -> None:
-            """Continue where another stood."""
+            """Continue where another stood; after the end of an epoch, in the one that was set."""
+            chosen = self._chosen
             loader.load_state_dict(state)
+            # torchdata's loader says so late: when it begins to read, and the next epoch has been set.
+            if chosen is not None and state["batch"] == state["batches"]:
+                loader.set_epoch(chosen)
 
     return Batches()
