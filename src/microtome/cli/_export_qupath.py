@@ -65,23 +65,23 @@ def qupath_cells(
     tissue: Tissues = None,
     overwrite: Annotated[bool, Flag] = False,
 ) -> None:
-    """Write the outlines of the cells of a cohort as GeoJSON for QuPath: a file a tissue.
+    """Write the outlines of the cells of a cohort as GeoJSON for QuPath: a file an image.
 
     Parameters
     ----------
     cohort
         Directory of the cohort, with cell masks.
     output
-        Directory of the files, TISSUE.geojson.
+        Directory of the files, TISSUE.geojson; where tissues are imaged in several ways and
+        --modality does not say as which, MODALITY/TISSUE.geojson of each.
     kind
         What QuPath takes them for; detections are what it shows fastest.
     classes
         Column of the table of cells that holds their classes.
     source_mpp
-        Micrometres per pixel of the slides; by default as the cohort knows it.
+        Micrometres per pixel of the slides, of one modality; by default as the cohort knows it.
     modality
-        As which the slide was imaged that the cells are drawn on; by default the one that all
-        tissues have first, H&E before IHC before multiplex.
+        As which the slide was imaged that the cells are drawn on; all by default.
     resolution
         Which resolution, where the cohort has several.
     tissue
@@ -91,7 +91,7 @@ def qupath_cells(
     """
     from microtome.interop import TissueImages, export_qupath_cells
 
-    chosen = TissueImages.of_cohort(
+    chosen = TissueImages.of_each_modality(
         cohort, modality=modality, resolution=resolution, tissues=tissue
     )
     with progress() as show:

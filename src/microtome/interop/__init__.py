@@ -20,13 +20,10 @@ AnnData.
 from ._anndata import cells_to_anndata, tiles_to_anndata
 from ._coco import write_coco
 from ._cohort_coco import export_coco
-from ._cohort_exports import (
-    export_qupath_cells,
-    export_qupath_tiles,
-    export_spatialdata,
-)
+from ._cohort_exports import export_spatialdata
 from ._cohort_imports import add_tiles
 from ._cohort_patches import export_clam, export_trident
+from ._cohort_qupath import export_qupath_cells, export_qupath_tiles
 from ._cohort_tiles import CohortTiles, TissueImages
 from ._coordinates_h5 import (
     read_h5_coordinates,

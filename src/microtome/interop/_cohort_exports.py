@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,135 +24,19 @@ from microtome.progress import Progress, silent
 from microtome.storage import Draft, verify_free
 
 from ._cohort_tiles import CohortTiles, TissueImages, source_scale
-from ._qupath import Color, write_qupath
-from ._qupath_tables import cell_objects, tile_objects
 from ._to_spatialdata import to_spatialdata, write_object
 
 __all__ = [
     "cell_mask_of",
     "cells_by_tissue",
     "each_tissue",
-    "export_qupath_cells",
-    "export_qupath_tiles",
     "export_spatialdata",
     "slide_scales",
 ]
 
 _log = logging.getLogger(__name__)
 _INSTANCES = "instances"
-
-
-def export_qupath_tiles(
-    tiles: CohortTiles,
-    out: str | os.PathLike[str],
-    *,
-    classes: str | None = None,
-    colors: Mapping[str, Color] | None = None,
-    source_mpp: float | None = None,
-    overwrite: bool = False,
-    progress: Progress = silent,
-) -> list[Path]:
-    """Write the tiles of each tissue as GeoJSON for the slide that the tissue was made from.
-
-    Parameters
-    ----------
-    tiles
-        Which tiles.
-    out
-        Directory of the files, ``<tissue_id>.geojson``.
-    classes, colors
-        As of `tile_objects`.
-    source_mpp
-        Micrometres per pixel of the slides; by default as the cohort knows it.
-    overwrite
-        Whether files that are there are replaced; else none is written if one is there.
-    progress
-        Called with the tissues done and to do.
-
-    Returns
-    -------
-    The files.
-
-    Raises
-    ------
-    ExistsError
-        If there is a file.
-    NotFoundError
-        If nothing says how large a pixel of a slide is.
-    UnknownNameError
-        If there is no column of the classes.
-    StorageError
-        If the disk refuses.
-    """
-    scales = slide_scales(tiles.images, source_mpp)
-
-    def write(tissue: str, path: Path) -> None:
-        drawn = tile_objects(
-            tiles.tiles, tissue_id=tissue, scale=scales[tissue], classes=classes, colors=colors
-        )
-        write_qupath(drawn, path, overwrite=overwrite)
-
-    files = {tissue: Path(out) / f"{tissue}.geojson" for tissue in tiles.images}
-    return each_tissue(files, write, overwrite=overwrite, progress=progress)
-
-
-def export_qupath_cells(
-    images: TissueImages,
-    out: str | os.PathLike[str],
-    *,
-    kind: Literal["detection", "cell"] = "detection",
-    classes: str | None = None,
-    colors: Mapping[str, Color] | None = None,
-    source_mpp: float | None = None,
-    overwrite: bool = False,
-    progress: Progress = silent,
-) -> list[Path]:
-    """Write the outlines of the cells of each tissue as GeoJSON for its slide.
-
-    Parameters
-    ----------
-    images
-        Which tissues; the cells are the cohort's cell masks ``"instances"``, and what is known of
-        them its table of cells, where there is one.
-    out
-        Directory of the files, ``<tissue_id>.geojson``.
-    kind, classes, colors
-        As of `cell_objects`.
-    source_mpp, overwrite, progress
-        As of `export_qupath_tiles`.
-
-    Returns
-    -------
-    The files.
-
-    Raises
-    ------
-    ExistsError
-        If there is a file.
-    NotFoundError
-        If a tissue has no cell mask, or nothing says how large a pixel of its slide is.
-    UnknownNameError
-        If the cohort has no cell masks, or no column of the classes.
-    StorageError
-        If the disk refuses.
-    """
-    scales = slide_scales(images, source_mpp)
-    masks = {tissue: cell_mask_of(images, tissue) for tissue in images}
-    cells = cells_by_tissue(images.layout)
-
-    def write(tissue: str, path: Path) -> None:
-        outlined = cell_objects(
-            masks[tissue],
-            cells=cells(tissue),
-            scale=scales[tissue],
-            kind=kind,
-            classes=classes,
-            colors=colors,
-        )
-        write_qupath(outlined, path, overwrite=overwrite)
-
-    files = {tissue: Path(out) / f"{tissue}.geojson" for tissue in images}
-    return each_tissue(files, write, overwrite=overwrite, progress=progress)
+_Key = TypeVar("_Key")
 
 
 def export_spatialdata(
@@ -259,13 +143,13 @@ def _storable(names: list[str]) -> list[str]:
 
 
 def each_tissue(
-    files: Mapping[str, Path],
-    write: Callable[[str, Path], None],
+    files: Mapping[_Key, Path],
+    write: Callable[[_Key, Path], None],
     *,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> list[Path]:
-    """Write a file a tissue, once it is known that none is in the way.
+    """Write a file a tissue, or an image, once it is known that none is in the way.
 
     Raises
     ------

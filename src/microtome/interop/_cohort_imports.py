@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from microtome.cohort import CohortLayout, Modality, open_tiles, size_name
 from microtome.coordinates import Resolution
@@ -19,6 +20,7 @@ from microtome.tiling import TileTable, object_type, read_features
 from ._cohort_exports import slide_scales
 from ._cohort_tiles import TissueImages
 from ._coordinates_h5 import read_h5_coordinates
+from ._on_image import moved_objects, onto_image, verify_upright
 from ._qupath import QuPathKind, read_qupath, verify_kinds
 from ._qupath_tables import tiles_of_objects
 
@@ -80,7 +82,8 @@ def add_tiles(  # noqa: PLR0913 - a file, what it is of, and how it is read
         If the file is damaged.
     InvalidInputError
         If the file is of neither kind, there is no tile, tiles differ in size, a tile is no whole
-        number of pixels at the resolution, or shows nothing of the image.
+        number of pixels at the resolution, or shows nothing of the image; or if a file of TRIDENT or
+        CLAM is of an image that lies in its tissue by an alignment.
     UnknownNameError
         If the cohort has no image of the tissue, or QuPath no such kind of objects.
     StorageError
@@ -93,12 +96,13 @@ def add_tiles(  # noqa: PLR0913 - a file, what it is of, and how it is read
     layout, target = images.layout, images.resolution
     table = _read(Path(path), images, tissue_id, strategy, source_mpp, kind)
     height, width = images[tissue_id].level_shape(0)[-2:]
+    (top, left), (bottom, right) = _box_in_frame(images, tissue_id, (height, width))
     rows = table.rows()
     outside = (
-        (rows.row >= height)
-        | (rows.col >= width)
-        | (rows.row + table.tile_size[0] <= 0)
-        | (rows.col + table.tile_size[1] <= 0)
+        (rows.row >= bottom)
+        | (rows.col >= right)
+        | (rows.row + table.tile_size[0] <= top)
+        | (rows.col + table.tile_size[1] <= left)
     )
     if outside.any():
         at = int(np.flatnonzero(outside)[0])
@@ -112,6 +116,17 @@ def add_tiles(  # noqa: PLR0913 - a file, what it is of, and how it is read
         made = _joined(layout, target, table, place, overwrite=overwrite)
         made.write(place)
     return made
+
+
+def _box_in_frame(
+    images: TissueImages, tissue_id: str, shape: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the first and the last corner (row, col) of what an image covers, in pixels of the frame."""
+    corners = np.array([(x, y, 1) for x in (0, shape[1]) for y in (0, shape[0])], np.float64)
+    matrix = onto_image(images, tissue_id, (1.0, 1.0))
+    if matrix is not None:
+        corners = corners @ np.linalg.inv(matrix).T
+    return corners[:, 1::-1].min(axis=0), corners[:, 1::-1].max(axis=0)
 
 
 def _read(
@@ -129,14 +144,18 @@ def _read(
         if not objects:
             msg = f"{path} holds no {kind}{_held(path, kind)}"
             raise InvalidInputError(msg)
+        matrix = onto_image(images, tissue_id, scale)
         return tiles_of_objects(
-            objects,
+            moved_objects(
+                objects, None if matrix is None else np.asarray(np.linalg.inv(matrix), np.float64)
+            ),
             tissue_id=tissue_id,
             scale=scale,
             strategy=strategy or "qupath",
             resolution=name,
         )
     if path.suffix.lower() in _HDF5:
+        verify_upright(images, "patches of TRIDENT and CLAM")
         found = read_h5_coordinates(path, tissue_id=tissue_id, scale=scale, resolution=name)
         if not len(found):
             msg = f"{path} has no tile"

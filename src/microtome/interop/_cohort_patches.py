@@ -21,6 +21,7 @@ from ._coordinates_h5 import (
     write_clam_coordinates,
     write_trident_coordinates,
 )
+from ._on_image import verify_upright
 
 __all__ = ["export_clam", "export_trident"]
 
@@ -63,10 +64,11 @@ def export_trident(
     NotFoundError
         If a slide is not there.
     InvalidInputError
-        If tissues are of one slide, or of one of several images in a file, pixels are not square, or as `write_trident_coordinates`.
+        If tissues are of one slide, or of one of several images in a file, images are aligned, pixels are not square, or as `write_trident_coordinates`.
     StorageError
         If the disk refuses.
     """
+    verify_upright(tiles.images, "patches of TRIDENT")
     opened = _slides(tiles.images, slides)
     scales = slide_scales(tiles.images, None)
 
@@ -126,10 +128,11 @@ def export_clam(
     OutOfRangeError
         If a slide has no such level.
     InvalidInputError
-        If tissues are of one slide, or of one of several images in a file, or tiles are not square there.
+        If tissues are of one slide, or of one of several images in a file, images are aligned, or tiles are not square there.
     StorageError
         If the disk refuses.
     """
+    verify_upright(tiles.images, "patches of CLAM")
     opened = _slides(tiles.images, slides)
     scales = slide_scales(tiles.images, None)
 

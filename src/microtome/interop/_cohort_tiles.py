@@ -90,6 +90,48 @@ class TissueImages(Mapping[str, MultiscaleImage]):
         there = tissues_with_images(layout, target, tissues=tissues, modalities=only)
         return cls(layout, _one_modality(layout, there, list(there)), target, tuple(there))
 
+    @classmethod
+    def of_each_modality(
+        cls,
+        cohort: str | os.PathLike[str],
+        *,
+        modality: str | Modality | None = None,
+        resolution: float | str | tuple[float, float] | Resolution | None = None,
+        tissues: Sequence[str] | None = None,
+    ) -> tuple[Self, ...]:
+        """Find the images of every modality, H&E before IHC before multiplex.
+
+        Parameters
+        ----------
+        cohort, resolution, tissues
+            As of `of_cohort`.
+        modality
+            Only this one.
+
+        Returns
+        -------
+        The images of each, of the tissues that are imaged so.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such resolution.
+        UnknownNameError
+            If a tissue has no image.
+        """
+        layout = CohortLayout.open(cohort)
+        target = layout.resolution(resolution)
+        only = None if modality is None else [parse_modality(modality)]
+        there = tissues_with_images(layout, target, tissues=tissues, modalities=only)
+        kinds = sorted(
+            {kind for imaged in there.values() for kind in imaged},
+            key=lambda kind: (kind.kind != "brightfield", kind.name),
+        )
+        return tuple(
+            cls(layout, kind, target, tuple(t for t, imaged in there.items() if kind in imaged))
+            for kind in kinds
+        )
+
     def __getitem__(self, tissue_id: str) -> MultiscaleImage:
         if tissue_id not in self.tissue_ids:
             msg = f"no image of tissue {tissue_id!r} as {self.modality} is asked for here"
