@@ -16,6 +16,7 @@ from microtome.cohort import (
     ingest,
     measured_channels,
     panel,
+    validate,
 )
 from microtome.cohort.ingestion import _ingest
 from microtome.errors import (
@@ -277,3 +278,32 @@ def test_stacks_are_refused(tmp_path: Path, axes: str) -> None:
             channel_names=["a", "b"],
         )
     assert not (tmp_path / "c").exists()
+
+
+def test_a_channel_that_is_spelled_in_two_ways_is_told_with_both(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = np.arange(2 * 40 * 40, dtype=np.uint16).reshape(2, 40, 40)
+    told = []
+    for tissue, names in (
+        ("a", ["Ki-67", "DAPI_1_1"]),
+        ("b", ["KI67", "DAPI_11"]),
+        ("c", ["Ki-67", "CD8"]),
+    ):
+        caplog.clear()
+        ingest(
+            pixels,
+            axes="cyx",
+            cohort=tmp_path / "c",
+            tissue_id=tissue,
+            modality="imc",
+            mpp=1.0,
+            channel_names=names,
+        )
+        told.append([r.getMessage() for r in caplog.records if "spelled alike" in r.getMessage()])
+    first, second, third = told
+    assert (first, third) == ([], [])
+    (message,) = second
+    assert "has 'Ki-67' and 'KI67' as channels of their own" in message
+    found = [f for f in validate(tmp_path / "c") if f.kind == "channel-spelling"]
+    assert [f.what.partition(": ")[2] for f in found] == ["Ki-67, KI67"]

@@ -412,6 +412,13 @@ PLANTS: dict[str, Plant] = {
     "channel twice": Plant(
         lambda r: edit(r, PANEL, repeated(1)), "duplicate-channel", PANEL, "more than once: CD3"
     ),
+    "channel spelled twice": Plant(
+        lambda r: edit(r, PANEL, setting("channel_name", 2, "cd-3")),
+        "channel-spelling",
+        PANEL,
+        "underscores only: CD3, cd-3",
+        "warning",
+    ),
     "panel index": Plant(
         lambda r: edit(r, PANEL, setting("index", 0, 2)), "panel-index", PANEL, "is 2, 1, 2"
     ),
@@ -774,6 +781,8 @@ PLANTS: dict[str, Plant] = {
 
 # What a defect takes along: an orphan leaves a row without an image, and so on.
 ALONGSIDE: dict[str, set[str]] = {
+    # Of a channel that the other tables do not know.
+    "channel spelled twice": {"column-missing", "statistics-panel"},
     "image of no row": {"image-missing"},
     # Whatever stands there now, the tiles were not made of it.
     "mask with pickles": {"stale"},

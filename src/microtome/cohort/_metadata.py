@@ -14,7 +14,7 @@ from ._given import read_given
 from ._layout import CohortLayout
 from ._merge import Merge, listed, refuse_repeated
 from ._modality import parse_modality
-from ._splits import spelled_twice
+from ._spelled import spelled_twice
 from ._tables import TISSUES_SCHEMA, read_tissues, write_parquet
 
 __all__ = [

@@ -5,6 +5,7 @@ Rows are added under the cohort's lock, as those of `_tables` are.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from ._columns import verify_text
 from ._layout import CohortLayout
 from ._modality import Modality
 from ._pandas_note import pandas_note
+from ._spelled import channels_spelled_twice
 from ._tables import read_parquet, write_parquet
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "verify_planes",
 ]
 
+_log = logging.getLogger(__name__)
 PANEL_SCHEMA = pa.schema(
     [
         ("channel_name", pa.string()),
@@ -342,6 +345,15 @@ def _extended(layout: CohortLayout, modality: Modality, channels: Sequence[str])
     added = pa.table({n: pa.array(v, kinds[n]) for n, v in rows.items()})
     merged = pa.concat_tables([known, added], promote_options="default")
     write_parquet(merged, layout.channels(modality))
+    for alike in channels_spelled_twice(names + new):
+        if not set(alike) <= set(names):
+            # Ingesting goes on: which spelling is right, and whether they are one, a person knows.
+            _log.warning(
+                "%s has %s as channels of their own: they are spelled alike but for capital letters, "
+                "spaces, hyphens or underscores; if they are one, ingest again with the panel's spelling",
+                layout.channels(modality),
+                " and ".join(map(repr, alike)),
+            )
     return names + new
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from microtome.cohort._layout import CohortLayout, check_tissue_id
 from microtome.cohort._modality import Modality, parse_modality
-from microtome.cohort._splits import spelled_twice
+from microtome.cohort._spelled import spelled_twice
 from microtome.cohort._tables import read_tissues
 from microtome.coordinates import Mpp, Resolution
 from microtome.errors import InvalidInputError, MicrotomeError, NoResolutionError, NotFoundError

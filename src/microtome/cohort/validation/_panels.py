@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from microtome.cohort._merge import listed
 from microtome.cohort._modality import Modality, modality_names, parse_modality
+from microtome.cohort._spelled import channels_spelled_twice
 from microtome.cohort._tables import read_parquet
 from microtome.errors import InvalidInputError
 from microtome.panels import parse_uniprot
@@ -69,6 +70,10 @@ def _check_panel(survey: Survey, modality: Modality, path: Path) -> None:
                 "error", "panel-index", path, what, "number the rows 0, 1, ... or sort them"
             )
     survey.panels[modality.name] = [str(name) for name in table["channel_name"].to_pylist()]
+    for alike in channels_spelled_twice(survey.panels[modality.name]):
+        what = f"channels differ in capital letters, spaces, hyphens or underscores only: {listed(alike)}"
+        advice = "if they are one, ingest their tissues again with one spelling; datasets take them for two"
+        survey.report("warning", "channel-spelling", path, what, advice)
     if "uniprot_id" in table.column_names and pa.types.is_string(table["uniprot_id"].type):
         _check_accessions(
             survey, path, survey.panels[modality.name], table["uniprot_id"].to_pylist()

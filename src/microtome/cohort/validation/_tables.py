@@ -17,7 +17,7 @@ from microtome.cohort._layout import check_tissue_id
 from microtome.cohort._made_of import noted_inputs
 from microtome.cohort._merge import listed
 from microtome.cohort._modality import parse_modality
-from microtome.cohort._splits import spelled_twice
+from microtome.cohort._spelled import spelled_twice
 from microtome.cohort._tables import TISSUES_SCHEMA
 from microtome.cohort.cells import CELLS_SCHEMA
 from microtome.errors import InvalidInputError, UnknownNameError
