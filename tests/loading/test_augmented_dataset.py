@@ -16,7 +16,6 @@ from microtome.augmentation import (
     undo,
 )
 from microtome.cohort import (
-    ComposedImagingDataset,
     MultiplexImagingDataset,
     ingest,
     mask,
@@ -188,17 +187,17 @@ def test_targets_are_turned_with_their_input(source_of):
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda tiles, root: AugmentedDataset([1], EVERY), "list gives none"),
+        (lambda tiles, root: AugmentedDataset([1], EVERY), "list gives neither"),
         (lambda tiles, root: AugmentedDataset(tiles, DihedralAugmentation()), "are a list"),
         (lambda tiles, root: AugmentedDataset(tiles, EVERY, seed=-1), "seed must"),
         (
             lambda tiles, root: AugmentedDataset(
-                ComposedImagingDataset("c", path=root, tile_size=SIZE), EVERY
+                tiles, [], modality_augmentations={"imc": [ChannelDropout()]}
             ),
-            "of one modality",
+            "a MultiplexImagingDataset is of one",
         ),
     ],
-    ids=["no source", "no list", "seed", "composed"],
+    ids=["no source", "no list", "seed", "one modality"],
 )
 def test_what_cannot_be_augmented_is_refused(tiles, root, make, named):
     with pytest.raises(InvalidInputError, match=named):

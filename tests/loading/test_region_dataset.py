@@ -390,7 +390,7 @@ def test_torchs_own_collate_is_refused_with_the_way_out(tmp_path: Path, workers:
         num_workers=workers,
         multiprocessing_context=context,
     )
-    with pytest.raises(InvalidInputError, match="collate_fn=RegionDataset.collate"):
+    with pytest.raises(InvalidInputError, match=r"collate_fn=RegionDataset\.collate"):
         next(iter(loader))
 
 

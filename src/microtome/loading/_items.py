@@ -91,7 +91,11 @@ def reading(source: Any, collate: Collate | None) -> Reading:
     InvalidInputError
         If it is no source, or cannot be read so.
     """
-    batches = callable(getattr(source, "read_batch", None))
+    # A dataset around another gives what that gives, and says so.
+    batches = (
+        callable(getattr(source, "read_batch", None))
+        and getattr(source, "gives_batches", True) is True
+    )
     items = callable(getattr(source, "__getitems__", None))
     # Asked at the border: without it the first thread to fail would be the one to tell.
     if not (hasattr(source, "__len__") and (batches or items)):

@@ -55,8 +55,11 @@ class OfEpochs:
         InvalidInputError
             If it is no whole number of at least 0.
         """
-        self._epoch = checked_seed(epoch, "epoch")
+        self._stand_at(checked_seed(epoch, "epoch"))
         self._was_set = True
+
+    def _stand_at(self, epoch: int) -> None:
+        self._epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, and what tells these items from others: numbers and strings.
@@ -66,7 +69,7 @@ class OfEpochs:
         """
         if self._tiles is None:  # of a long table it takes a second
             self._tiles = tiles_of(self)
-        return {"epoch": self._epoch, "seed": self._seed, "tiles": self._tiles}
+        return {"epoch": self.epoch, "seed": self._seed, "tiles": self._tiles}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Stand at the epoch of a state; one that was chosen with `set_epoch` stays.
@@ -92,6 +95,6 @@ class OfEpochs:
                 raise InvalidInputError(msg)
         epoch = checked_seed(state["epoch"], "epoch")
         if not self._was_set:
-            self._epoch = epoch
-        elif epoch != self._epoch:
-            _log.info("goes on at epoch %d, which was set; the state has %d", self._epoch, epoch)
+            self._stand_at(epoch)
+        elif epoch != self.epoch:
+            _log.info("goes on at epoch %d, which was set; the state has %d", self.epoch, epoch)
