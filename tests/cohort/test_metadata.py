@@ -64,7 +64,7 @@ def csv(path: Path, text: str) -> Path:
         pytest.param(["1", "true"], pa.string(), ["1", "true"], id="mixed"),
         pytest.param(["9" * 30, "1"], pa.string(), ["9" * 30, "1"], id="too many digits"),
         pytest.param(["2019-01-02"], pa.string(), ["2019-01-02"], id="a date is text"),
-        pytest.param(["inf", "1"], pa.string(), ["inf", "1"], id="endless"),
+        pytest.param(["inf", "1"], pa.float64(), [float("inf"), 1.0], id="endless"),
         pytest.param(
             ["1", "", "NA", "NaN", " "], pa.int64(), [1, None, None, None, None], id="no value"
         ),

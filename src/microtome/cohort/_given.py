@@ -36,6 +36,8 @@ _FLOAT = (
     rf"^[+-]?({_WHOLE}(\.[0-9]*([eE][+-]?[0-9]+)?)?|\.[0-9]+([eE][+-]?[0-9]+)?"
     rf"|{_WHOLE}[eE][+-][0-9]+)$"
 )
+# What other programs write for a division by nothing; only in a column of numbers, or it is a name.
+_INFINITE = r"^[+-]?([iI]nf|INF|[iI]nfinity)$"
 _BOOLEAN = r"^(true|false|True|False|TRUE|FALSE)$"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 # What stands between columns where the right one stands in no line of names. Spreadsheets write
@@ -184,6 +186,16 @@ def _typed(column: Any) -> Any:
     """Return a column of text as what every one of its values is."""
     if column.null_count == len(column):
         return column
+    infinite = pc.match_substring_regex(column, _INFINITE)
+    if pc.any(infinite).as_py():
+        # Whole numbers beside them are floats, too.
+        rest = column.filter(pc.invert(infinite)).drop_null()
+        numbers = pc.match_substring_regex(rest, f"{_INTEGER}|{_FLOAT}")
+        return (
+            _unsigned(column).cast(pa.float64())
+            if len(rest) and pc.all(numbers).as_py()
+            else column
+        )
     for pattern, kind in ((_INTEGER, pa.int64()), (_FLOAT, pa.float64()), (_BOOLEAN, pa.bool_())):
         if pc.all(pc.match_substring_regex(column, pattern)).as_py():
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -121,7 +122,7 @@ class CohortInfo:
         for row in self.tissues:
             mpp = (
                 f"source {row['mpp']:g} um/px (from {row['mpp_source']})"
-                if row.get("mpp")
+                if row.get("mpp") and math.isfinite(row["mpp"])
                 else "source pixel size not recorded"
             )
             split = f", split {row['split']}" if row.get("split") else ""

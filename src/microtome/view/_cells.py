@@ -35,7 +35,9 @@ class CellColumn:
 
     name: str
     known: int
-    """Cells that have a value."""
+    """Cells that have a value; of numbers a finite one."""
+    infinite: int
+    """Cells whose number is infinite, and counts for none of the next three."""
     low: float | None
     """5 % of the cells are below; None of what is no number, or known of no cell."""
     median: float | None
@@ -186,11 +188,12 @@ def _is_plain(kind: pa.DataType) -> bool:
 def _column(name: str, column: pa.ChunkedArray) -> CellColumn:
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         values = column.drop_null().cast(pa.float64()).to_numpy()
+        infinite = int(np.isinf(values).sum())
         values = values[np.isfinite(values)]
         if not values.size:
-            return CellColumn(name, 0, None, None, None, (), 0)
+            return CellColumn(name, 0, infinite, None, None, None, (), 0)
         low, median, high = (float(value) for value in np.quantile(values, _QUANTILES))
-        return CellColumn(name, int(values.size), low, median, high, (), 0)
+        return CellColumn(name, int(values.size), infinite, low, median, high, (), 0)
     counted = [
         (str(row["values"]), int(row["counts"]))
         for row in pc.value_counts(column.drop_null()).to_pylist()
@@ -198,4 +201,4 @@ def _column(name: str, column: pa.ChunkedArray) -> CellColumn:
     counted.sort(key=lambda pair: (-pair[1], pair[0]))
     known = len(column) - column.null_count
     frequent = tuple(counted[:_MOST_FREQUENT])
-    return CellColumn(name, known, None, None, None, frequent, len(counted) - len(frequent))
+    return CellColumn(name, known, 0, None, None, None, frequent, len(counted) - len(frequent))

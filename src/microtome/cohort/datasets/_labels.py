@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -75,7 +76,7 @@ class TissueLabels:
         UnknownNameError
             If there is no such column, or no tissue has one of the labels to keep.
         FormatError
-            If a tissue has no label, or one that is no number for a regression.
+            If a tissue has no label, or one that is no finite number for a regression.
         InvalidInputError
             If an option is none of those that there are.
         """
@@ -142,6 +143,9 @@ def _known(value: Any) -> Any:
 def _number(layout: CohortLayout, column: str, tissue_id: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         msg = f"{layout.tissues}: {column!r} of tissue {tissue_id!r} is {value!r}, no number; for classes say label_type='classification'"
+        raise FormatError(msg)
+    if math.isinf(value):
+        msg = f"{layout.tissues}: {column!r} of tissue {tissue_id!r} is {value}, which nothing can be fitted to; correct it, or leave it empty and out with missing_labels='drop'"
         raise FormatError(msg)
     return float(value)
 

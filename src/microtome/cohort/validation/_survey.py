@@ -244,6 +244,18 @@ class Survey:
             advice = "fill them in, or leave these out when it is used as a label"
             self.report("warning", "missing-labels", path, what, advice)
 
+    def infinite_values(self, path: Path, table: pa.Table) -> None:
+        """Warn of columns of numbers that are infinite in some rows: no mean of them says anything."""
+        told: list[str] = []
+        for name in table.column_names:
+            if pa.types.is_floating(table[name].type):
+                count = int(pc.sum(pc.is_inf(table[name])).as_py() or 0)
+                told += [f"{name!r} in {count} of {table.num_rows} rows"] if count else []
+        if told:
+            what = f"numbers are infinite: {listed(told)}"
+            advice = "such as of a division by 0; leave them empty where nothing is known"
+            self.report("warning", "infinite-values", path, what, advice)
+
 
 def _quoted(names: Sequence[str]) -> list[str]:
     return [repr(name) for name in names]

@@ -53,6 +53,7 @@ def check_tissues(survey: Survey) -> None:
         what = f"{twice} has more than one row"
         survey.report("error", "duplicate-row", path, what, "remove all but one")
     survey.missing_labels(path, table, _FULL)
+    survey.infinite_values(path, table)
     seen: set[tuple[str, str]] = set()
     for row in table.to_pylist():
         if _is_usable(survey, path, row) and (row["tissue_id"], row["modality"]) not in seen:
@@ -146,6 +147,7 @@ def check_cells(survey: Survey) -> None:
         survey.report("warning", "unknown-tissue", path, what, "ingest them, or remove the cells")
     excused = _not_measured(survey, table)
     survey.missing_labels(path, table, CELLS_SCHEMA.names, excused=excused)
+    survey.infinite_values(path, table)
     _check_centres(survey, path, table)
 
 

@@ -61,6 +61,7 @@ def _check_tiling(survey: Survey, path: Path, resolution: Resolution) -> None:
     if len(survey.findings) == before:
         with survey.guarded("tiles-damaged", path, "tile again with --overwrite"):
             TileTable.read(path, tile_size=size)
+    survey.infinite_values(path, table)
 
 
 def _check_places(
