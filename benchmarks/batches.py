@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from functools import partial
-from pathlib import Path
 
-import numpy as np
-
-import microtome as mt
-from microtome.storage import image_layout
-
-from .harness import Benchmark, Items, Read, Table
-from .images import copy_flat, fluorescence_image
+from .draws import CELLS, at_random, dense
+from .harness import Benchmark, Read, Table
 from .options import Options
+from .pictures import Picture, brightfield, multiplex, panel
 from .tile_readers import (
     TileTask,
     float_memmap,
@@ -27,105 +22,152 @@ from .tile_readers import (
     raw_zarr,
 )
 
-__all__ = ["tables"]
+__all__ = ["BASE", "BLOCKED", "OURS", "SIDE", "crops_title", "float_title", "raw_title", "tables"]
 
-SIZE, BATCH = 8192, 64
+SIDE, CROP, BATCH = 224, 64, 64
 BASE = "numpy.memmap"
-# Of the blocked order: batches that are mixed, out of so many blocks of such a side: 2,000 cells in a
-# square of 1024 px, as tissue has them.
-GROUP, BLOCKS, BLOCK = 32, 1, 1024
-
-CROPS = f"64 px crops as float32 batches of 64, {GROUP} batches mixed, blocks of {BLOCK} px"
+OURS, BLOCKED = "microtome.TileLoader, random", "microtome.TileLoader, blocked"
 
 _Setup = Callable[[], Generator[Read]]
 
-NOTES = [
-    f"5 x {SIZE} x {SIZE} uint16, blurred spots and photon noise, written by microtome.",
-    "numpy.memmap copies windows out of an uncompressed file; all others read Zarr.",
-    "Whatever is reused is: buffers, handles, worker processes.",
-]
+
+def raw_title(name: str) -> str:
+    """Return the title of the table of tiles as they are stored."""
+    return f"{name}: random {SIDE} px tiles as stored, {BATCH} at a time into one buffer"
+
+
+def float_title(name: str) -> str:
+    """Return the title of the table of float32 batches."""
+    return f"{name}: {SIDE} px tiles as float32 batches of {BATCH}"
+
+
+def crops_title(name: str) -> str:
+    """Return the title of the table of crops around cells."""
+    return f"{name}: {CROP} px crops around cells as float32 batches of {BATCH}"
 
 
 def tables(options: Options) -> list[Table]:
-    """Measure tiles as stored, float32 batches at random, and crops in blocked order."""
-    work = options.work
-    with fluorescence_image(work / "fluorescence.ome.zarr", size=SIZE) as image:
-        flat = copy_flat(image, work / "flat.npy")
-        path = Path(image.uri)
-    raw = _uncompressed(flat, work / "raw.ome.zarr")
-    tiles, plain = (TileTask(place, flat, 224, BATCH) for place in (path, raw))
-    crops = TileTask(path, flat, 64, BATCH)
-    random = partial(_random, 224)
-    blocked = partial(_blocked, 64)
-    tables: list[
-        tuple[str, Callable[[np.random.Generator, int], Items], int, dict[str, _Setup]]
-    ] = [
-        (
-            "Random 224 px tiles as stored, 64 at a time into one buffer",
-            random,
-            options.items,
-            {
-                BASE: partial(raw_memmap, tiles),
-                "microtome, default layout": partial(raw_microtome, tiles),
-                "microtome, uncompressed": partial(raw_microtome, plain),
-                "tensorstore by hand, default layout": partial(raw_tensorstore, tiles),
-                "zarr-python, default layout": partial(raw_zarr, tiles),
-            },
-        ),
-        (
-            "Random 224 px tiles as float32 batches of 64",
-            random,
-            options.items,
-            {
-                BASE: partial(float_memmap, tiles),
-                "microtome.read_regions": partial(float_regions, tiles),
-                "microtome.read_regions, uncompressed": partial(float_regions, plain),
-                "microtome.read_regions, chunks kept": partial(float_regions, tiles, kept=True),
-                "microtome.TileLoader": partial(float_microtome, tiles),
-                "tensorstore by hand": partial(float_tensorstore, tiles),
-                "zarr-python, torch DataLoader": partial(float_zarr, tiles, workers=0),
-            },
-        ),
-        (
-            CROPS,
-            blocked,
-            GROUP * BATCH,
-            {
-                BASE: partial(float_memmap, crops),
-                "microtome.read_regions": partial(float_regions, crops, together=GROUP),
-                "microtome.read_regions, chunks kept": partial(
-                    float_regions, crops, together=GROUP, kept=True
-                ),
-                "tensorstore by hand": partial(float_tensorstore, crops),
-                "zarr-python, torch DataLoader": partial(float_zarr, crops, workers=0),
-            },
-        ),
-    ]
+    """Measure tiles as stored, float32 batches, and crops, on three images."""
+    shared = options.shared
     found: list[Table] = []
-    for title, draw, items, setups in tables:
-        bench = Benchmark(title, "tile", draw, items, BASE, NOTES)
-        for name, setup in setups.items():
-            bench.add(name, setup)
-        found.append(bench.run(options.rounds, tell=options.tell))
+    for name, make, fewer in (
+        ("Multiplex", multiplex, 1),
+        ("Panel of 40", panel, 4),
+        ("RGB", brightfield, 1),
+    ):
+        picture = make(shared)
+        found.append(_raw(name, picture, fewer, options))
+        found.append(_floats(name, picture, fewer, options))
+        if make is multiplex:
+            found.append(_crops(name, picture, options))
     return found
 
 
-def _uncompressed(flat: Path, path: Path) -> Path:
-    pixels = np.load(flat, mmap_mode="r")
-    layout = image_layout("cyx", pixels.shape, codec="raw")
-    with mt.MultiscaleImage.create(
-        path, type=pixels.dtype, level_shape=pixels.shape, mpp=0.5, layout=layout
-    ) as image:
-        for row in range(0, SIZE, 2048):
-            image["level0"][:, row : row + 2048] = pixels[:, row : row + 2048]
-    return path
+def _notes(picture: Picture, more: str) -> list[str]:
+    return [
+        f"{picture.about}; in the layout of `ingest`: {picture.like_ingest('train')}.",
+        "numpy.memmap copies windows out of an uncompressed file; all others read Zarr.",
+        "Whatever is reused is: buffers, handles, worker processes.",
+        more,
+    ]
 
 
-def _random(side: int, rng: np.random.Generator, count: int) -> Items:
-    return rng.integers(0, SIZE - side + 1, (count, 2))
+def _raw(name: str, picture: Picture, fewer: int, options: Options) -> Table:
+    task = TileTask(picture.path, picture.flat, SIDE, BATCH)
+    count = max(2 * options.items // fewer, 1)
+    more = f"zarr-python does {_few(options, fewer)} of the tiles of a round."
+    bench = Benchmark(
+        raw_title(name),
+        "tile",
+        at_random(picture.side, SIDE),
+        count,
+        BASE,
+        _notes(picture, more),
+        checked=BATCH,
+    )
+    bench.add(BASE, partial(raw_memmap, task))
+    bench.add("microtome, default layout", partial(raw_microtome, task))
+    if fewer == 1:
+        plain = picture.again("raw", picture.like_ingest("raw"))
+        bench.add(
+            "microtome, uncompressed",
+            partial(raw_microtome, TileTask(plain, picture.flat, SIDE, BATCH)),
+        )
+    else:
+        whole = picture.again("panel", picture.like_ingest("panel"))
+        bench.add(
+            "microtome, layout of panels",
+            partial(raw_microtome, TileTask(whole, picture.flat, SIDE, BATCH)),
+        )
+    bench.add("tensorstore by hand", partial(raw_tensorstore, task))
+    bench.add("zarr-python", partial(raw_zarr, task), items=_few(options, fewer))
+    return bench.run(options.rounds, tell=options.tell)
 
 
-def _blocked(side: int, rng: np.random.Generator, count: int) -> Items:
-    corners = rng.integers(0, (SIZE - BLOCK) // BLOCK + 1, (BLOCKS, 2)) * BLOCK
-    within = rng.integers(0, BLOCK - side + 1, (count, 2))
-    return corners[rng.integers(0, BLOCKS, count)] + within
+def _floats(name: str, picture: Picture, fewer: int, options: Options) -> Table:
+    task = TileTask(picture.path, picture.flat, SIDE, BATCH)
+    count = max(10 * options.items // fewer // BATCH, 1) * BATCH
+    more = (
+        "Tiles lie at random places, as many as cover their part of the image once; numpy.memmap and "
+        f"the peers read them in random order, zarr-python {_few(options, fewer)} of them."
+    )
+    bench = Benchmark(
+        float_title(name),
+        "tile",
+        dense(picture.side, SIDE),
+        count,
+        BASE,
+        _notes(picture, more),
+        checked=BATCH,
+    )
+    bench.add(BASE, partial(float_memmap, task))
+    bench.add(OURS, partial(float_microtome, task))
+    bench.add(BLOCKED, partial(float_microtome, task, order="blocked"))
+    if fewer == 1:
+        plain = TileTask(
+            picture.again("raw", picture.like_ingest("raw")), picture.flat, SIDE, BATCH
+        )
+        bench.add(f"{OURS}, uncompressed", partial(float_microtome, plain))
+        bench.add("microtome.read_regions", partial(float_regions, task))
+    else:
+        whole = TileTask(
+            picture.again("panel", picture.like_ingest("panel")), picture.flat, SIDE, BATCH
+        )
+        bench.add(f"{OURS}, layout of panels", partial(float_microtome, whole))
+        bench.add(f"{BLOCKED}, layout of panels", partial(float_microtome, whole, order="blocked"))
+    bench.add("tensorstore by hand", partial(float_tensorstore, task), items=4 * BATCH // fewer)
+    bench.add(
+        "zarr-python, torch DataLoader",
+        partial(float_zarr, task, workers=0),
+        items=_few(options, fewer),
+    )
+    return bench.run(options.rounds, tell=options.tell)
+
+
+def _crops(name: str, picture: Picture, options: Options) -> Table:
+    task = TileTask(picture.path, picture.flat, CROP, BATCH)
+    more = (
+        "Crops lie as dense as cells do, 2,000 in a square of 1024 px; all but blocked read them in "
+        f"random order, zarr-python {options.items} of them, tensorstore {8 * BATCH}."
+    )
+    bench = Benchmark(
+        crops_title(name),
+        "tile",
+        dense(picture.side, CROP, CELLS),
+        256 * options.items,
+        BASE,
+        _notes(picture, more),
+        checked=16 * BATCH,
+    )
+    bench.add(BASE, partial(float_memmap, task))
+    bench.add(OURS, partial(float_microtome, task))
+    bench.add(BLOCKED, partial(float_microtome, task, order="blocked"))
+    bench.add("tensorstore by hand", partial(float_tensorstore, task), items=8 * BATCH)
+    bench.add(
+        "zarr-python, torch DataLoader", partial(float_zarr, task, workers=0), items=options.items
+    )
+    return bench.run(options.rounds, tell=options.tell)
+
+
+def _few(options: Options, fewer: int) -> int:
+    return max(options.items // 2 // fewer, 1)

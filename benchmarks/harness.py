@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .machine import cpu_seconds
 
-__all__ = ["Benchmark", "Items", "Measurement", "Read", "Table", "UnequalPixelsError"]
+__all__ = ["Benchmark", "Items", "Measurement", "OwnOrder", "Read", "Table", "UnequalPixelsError"]
 
 Items = NDArray[np.int64]
 """What one round asks for: an item a row."""
@@ -30,6 +30,33 @@ Read = Callable[[Items], Iterable[Any]]
 dropped before the next is asked for."""
 Setup = Callable[[], Generator[Read, None, None]]
 """Prepares, yields its `Read` once, and cleans up."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnOrder:
+    """A `Read` that does the items of a round in an order of its own, as shuffling loaders do.
+
+    Parameters
+    ----------
+    read
+        What does them.
+    order
+        Tells for items the numbers of those that come first, second and so on.
+    """
+
+    read: Read
+    order: Callable[[Items], NDArray[np.int64]]
+
+    def __call__(self, items: Items) -> Iterable[Any]:
+        """Do the items."""
+        return self.read(items)
+
+    def checked(self, items: Items) -> Iterable[Any]:
+        """Do the items, and yield what came of them in the order of the items."""
+        found = _together(self.read(items))
+        asked = np.empty_like(found)
+        asked[self.order(items)] = found
+        yield asked
 
 
 class UnequalPixelsError(Exception):
@@ -65,6 +92,8 @@ class Table:
     notes: list[str]
     how: str = ""
     """How it was measured, where that is not as `Benchmark` does it."""
+    facts: dict[str, float] = field(default_factory=dict)
+    """What else is known, such as bytes on disk."""
 
     @property
     def base_measurement(self) -> Measurement:
@@ -111,11 +140,31 @@ class Benchmark:
     notes: list[str] = field(default_factory=list)
     least_seconds: float = 0.5
     tolerance: float = 0.0
+    before: Callable[[], None] | None = None
+    """Called before each is measured, while no clock runs."""
+    checked: int | None = None
+    """Items that all are checked to do alike, where a round has more than memory holds several times."""
+    facts: dict[str, float] = field(default_factory=dict)
+    """Goes into the table."""
     _setups: dict[str, Setup] = field(default_factory=dict)
+    _most: dict[str, int] = field(default_factory=dict)
 
-    def add(self, name: str, setup: Setup) -> None:
-        """Register a competitor: a function that prepares, yields its `Read`, and cleans up."""
+    def add(self, name: str, setup: Setup, *, items: int | None = None) -> None:
+        """Register a competitor.
+
+        Parameters
+        ----------
+        name
+            What it is called.
+        setup
+            Prepares, yields its `Read`, and cleans up.
+        items
+            How many of the items of a round it does, the first of them: a slow one needs no more to
+            be measured well. None for all.
+        """
         self._setups[name] = setup
+        if items is not None:
+            self._most[name] = items
 
     def run(self, rounds: int, *, seed: int = 0, tell: Callable[[str], None]) -> Table:
         """Check that all competitors give equal arrays, then measure them in turns.
@@ -139,27 +188,38 @@ class Benchmark:
                 name: stack.enter_context(contextmanager(setup)())
                 for name, setup in self._setups.items()
             }
-            self._check(reads, self._draw(seed, 0))
+            self._check(reads, self._draw(seed, 0, min(self.items, self.checked or self.items)))
             found = {name: Measurement(name, [], []) for name in reads}
             for number in range(1, rounds + 1):
-                items = self._draw(seed, number)
+                items = self._draw(seed, number, self.items)
                 for name, read in reads.items():
-                    cpu, wall = _timed(read, items, self.least_seconds)
+                    if self.before is not None:
+                        self.before()
+                    cpu, wall = _timed(read, items[: self._most.get(name)], self.least_seconds)
                     found[name].cpu.append(cpu)
                     found[name].wall.append(wall)
                 tell(f"{self.title}: round {number} of {rounds}")
-        return Table(self.title, self.item, self.items, self.base, list(found.values()), self.notes)
+        return Table(
+            self.title,
+            self.item,
+            self.items,
+            self.base,
+            list(found.values()),
+            self.notes,
+            facts=self.facts,
+        )
 
-    def _draw(self, seed: int, number: int) -> Items:
-        return self.draw(np.random.default_rng((seed, number)), self.items)
+    def _draw(self, seed: int, number: int, count: int) -> Items:
+        return self.draw(np.random.default_rng((seed, number)), count)
 
     def _check(self, reads: dict[str, Read], items: Items) -> None:
-        expected = _together(reads[self.base](items))
+        everything = _together(_checked(reads[self.base])(items))
         for name, read in reads.items():
-            given = _together(read(items))
+            most = self._most.get(name)
+            given, expected = _together(_checked(read)(items[:most])), everything[:most]
             if given.dtype != expected.dtype or not self._same(given, expected):
                 wrong = (
-                    np.flatnonzero((given != expected).reshape(len(items), -1).any(1))[:5].tolist()
+                    np.flatnonzero((given != expected).reshape(len(given), -1).any(1))[:5].tolist()
                     if given.shape == expected.shape
                     else "all"
                 )
@@ -175,6 +235,11 @@ class Benchmark:
         return given.shape == expected.shape and np.allclose(
             given, expected, rtol=self.tolerance, atol=self.tolerance
         )
+
+
+def _checked(read: Read) -> Read:
+    """Return what gives everything in the order of the items."""
+    return getattr(read, "checked", read)
 
 
 def _timed(read: Read, items: Items, least_seconds: float) -> tuple[float, float]:

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 import microtome as mt
 
-__all__ = ["brightfield_image", "copy_flat", "fluorescence_image", "real_image"]
+__all__ = [
+    "brightfield_image",
+    "copy_flat",
+    "fluorescence_image",
+    "fluorescence_pixels",
+    "real_image",
+]
 
 # Height and width of the demo's slide.
 _SLIDE = (2967, 2220)
@@ -66,6 +72,11 @@ def fluorescence_image(path: Path, channels: int = 5, size: int = 4096) -> mt.Mu
     The noise is what makes it hard to compress: zstd takes it to a bit more than half, as it does
     real immunofluorescence.
     """
+    return _written(path, fluorescence_pixels(channels, size))
+
+
+def fluorescence_pixels(channels: int, size: int) -> NDArray[np.uint16]:
+    """Make the pixels of `fluorescence_image`, (c, y, x)."""
     from scipy import ndimage
 
     rng = np.random.default_rng(0)
@@ -77,7 +88,7 @@ def fluorescence_image(path: Path, channels: int = 5, size: int = 4096) -> mt.Mu
         field = ndimage.zoom(rng.random((9, 9), np.float32), size / 9, order=1)[:size, :size]
         expected = ndimage.gaussian_filter(spots, 5) * field + 40
         channel[...] = rng.poisson(expected).clip(0, 65_535)
-    return _written(path, pixels)
+    return pixels
 
 
 def copy_flat(image: mt.MultiscaleImage, path: Path) -> Path:

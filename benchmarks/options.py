@@ -25,6 +25,8 @@ class Options:
         Directory for what is made on the way, removed afterwards.
     tell
         Called with a line about how far it is.
+    data
+        Directory of the images that several benchmarks share; None for `work`.
     """
 
     image: Path | None
@@ -32,3 +34,9 @@ class Options:
     items: int
     work: Path
     tell: Callable[[str], None]
+    data: Path | None = None
+
+    @property
+    def shared(self) -> Path:
+        """Where images that others may need too are made."""
+        return self.data or self.work

@@ -1,34 +1,26 @@
-"""The loader beside other loaders, on the same pixels: random tiles, and tiles streamed in order.
+"""The loader beside other loaders, on the same pixels: random tiles, crops, and tiles streamed in order.
 
-Run alone: ``python -m benchmarks.peers [--rounds N] [--items N]``. Who is not installed is left out and
-named. CAREamics and tiledbsoma, whose packages agree with none of these, are in `training` and in
-`spatial_reads`, OpenSlide in `slides_in_place`.
+Peers that have an environment of their own are measured where `make bench-peers` has made it, and else
+left out and named. OpenSlide is in `slide_batches`.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-import tempfile
-import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-import microtome as mt
 from microtome.storage import Layout
 
+from .batches import BLOCKED, OURS
+from .draws import CELLS, dense
 from .harness import Benchmark, Items, Read, Table
-from .images import copy_flat, fluorescence_image
-from .machine import describe_machine, load
 from .options import Options
-from .report import write_results
+from .outside import PEERS, ZARR, has, outside
+from .pictures import Picture, multiplex
 from .tile_readers import (
     TileTask,
     float_memmap,
@@ -38,257 +30,225 @@ from .tile_readers import (
     float_zarr,
 )
 
-__all__ = ["tables"]
+__all__ = ["CROPS", "RANDOM", "STREAMED", "tables"]
 
-SIZE, SIDE, BATCH, CHANNELS = 8192, 224, 64, 5
-# Places that tiles are drawn from: a dataset of spatialdata has them listed.
-PLACES = 2000
-OURS = "microtome.TileLoader"
-ZARRS = "zarrs.ZarrsCodecPipeline"
+SIDE, CROP, BATCH, CHANNELS = 224, 64, 64, 5
 PEERS_LAYOUT = Layout((1, 1024, 1024), None, "labels")
+RANDOM = f"Random tiles of {SIDE} px as float32 batches of {BATCH}"
+CROPS = f"Crops of {CROP} px around cells as float32 batches of {BATCH}"
+STREAMED = f"A grid of tiles of {SIDE} px in order, as float32 batches of {BATCH}"
 
 _Setup = Callable[[], Generator[Read]]
+# Settings of TileDB with which it reads regions fastest, of all that were tried; see `spatial_reads`.
+_TUNED = {
+    "soma.init_buffer_bytes": str(2 << 20),
+    "vfs.min_batch_size": "0",
+    "vfs.min_batch_gap": "0",
+    "sm.mem.malloc_trim": "false",
+}
 
 NOTES = [
     (
-        f"{CHANNELS} x {SIZE} x {SIZE} uint16, blurred spots and photon noise; batches of {BATCH} tiles of "
-        f"{SIDE} px as float32 tensors."
-    ),
-    (
         "Peers as their manuals have it: tensorstore begins all reads of a batch before it waits; zarr-python "
-        "and zarrs in torch's DataLoader, worker processes started before and kept; zarrs as zarr-python's "
-        "pipeline of codecs; spatialdata's ImageTilesDataset, tiles cut from the grid of pixels, in a "
-        "DataLoader of its own collation; WebDataset without shuffling, tiles as raw bytes; LitData's "
-        "StreamingDataset from a local directory, chunks of 64 MB, items as arrays."
+        "and zarrs in torch's DataLoader, worker processes started before and kept, zarrs as zarr-python's "
+        "pipeline of codecs; zarr 3.4's fused pipeline, CPython 3.13, tile by tile into one batch that is "
+        "used again, which costs less than a DataLoader; spatialdata's ImageTilesDataset, tiles cut from the "
+        "grid of pixels, in a DataLoader of its own collation, of a store that it writes in chunks of "
+        "1024 px; CAREamics' dataset without normalization or augmentation, at places that it is given "
+        "(`FixedPatching`); tiledbsoma's `read_spatial_region` into one batch that is used again, of a copy "
+        "with its default tiles, and of one in tiles of all channels x 256 px, Zstandard 3, with "
+        + ", ".join(f"{key} {value}" for key, value in _TUNED.items())
+        + "."
     ),
+    "Our layout is that of `ingest`; the peers' has chunks of 1 x 1024 x 1024 without shards, Zstandard.",
 ]
+_STREAMS = (
+    "WebDataset without shuffling, tiles as raw bytes; LitData's StreamingDataset from a local directory, "
+    "chunks of 64 MB, items as arrays; both uncompressed."
+)
 
 
 def tables(options: Options) -> list[Table]:
-    """Measure random tiles, and those of a whole grid in order."""
-    work = options.work
-    with fluorescence_image(work / "fluorescence.ome.zarr", size=SIZE) as image:
-        flat = copy_flat(image, work / "flat.npy")
-        path = Path(image.uri)
-    pixels = np.load(flat, mmap_mode="r")
-    plain = _written(pixels, work / "plain.ome.zarr", PEERS_LAYOUT)
+    """Measure random tiles and crops, and the tiles of a whole grid in order."""
+    picture = multiplex(options.shared)
+    theirs = picture.again("peers", PEERS_LAYOUT)
     return [
-        _random(path, plain, flat, options),
-        _streamed(pixels, flat, options),
+        _random(picture, theirs, options),
+        _crops(picture, theirs, options),
+        _streamed(picture, options),
     ]
-
-
-def _written(pixels: NDArray[Any], path: Path, layout: Layout) -> Path:
-    with mt.MultiscaleImage.create(
-        path, type=pixels.dtype, level_shape=pixels.shape, mpp=0.5, layout=layout
-    ) as image:
-        for row in range(0, SIZE, 2048):
-            image["level0"][:, row : row + 2048] = pixels[:, row : row + 2048]
-    return path
 
 
 # ------------------------------------------------------------------ at random
 
 
-def _random(path: Path, plain: Path, flat: Path, options: Options) -> Table:
-    places = np.random.default_rng(1).integers(0, SIZE - SIDE, (PLACES, 2))
-    tiles, others = (TileTask(one, flat, SIDE, BATCH) for one in (path, plain))
-    missing = [name for name in ("zarrs", "spatialdata") if find_spec(name) is None]
-    notes = [
-        *NOTES,
-        f"Our layout is that of `ingest`; the other has chunks of {PEERS_LAYOUT.chunk}, Zstandard.",
-        *(f"{name} is not installed." for name in missing),
-    ]
+def _random(picture: Picture, theirs: Path, options: Options) -> Table:
+    # The same places in every round, in another order: the datasets of two peers have them listed.
+    count = max(10 * options.items // BATCH, 1) * BATCH
+    places = dense(picture.side, SIDE)(np.random.default_rng(1), count)
+    listed = places.tolist()
+    ours, peers = (TileTask(path, picture.flat, SIDE, BATCH) for path in (picture.path, theirs))
+    array, far = str(ours.array()), str(peers.array())
+    few, tile = max(options.items // 2, 1), {"side": SIDE, "batch": BATCH}
     bench = Benchmark(
-        f"Random tiles of {SIDE} px as float32 batches of {BATCH}",
+        RANDOM,
         "tile",
-        lambda rng, count: places[rng.integers(0, PLACES, count)],
-        options.items,
+        lambda rng, number: rng.permutation(places)[:number],
+        count,
         OURS,
-        notes,
+        [
+            (
+                f"{picture.about}; tiles at random places, as many as cover their part of the image once. "
+                f"The peers do {few} to {4 * BATCH} of the {count} of a round."
+            ),
+            *NOTES,
+        ],
+        checked=few,
     )
-    setups: dict[str, _Setup] = {
-        OURS: partial(float_microtome, tiles),
-        "microtome.read_regions, a buffer that is used again": partial(float_regions, tiles),
-        "microtome.TileLoader, peers' layout": partial(float_microtome, others),
-        "numpy.memmap": partial(float_memmap, tiles),
-        "tensorstore by hand": partial(float_tensorstore, tiles),
-        "tensorstore by hand, peers' layout": partial(float_tensorstore, others),
-        "zarr-python, torch DataLoader": partial(float_zarr, tiles, workers=0),
-        "zarr-python, torch DataLoader, peers' layout": partial(float_zarr, others, workers=0),
+    bench.add(OURS, partial(float_microtome, ours))
+    bench.add(BLOCKED, partial(float_microtome, ours, order="blocked"))
+    bench.add("microtome.read_regions", partial(float_regions, ours))
+    bench.add(f"{OURS}, peers' layout", partial(float_microtome, peers), items=4 * BATCH)
+    bench.add(f"{BLOCKED}, peers' layout", partial(float_microtome, peers, order="blocked"))
+    bench.add("numpy.memmap", partial(float_memmap, ours))
+    slower: dict[str, tuple[int, _Setup]] = {
+        "tensorstore by hand": (4 * BATCH, partial(float_tensorstore, ours)),
+        "tensorstore by hand, peers' layout": (2 * BATCH, partial(float_tensorstore, peers)),
+        "zarr-python, torch DataLoader": (few, partial(float_zarr, ours, workers=0)),
+        "zarr-python, torch DataLoader, peers' layout": (
+            few,
+            partial(float_zarr, peers, workers=0),
+        ),
     }
-    if "zarrs" not in missing:
-        setups["zarrs, torch DataLoader, 2 workers"] = partial(
-            float_zarr, tiles, workers=2, pipeline=ZARRS
+    if _is_there(bench, ZARR, "zarr"):
+        slower |= {
+            "zarr 3.4, fused pipeline": (
+                few,
+                partial(outside, "zarr", ZARR, array=array, fused=True, **tile),
+            ),
+            "zarr 3.4, fused pipeline, peers' layout": (
+                few,
+                partial(outside, "zarr", ZARR, array=far, fused=True, **tile),
+            ),
+        }
+    if _is_there(bench, PEERS, "zarrs"):
+        slower["zarrs, torch DataLoader, 2 workers"] = (
+            2 * BATCH,
+            partial(outside, "zarrs", PEERS, array=array, workers=2, **tile),
         )
-        setups["zarrs, torch DataLoader, 2 workers, peers' layout"] = partial(
-            float_zarr, others, workers=2, pipeline=ZARRS
+    if _is_there(bench, PEERS, "careamics"):
+        for workers in (0, 2):
+            slower[f"CAREamics, {workers} workers"] = (
+                few if not workers else 2 * BATCH,
+                partial(
+                    outside, "careamics", PEERS, array=array, places=listed, workers=workers, **tile
+                ),
+            )
+        slower["CAREamics, 2 workers, peers' layout"] = (
+            2 * BATCH,
+            partial(outside, "careamics", PEERS, array=far, places=listed, workers=2, **tile),
         )
-    if "spatialdata" not in missing:
-        setups["spatialdata ImageTilesDataset, peers' layout"] = partial(
-            _spatialdata, flat, places, options.work / "spatialdata.zarr"
+    if _is_there(bench, PEERS, "tiledbsoma"):
+        soma = partial(outside, "soma", PEERS, flat=picture.flat, **tile)
+        work = options.work
+        slower |= {
+            "tiledbsoma, its defaults": (few, partial(soma, store=work / "soma-default")),
+            "tiledbsoma, tuned": (
+                few,
+                partial(soma, store=work / "soma-tuned", tile=(CHANNELS, 256, 256), config=_TUNED),
+            ),
+        }
+    if _is_there(bench, PEERS, "spatialdata"):
+        slower["spatialdata ImageTilesDataset"] = (
+            few,
+            partial(
+                outside,
+                "spatialdata",
+                PEERS,
+                flat=picture.flat,
+                store=options.work / "spatialdata.zarr",
+                places=listed,
+                **tile,
+            ),
         )
-    for name, setup in setups.items():
-        bench.add(name, setup)
+    for name, (items, setup) in slower.items():
+        bench.add(name, setup, items=items)
     return bench.run(options.rounds, tell=options.tell)
 
 
-def _spatialdata(flat: Path, places: Items, store: Path) -> Generator[Read]:
-    import anndata
-    import dask.array as da
-    import pandas as pd
-    import torch
-    from torch.utils.data import DataLoader
+def _is_there(bench: Benchmark, python: Path, module: str) -> bool:
+    there = has(python, module)
+    if not there:
+        name = "zarr 3.4, which asks for CPython 3.12," if python == ZARR else module
+        bench.notes.append(f"{name} is not installed here; `make bench-peers` brings it.")
+    return there
 
-    spatialdata: Any = import_module("spatialdata")
-    models: Any = import_module("spatialdata.models")
-    loading: Any = import_module("spatialdata.dataloader")
-    arrays: Any = da
-    pixels = arrays.from_array(np.load(flat, mmap_mode="r"), chunks=PEERS_LAYOUT.chunk)
-    # A quarter off the edges of pixels, so that both sides of a tile round alike.
-    centres = places[:, ::-1] + SIDE / 2 + 0.25
-    table = anndata.AnnData(np.zeros((len(places), 1), np.float32))
-    table.obs["region"] = pd.Categorical(["places"] * len(places))
-    table.obs["instance_id"] = np.arange(len(places))
-    spatialdata.SpatialData(
-        images={"image": models.Image2DModel.parse(pixels, dims=("c", "y", "x"))},
-        shapes={"places": models.ShapesModel.parse(centres, geometry=0, radius=20.0)},
-        tables={
-            "table": models.TableModel.parse(
-                table, region="places", region_key="region", instance_key="instance_id"
-            )
-        },
-    ).write(store)
-    dataset = loading.ImageTilesDataset(
-        spatialdata.read_zarr(store),
-        {"places": "image"},
-        {"places": "global"},
-        tile_dim_in_units=SIDE,
-        table_name="table",
-        return_annotations="instance_id",
+
+# ------------------------------------------------------------------ crops
+
+
+def _crops(picture: Picture, theirs: Path, options: Options) -> Table:
+    ours, peers = (TileTask(path, picture.flat, CROP, BATCH) for path in (picture.path, theirs))
+    few = options.items
+    bench = Benchmark(
+        CROPS,
+        "tile",
+        dense(picture.side, CROP, CELLS),
+        256 * options.items,
+        OURS,
+        [
+            (
+                f"{picture.about}; crops as dense as cells, 2,000 in a square of 1024 px. Blocked reads all of a "
+                f"round; zarr-python, tile by tile in random order, {few} of them."
+            ),
+            NOTES[-1],
+        ],
+        checked=16 * BATCH,
     )
-    number = {tuple(place): i for i, place in enumerate(places.tolist())}
-
-    def together(samples: list[Any]) -> Any:
-        tiles = [np.asarray(tile.values, np.float32) for tile, _ in samples]
-        return torch.from_numpy(np.stack(tiles))
-
-    def read(items: Items) -> Iterator[Any]:
-        rows = [number[tuple(place)] for place in items.tolist()]
-        yield from DataLoader(dataset, BATCH, sampler=rows, collate_fn=together)
-
-    yield read
+    bench.add(OURS, partial(float_microtome, ours))
+    bench.add(BLOCKED, partial(float_microtome, ours, order="blocked"))
+    bench.add(f"{BLOCKED}, peers' layout", partial(float_microtome, peers, order="blocked"))
+    bench.add("numpy.memmap", partial(float_memmap, ours))
+    bench.add("tensorstore by hand", partial(float_tensorstore, ours), items=8 * BATCH)
+    for name, task in (("", ours), (", peers' layout", peers)):
+        bench.add(
+            f"zarr-python, torch DataLoader{name}", partial(float_zarr, task, workers=0), items=few
+        )
+    return bench.run(options.rounds, tell=options.tell)
 
 
 # ------------------------------------------------------------------ in order
 
 
-def _streamed(pixels: NDArray[Any], flat: Path, options: Options) -> Table:
+def _streamed(picture: Picture, options: Options) -> Table:
     """Measure streams of tiles that were cut beforehand."""
-    work, across = options.work, SIZE // SIDE
-    corners = (
-        np.indices((across, across)).transpose(1, 2, 0).reshape(-1, 2)[: 4 * options.items] * SIDE
-    )
-    packed = _written(
-        pixels, work / "packed.ome.zarr", Layout((CHANNELS, SIDE, SIDE), (CHANNELS, 2016, 2016))
-    )
-    missing = [name for name in ("webdataset", "litdata") if find_spec(name) is None]
-    task = TileTask(packed, flat, SIDE, BATCH)
-    cut = (CHANNELS, SIDE, SIDE)
-    uncut = np.prod(cut) * 2 * across**2
-    held = sum(one.stat().st_size for one in packed.rglob("*") if one.is_file()) / uncut
-    notes = [
-        *NOTES,
-        (
-            "microtome reads the layout of `pack`, a chunk a tile, losslessly packed to "
-            f"{held:.2f} of the bytes of the tiles, and could read in any order; the streams are uncompressed."
-        ),
-        *(f"{name} is not installed." for name in missing),
-    ]
+    work, across = options.work, picture.side // SIDE
+    corners = np.indices((across, across)).transpose(1, 2, 0).reshape(-1, 2)[: 4 * options.items]
+    corners: Items = corners * SIDE
+    cut = Layout((CHANNELS, SIDE, SIDE), (CHANNELS, 2016, 2016), "train")
+    packed = picture.again("packed", cut)
+    task = TileTask(packed, picture.flat, SIDE, BATCH)
+    held: Any = sum(one.stat().st_size for one in packed.rglob("*") if one.is_file())
+    # Of all pixels: chunks at the edges hold what lies outside, too.
+    share = held / picture.pixels.nbytes
     bench = Benchmark(
-        f"A grid of tiles of {SIDE} px in order, as float32 batches of {BATCH}",
+        STREAMED,
         "tile",
         lambda _, __: corners,
         len(corners),
-        OURS,
-        notes,
+        OURS.replace("random", "in order"),
+        [
+            (
+                f"{picture.about}. microtome reads the layout of `pack`, a chunk a tile, losslessly packed to "
+                f"{share:.2f} of the bytes of the image, and could read in any order. {_STREAMS}"
+            )
+        ],
+        facts={"share of bytes": share},
     )
-    bench.add(OURS, partial(float_microtome, task))
+    bench.add(OURS.replace("random", "in order"), partial(float_microtome, task))
     bench.add("numpy.memmap, not cut", partial(float_memmap, task))
-    tiles = [np.ascontiguousarray(pixels[:, y : y + SIDE, x : x + SIDE]) for y, x in corners]
-    if "webdataset" not in missing:
-        bench.add("webdataset", partial(_webdataset, tiles, work / "tiles.tar"))
-    if "litdata" not in missing:
-        bench.add("LitData", partial(_litdata, tiles, work / "litdata"))
+    tile = {"flat": picture.flat, "corners": corners.tolist(), "side": SIDE, "batch": BATCH}
+    for name, module in (("webdataset", "webdataset"), ("LitData", "litdata")):
+        if _is_there(bench, PEERS, module):
+            bench.add(name, partial(outside, module, PEERS, store=work / module, **tile))
     return bench.run(options.rounds, tell=options.tell)
-
-
-def _webdataset(tiles: list[NDArray[Any]], path: Path) -> Generator[Read]:
-    import torch
-
-    wds: Any = import_module("webdataset")
-
-    with wds.TarWriter(str(path)) as out:
-        for number, tile in enumerate(tiles):
-            out.write({"__key__": f"{number:06}", "tile": tile.tobytes()})
-    shape = tiles[0].shape
-
-    def decoded(sample: Any) -> NDArray[np.float32]:
-        return np.frombuffer(sample["tile"], np.uint16).reshape(shape).astype(np.float32)
-
-    def read(_: Items) -> Iterator[Any]:
-        stream = wds.WebDataset(str(path), shardshuffle=False).map(decoded)
-        # The tiles of a batch are put together once, by us: its own collation takes tuples.
-        for batch in stream.batched(BATCH, collation_fn=np.stack):
-            yield torch.from_numpy(batch)
-
-    yield read
-
-
-def _litdata(tiles: list[NDArray[Any]], path: Path) -> Generator[Read]:
-    import torch
-
-    lit: Any = import_module("litdata")
-    writers: Any = import_module("litdata.streaming.writer")
-
-    path.mkdir()
-    writer = writers.BinaryWriter(str(path), chunk_bytes="64MB")
-    for number, tile in enumerate(tiles):
-        writer[number] = tile
-    writer.done()
-    writer.merge()
-
-    def together(samples: list[Any]) -> Any:
-        return torch.from_numpy(np.stack(samples).astype(np.float32))
-
-    dataset = lit.StreamingDataset(str(path), shuffle=False)
-    loader = lit.StreamingDataLoader(dataset, batch_size=BATCH, collate_fn=together)
-
-    def read(_: Items) -> Iterator[Any]:
-        yield from loader
-
-    yield read
-
-
-def main() -> None:
-    """Measure, print the tables, and keep them."""
-    parser = argparse.ArgumentParser(prog="benchmarks.peers")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--items", type=int, default=128)
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
-    asked = parser.parse_args()
-    machine = {**describe_machine(), "load_before": load()}
-    with tempfile.TemporaryDirectory(prefix="microtome-bench-") as work:
-        options = Options(
-            None, asked.rounds, asked.items, Path(work), lambda line: print(line, file=sys.stderr)
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of peers, about each other
-            found = tables(options)
-    machine["load_at_end"] = load()
-    print(write_results("peers", found, machine, asked.results))
-
-
-# The worker processes of a loader import this module under another name.
-if __name__ == "__main__":
-    main()

@@ -49,6 +49,7 @@ def write_results(
                 "items": table.items,
                 "base": table.base,
                 "notes": table.notes,
+                "facts": table.facts,
                 "competitors": [
                     {
                         "name": m.name,

@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import microtome as mt
+from microtome.loading import OrderKind
 from microtome.regions import ImageRegionData, Windows, read_regions, region_batch
 from microtome.storage import Conversion, KeptChunks, tallied
 
-from .harness import Items, Read
+from .harness import Items, OwnOrder, Read
 
 __all__ = [
     "TileTask",
+    "Tiles",
     "float_memmap",
     "float_microtome",
     "float_regions",
@@ -154,8 +156,16 @@ def _tile_by_tile(task: TileTask, array: Any) -> Read:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tiles:
-    """Windows of one image as a `TileSource`."""
+class Tiles:
+    """Windows of one image as a source of a loader, which knows how they are stored as datasets do.
+
+    Parameters
+    ----------
+    image
+        The image.
+    windows
+        What is read, all of one size.
+    """
 
     image: mt.MultiscaleImage
     windows: Windows
@@ -168,6 +178,18 @@ class _Tiles:
         windows = self.windows.take(rows)
         pixels = read_regions([self.image], windows, convert=Conversion.of())
         return region_batch([self.image], windows, pixels)
+
+    def storage_blocks(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of the block of each: squares of whole chunks, at least four tiles wide."""
+        chunk = self.image.level(0).array.chunks[-1]
+        side = -(-4 * int(self.windows.size[-1]) // chunk) * chunk
+        place = self.windows.take(rows).start // side
+        return place[:, 0] * (int(place[:, 1].max(initial=0)) + 1) + place[:, 1]
+
+    @property
+    def tile_bytes(self) -> int:
+        """Bytes of a tile as a batch holds it."""
+        return self.image.nchannels * int(np.prod(self.windows.size)) * 4
 
 
 def float_regions(task: TileTask, *, together: int = 1, kept: bool = False) -> Generator[Read]:
@@ -205,16 +227,31 @@ def float_regions(task: TileTask, *, together: int = 1, kept: bool = False) -> G
         yield read
 
 
-def float_microtome(task: TileTask) -> Generator[Read]:
-    """Load with `TileLoader` at its defaults."""
-    with mt.MultiscaleImage.open(task.image) as image:
+def float_microtome(
+    task: TileTask, *, order: OrderKind = "sequential", threads: int | None = None
+) -> Generator[Read]:
+    """Load with `TileLoader`.
+
+    Parameters
+    ----------
+    task
+        What is read.
+    order
+        Of its tiles: as they are drawn, which is at random, or by blocks.
+    threads
+        Of the loader; its default by default.
+    """
+    with mt.open_image(task.image) as image:
+
+        def loader(items: Items) -> mt.TileLoader:
+            tiles = Tiles(image, Windows.of(0, items, task.side))
+            return mt.TileLoader(tiles, task.batch, order=order, threads=threads)
 
         def read(items: Items) -> Iterator[Any]:
-            tiles = _Tiles(image, Windows.of(0, items, task.side))
-            for batch in mt.TileLoader(tiles, task.batch, order="sequential"):
+            for batch in loader(items):
                 yield batch.data
 
-        yield read
+        yield OwnOrder(read, lambda items: loader(items).order.rows(0, len(items)))
 
 
 def float_tensorstore(task: TileTask) -> Generator[Read]:

@@ -1,0 +1,122 @@
+"""Tiles of an image that is in no cache of the system, beside tensorstore and a memory-mapped file."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .draws import at_random
+from .harness import Benchmark, Items, Read, Table
+from .options import Options
+from .pictures import multiplex
+from .tile_readers import TileTask, float_memmap, float_microtome, float_regions, float_tensorstore
+
+__all__ = ["BASE", "COLD", "OURS", "StillCachedError", "drop", "resident", "tables"]
+
+SIDE, BATCH = 224, 64
+BASE = "tensorstore by hand"
+OURS = "microtome.TileLoader, random"
+COLD = "Random 224 px tiles as float32 batches of 64, in no cache"
+# Of the bytes of a store that may still be in the cache of the system for it to count as cold.
+_LEFT = 0.01
+
+
+class StillCachedError(Exception):
+    """The system kept what it was asked to drop: nothing cold can be measured here."""
+
+
+def tables(options: Options) -> list[Table]:
+    """Measure each with the files dropped from the system's cache before its turn."""
+    picture = multiplex(options.shared)
+    task = TileTask(picture.path, picture.flat, SIDE, BATCH)
+    files = [picture.flat, *(one for one in picture.path.rglob("*") if one.is_file())]
+    bench = Benchmark(
+        COLD,
+        "tile",
+        at_random(picture.side, SIDE),
+        2 * options.items,
+        BASE,
+        [
+            (
+                f"{picture.about}. Before each turn the files are dropped from the system's cache "
+                "(posix_fadvise), and counted not to be there (mincore). Each opens its files anew in its turn. "
+                "Here the clock counts: who waits for a disk uses no processor. numpy.memmap reads an "
+                "uncompressed file."
+            )
+        ],
+        least_seconds=0.0,
+        checked=BATCH,
+        before=partial(drop, files),
+    )
+    ways: dict[str, Callable[[TileTask], Generator[Read]]] = {
+        BASE: float_tensorstore,
+        OURS: float_microtome,
+        "microtome.read_regions": float_regions,
+        "numpy.memmap": float_memmap,
+    }
+    for name, way in ways.items():
+        bench.add(name, partial(_anew, way, task))
+    return [bench.run(options.rounds, tell=options.tell)]
+
+
+def _anew(way: Callable[[TileTask], Generator[Read]], task: TileTask) -> Generator[Read]:
+    """Open in every turn: pages of a file that somebody has mapped are not dropped."""
+
+    def read(items: Items) -> Iterator[Any]:
+        with contextmanager(way)(task) as opened:
+            found: Iterable[Any] = opened(items)
+            yield from found
+
+    yield read
+
+
+def drop(files: Iterable[Path]) -> None:
+    """Drop files from the system's cache.
+
+    Raises
+    ------
+    StillCachedError
+        If more than a hundredth of them is still there.
+    """
+    every = list(files)
+    for file in every:
+        handle = os.open(file, os.O_RDONLY)
+        try:
+            os.fdatasync(handle)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(handle)
+    held, size = sum(map(resident, every)), sum(file.stat().st_size for file in every)
+    if held > _LEFT * size:
+        msg = (
+            f"{held} of {size} bytes are still in the cache of the system, of {every[0]} and others"
+        )
+        raise StillCachedError(msg)
+
+
+def resident(file: Path) -> int:
+    """Return how many bytes of a file are in the system's cache, in whole pages."""
+    size = file.stat().st_size
+    if not size:
+        return 0
+    pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+    # A private mapping, which ctypes may have the address of: nothing is written to it.
+    with (
+        file.open("rb") as opened,
+        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY) as mapped,
+    ):
+        start = ctypes.c_ubyte.from_buffer(mapped)
+        libc = ctypes.CDLL(None, use_errno=True)
+        failed = libc.mincore(
+            ctypes.c_void_p(ctypes.addressof(start)), ctypes.c_size_t(size), pages
+        )
+        del start
+        if failed:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return sum(page & 1 for page in pages) * mmap.PAGESIZE
