@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microtome.errors import DependencyError, FormatError, UnknownNameError
-from microtome.sources import image_names, open_image
+from microtome.sources import image_files, image_names, open_image
 
 wsidicom = pytest.importorskip("wsidicom", reason="the extra dicom is not installed")
 pydicom = pytest.importorskip("pydicom", reason="the extra dicom is not installed")
@@ -186,6 +186,15 @@ def test_two_slides_in_one_folder(tmp_path: Path, pixels_equal: Any) -> None:
         open_image(tmp_path)
     pixels_equal(open_image(one), np.moveaxis(SMOOTH, -1, 0), windows=2)
     pixels_equal(open_image(two), np.moveaxis(255 - SMOOTH, -1, 0), windows=2)
+    assert image_files(open_image(one)) == (one,)
+
+
+def test_the_files_of_a_series(tmp_path: Path) -> None:
+    slide(tmp_path)
+    (tmp_path / "notes.txt").write_text("of nobody")
+    files = image_files(open_image(tmp_path / "level1.dcm"))
+    assert [file.name for file in files] == ["label.dcm", "level0.dcm", "level1.dcm", "over.dcm"]
+    assert image_files(open_image(tmp_path)) == files
 
 
 def test_dicom_that_is_no_slide(tmp_path: Path) -> None:

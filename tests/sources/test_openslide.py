@@ -14,7 +14,7 @@ import tifffile
 
 from microtome.errors import DependencyError, FormatError
 from microtome.sources import image_names, open_image
-from microtome.sources._openslide import _over
+from microtome.sources._openslide import _files, _over
 
 openslide = pytest.importorskip("openslide", reason="the extra wsi is not installed")
 
@@ -33,6 +33,28 @@ def test_a_real_slide_pixel_for_pixel(shared_data: Path, pixels_equal: Any) -> N
     for name in ("Label", "Macro", "Thumbnail"):
         found = open_image(path, format="openslide", image=name.lower())
         pixels_equal(found, open_image(path, image=name).level(0)[...], windows=2)
+
+
+def test_the_files_of_slides_that_have_several(tmp_path: Path) -> None:
+    """No file of these can be had: this is how their formats say which others there are."""
+    (tmp_path / "a").mkdir()
+    for name in ("a/Slidedat.ini", "a/Data0000.dat", "a.mrxs", "b.mrxs", "1.jpg", "2.jpg", "3.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    lines = [
+        "[Virtual Microscope Specimen]",
+        "ImageFile=1.jpg",
+        r"ImageFile(1,0)=2.jpg",
+        "MacroImage=x",
+    ]
+    (tmp_path / "c.VMS").write_text("\n".join(lines))
+
+    def found(name: str) -> list[str]:
+        return [str(file.relative_to(tmp_path)) for file in _files(tmp_path / name)]
+
+    assert found("a.mrxs") == ["a/Data0000.dat", "a/Slidedat.ini", "a.mrxs"]
+    assert found("b.mrxs") == ["b.mrxs"]
+    assert found("c.VMS") == ["1.jpg", "2.jpg", "c.VMS"]
+    assert found("d.ndpi") == []
 
 
 def pyramid(path: Path, **options: Any) -> np.ndarray:

@@ -120,7 +120,7 @@ def _level(slide: _Slide, level: Any, paths: Sequence[str]) -> FetchedArray:
         return np.stack([np.asarray(plane).reshape(size[1], size[0]) for plane in planes])
 
     tiles = (slide.samples, int(side.height), int(side.width))
-    return FetchedArray((count, height, width), slide.dtype, tiles, fetch)
+    return FetchedArray((count, height, width), slide.dtype, tiles, fetch, slide.files)
 
 
 class _Slide:
@@ -131,6 +131,7 @@ class _Slide:
         library = imported("wsidicom", path, "dicom")
         with foreign_errors(path, "wsidicom"):
             files, head = _series(path)
+            self.files = tuple(files)
             self.samples = int(head.get("SamplesPerPixel", 1))
             bits = int(head.get("BitsAllocated", 8))
             if bits not in {8, 16} or head.get("PixelRepresentation", 0):

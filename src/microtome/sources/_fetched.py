@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ class FetchedArray:
         Smallest part that is decoded.
     fetch
         Returns the pixels of a box that lies inside; a view of memory is fine, it is copied.
+    files
+        The files that they are in, where these are not the one that was opened.
     """
 
     def __init__(
@@ -32,11 +35,13 @@ class FetchedArray:
         dtype: Any,
         chunks: Sequence[int],
         fetch: Callable[[Box], NDArray[Any]],
+        files: Sequence[Path] = (),
     ) -> None:
         self._shape = tuple(int(size) for size in shape)
         self._dtype = np.dtype(dtype).newbyteorder("=")
         self._chunks = tuple(min(int(a), b) for a, b in zip(chunks, self._shape, strict=True))
         self._fetch = fetch
+        self._files = tuple(files)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -52,6 +57,11 @@ class FetchedArray:
     def chunks(self) -> tuple[int, ...]:
         """Smallest part that is decoded."""
         return self._chunks
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that its pixels are in; () for the one that was opened."""
+        return self._files
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read a box."""

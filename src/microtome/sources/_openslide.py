@@ -96,7 +96,20 @@ def _level(path: Path, slide: Any, level: int, facts: dict[str, str]) -> Fetched
 
     tile = [facts.get(f"openslide.level[{level}].tile-{side}") for side in ("height", "width")]
     sides = [int(side) if side and side.isdecimal() and int(side) else _TILE for side in tile]
-    return FetchedArray((3, height, width), np.uint8, (3, *sides), fetch)
+    return FetchedArray((3, height, width), np.uint8, (3, *sides), fetch, _files(path))
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files of a slide, where it has others than the one that is opened."""
+    kind = path.suffix.lower()
+    if kind == ".mrxs":
+        return sorted([path, *(p for p in path.with_suffix("").rglob("*") if p.is_file())])
+    if kind not in {".vms", ".vmu"}:
+        return []
+    # Lines of `ImageFile(0,0)=name.jpg`.
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    named = {Path(line.partition("=")[2].strip()).name for line in lines}
+    return sorted({path, *(p for p in path.parent.iterdir() if p.name in named)})
 
 
 def _over(rgba: NDArray[np.uint8], background: str | None) -> NDArray[np.uint8]:

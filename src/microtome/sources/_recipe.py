@@ -146,6 +146,11 @@ class _FileArray:
         """Smallest part that is decoded."""
         return self._chunks
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that its pixels are in, where they say it."""
+        return getattr(self._array or self._reached(), "files", ())
+
     def read(self, box: Box) -> NDArray[Any]:
         """Read a box."""
         return (self._array or self._reached()).read(box)

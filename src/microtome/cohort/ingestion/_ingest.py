@@ -21,7 +21,7 @@ from microtome.coordinates import Mpp, Resolution
 from microtome.errors import ExistsError, MicrotomeError
 from microtome.image import MultiscaleImage, begin_image, channel_indices
 from microtome.progress import Progress, silent
-from microtome.sources import open_image
+from microtome.sources import image_files, open_image
 from microtome.storage import Codec, image_layout, is_address
 
 from ._channels import RGB, channels_to_store
@@ -182,9 +182,9 @@ def store_image(  # noqa: PLR0913 - as `ingest`
     warn_of_mpp(own, opened.uri)
     layout = CohortLayout.open_or_create(cohort)
     try:
-        digest = fingerprint(_pixels_of(source) if isinstance(source, MultiscaleImage) else source)
+        digest = _digest(source, opened)
         settings = {"sha256": digest, **settings_of(opened, kind, target, channels, codec, image)}
-        job = _Job(opened, layout, kind, target, tissue_id, settings)
+        job = _Job(opened, layout, kind, target, tissue_id, settings, _directory(source))
         job.verify_free(overwrite=overwrite)
         order, wrote = job.fill(progress, note=note)
         base = opened.level(0)
@@ -247,6 +247,8 @@ class _Job:
         Where it goes.
     settings
         What the stored image depends on; kept with it.
+    directory
+        The source, where it is one.
     """
 
     image: MultiscaleImage
@@ -255,6 +257,7 @@ class _Job:
     resolution: Resolution
     tissue_id: str
     settings: dict[str, Any]
+    directory: Path | None
 
     @property
     def path(self) -> Path:
@@ -292,8 +295,15 @@ class _Job:
         if not MultiscaleImage.exists(self.path):
             return False
         there = MultiscaleImage.open(self.path)
-        same = there.metadata.get("microtome", {}).get("ingest") == self.settings
+        made = there.metadata.get("microtome", {}).get("ingest") or {}
+        same = made == self.settings or self._is_made_of_all(made)
         return same and (order is None or list(there.channel_names or ()) == list(order))
+
+    def _is_made_of_all(self, made: dict[str, Any]) -> bool:
+        """Whether it was made of the same, when all that lies in a directory still was its source."""
+        if self.directory is None or {**made, "sha256": ""} != {**self.settings, "sha256": ""}:
+            return False
+        return made["sha256"] == fingerprint(self.directory)
 
     def _write_unless_made(self, order: Sequence[str], progress: Progress) -> bool:
         if self._is_made(order):
@@ -347,6 +357,17 @@ def _present(image: MultiscaleImage, order: Sequence[str]) -> list[int] | list[s
     )
 
 
-def _pixels_of(image: MultiscaleImage) -> Any:
-    """Return what identifies an open image: its place, or its pixels where it has none."""
-    return image.uri if Path(image.uri).exists() else image.level(0)[...]
+def _digest(source: Any, image: MultiscaleImage) -> str:
+    """Return what identifies a source: the files of the image that was opened, or its pixels where it has none."""
+    if isinstance(source, str | os.PathLike):
+        return fingerprint(image.uri if "://" not in image.uri else source, image_files(image))
+    if not isinstance(source, MultiscaleImage):
+        return fingerprint(source)
+    if Path(image.uri).exists():
+        return fingerprint(image.uri, image_files(image))
+    return fingerprint(image.level(0)[...])
+
+
+def _directory(source: Any) -> Path | None:
+    place = source.uri if isinstance(source, MultiscaleImage) else source
+    return Path(place) if isinstance(place, str | os.PathLike) and Path(place).is_dir() else None

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 from microtome.cohort._fingerprint import fingerprint
 from microtome.cohort._layout import CohortLayout
+from microtome.cohort._modality import parse_modality
 from microtome.coordinates import Resolution
 from microtome.errors import FormatError, NotFoundError
+from microtome.image import MultiscaleImage
 from microtome.jobs import run_each, verify_executor
 from microtome.progress import Progress, silent
+from microtome.sources import image_files, open_image
 from microtome.storage import Place, StorageOptions, StorePath, path_to_read
 
 from ._images import check_images
@@ -105,7 +110,7 @@ def _check_sources(survey: Survey) -> None:
     """Compare sources that are still there with what was ingested."""
     known = [row for row in survey.rows if row.get("sha256") and row.get("source")]
     here = [row for row in known if Path(row["source"]).exists()]
-    digests = run_each(_digest, [Path(row["source"]) for row in here], survey.executor)
+    digests = run_each(_digest, [_source_of(survey, row) for row in here], survey.executor)
     for done, (row, (digest, error)) in enumerate(zip(here, digests, strict=True), start=1):
         source = Path(row["source"])
         if error is not None:
@@ -118,9 +123,27 @@ def _check_sources(survey: Survey) -> None:
         survey.progress("checksums", done, len(here))
 
 
-def _digest(source: Path) -> tuple[str | None, str | None]:
+def _digest(source: tuple[Path, str, Path | None]) -> tuple[str | None, str | None]:
     """Return the digest of a source, or why there is none."""
+    path, noted, stored = source
     try:
-        return fingerprint(source), None
+        whole = fingerprint(path)
+        if whole == noted:
+            return whole, None
+        # Of what lies in a directory, and beside a file, that of the image's own files is noted.
+        record: Mapping[str, Any] = {}
+        if stored is not None:
+            record = MultiscaleImage.open(stored).metadata.get("microtome", {}).get("ingest") or {}
+        with open_image(path, image=record.get("image")) as opened:
+            return fingerprint(path, image_files(opened)), None
     except DAMAGE as error:
-        return None, told(error, source)
+        return None, told(error, path)
+
+
+def _source_of(survey: Survey, row: Mapping[str, Any]) -> tuple[Path, str, Path | None]:
+    """Return a source, its digest as it was, and an image that was made of it, where one opens."""
+    modality = parse_modality(row["modality"])
+    mine = (row["tissue_id"], modality.name)
+    found = next((resolution for *key, resolution in survey.sizes if tuple(key) == mine), None)
+    stored = None if found is None else survey.layout.image(modality, found, row["tissue_id"])
+    return Path(row["source"]), row["sha256"], stored
