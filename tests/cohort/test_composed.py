@@ -514,3 +514,15 @@ def test_a_loader_does_not_go_on_with_other_composed_tiles(paired: Any) -> None:
     whole = composed(root, tile_size=None)
     assert whole.rows_fingerprint == composed(root, ["imc"], tile_size=None).rows_fingerprint
     assert whole.rows_fingerprint != composed(root, ["he"], tile_size=None).rows_fingerprint
+
+
+def test_a_square_of_a_tissue_that_is_not_there_is_refused_by_name(
+    paired: tuple[Path, Pixels],
+) -> None:
+    root, _ = paired
+    tile(root, tile_size=32, method="grid", resolution=1.0)
+    dataset = ComposedImagingDataset(
+        "cohort", path=root, resolution=1.0, tile_size=32, tile_strategy="grid"
+    )
+    with pytest.raises(UnknownNameError, match="no tissue 'nobody'"):
+        dataset.get_composed_tile_by_coordinates("nobody", 0, 0)

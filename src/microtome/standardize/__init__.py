@@ -8,6 +8,7 @@ filters either, tile by tile, to what the whole image filtered would be.
 """
 
 from ._between import quantiles_of_counts
+from ._channel_statistics import ChannelStatistics, StatisticsTable
 from ._filters import (
     Filter,
     FilterChain,
@@ -23,7 +24,7 @@ from ._rgb import MEAN_STD, ImageMode, RgbStandardizer, register_mean_std
 from ._sketch import QuantileSketch
 from ._spec import Level, StandardizationSpec
 from ._standardizer import Standardizer, build_standardizer
-from ._tables import ChannelStatistics, StatisticsTable, StatisticsTables
+from ._tables import StatisticsTables
 from ._value_counts import ValueCounts
 from ._window import fill_outside
 

@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from microtome.errors import InvalidInputError
 from microtome.storage import Conversion
 
+from ._channel_statistics import ChannelStatistics
 from ._spec import StandardizationSpec
 from ._steps import method_steps
-from ._tables import ChannelStatistics, StatisticsTables
+from ._tables import StatisticsTables
 from ._window import fill_outside
 
 __all__ = ["Standardizer", "build_standardizer"]

@@ -2,10 +2,11 @@
 
 from ._brightfield import HEImagingDataset, SingleIHCImagingDataset
 from ._composed import ComposedImagingDataset
-from ._dataset import DatasetOptions, ModalityDataset
+from ._dataset import ModalityDataset
 from ._frames import FrameBox, FramePlace
 from ._imaging import BaseImagingDataset
 from ._multiplex import ChannelKind, MultiplexImagingDataset
+from ._options import DatasetOptions
 from ._spora import SamplingUnit, SporaDataset
 from ._spora_tables import Draws
 from ._tissues import (

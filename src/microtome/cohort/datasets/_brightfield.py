@@ -13,9 +13,9 @@ from microtome.errors import InvalidInputError
 from microtome.standardize import RgbStandardizer
 from microtome.storage import Conversion
 
-from ._dataset import DatasetOptions, Request
 from ._imaging import BaseImagingDataset, TissueT, as_tensor
-from ._options import options_of, verify_options
+from ._options import DatasetOptions, options_of, verify_options
+from ._request import Request
 from ._tissues import HETissue, IHCTissue, ImageMode, TissueKind
 
 __all__ = ["HEImagingDataset", "SingleIHCImagingDataset"]

@@ -17,13 +17,14 @@ from microtome.cohort._layout import CohortLayout
 from microtome.cohort._modality import Modality, parse_modality
 from microtome.cohort._tables import read_tissues
 from microtome.cohort.tiles import open_tiles
-from microtome.coordinates import AffineTransform, Resolution
-from microtome.errors import FormatError, InvalidInputError, OutOfRangeError, UnknownNameError
+from microtome.coordinates import Resolution
+from microtome.errors import InvalidInputError, OutOfRangeError, UnknownNameError
 from microtome.regions import columns_fingerprint
 from microtome.storage import Place, StorageOptions, StorePath
 from microtome.tiling import TileTable
 
 from ._composed_columns import composed_column
+from ._composed_reading import ComposedReader, kind_for
 from ._composition import (
     expand_modalities,
     modalities_in_split,
@@ -31,10 +32,10 @@ from ._composition import (
     modality_options,
     open_modality,
 )
-from ._dataset import tile_corner
 from ._frames import FrameBox, FramePlace
 from ._imaging import BaseImagingDataset
 from ._pixels_told import pixels_told
+from ._request import tile_corner
 from ._tissues import ComposedTissue, ImageMode, TissueMask
 
 __all__ = ["ComposedImagingDataset"]
@@ -133,12 +134,9 @@ class ComposedImagingDataset:
         self._modalities_of = modalities_of_tissues(self._datasets)
         order = read_tissues(self.layout)["tissue_id"].to_pylist()
         self._tissue_ids = [t for t in dict.fromkeys(map(str, order)) if t in self._modalities_of]
-        # How the images of each modality lie, by tissue id.
-        self._to_frame: dict[str, dict[str, AffineTransform]] = {n: {} for n in self._datasets}
-        for (tissue, kind), transform in read_alignments(self.layout).items():
-            if kind in self._to_frame:
-                self._to_frame[kind][tissue] = transform
-        self._checked: set[str] = set()
+        self._reader = ComposedReader(
+            self._datasets, self._modalities_of, read_alignments(self.layout)
+        )
         self.tiles: TileTable | None = None
         self.tile_rows: NDArray[np.int64] | None = None
         if tile_size is not None:
@@ -268,7 +266,9 @@ class ComposedImagingDataset:
         dataset.image(tissue_id)  # says what is missing
         place = self._place(tissue_id, tile_id)
         name = dataset.modality.name
-        found = self._read([place], kind, preprocess, image_mode, only=[name])
+        found = self._reader.read(
+            [place], kind, preprocess=preprocess, image_mode=image_mode, only=[name]
+        )
         return found[0].modalities[name]
 
     def get_unimodal_tissue_mask(self, modality: str | Modality, tissue_id: str) -> TissueMask:
@@ -297,7 +297,9 @@ class ComposedImagingDataset:
             As of `BaseImagingDataset.get_tissue`.
         """
         modalities = {
-            name: self._datasets[name].get_tissue(tissue_id, self._kind(name, kind), **options)
+            name: self._datasets[name].get_tissue(
+                tissue_id, kind_for(self._datasets[name], kind), **options
+            )
             for name in self.get_modalities_of_tissue(tissue_id)
         }
         return ComposedTissue(tissue_id=tissue_id, modalities=modalities)
@@ -330,7 +332,7 @@ class ComposedImagingDataset:
             If images of the tissue without alignments have no common pixel grid.
         """
         place = self._place(tissue_id, tile_id)
-        return self._read([place], kind, preprocess, image_mode)[0]
+        return self._reader.read([place], kind, preprocess=preprocess, image_mode=image_mode)[0]
 
     def get_composed_tile_by_coordinates(
         self,
@@ -343,9 +345,10 @@ class ComposedImagingDataset:
         image_mode: ImageMode = "CHW",
     ) -> ComposedTissue:
         """Read the tile whose top-left corner is pixel (row, col) of the tissue's frame."""
+        self.get_modalities_of_tissue(tissue_id)  # says so if there is no such tissue
         box = self._box(row, col, self._with_tiles().tile_size)
         place = FramePlace(tissue_id, box, None)
-        return self._read([place], kind, preprocess, image_mode)[0]
+        return self._reader.read([place], kind, preprocess=preprocess, image_mode=image_mode)[0]
 
     def get_composed_tissue_by_patient(
         self, patient_id: str, kind: str | None = None, **options: Any
@@ -398,71 +401,11 @@ class ComposedImagingDataset:
                 strict=True,
             )
         ]
-        return self._read(places, None, preprocess=True, image_mode="CHW")
-
-    # -- reading
-
-    def _read(
-        self,
-        places: Sequence[FramePlace],
-        kind: str | None,
-        preprocess: bool,  # noqa: FBT001 - passed on
-        image_mode: ImageMode,
-        *,
-        only: Sequence[str] | None = None,
-    ) -> list[ComposedTissue]:
-        found: list[dict[str, Any]] = [{} for _ in places]
-        for place in places:
-            self._verify_grid(place.tissue_id)
-        for name, dataset in self._datasets.items():
-            mine = [
-                i
-                for i, place in enumerate(places)
-                if name in self._modalities_of[place.tissue_id] and (only is None or name in only)
-            ]
-            results = dataset.read_places(
-                [places[i] for i in mine],
-                self._to_frame[name],
-                self._kind(name, kind),
-                preprocess=preprocess,
-                image_mode=image_mode,
-            )
-            for i, result in zip(mine, results, strict=True):
-                found[i][name] = result
-        return [
-            ComposedTissue(tissue_id=place.tissue_id, modalities=modalities)
-            for place, modalities in zip(places, found, strict=True)
-        ]
-
-    def _verify_grid(self, tissue_id: str) -> None:
-        """Refuse images of a tissue that neither share a pixel grid nor say how they lie."""
-        if tissue_id in self._checked:
-            return
-        extents: dict[str, tuple[float, float]] = {}
-        coarsest = 0.0
-        for name in self.get_modalities_of_tissue(tissue_id):
-            if tissue_id in self._to_frame[name]:
-                continue
-            dataset = self._datasets[name]
-            shape, mpp = dataset.image(tissue_id).level_shape(0), dataset.resolution.mpp
-            extents[name] = shape[-2] * mpp[0], shape[-1] * mpp[1]
-            coarsest = max(coarsest, *mpp)
-        if extents:
-            spread = np.ptp(np.asarray(list(extents.values())), axis=0)
-            if float(spread.max()) > coarsest * (1 + 1e-6):
-                shown = ", ".join(
-                    f"{name} {height:g} x {width:g} um" for name, (height, width) in extents.items()
-                )
-                msg = (
-                    f"the images of tissue {tissue_id!r} have no common pixel grid: {shown}. Say how "
-                    "they lie with set_alignment"
-                )
-                raise FormatError(msg)
-        self._checked.add(tissue_id)
+        return self._reader.read(places, None, preprocess=True, image_mode="CHW")
 
     def _place(self, tissue_id: str, tile_id: int) -> FramePlace:
         tiles = self._with_tiles()
-        self.get_modalities_of_tissue(tissue_id)
+        self.get_modalities_of_tissue(tissue_id)  # says so if there is no such tissue
         box = self._box(*tile_corner(tiles, tissue_id, tile_id), tiles.tile_size)
         return FramePlace(tissue_id, box, tile_id)
 
@@ -475,9 +418,6 @@ class ComposedImagingDataset:
             msg = "tiles need a dataset with a tile_size"
             raise InvalidInputError(msg)
         return self.tiles
-
-    def _kind(self, name: str, kind: str | None) -> str | None:
-        return kind if self._datasets[name].modality.kind == "multiplex" else None
 
     def __repr__(self) -> str:
         unit = "tissues" if self.tiles is None else "tiles"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import operator
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -34,55 +32,15 @@ from microtome.storage import Conversion, Place, StorageOptions, StorePath
 from microtome.tiling import TileTable
 
 from ._companions import Companions
-from ._halo import grown_windows, valid_parts
+from ._halo import grown_windows, shows_nothing, valid_parts
 from ._labels import LabelType, MissingLabels, TissueLabels
 from ._records import TissueRecords
+from ._request import Request, tile_corner
 from ._shelf import ImageShelf, OpenImage
 
-__all__ = ["DatasetOptions", "ModalityDataset", "Request", "tile_corner"]
+__all__ = ["ModalityDataset"]
 
 _log = logging.getLogger(__name__)
-
-
-class DatasetOptions(TypedDict, total=False):
-    """What every dataset of one modality takes beside its name; see `BaseImagingDataset`."""
-
-    resolution: float | str | tuple[float, float] | Resolution | None
-    path: str | os.PathLike[str] | Place | StorePath | None
-    storage_options: StorageOptions | None
-    tile_size: int | tuple[int, int] | None
-    tile_strategy: str | None
-    split: str | None
-    label: str | None
-    labels_to_keep: Sequence[Any] | None
-    label_modifying_fn: Callable[[Any], Any] | None
-    label_type: LabelType
-    missing_labels: MissingLabels
-    load_cell_metadata: bool
-    with_masks: bool
-    with_cells: bool
-    filter_list: Sequence[str] | None
-    verbose: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of a read beside the windows.
-
-    Parameters
-    ----------
-    select
-        Which channels; None for those that the dataset was made with.
-    preprocess
-        Whether to standardize and filter; else the stored values, as float32.
-    masks, cells
-        Whether to bring masks and cells along.
-    """
-
-    select: Any = None
-    preprocess: bool = True
-    masks: bool = False
-    cells: bool = False
 
 
 class ModalityDataset(ABC):
@@ -313,7 +271,7 @@ class ModalityDataset(ABC):
         grown = grown_windows(windows, halo)
         valid = valid_parts(self._images, grown)
         if must_show:
-            self._verify_shown(windows, tile_ids, valid, halo)
+            self._verify_shown(windows, tile_ids, shows_nothing(windows, valid, halo))
         numbers = np.unique(windows.image)
         channels = self._channels(numbers, request.select)
         convert: Mapping[int, Conversion] | Conversion | None = Conversion.of()
@@ -329,16 +287,9 @@ class ModalityDataset(ABC):
         return region_batch(self._images, windows, data, channels=channels, metadata=metadata)
 
     def _verify_shown(
-        self,
-        windows: Windows,
-        tile_ids: Sequence[int | None],
-        valid: NDArray[np.int64],
-        halo: int,
+        self, windows: Windows, tile_ids: Sequence[int | None], empty: NDArray[np.bool_]
     ) -> None:
-        """Refuse windows that show nothing of their tissue, by what is valid of them with a halo."""
-        low = np.maximum(valid[:, :2], halo)
-        high = np.minimum(valid[:, :2] + valid[:, 2:], np.asarray(windows.size) + halo)
-        empty = (high <= low).any(axis=1)
+        """Refuse windows that show nothing of their tissue."""
         if empty.any():
             place = int(np.flatnonzero(empty)[0])
             number = int(windows.image[place])
@@ -456,26 +407,3 @@ class ModalityDataset(ABC):
     def __repr__(self) -> str:
         unit = "tissues" if self.tiles is None else "tiles"
         return f"{type(self).__name__}({self.name!r}, {len(self)} {unit} of {len(self._tissue_ids)} tissues at {self.resolution} um)"
-
-
-def tile_corner(tiles: TileTable, tissue_id: str, tile_id: int) -> tuple[int, int]:
-    """Return (row, col) of a tile, found by its key.
-
-    Raises
-    ------
-    UnknownNameError
-        If the tissue has no such tile.
-    InvalidInputError
-        If the id is no whole number.
-    """
-    try:
-        tile_id = operator.index(tile_id)
-    except TypeError:
-        msg = f"a tile id is a whole number, got {tile_id!r} ({type(tile_id).__name__})"
-        raise InvalidInputError(msg) from None
-    found = tiles.rows(tiles.positions(tissue_id))
-    hit = np.flatnonzero(found.tile_id == tile_id)
-    if hit.size != 1:
-        msg = f"tissue {tissue_id!r} has no tile {tile_id}; it has {len(found)} tiles"
-        raise UnknownNameError(msg)
-    return int(found.row[hit[0]]), int(found.col[hit[0]])

@@ -17,8 +17,8 @@ from microtome.regions import (
     region_batch,
 )
 
-from ._dataset import Request
 from ._frames import FramePlace, pixel_start, read_framed
+from ._request import Request
 from ._stored import StoredDataset
 
 __all__ = ["FramedDataset"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from microtome.image import MultiscaleImage
 from microtome.regions import Windows, valid_windows
 
-__all__ = ["grown_windows", "valid_parts"]
+__all__ = ["grown_windows", "shows_nothing", "valid_parts"]
 
 
 def grown_windows(windows: Windows, halo: int) -> Windows:
@@ -25,3 +25,10 @@ def valid_parts(images: Sequence[MultiscaleImage], windows: Windows) -> NDArray[
     """Return (row, col, height, width) of the part of each window inside its image, (n, 4)."""
     inside = valid_windows(images, windows)
     return np.concatenate([inside[..., 0], inside[..., 1] - inside[..., 0]], axis=1)
+
+
+def shows_nothing(windows: Windows, valid: NDArray[np.int64], halo: int) -> NDArray[np.bool_]:
+    """Return which windows have no pixel of their image, (n,), by what is valid of them with a halo."""
+    low = np.maximum(valid[:, :2], halo)
+    high = np.minimum(valid[:, :2] + valid[:, 2:], np.asarray(windows.size) + halo)
+    return np.asarray((high <= low).any(axis=1), np.bool_)

@@ -29,9 +29,9 @@ from microtome.regions import (
     region_batch,
 )
 
-from ._dataset import Request
 from ._framed import FramedDataset
 from ._frames import FramePlace
+from ._request import Request
 from ._tissues import (
     CellMask,
     HETissue,

@@ -26,9 +26,9 @@ from microtome.standardize import (
 )
 from microtome.storage import Conversion
 
-from ._dataset import DatasetOptions, Request
 from ._imaging import BaseImagingDataset, as_tensor
-from ._options import options_of, verify_options
+from ._options import DatasetOptions, options_of, verify_options
+from ._request import Request
 from ._tissues import ImageMode, MultiplexTissue, TissueKind
 
 __all__ = ["ChannelKind", "MultiplexImagingDataset", "statistics_directory"]

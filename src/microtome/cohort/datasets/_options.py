@@ -1,15 +1,40 @@
-"""Options of datasets that are known by their names only: which there are, and which are none."""
+"""Options of datasets of one modality: which there are, and which are none."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterable
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, TypedDict
 
+from microtome.coordinates import Resolution
 from microtome.errors import InvalidInputError
+from microtome.storage import Place, StorageOptions, StorePath
 
-from ._dataset import DatasetOptions
+from ._labels import LabelType, MissingLabels
 
-__all__ = ["options_of", "verify_options"]
+__all__ = ["DatasetOptions", "options_of", "verify_options"]
+
+
+class DatasetOptions(TypedDict, total=False):
+    """What every dataset of one modality takes beside its name; see `BaseImagingDataset`."""
+
+    resolution: float | str | tuple[float, float] | Resolution | None
+    path: str | os.PathLike[str] | Place | StorePath | None
+    storage_options: StorageOptions | None
+    tile_size: int | tuple[int, int] | None
+    tile_strategy: str | None
+    split: str | None
+    label: str | None
+    labels_to_keep: Sequence[Any] | None
+    label_modifying_fn: Callable[[Any], Any] | None
+    label_type: LabelType
+    missing_labels: MissingLabels
+    load_cell_metadata: bool
+    with_masks: bool
+    with_cells: bool
+    filter_list: Sequence[str] | None
+    verbose: bool
 
 
 def options_of(dataset: type) -> tuple[str, ...]:
