@@ -14,7 +14,7 @@ from .batches import BLOCKED, OURS
 from .draws import at_random
 from .harness import Benchmark, Items, Table
 from .options import Options
-from .pictures import Picture, multiplex
+from .pictures import Picture, ingested, multiplex
 from .tile_readers import TileTask, float_memmap, float_microtome, raw_memmap, raw_microtome
 
 __all__ = ["ANYWHERE", "BASE", "GRID", "GRID_BATCHES", "tables"]
@@ -32,8 +32,7 @@ def tables(options: Options) -> list[Table]:
     """Measure a cohort that was packed for a grid, and one packed for tiles anywhere."""
     picture = multiplex(options.shared)
     cohort = options.work / "cohort"
-    mt.ingest(picture.path, cohort=cohort, tissue_id="t1", modality="codex", resolution=0.5).close()
-    mt.mask(cohort, method="whole")
+    ingested(picture, cohort)
     mt.tile(cohort, tile_size=SIDE, method="grid", strategy="grid")
     # Origins that are no multiples of the size are tiles anywhere to `pack`.
     mt.tile(cohort, tile_size=SIDE, method="grid", strategy="anywhere", stride=200)

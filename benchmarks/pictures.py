@@ -16,7 +16,7 @@ from microtome.storage import Codec, Layout, image_layout
 
 from .images import fluorescence_pixels
 
-__all__ = ["Picture", "brightfield", "multiplex", "panel", "slide"]
+__all__ = ["Picture", "brightfield", "ingested", "multiplex", "panel", "slide"]
 
 SIZE = 8192
 PANEL, PANEL_SIZE = 40, 4096
@@ -92,6 +92,19 @@ def brightfield(shared: Path) -> Picture:
     """Return 3 x 16384 x 16384 uint8: a small real picture of stained tissue, mirrored again and again."""
     about = f"3 x {SLIDE} x {SLIDE} uint8, a small real picture of tissue (IHC), mirrored"
     return _made(shared, "brightfield", about, lambda: np.moveaxis(_tissue(), -1, 0))
+
+
+def ingested(picture: Picture, cohort: Path) -> None:
+    """Put a picture into a new cohort as its tissue t1, imaged by CODEX, all of which is tissue."""
+    mt.ingest(
+        picture.path,
+        cohort=cohort,
+        tissue_id="t1",
+        modality="codex",
+        resolution=0.5,
+        channel_names=[f"C{number}" for number in range(len(picture.pixels))],
+    ).close()
+    mt.mask(cohort, method="whole")
 
 
 def slide(shared: Path) -> Path:

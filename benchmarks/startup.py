@@ -18,7 +18,7 @@ import microtome as mt
 from .harness import Measurement, Table
 from .machine import cpu_seconds
 from .options import Options
-from .pictures import multiplex
+from .pictures import ingested, multiplex
 
 __all__ = ["FIRST", "LARGE", "MEMORY", "SMALL", "tables"]
 
@@ -37,8 +37,7 @@ def tables(options: Options) -> list[Table]:
     """Measure the first batch over a small and a large table, and memory in both orders."""
     picture = multiplex(options.shared)
     cohort = options.work / "cohort"
-    mt.ingest(picture.path, cohort=cohort, tissue_id="t1", modality="codex", resolution=0.5).close()
-    mt.mask(cohort, method="whole")
+    ingested(picture, cohort)
     mt.tile(cohort, tile_size=SIDE, method="grid", strategy="small")
     rng = np.random.default_rng(0)
     place = next((cohort / "tiling").glob(f"*/small/{SIDE}_tile_coordinates.parquet"))

@@ -242,14 +242,19 @@ def float_microtome(
         Of the loader; its default by default.
     """
     with mt.open_image(task.image) as image:
+        # The loader of the round before: as long as one lives, its memory of batches is kept for the next
+        # epoch, here for that of the loader that comes next.
+        before: list[mt.TileLoader] = []
 
         def loader(items: Items) -> mt.TileLoader:
             tiles = Tiles(image, Windows.of(0, items, task.side))
             return mt.TileLoader(tiles, task.batch, order=order, threads=threads)
 
         def read(items: Items) -> Iterator[Any]:
-            for batch in loader(items):
+            one = loader(items)
+            for batch in one:
                 yield batch.data
+            before[:] = [one]
 
         yield OwnOrder(read, lambda items: loader(items).order.rows(0, len(items)))
 
