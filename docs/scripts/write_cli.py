@@ -48,8 +48,20 @@ the request itself is wrong ([errors](concepts/errors.md#exit-codes)). Every ver
 again: what is complete stays, and nothing half-written is left to open.
 
 Where a verb reads, an address (`s3://`, `gs://`, `https://`) stands for a path. How a store is reached, and whether its bytes
-are kept on a disk here (`MICROTOME_DISK_CACHE`, `MICROTOME_DISK_CACHE_LIMIT`), the
-[environment says](concepts/remote.md#how-a-store-is-reached).
+are kept on a disk here, the [environment says](concepts/remote.md#how-a-store-is-reached), or options that every verb
+takes and that go before it:
+
+| for addresses | instead of | |
+|---|---|---|
+| `--endpoint-url` | `AWS_ENDPOINT_URL` | server of `s3://` addresses that is not Amazon's, such as `https://minio.example.org:9000` |
+| `--profile` | `AWS_PROFILE` | whose credentials of `~/.aws` are used, also where there are keys in the environment |
+| `--disk-cache` | `MICROTOME_DISK_CACHE` | directory here in which what was read of stores is kept |
+| `--disk-cache-limit` | `MICROTOME_DISK_CACHE_LIMIT` | how much of it, such as `50GiB`; 10 GiB by default |
+
+```console
+$ microtome bench s3://bucket/study --endpoint-url https://minio.example.org:9000 \\
+    --disk-cache ~/.cache/microtome
+```
 """
 
 # What to type, and what there is to know beyond the options.

@@ -6,6 +6,7 @@ import logging
 import pickle
 import re
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from microtome.loading import (
 from microtome.loading._bench import BenchRow, _setting
 from microtome.loading._layout import cause_of_waiting
 from microtome.regions import ImageRegionData, decollate_regions
-from microtome.storage import StorageOptions
+from microtome.storage import DiskCache, StorageOptions
 
 SIZE = 32
 
@@ -465,7 +466,8 @@ def test_bench_reads_images_of_one_modality_that_have_room_for_a_tile(mixed):
         bench(mixed, image="t0")
 
 
-def test_bench_of_a_cohort_and_an_image_in_a_store(mixed, s3_holding):
+def test_bench_of_a_cohort_and_an_image_in_a_store(mixed, s3_holding, tmp_path, monkeypatch):
+    monkeypatch.delenv("MICROTOME_DISK_CACHE", raising=False)
     with s3_holding(mixed, "bench-of-cohorts", "all/mixed") as address:
         where = StorageOptions(endpoint=f"http://{address}", region="us-east-1")
         reach = {"storage_options": where}
@@ -474,6 +476,11 @@ def test_bench_of_a_cohort_and_an_image_in_a_store(mixed, s3_holding):
         assert (found.images, found.dtype) == (3, "uint8")
         one = "s3://bench-of-cohorts/all/mixed/imc/1_0mpp/images/t1.ome.zarr"
         assert (bench(one, **options).images, bench(one, **options).dtype) == (1, "uint16")
+        assert found.path == "s3://bench-of-cohorts/all/mixed"
+        assert any("every epoch fetches their bytes again" in text for text in found.advice)
+        kept = replace(where, disk_cache=DiskCache(tmp_path / "cache", 1 << 24))
+        again = bench(one, **{**options, "storage_options": kept})
+        assert any("a first epoch waits for the store" in text for text in again.advice)
 
 
 def test_bench_of_a_file_with_several_images(tmp_path):

@@ -16,6 +16,7 @@ from ._exporting import export_app
 from ._filling import ingest, mask, pack, stats
 from ._importing import add_tiles
 from ._panel import panel
+from ._stores import StoreOptions, stores_reached
 from ._tiling import tile
 from ._view import view
 
@@ -69,6 +70,7 @@ def _launch(
     verbose: Annotated[
         bool, Parameter(name=["-v", "--verbose"], negative=(), show_default=False)
     ] = False,
+    stores: StoreOptions | None = None,
 ) -> int | None:
     """Tissue images from the microscope's files to model-ready tiles, and the answers back.
 
@@ -80,9 +82,12 @@ def _launch(
         Say nothing but answers, warnings and errors.
     verbose
         Say everything, tracebacks included.
+    stores
+        How stores are reached.
     """
     set_verbosity(-1 if quiet else 1 if verbose else 0)
-    return app(tokens, exit_on_error=False, print_error=True)
+    with stores_reached(stores):
+        return app(tokens, exit_on_error=False, print_error=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

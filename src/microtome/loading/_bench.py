@@ -15,9 +15,9 @@ from microtome.errors import InvalidInputError
 from microtome.image import MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData, Windows, read_regions, region_batch
-from microtome.storage import Conversion, StorageOptions, StoredArray
+from microtome.storage import Conversion, StorageOptions, StoredArray, is_address, spelled
 
-from ._bench_images import bench_images, is_cohort
+from ._bench_images import bench_images
 from ._layout import amplification
 from ._loader import TileLoader
 
@@ -134,7 +134,7 @@ def bench(
     if tile_size < 1 or batch_size < 1 or not seconds > 0:
         msg = f"tile_size, batch_size and seconds must be above 0, got {tile_size}, {batch_size} and {seconds}"
         raise InvalidInputError(msg)
-    images, apart = bench_images(
+    images, apart, cohort = bench_images(
         path, tile_size, image=image, modality=modality, storage_options=storage_options
     )
     tiles = _Tiles(images, tile_size)
@@ -167,7 +167,7 @@ def bench(
     facts = first.additional_metadata[0]
     factor = amplification(first)
     return BenchReport(
-        path=str(path),
+        path=spelled(path),
         images=len(images),
         axes=str(first.axes[0]),
         dtype=str(first.dtype[0]),
@@ -176,7 +176,11 @@ def bench(
         shards=facts.get("shards"),
         amplification=factor,
         rows=tuple(rows),
-        advice=(*apart, *_advice(rows, images[0], facts, factor, tile_size, path)),
+        advice=(
+            *apart,
+            *_advice(rows, images[0], facts, factor, tile_size, path, cohort=cohort),
+            *_of_a_store(images[0], storage_options),
+        ),
     )
 
 
@@ -216,11 +220,15 @@ def _advice(
     factor: float | None,
     tile_size: int,
     path: str | os.PathLike[str],
+    *,
+    cohort: bool,
 ) -> list[str]:
     said = [_setting(rows)]
     packed = ((tile_size + _PACKED - 1) / tile_size) ** 2
     if factor is not None and factor > _MUCH and factor > _BETTER * packed:
-        way = "" if is_cohort(path) else "ingested into a cohort and "
+        way = "" if cohort else "ingested into a cohort and "
+        if is_address(path):
+            way = f"copied here, {way}" if way else "copied here and "
         said.append(
             f"chunks of {facts['chunks']} are large for tiles of {tile_size}: {way}rewritten with "
             f"microtome.pack (chunks of {_PACKED}), a random tile touches {packed:.1f} times its pixels "
@@ -232,6 +240,25 @@ def _advice(
             "there are no shards: every chunk is a file of its own, slow to copy and to open"
         )
     return said
+
+
+def _of_a_store(image: MultiscaleImage, options: StorageOptions | None) -> list[str]:
+    """Return what is to be said of images that are not on this machine."""
+    if not is_address(image.uri):
+        return []
+    kept = options is not None and options.disk_cache is not None
+    if kept or os.environ.get("MICROTOME_DISK_CACHE"):
+        said = (
+            "the images are remote, and what is read of them is kept on a disk here: a first epoch waits for "
+            "the store, later ones do not"
+        )
+    else:
+        said = (
+            "the images are remote: every epoch fetches their bytes again. Where they do not fit into memory "
+            "(cache_bytes= of a TileLoader), keep them on a disk here, with --disk-cache DIRECTORY "
+            "(StorageOptions(disk_cache=DiskCache(directory, bytes))), or copy them here"
+        )
+    return [said]
 
 
 def _setting(rows: Sequence[BenchRow]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,14 @@ from microtome.cohort import CohortLayout, parse_modality
 from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
 from microtome.image import MultiscaleImage
 from microtome.sources import open_image
-from microtome.storage import StorageOptions
+from microtome.storage import StorageOptions, is_address
 
-__all__ = ["bench_images", "is_cohort"]
+__all__ = ["bench_images"]
 
 _IMAGES = 32  # of a modality: more would tell the same
 
 
-def is_cohort(path: str | os.PathLike[str]) -> bool:
+def _is_cohort(path: str | os.PathLike[str]) -> bool:
     """Whether a path of this machine is that of a cohort."""
     return Path(path).is_dir() and (Path(path) / "metadata").is_dir()
 
@@ -31,8 +30,8 @@ def bench_images(
     image: str | int | None,
     modality: str | None,
     storage_options: StorageOptions | None,
-) -> tuple[list[MultiscaleImage], list[str]]:
-    """Return images that one batch may mix, and in words which others a cohort has.
+) -> tuple[list[MultiscaleImage], list[str], bool]:
+    """Return images that one batch may mix, in words which others there are, and whether it is a cohort.
 
     Parameters
     ----------
@@ -57,20 +56,19 @@ def bench_images(
         if min(one.level_shape(0)[-2:]) < tile_size:
             msg = _no_room(str(path), tile_size, {"": [one]})
             raise InvalidInputError(msg)
-        return [one], []
+        return [one], [], False
     if image is not None:
         msg = f"image={image!r} names an image inside a file, and {path} is a cohort; choose by modality="
         raise InvalidInputError(msg)
-    return _of_cohort(layout, tile_size, modality, storage_options)
+    return (*_of_cohort(layout, tile_size, modality, storage_options), True)
 
 
 def _layout(
     path: str | os.PathLike[str], storage_options: StorageOptions | None
 ) -> CohortLayout | None:
     """Return the cohort at a path or an address, None where there is none."""
-    # A path has lost one of the slashes of an address.
-    if not re.match(r"(s3|gs|gcs|https?|memory):/", str(path)):
-        return CohortLayout.open(path, reading=True) if is_cohort(path) else None
+    if not is_address(path):
+        return CohortLayout.open(path, reading=True) if _is_cohort(path) else None
     try:
         return CohortLayout.open(path, reading=True, storage_options=storage_options)
     except FormatError:
