@@ -18,7 +18,6 @@ from microtome.storage import (
     BoxBatch,
     Layout,
     _batches,
-    _compiler,
     create_array,
     open_array,
 )
@@ -285,8 +284,7 @@ def test_boxes_outside_or_of_another_type_are_refused(array):
 
 def test_compiled_code_is_fetched_when_enough_was_read(array, noise, monkeypatch):
     pytest.importorskip("numba")
-    monkeypatch.setattr(_batches, "_COMPILER", _batches.Compiler())
-    monkeypatch.setattr(_compiler, "_WORTH", 100_000)
+    monkeypatch.setattr(_batches, "_COMPILER", _batches.Compiler(_batches.compiled_reads, 100_000))
     lows = corners(6, 4, 50)
     for _ in range(20):
         np.testing.assert_array_equal(read(array, lows, (3, 50, 50)), cut(noise, lows, 50))

@@ -131,7 +131,7 @@ def test_what_the_system_refuses_the_engine_does(path, pixels, monkeypatch, refu
 def test_where_numba_compiles_nothing_it_is_done_without(monkeypatch):
     config = pytest.importorskip("numba").config
     monkeypatch.setattr(config, "DISABLE_JIT", True)
-    assert _batches.Compiler().load() is None
+    assert _batches.Compiler(_batches.compiled_reads).load() is None
 
 
 def test_a_broken_numba_is_done_without(monkeypatch):
@@ -139,7 +139,7 @@ def test_a_broken_numba_is_done_without(monkeypatch):
         raise ValueError("numba.__spec__ is not set")
 
     monkeypatch.setattr(_compiler, "find_spec", broken)
-    assert _batches.Compiler().load() is None
+    assert _batches.Compiler(_batches.compiled_reads).load() is None
 
 
 @pytest.mark.usefixtures("compiled")

@@ -12,10 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.storage import Box, Run, ShardDraft, ShardWriter, StoredArray, WritableArray
+from microtome.storage import (
+    Box,
+    Run,
+    ShardDraft,
+    ShardWriter,
+    StoredArray,
+    WritableArray,
+    expect_encoding,
+)
 
 from ._level import PixelArray
-from ._pyramid import blocks_of, halve
+from ._pyramid import blocks_of, expect_halving, halve
 from ._workers import Workers
 
 __all__ = ["Cascade"]
@@ -101,6 +109,11 @@ class Cascade:
 
     def run(self) -> None:
         """Fill the levels."""
+        size = sum(math.prod(array.shape) * array.dtype.itemsize for array in self.arrays)
+        if all(self._writers):
+            expect_encoding(size)
+        if not self.labels:
+            expect_halving(size)
         top = len(self.arrays) - 1
         for block in blocks_of(self.arrays[top].shape, self._units[top]):
             self._fill(top, block, None)

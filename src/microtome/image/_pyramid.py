@@ -9,15 +9,24 @@ scales, missing half-pixel shifts, truncation), so ours is stated, and kept by t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.storage import Box
+from microtome.storage import Box, Compiled, Compiler
 
-__all__ = ["blocks_of", "halve", "halve_labels", "halve_mean", "halved_shape", "pyramid_shapes"]
+__all__ = [
+    "blocks_of",
+    "expect_halving",
+    "halve",
+    "halve_labels",
+    "halve_mean",
+    "halved_shape",
+    "pyramid_shapes",
+]
 
 
 def halved_shape(shape: Sequence[int]) -> tuple[int, ...]:
@@ -57,7 +66,11 @@ def halve_mean(pixels: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray
         out = np.empty(halved_shape(pixels.shape), pixels.dtype)
     even_y, even_x = height // 2 * 2, width // 2 * 2
     main = pixels[..., :even_y, :even_x]
-    if pixels.dtype in _WIDER and main.size:
+    call = _COMPILER.after(pixels.nbytes)
+    if call is not None and _is_plain(main) and _is_plain(out):
+        for plane in np.ndindex(pixels.shape[:-2]):
+            call.kernel(main[plane], out[plane][: height // 2, : width // 2])
+    elif pixels.dtype in _WIDER and main.size:
         _mean_of_quads(main, out[..., : height // 2, : width // 2])
     else:
         quads = [main[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]
@@ -72,6 +85,38 @@ def halve_mean(pixels: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray
         out[..., -1, -1] = pixels[..., -1, -1]
     return out
 
+
+def expect_halving(size: int) -> None:
+    """Say that so many bytes of pixels are going to be halved: what is compiled for it is loaded."""
+    _COMPILER.expect(size)
+
+
+# Bytes that are halved without it before it pays to import Numba.
+_WORTH = 1 << 28
+
+
+def _compiled_halves() -> Compiled | None:
+    found: Any = import_module("microtome.image._compiled_halves")
+    return Compiled(found.halve_quads, np.empty(0, np.int64))
+
+
+_COMPILER = Compiler(_compiled_halves, _WORTH)
+
+
+def _is_plain(pixels: NDArray[Any]) -> bool:
+    """Whether compiled code takes these pixels: of such a type, and in rows without gaps."""
+    row, item = pixels.strides[-2:]
+    return (
+        pixels.size > 0
+        and pixels.dtype.isnative
+        and pixels.dtype.str[1:] in _COMPILED
+        and item == pixels.itemsize
+        and row >= item * pixels.shape[-1]
+        and row % item == 0
+    )
+
+
+_COMPILED = {"u1", "i1", "u2", "i2", "u4", "i4", "f4"}
 
 # The unsigned type of two pixels side by side, which also holds the sum of four.
 _WIDER: dict[np.dtype[Any], type[np.unsignedinteger[Any]]] = {

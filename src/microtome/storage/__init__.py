@@ -4,7 +4,9 @@ from ._addresses import is_address, spelled, verify_here
 from ._array import Box, Pending, ReadBatch, StoredArray, array_metadata
 from ._batches import BoxBatch
 from ._buffers import Buffers
+from ._chunk_encoder import Run, expect_encoding
 from ._chunk_order import order_chunks
+from ._compiler import Compiled, Compiler
 from ._conversion import Conversion
 from ._disk_cache import DiskCache
 from ._documents import OURS, is_group, read_group, write_group
@@ -16,7 +18,7 @@ from ._making import create_array, open_array
 from ._opening import begin_store, open_store
 from ._publish import Draft, clear_drafts, is_left_over
 from ._remote import AtPlace, Place, StorageOptions, place_of
-from ._shard_writer import Run, ShardDraft, ShardWriter
+from ._shard_writer import ShardDraft, ShardWriter
 from ._store import ImageStore, WritableArray
 from ._store_path import (
     FILE_LIST,
@@ -29,6 +31,7 @@ from ._store_path import (
 )
 from ._tally import Tally, tallied
 from ._transfers import READ
+from ._upload import forget_upload, upload_directory, upload_file, verify_upload
 from ._versions import Snapshot, VersionedStore, is_versioned
 
 __all__ = [
@@ -42,6 +45,8 @@ __all__ = [
     "BoxBatch",
     "Buffers",
     "Codec",
+    "Compiled",
+    "Compiler",
     "Conversion",
     "DirectoryStore",
     "DiskCache",
@@ -68,7 +73,9 @@ __all__ = [
     "clear_drafts",
     "create_array",
     "default_layout",
+    "expect_encoding",
     "file_source",
+    "forget_upload",
     "image_layout",
     "is_address",
     "is_group",
@@ -88,8 +95,11 @@ __all__ = [
     "spelled",
     "storage_errors",
     "tallied",
+    "upload_directory",
+    "upload_file",
     "verify_free",
     "verify_here",
+    "verify_upload",
     "walked",
     "write_group",
 ]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from microtome.errors import MicrotomeError
 
 from ._chunks import ChunkReader
-from ._compiler import TURNED_ROWS, Compiled, Compiler
+from ._compiler import TURNED_ROWS, Compiled, Compiler, compiled_reads
 from ._conversion import Conversion
 from ._kept_chunks import HeldChunks, KeptChunks
 from ._plans import ChunkPlan, begins, plan_chunks, shard_place
@@ -98,7 +98,7 @@ _KINDS = {
 }
 
 
-_COMPILER = Compiler()
+_COMPILER = Compiler(compiled_reads)
 
 
 def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 - each a reason

@@ -17,10 +17,15 @@ __all__ = [
     "call_blosc",
     "call_clock",
     "call_lz4",
+    "call_lz4_begin",
+    "call_lz4_fast",
     "call_lz4_part",
+    "call_lz4_search",
+    "call_lz4_state",
     "call_zstd",
     "compiled",
     "copy",
+    "is_possible",
     "libraries",
     "pointer",
 ]
@@ -57,6 +62,11 @@ def _sources() -> int:
     return found
 
 
+def is_possible() -> bool:
+    """Whether Numba may compile, and bytes have the order that they have in files."""
+    return not numba.config.DISABLE_JIT and sys.byteorder == "little"
+
+
 def libraries() -> list[int] | None:
     """Return the addresses of what decodes: LZ4, the same in part, ZSTD, its context's two, Blosc.
 
@@ -65,7 +75,7 @@ def libraries() -> list[int] | None:
     None where imagecodecs was built without libraries of its own, where Numba is told to compile
     nothing, and where bytes have another order than in files.
     """
-    if numba.config.DISABLE_JIT or sys.byteorder != "little":
+    if not is_possible():
         return None
     names = {
         "_lz4": ("LZ4_decompress_safe", "LZ4_decompress_safe_partial"),
@@ -114,6 +124,45 @@ def call_lz4_part(  # LZ4's own arguments
     del typing, at, source, target, length, wanted, room
     i32, i64 = _types.int32, _types.int64
     return i32(i64, i64, i64, i32, i32, i32), _foreign(_I32, _I64, _I64, _I32, _I32, _I32)
+
+
+@_extending.intrinsic
+def call_lz4_fast(  # LZ4's own arguments
+    typing: Any, at: Any, source: Any, target: Any, length: Any, room: Any, acceleration: Any
+) -> Any:
+    del typing, at, source, target, length, room, acceleration
+    i32, i64 = _types.int32, _types.int64
+    return i32(i64, i64, i64, i32, i32, i32), _foreign(_I32, _I64, _I64, _I32, _I32, _I32)
+
+
+@_extending.intrinsic
+def call_lz4_begin(typing: Any, at: Any, state: Any, size: Any) -> Any:
+    del typing, at, state, size
+    i64 = _types.int64
+    return i64(i64, i64, i64), _foreign(_I64, _I64, _I64)
+
+
+@_extending.intrinsic
+def call_lz4_state(typing: Any, at: Any, state: Any, level: Any) -> Any:
+    del typing, at, state, level
+    i32, i64 = _types.int32, _types.int64
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        del signature
+        kind = _ir.FunctionType(_ir.VoidType(), [_I64, _I32])
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
+        return context.get_dummy_value()
+
+    return _types.void(i64, i64, i32), generate
+
+
+@_extending.intrinsic
+def call_lz4_search(  # LZ4's own arguments
+    typing: Any, at: Any, state: Any, source: Any, target: Any, length: Any, room: Any
+) -> Any:
+    del typing, at, state, source, target, length, room
+    i32, i64 = _types.int32, _types.int64
+    return i32(i64, i64, i64, i64, i32, i32), _foreign(_I32, _I64, _I64, _I64, _I32, _I32)
 
 
 @_extending.intrinsic

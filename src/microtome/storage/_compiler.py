@@ -1,9 +1,10 @@
-"""Gets hold of the compiled call that reads chunks, when enough is read that it pays."""
+"""Gets hold of compiled calls, when so much is read or written that it pays."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -11,43 +12,57 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TURNED_ROWS", "Compiled", "Compiler"]
+from ._blosc_frames import lz4
+
+__all__ = ["TURNED_ROWS", "Compiled", "Compiler", "compiled_frames", "compiled_reads"]
 
 _log = logging.getLogger(__name__)
 
 TURNED_ROWS = 16
 """Rows that are turned together: as many float32 as a line of the processor's cache has."""
 
-# Bytes that are decoded by a loop before it pays to import Numba.
 _WORTH = 1 << 26
 
 
 class Compiled(NamedTuple):
-    """The compiled call, and the addresses of what it calls."""
+    """A compiled call, and the addresses of what it calls."""
 
     kernel: Any
     calls: NDArray[np.int64]
 
 
 class Compiler:
-    """Gets hold of the compiled call, beside whoever reads without it meanwhile.
+    """Gets hold of a compiled call, beside whoever works without it meanwhile.
 
     Loading it takes half a second, and compiling it, once for an installation, some seconds.
+
+    Parameters
+    ----------
+    make
+        Makes the call, by importing it; None where there is none. Not called without Numba.
+    worth
+        Bytes that are worked on without it before it pays to import Numba.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], Compiled | None], worth: int = _WORTH) -> None:
         self.seen = 0
+        self._make, self._worth = make, worth
         self._lock = threading.Lock()
         self._begun: threading.Thread | None = None
         self._found: Compiled | None = None
 
-    def after(self, decoded: int) -> Compiled | None:
-        """Return the call once it is there; `decoded` bytes more are read now."""
+    def after(self, size: int) -> Compiled | None:
+        """Return the call once it is there; `size` bytes more are worked on now."""
         if self._found is None and self._begun is None:
-            self.seen += decoded
-            if self.seen > _WORTH:
+            self.seen += size
+            if self.seen > self._worth:
                 self._begin()
         return self._found
+
+    def expect(self, size: int) -> None:
+        """Begin to load the call, if so many bytes are going to be worked on."""
+        if size > self._worth:
+            self._begin()
 
     def load(self) -> Compiled | None:
         """Return the call, and wait until it is there; None where there is no Numba."""
@@ -63,14 +78,29 @@ class Compiler:
 
     def _work(self) -> None:
         try:
-            if find_spec("numba") is None:
-                return
-            calls: Any = import_module("microtome.storage._compiled_calls")
-            found = calls.libraries()
-            if found is None:
-                return
-            chunks: Any = import_module("microtome.storage._compiled_chunks")
+            if find_spec("numba") is not None:
+                self._found = self._make()
         except Exception as error:  # noqa: BLE001 - whatever Numba cannot do here is done without
-            _log.warning("reads go on without compiled code, which Numba could not make: %s", error)
-            return
-        self._found = Compiled(chunks.read_chunks, np.asarray(found, np.int64))
+            _log.warning(
+                "work goes on without compiled code, which Numba could not make: %s", error
+            )
+
+
+def compiled_reads() -> Compiled | None:
+    """Return the call that reads chunks."""
+    calls: Any = import_module("microtome.storage._compiled_calls")
+    found = calls.libraries()
+    if found is None:
+        return None
+    chunks: Any = import_module("microtome.storage._compiled_chunks")
+    return Compiled(chunks.read_chunks, np.asarray(found, np.int64))
+
+
+def compiled_frames() -> Compiled | None:
+    """Return the call that compresses rows of chunks."""
+    calls: Any = import_module("microtome.storage._compiled_calls")
+    found = lz4()
+    if found is None or not calls.is_possible():
+        return None
+    frames: Any = import_module("microtome.storage._compiled_frames")
+    return Compiled(frames.make_frames, np.asarray(found, np.int64))

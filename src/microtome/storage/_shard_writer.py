@@ -8,46 +8,28 @@ are left to the engine.
 
 from __future__ import annotations
 
-import ctypes
-import math
 import os
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
-from importlib import import_module
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import google_crc32c
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from ._buffers import Buffers
+from ._chunk_encoder import SHUFFLES, ChunkEncoder, Run
 from ._files import storage_errors, sync_directory
 from ._shard_files import MISSING, chunk_grid
 from ._sharding import Sharding
 from ._transfers import Box
 
-__all__ = ["Run", "ShardDraft", "ShardWriter"]
-
-# As in numcodecs and the engine.
-_SHUFFLES = {"noshuffle": 0, "shuffle": 1}
-# What Blosc adds to bytes that it cannot compress. With more room than this it writes other bytes.
-_OVERHEAD = 16
-
-
-class Run(NamedTuple):
-    """The chunks of a shard that lie side by side along its last axis, encoded."""
-
-    bytes: NDArray[np.uint8]
-    """One after the other, without those that hold nothing but 0; memory to be given back."""
-    lengths: list[int]
-    """Of each; 0 for one that holds nothing but 0."""
+__all__ = ["ShardDraft", "ShardWriter"]
 
 
 class _Memory(threading.local):
@@ -71,7 +53,7 @@ class ShardWriter:
     dtype
         Type of a pixel.
     options
-        How a chunk is compressed: keywords of `imagecodecs.blosc_encode`.
+        How a chunk is compressed, as `ChunkEncoder` has it.
     """
 
     path: Path
@@ -80,14 +62,10 @@ class ShardWriter:
     shard: tuple[int, ...]
     dtype: np.dtype[Any]
     options: Mapping[str, Any]
-    zeros: int = field(init=False, repr=False)
-    """Bytes of an encoded chunk of nothing but 0."""
+    _encoder: ChunkEncoder = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        empty = np.zeros((1, math.prod(self.chunk) * self.dtype.itemsize), np.uint8)
-        room = np.empty(empty.size + _OVERHEAD, np.uint8)
-        found = _encoder(tuple(self.options.items()))(empty, room)(0, 0)
-        object.__setattr__(self, "zeros", found)
+        object.__setattr__(self, "_encoder", ChunkEncoder(self.chunk, self.dtype, self.options))
 
     @classmethod
     def of(cls, path: Path, document: Mapping[str, Any]) -> ShardWriter | None:
@@ -107,7 +85,7 @@ class ShardWriter:
         if (
             sys.byteorder != "little"
             or blosc["name"] != "blosc"
-            or how["shuffle"] not in _SHUFFLES
+            or how["shuffle"] not in SHUFFLES
             or not (found.has_checksum and found.index_at_end)
             or found.fill not in (0, False)
         ):
@@ -115,7 +93,7 @@ class ShardWriter:
         options = {
             "level": how["clevel"],
             "compressor": how["cname"],
-            "shuffle": _SHUFFLES[how["shuffle"]],
+            "shuffle": SHUFFLES[how["shuffle"]],
             "typesize": how["typesize"],
             "blocksize": how["blocksize"],
             "numthreads": 1,
@@ -164,41 +142,8 @@ class ShardWriter:
             )
 
     def encode(self, pixels: NDArray[Any], buffers: Buffers) -> Run:
-        """Encode chunks that lie side by side along the last axis.
-
-        Parameters
-        ----------
-        pixels
-            No more than a chunk along every axis but the last; what is missing of chunks is 0.
-        buffers
-            Where memory is taken from.
-        """
-        width = self.chunk[-1]
-        whole, rest = divmod(pixels.shape[-1], width)
-        count = whole + bool(rest)
-        scratch = buffers.take((count, *self.chunk), self.dtype)
-        within = tuple(map(slice, pixels.shape[:-1]))
-        if rest or pixels.shape[:-1] != self.chunk[:-1]:
-            scratch[...] = 0
-        parts = pixels[..., : whole * width].reshape(*pixels.shape[:-1], whole, width)
-        scratch[(slice(whole), *within)] = np.moveaxis(parts, -2, 0)
-        if rest:
-            scratch[(whole, *within, slice(rest))] = pixels[..., whole * width :]
-        size = math.prod(self.chunk) * self.dtype.itemsize
-        out = buffers.take((count * (size + _OVERHEAD),), np.dtype(np.uint8))
-        raw = scratch.reshape(count, -1).view(np.uint8)
-        compress = _encoder(tuple(self.options.items()))(raw, out)
-        lengths: list[int] = []
-        at = 0
-        for number in range(count):
-            length = compress(number, at)
-            # Bit by bit, as the engine compares: a negative zero is no fill value.
-            if length == self.zeros and not raw[number].any():
-                length = 0
-            lengths.append(length)
-            at += length
-        buffers.give(scratch)
-        return Run(out[:at], lengths)
+        """Encode chunks that lie side by side along the last axis, as `ChunkEncoder.encode` does."""
+        return self._encoder.encode(pixels, buffers)
 
 
 class ShardDraft:
@@ -294,56 +239,3 @@ class ShardDraft:
         left = memoryview(data)
         while left:
             left = left[self._file.write(left) or 0 :]
-
-
-_Compress = Callable[[int, int], int]
-"""Compresses the chunk of a number to a place in a buffer; returns how many bytes it takes there."""
-
-
-@cache
-def _encoder(
-    options: tuple[tuple[str, Any], ...],
-) -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], _Compress]:
-    """Return what takes chunks, (count, bytes), and a buffer, and returns what compresses them."""
-    how = dict(options)
-    try:
-        library = ctypes.CDLL(import_module("imagecodecs._blosc").__file__)
-        function = library.blosc_compress_ctx
-    except (ImportError, OSError, AttributeError):
-        # Built without libraries of its own.
-        return partial(_with_imagecodecs, how)
-    size, number = ctypes.c_size_t, ctypes.c_int
-    function.restype = number
-    function.argtypes = [
-        number, number, size, size, size, size, size, ctypes.c_char_p, size, number,
-    ]  # fmt: skip
-    first = how["level"], how["shuffle"], how["typesize"]
-    last = how["compressor"].encode(), how["blocksize"], how["numthreads"]
-
-    def with_library(chunks: NDArray[np.uint8], out: NDArray[np.uint8]) -> _Compress:
-        # A sixth less time than by imagecodecs' own function.
-        source, target, each = chunks.ctypes.data, out.ctypes.data, chunks.shape[1]
-
-        def compress(number: int, at: int) -> int:
-            found = function(
-                *first, each, source + number * each, target + at, each + _OVERHEAD, *last
-            )
-            if found <= 0:
-                msg = f"Blosc could not compress {each} bytes with {how}"
-                raise RuntimeError(msg)
-            return found
-
-        return compress
-
-    return with_library
-
-
-def _with_imagecodecs(
-    how: Mapping[str, Any], chunks: NDArray[np.uint8], out: NDArray[np.uint8]
-) -> _Compress:
-    room = chunks.shape[1] + _OVERHEAD
-
-    def compress(number: int, at: int) -> int:
-        return len(imagecodecs.blosc_encode(chunks[number], out=out[at : at + room], **how))  # pyright: ignore[reportArgumentType] - takes any buffer
-
-    return compress
