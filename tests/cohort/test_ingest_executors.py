@@ -81,7 +81,7 @@ def scheduler() -> Iterator[Any]:
             n_workers=2,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,  # pyright: ignore[reportArgumentType] - none, as it documents
+            dashboard_address="127.0.0.1:0",  # the usual port may be another cluster's
             host="127.0.0.1",
         ) as cluster,
         Client(cluster) as client,
