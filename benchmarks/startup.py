@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -63,18 +64,22 @@ def _first(cohort: Path, rounds: int, options: Options) -> Table:
         for name in names
     }
     # What is compiled for a machine is kept for all processes to come: the first makes it, unmeasured.
-    _alone("first", cohort, "small", "random")
+    # It also tells what is imported on the way, here and there only when it is wanted.
+    modules = {
+        strategy: json.dumps(_alone("imports", cohort, strategy, "blocked"))
+        for strategy in names.values()
+    }
     for number in range(rounds):
         for order in ORDERS:
             for name, strategy in names.items():
-                told = _alone("first", cohort, strategy, order)
+                told = _alone("first", cohort, strategy, order, modules[strategy])
                 measured = found[f"{order}, {name}"]
                 measured.cpu.append(told["cpu"])
                 measured.wall.append(told["wall"])
         options.tell(f"{FIRST}: round {number + 1} of {rounds}")
     notes = [
         (
-            "microtome and torch are imported, then the clock starts: a cohort's dataset is opened with its table, "
+            "microtome, torch and all that is imported on the way are imported, then the clock starts: a cohort's dataset is opened with its table, "
             "a loader is made, and gives a batch of 5 x 224 x 224 as float32 tensors. A process before has "
             "compiled what is compiled."
         )
@@ -86,9 +91,10 @@ def _first(cohort: Path, rounds: int, options: Options) -> Table:
 def _memory(cohort: Path, options: Options) -> Table:
     found = {order: Measurement(order, [], []) for order in ORDERS}
     rounds = min(options.rounds, 3)
+    modules = json.dumps(_alone("imports", cohort, "small", "blocked"))
     for number in range(rounds):
         for order in ORDERS:
-            told = _alone("memory", cohort, "small", order)
+            told = _alone("memory", cohort, "small", order, modules)
             found[order].cpu.append(told["cpu"])
             found[order].wall.append(told["wall"])
             found[order].peak.append(told["peak"] - told["before"])
@@ -96,14 +102,14 @@ def _memory(cohort: Path, options: Options) -> Table:
     notes = [
         (
             "The most that was resident (VmHWM) while three epochs of 1,296 tiles of 5 x 224 x 224 were read as "
-            "float32 batches of 64, less what was after the imports; nothing is kept (`cache_bytes` 0), the "
+            "float32 batches of 64, less what was after all imports; nothing is kept (`cache_bytes` 0), the "
             "loader has its defaults."
         )
     ]
     return Table(MEMORY, "run", 1, ORDERS[0], list(found.values()), notes, _HOW)
 
 
-def _alone(what: str, *given: Any) -> dict[str, Any]:
+def _alone(what: str, *given: Any) -> Any:
     command = [sys.executable, "-m", "benchmarks.startup", what, *map(str, given)]
     root = Path(__file__).parents[1]
     done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True)
@@ -125,22 +131,37 @@ def _loader(cohort: str, strategy: str, order: Any) -> mt.TileLoader:
     return mt.TileLoader(dataset, BATCH, order=order, seed=0)
 
 
-def first(cohort: str, strategy: str, order: str) -> dict[str, float]:
-    """Return what the first batch took."""
-    import_module("torch")
-
+def first(cohort: str, strategy: str, order: str, modules: str = "[]") -> dict[str, float]:
+    """Return what the first batch took once these modules are imported."""
+    _import(modules)
     began, cpu = time.perf_counter(), cpu_seconds()
     batch = next(iter(_loader(cohort, strategy, order)))
     assert batch.data.shape == (BATCH, 5, SIDE, SIDE)
     return {"wall": time.perf_counter() - began, "cpu": cpu_seconds() - cpu}
 
 
-def memory(cohort: str, strategy: str, order: str) -> dict[str, float]:
-    """Return what was resident before, and at most while three epochs were read."""
-    import_module("torch")
+def _import(modules: str) -> None:
+    for module in ("torch", *json.loads(modules)):
+        # Some come only with others, which are on the list too.
+        with suppress(ImportError):
+            import_module(module)
 
+
+def imports(cohort: str, strategy: str, order: str) -> list[str]:
+    """Return the modules that are imported until the first batch is there."""
+    import_module("torch")
+    before = set(sys.modules)
+    first(cohort, strategy, order)
+    found = sorted(set(sys.modules) - before)
+    # Not what others made of a module that has no file of its own.
+    return [name for name in found if getattr(sys.modules[name], "__spec__", None) is not None]
+
+
+def memory(cohort: str, strategy: str, order: str, modules: str = "[]") -> dict[str, float]:
+    """Return what was resident before, and at most while three epochs were read."""
     from .pyramid_builders import peak_memory
 
+    _import(modules)
     before = peak_memory()
     began, cpu = time.perf_counter(), cpu_seconds()
     loader = _loader(cohort, strategy, order)
@@ -156,7 +177,7 @@ def memory(cohort: str, strategy: str, order: str) -> dict[str, float]:
     }
 
 
-_ALONE: dict[str, Callable[[str, str, str], dict[str, float]]] = {"first": first, "memory": memory}
+_ALONE: dict[str, Callable[..., Any]] = {"first": first, "imports": imports, "memory": memory}
 
 if __name__ == "__main__":
     print(json.dumps(_ALONE[sys.argv[1]](*sys.argv[2:])))
