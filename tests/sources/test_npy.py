@@ -88,6 +88,29 @@ def test_what_is_no_picture(tmp_path: Path, array: Any) -> None:
         open_image(tmp_path / "a.npy", axes="x")
 
 
+def test_a_header_is_read_whatever_other_threads_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Python 3.11 now and then stumbles over the literals of several threads."""
+    np.save(tmp_path / "a.npy", np.arange(12).reshape(3, 4))
+    real = np.lib.format.read_magic
+    left = [3]
+
+    def read_magic(file: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            file.read(5)
+            raise SystemError
+        return real(file)
+
+    monkeypatch.setattr(np.lib.format, "read_magic", read_magic)
+    image = open_image(tmp_path / "a.npy")
+    np.testing.assert_array_equal(image.level(0)[...], np.arange(12).reshape(3, 4))
+    left[0] = 9
+    with pytest.raises(FormatError, match=r"a\.npy is a damaged"):
+        open_image(tmp_path / "a.npy")
+
+
 def test_no_pickle_is_ever_loaded(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> Any:

@@ -10,18 +10,16 @@ import logging
 import math
 import zipfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from microtome.coordinates import Mpp, Resolution
 from microtome.errors import FormatError, InvalidInputError, NotFoundError, UnknownNameError
 from microtome.image import MemoryArray, MultiscaleImage, image_at
-from microtome.sources import image_from_levels
+from microtome.sources import image_from_levels, npy_header
 
 from ._layout import CohortLayout, is_written
 from ._merge import listed
@@ -46,9 +44,8 @@ _log = logging.getLogger(__name__)
 
 # Of tissues that are not meant, these are named.
 _MOST = 6
-# NumPy reads a header as a Python literal. Python 3.11 counts how deep these nest for all threads
-# together, and now and then tells one of them that another's count is wrong (SystemError).
-_TRIES = 4
+# Of an archive this much is unpacked at a time.
+_BLOCK = 1 << 20
 _KINDS = {"brightfield": 0, "multiplex": 1}
 
 
@@ -259,39 +256,36 @@ def open_labels_at(
 
 def load_npz_mask(path: Path) -> NDArray[Any]:
     """Return the array "mask" of an archive; never loads a pickle, nor takes memory on a header's word."""
-    for _ in range(_TRIES):
-        with suppress(SystemError):
-            return _npz_mask(path)
-    msg = f"{path} is not a mask archive with an array 'mask', or Python cannot read its header just now"
-    raise FormatError(msg)
-
-
-def _npz_mask(path: Path) -> NDArray[Any]:
     try:
-        # Opened here: numpy leaves a damaged archive open.
-        with path.open("rb") as file:
-            _verify_mask_header(path, file)
-            archive = np.load(file, allow_pickle=False)
-            array: NDArray[Any] = archive["mask"]
-    except (FormatError, SystemError):
+        with zipfile.ZipFile(path) as archive, archive.open("mask.npy") as member:
+            shape, fortran, dtype = npy_header(member)
+            _verify_mask(path, shape, dtype, archive.getinfo("mask.npy").file_size)
+            array = np.empty(math.prod(shape), dtype)
+            data = array.view(np.uint8).data
+            while len(data):
+                block = member.read(_BLOCK)
+                if not block:
+                    msg = f"{path}: the mask states {shape} pixels of {dtype}, and the archive ends before"
+                    raise FormatError(msg)
+                kept = min(len(block), len(data))
+                data[:kept] = block[:kept]
+                data = data[kept:]
+            while member.read(_BLOCK):
+                pass  # the archive's checksum is of all that it holds
+    except FormatError:
         raise
     # What is damaged ends in whatever the readers of zip, of a Python literal and of numpy trip over.
     except Exception as error:
         msg = f"{path} is not a mask archive with an array 'mask': {error}"
         raise FormatError(msg) from error
-    return array
+    return array.reshape(shape, order="F" if fortran else "C")
 
 
-def _verify_mask_header(path: Path, file: IO[bytes]) -> None:
+def _verify_mask(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], held: int) -> None:
     """Refuse an array that is no mask, or larger than what the archive holds, before it is read."""
-    with zipfile.ZipFile(file) as archive, archive.open("mask.npy") as member:
-        version = npy.read_magic(member)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(member)
-        held = archive.getinfo("mask.npy").file_size
-    file.seek(0)
     if dtype.hasobject:
-        return  # numpy refuses it, and says why
+        msg = f"{path}: the mask holds objects, which are never loaded (allow_pickle=False)"
+        raise FormatError(msg)
     if len(shape) != 2 or dtype.kind not in "biu" or 0 in shape:
         msg = f"{path}: a mask is (height, width) of integers or booleans, got {shape} {dtype}"
         raise FormatError(msg)

@@ -3,6 +3,7 @@
 from ._array import image_from_array, image_from_levels
 from ._choice import SeveralImagesError
 from ._format import SourceFormat
+from ._npy_header import npy_header
 from ._own_files import image_files
 from ._registry import image_names, open_image, register_source, source_formats
 from ._stacks import open_stacks
@@ -16,6 +17,7 @@ __all__ = [
     "image_from_array",
     "image_from_levels",
     "image_names",
+    "npy_header",
     "open_image",
     "open_stacks",
     "register_source",

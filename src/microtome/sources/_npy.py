@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from microtome.coordinates import Mpp
@@ -18,6 +17,7 @@ from microtome.storage import Box
 
 from ._array import image_from_levels, ordered_axes
 from ._fetched import FetchedArray
+from ._npy_header import npy_header
 from ._shared_file import SharedFile
 
 __all__ = ["open_npy"]
@@ -48,9 +48,7 @@ def open_npy(path: Path, *, mpp: Mpp | None, axes: str | None) -> MultiscaleImag
     with path.open("rb") as file:
         head = io.BytesIO(file.read(_HEADER))
     try:
-        version = npy.read_magic(head)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(head)
+        shape, fortran, dtype = npy_header(head)
     except Exception as error:
         # numpy reads the header as Python, and stumbles in as many ways over what is none.
         msg = f"{path} is a damaged .npy file: {error}"
