@@ -118,6 +118,9 @@ def _proxy(trouble: Trouble) -> type[http.server.BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            # Also of a request that goes wrong: what is not read would be taken for the next one.
+            length = int(self.headers.get("Content-Length") or 0)
+            given = self.rfile.read(length) if length else None
             fault = trouble.fault if trouble.stumbles(self.path) else "none"
             if fault in {"error", "throttled"}:
                 self.answer(*((500, b"") if fault == "error" else (503, _SLOW_DOWN)), {})
@@ -128,8 +131,6 @@ def _proxy(trouble: Trouble) -> type[http.server.BaseHTTPRequestHandler]:
             if fault == "slow":
                 time.sleep(0.3)
             link = http.client.HTTPConnection(trouble.behind, timeout=60)
-            length = int(self.headers.get("Content-Length") or 0)
-            given = self.rfile.read(length) if length else None
             link.request(self.command, self.path, body=given, headers=dict(self.headers))
             found = link.getresponse()
             body = found.read()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 
 import numpy as np
@@ -100,10 +99,10 @@ def test_of_a_replaced_image_that_is_said_and_which_option_makes_it_again(cohort
     assert predict_cohort(np.positive, cohort, **OPTIONS) == paths
 
 
-def test_of_an_image_whose_files_were_written_anew_no_checksum_is_shown(cohort, tmp_path):
+def test_of_an_image_whose_pixels_were_changed_no_checksum_is_shown(cohort):
     predict_cohort(np.positive, cohort, **OPTIONS)
-    for path in (cohort / "he/1_0mpp/images/a.ome.zarr").rglob("*"):
-        os.utime(path, (1e9, 1e9))
+    with MultiscaleImage.open(cohort / "he/1_0mpp/images/a.ome.zarr", "w") as image:
+        image["level0"][...] = 7
     with pytest.raises(ExistsError, match=r"\(the image has changed since, or its files") as caught:
         predict_cohort(np.positive, cohort, **OPTIONS)
     assert re.search("[0-9a-f]{32}", str(caught.value)) is None
@@ -151,10 +150,13 @@ def test_progress_counts_the_tissues_of_the_cohort(cohort, overwrite):
         told.clear()
 
 
-def test_what_cannot_be_done_for_one_names_it_and_counts_no_others(cohort):
-    with pytest.raises(InvalidInputError, match=r"^a: .*overlap") as caught:
+def test_what_cannot_be_done_for_any_names_all(cohort):
+    with pytest.raises(
+        InvalidInputError, match=r"^2 of 2 .* predicted: a: .*overlap.*; b: "
+    ) as caught:
         predict_cohort(np.positive, cohort, **{**OPTIONS, "overlap": 64})
     assert "1 of 1" not in str(caught.value)
+    assert "a: a: " not in str(caught.value)
 
 
 def test_a_prediction_that_outlived_its_image_is_told(cohort):

@@ -53,6 +53,7 @@ def predict(
     overlap: int = 64,
     batch_size: int = 8,
     standardization: str | None = None,
+    stats_level: Literal["image", "global"] | None = None,
     channel: Annotated[list[str] | None, Parameter(name=["--channel"], negative=())] = None,
     turns: Literal[1, 4, 8] = 1,
     blend: Literal["crop", "linear", "gaussian", "none"] = "crop",
@@ -71,15 +72,15 @@ def predict(
     Parameters
     ----------
     source
-        A cohort: predictions go into it, with a table of tile embeddings where the model makes
-        some and there are tiles. Or one image, with --out.
+        A cohort, or its address (s3://...): predictions go into it, with a table of tile embeddings
+        where the model makes some and there are tiles. Or one image, with --out.
     model
         demo, which is for H&E and IHC; a file .onnx; or package.module:attribute.
     name
         Directory of the model's predictions in the cohort; the model by default, with a dot for
         the colon.
     out
-        Where the prediction of one image goes.
+        Where the prediction of one image goes; also an address (s3://...).
     modality
         Which modality of the cohort; by default H&E of each tissue, else IHC, else multiplex. It has
         to be said where some tissues are imaged by H&E or IHC and others multiplex only.
@@ -98,6 +99,8 @@ def predict(
         H&E and IHC, a file of a normalization (.json), or, of a cohort's multiplex images, the path of
         its statistics such as quantile_clipping/uq_0.99_image; stored for nothing. By default what the
         model says of itself, else nothing.
+    stats_level
+        Level of the means of these statistics, where the cohort has both.
     channel
         Only this channel, in the order given; may be given several times.
     turns
@@ -136,6 +139,7 @@ def predict(
     )
     from microtome.prediction import predict as do
     from microtome.sources import open_image
+    from microtome.storage import is_address, spelled
 
     if instances and (out is None or blend != "crop" or turns != 1):
         msg = "--instances is for one image, with --out, and labels are neither blended nor averaged: leave out --blend and --turns"
@@ -144,6 +148,9 @@ def predict(
         msg = (
             "--tissue-masks are those of a cohort; for one image, with --out, there is --skip-empty"
         )
+        raise InvalidInputError(msg)
+    if out is not None and stats_level is not None:
+        msg = "--stats-level is of a cohort's statistics; one image, with --out, has none"
         raise InvalidInputError(msg)
     if out is not None and (workers, dask) != (1, None):
         msg = "--workers and --dask share the tissues of a cohort; one image, with --out, is predicted here"
@@ -177,11 +184,15 @@ def predict(
                 overwrite=overwrite,
                 progress=show,
             )
-            written = [Path(made.uri)]
-        elif (source / "cohort.json").is_file() or (source / "metadata").is_dir():
+            written = [made.uri]
+        elif (
+            is_address(spelled(source))
+            or (source / "cohort.json").is_file()
+            or (source / "metadata").is_dir()
+        ):
             written = predict_cohort(
                 asked,
-                CohortLayout.open(source).root,
+                CohortLayout.open(source, reading=True).root,
                 name=name or model.replace(":", "."),
                 modality=modality,
                 tissues=tissue,
@@ -190,6 +201,7 @@ def predict(
                 overlap=overlap,
                 batch_size=batch_size,
                 standardization=standardization,
+                stats_level=stats_level,
                 channels=channel,
                 blend=blend,
                 mask="tissue" if tissue_masks else None,

@@ -52,7 +52,7 @@ def say(text: str) -> None:
         sys.stdout.write(f"{text}\n")
 
 
-def say_paths(paths: Iterable[Path]) -> None:
+def say_paths(paths: Iterable[Path | str]) -> None:
     """Print where results are, a line each."""
     for path in paths:
         say(str(path))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from microtome.coordinates import Resolution
-from microtome.standardize import ChannelStatistics, StandardizationSpec, StatisticsTables
+from microtome.standardize import ChannelStatistics, Level, StandardizationSpec, StatisticsTables
 
 from ._layout import CohortLayout
 from ._made_of import array_identity
@@ -17,7 +17,9 @@ from ._modality import parse_modality
 __all__ = ["note_statistics", "statistics_now"]
 
 
-def note_statistics(spec: StandardizationSpec, statistics: ChannelStatistics) -> dict[str, Any]:
+def note_statistics(
+    spec: StandardizationSpec, statistics: ChannelStatistics, *, stats_level: str | None = None
+) -> dict[str, Any]:
     """Return what is noted of the statistics that a tissue's channels are standardized by.
 
     Their identity is that of the numbers of this tissue and these channels: computed again to the same
@@ -29,21 +31,30 @@ def note_statistics(spec: StandardizationSpec, statistics: ChannelStatistics) ->
         The standardization.
     statistics
         Of the channels that are shown.
+    stats_level
+        Level of the means and standard deviations among them; None where that was not said.
     """
     identity = _identity(statistics)
     if identity is None:
         return {}
-    return {
+    noted = {
         "standardization": str(spec),
         "channels": list(statistics.channel_names),
         "statistics": identity,
     }
+    # Quantiles alone are those of the path.
+    if stats_level is not None and statistics.mean is not None:
+        noted["stats_level"] = stats_level
+    return noted
 
 
 def statistics_now(
     layout: CohortLayout, resolution: Resolution, tissue_id: str, noted: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the identity of the statistics that there are now of what was noted; nothing of none.
+
+    Where means of both levels are there and it was not noted which these were, they are the same as
+    long as those of one level are.
 
     Raises
     ------
@@ -54,8 +65,23 @@ def statistics_now(
         return {}
     spec = StandardizationSpec.parse(str(noted["standardization"]))
     place = layout.standardization(parse_modality(noted["modality"]), resolution) / str(spec)
-    tables = StatisticsTables.read(place, quantile_level=spec.quantile_level)
-    return {"statistics": _identity(tables.for_tissue(tissue_id, noted["channels"]))}
+    level = noted.get("stats_level")
+    levels: tuple[Level, ...] = get_args(Level)
+    if level not in levels:
+        both = all((place / f"{each}_level_means.parquet").is_file() for each in levels)
+        known: list[Level | None] = [*levels] if both else [None]
+    else:
+        known = [level]
+    found = [
+        _identity(
+            StatisticsTables.read(
+                place, quantile_level=spec.quantile_level, stats_level=each
+            ).for_tissue(tissue_id, noted["channels"])
+        )
+        for each in known
+    ]
+    same = noted["statistics"] in found
+    return {"statistics": noted["statistics"] if same else found[0]}
 
 
 def _identity(statistics: ChannelStatistics) -> str | None:

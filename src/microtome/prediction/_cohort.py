@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypedDict, Unpack, cast
+from typing import Any, TypedDict, Unpack, cast
 
 from microtome.cohort import (
     CohortLayout,
@@ -20,29 +20,25 @@ from microtome.cohort import (
     tissues_with_images,
 )
 from microtome.coordinates import Resolution
-from microtome.errors import ExistsError, InvalidInputError, ModelError
+from microtome.errors import ExistsError, InvalidInputError, MicrotomeError, ModeError
 from microtome.image import MultiscaleImage
 from microtome.jobs import run_each, verify_executor
 from microtome.progress import Progress, silent
-from microtome.storage import Place, StorageOptions, StorePath, verify_here
+from microtome.standardize import Level
+from microtome.storage import Place, StorageOptions, StorePath
 
 from ._blend import Blend
-from ._cohort_tiles import Chain, tilings_of
-from ._embed import embed_tiles, embedding_settings, verify_finished
-from ._embed_more import add_vectors, lacking_parts
-from ._finished import ADVICE
+from ._cohort_failures import refuse
+from ._cohort_vectors import VectorsAsked, embed_cohort
 from ._input import CohortInput, Standardization, chosen_standardization, verify_modalities
 from ._model import Preprocess, verify_function
 from ._predict import predict
+from ._staging import Target, target_of_prediction
 
 __all__ = ["predict_cohort"]
 
 _log = logging.getLogger(__name__)
 _TISSUE = "tissue"
-# Tiles that go through a model at once when it makes vectors of them.
-_EMBEDDED = 64
-# Of any number of tissues that are refused, these are told of.
-_NAMED = 5
 
 
 class CohortOptions(TypedDict, total=False):
@@ -64,7 +60,7 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     cohort: str | os.PathLike[str] | Place | StorePath,
     *,
     name: str,
-    out: str | os.PathLike[str] | None = None,
+    out: Target | None = None,
     storage_options: StorageOptions | None = None,
     modality: str | Modality | None = None,
     tissues: Sequence[str] | None = None,
@@ -74,6 +70,7 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     batch_size: int = 8,
     channels: Sequence[str] | None = None,
     standardization: Standardization | None = None,
+    stats_level: Level | None = None,
     preprocess: Preprocess | None = None,
     mask: Any = None,
     overwrite: bool = False,
@@ -92,13 +89,14 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     model
         As for `predict`, a `TestTimeAugmentation` for example.
     cohort
-        Directory of the cohort; with `out` also its address in a store.
+        Directory of the cohort, or its address in a store: of S3 its predictions are put there, of
+        any other there is `out`.
     name
         Name of the model: a directory.
     out
-        Directory for the answers, in place of that in the cohort.
+        Directory for the answers, or its address, in place of that in the cohort.
     storage_options
-        How stores are reached.
+        How stores are reached, that of the cohort and that of `out`.
     modality
         Which images; by default each tissue's first, H&E before IHC before multiplex, where all of
         these are brightfield, or all multiplex.
@@ -117,6 +115,9 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
         channels without statistics are left out as they are there. A normalization, or the path of
         one (``.json``). ``"stored"`` for nothing. By default what the model says in an attribute
         `standardization`, else nothing, which is told of a torch module.
+    stats_level
+        Level of the means and standard deviations of these statistics, ``"image"`` or ``"global"``;
+        needed only where the cohort has both.
     preprocess
         A function of a batch instead, as for `predict`.
     mask
@@ -136,7 +137,10 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
 
     Returns
     -------
-    The predictions, and the tables of embeddings where there are any.
+    The predictions, and the tables of embeddings where there are any; of a store `StorePath`s.
+
+    What stops one tissue, of its image, mask or channels, or the model on it, does not stop the others,
+    nor the vectors of their tiles: it is told of all together when they are done.
 
     Raises
     ------
@@ -146,169 +150,144 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
         model's attribute `modality_kind` names the other of the two; or if the modality has no such
         standardization.
     NotFoundError
-        If there are no such statistics, or a tissue has no mask.
+        If there are no such statistics, or tissues have no mask.
     ExistsError
         If a prediction that is there is of another image, model or setting; those of the other
         tissues are made all the same. Or if a table of vectors is of another model or other tiles;
         those of tissues that came later are added to it.
     ModelError
-        If the model fails on some tissues, of channels that it does not take for example; the others
-        are made all the same, and what it raised first is the cause.
+        If the model fails on some tissues, of channels that it does not take for example; what it
+        raised first is the cause.
+    ModeError
+        If the predictions would go into a store that is only read.
+    MicrotomeError
+        If tissues fail of several causes.
     WorkerError
         If the executor lost its workers; what is done stays, and the same call again goes on.
     """
     verify_executor(executor)
     verify_function(preprocess, "preprocess", "normalize")
-    if out is not None:
-        verify_here(out)
-    layout = CohortLayout.open(cohort, reading=out is not None, storage_options=storage_options)
+    layout = CohortLayout.open(cohort, reading=True, storage_options=storage_options)
     target = layout.resolution(resolution)
     only = [parse_modality(modality)] if modality is not None else None
     chosen = tissues_with_images(layout, target, tissues=tissues, modalities=only)
     _verify_one_kind(chosen)
-    directory = layout.predictions(target, name) if out is None else Path(out)
+    directory = _directory(layout, target, name, out, storage_options)
     # The callback stays where it is: another process cannot call it.
     told = _without_images(progress) if executor is None else silent
     kinds = sorted({modalities[0] for modalities in chosen.values()}, key=str)
     verify_modalities(model, kinds)
     given = chosen_standardization(model, standardization, preprocess=preprocess, modalities=kinds)
-    shown = CohortInput(layout, target, channels, given, preprocess)
+    shown = CohortInput(layout, target, channels, given, preprocess, stats_level)
     own: dict[str, dict[str, Any]] = {}
+    refused: dict[str, MicrotomeError] = {}
     for shot in kinds:
-        own |= shown.of(shot, [name for name, has in chosen.items() if has[0] == shot])
+        mine, lacking = shown.of(shot, [name for name, has in chosen.items() if has[0] == shot])
+        own |= mine
+        refused |= lacking
+    if not own:
+        refuse(refused, len(chosen))
     common = {**options, "tile_size": tile_size, "overlap": overlap, "batch_size": batch_size}
     common["overwrite"] = overwrite
-    written = [directory / f"{tissue_id}.ome.zarr" for tissue_id in chosen]
+    names = [f"{tissue_id}.ome.zarr" for tissue_id in chosen]
     tasks: list[_Task] = []
-    for path, (tissue_id, modalities) in zip(written, chosen.items(), strict=True):
-        place = layout, modalities[0], target, tissue_id
-        covers = _mask_of(mask, layout, target, tissue_id)
-        mine = {**common, **own[tissue_id]}
-        noted = shown.noted(modalities[0], own[tissue_id])
-        tasks.append(_Task(model, place, path, mine, noted, covers, told))
+    for tissue_id, options_of_one in own.items():
+        shot = chosen[tissue_id][0]
+        place = layout, shot, target, tissue_id
+        mine = {**common, **options_of_one, "storage_options": storage_options}
+        noted = shown.noted(shot, options_of_one)
+        covers = _mask_of(mask, tissue_id)
+        tasks.append(_Task(model, place, directory, mine, noted, covers, told))
     # Looked at all the same: they may be of another image, model or setting.
-    there = set() if overwrite else {path for path in written if MultiscaleImage.exists(path)}
-    refused: dict[str, ExistsError | ModelError] = {}
-    each = zip(chosen, written, run_each(_predicted, tasks, executor), strict=True)
-    for done, (tissue_id, path, found) in enumerate(each, start=1):
+    there = set[str]() if overwrite else _images_in(directory, own)
+    refused |= _predict_each(tasks, executor, there, progress, before=len(refused))
+    also: MicrotomeError | None = None
+    # What is there of other settings can be read.
+    unread = [name for name, error in refused.items() if not isinstance(error, ExistsError)]
+    if hasattr(model, "embed") and len(unread) < len(chosen):
+        preset, then = shown.of_tiles()
+        asked = VectorsAsked(
+            model, preset, then, overwrite, options.get("resume", True), unread, progress
+        )
+        try:
+            names += embed_cohort(asked, layout, target, kinds, directory)
+        except MicrotomeError as error:
+            if not refused:
+                raise
+            also = error
+    if refused:
+        refuse(refused, len(chosen), also=also)
+    return [_path(directory, each) for each in names]
+
+
+def _predict_each(
+    tasks: Sequence[_Task],
+    executor: Executor | None,
+    there: Collection[str],
+    progress: Progress,
+    *,
+    before: int,
+) -> dict[str, MicrotomeError]:
+    """Predict tissues; returns why some are not.
+
+    Parameters
+    ----------
+    tasks, executor
+        Which, and where.
+    there
+        Of which there is a prediction, which is told of those that keep it.
+    progress
+        Called with the tissues done and all.
+    before
+        How many are refused already.
+    """
+    refused: dict[str, MicrotomeError] = {}
+    each = zip(tasks, run_each(_predicted, tasks, executor), strict=True)
+    for done, (task, found) in enumerate(each, start=before + 1):
+        tissue_id = task.place[3]
         if found is not None:
             refused[tissue_id] = found
-        elif path in there:
-            _log.info("%s is there already", path)
-        progress("images", done, len(tasks))
-    if refused:
-        # The others are done by now.
-        _refuse(refused, len(tasks))
-    if hasattr(model, "embed"):
-        preset, then = shown.of_tiles()
-        for size, tiles in _tilings(layout, target, kinds, preset):
-            table = directory / f"{size}_tile_embeddings.parquet"
-            _embed(
-                model,
-                tiles,
-                table,
-                then,
-                overwrite=overwrite,
-                resume=options.get("resume", True),
-                progress=progress,
-            )
-            written.append(table)
-    return written
+        elif tissue_id in there:
+            _log.info("%s/%s.ome.zarr is there already", task.directory, tissue_id)
+        progress("images", done, before + len(tasks))
+    return refused
 
 
-def _tilings(
-    layout: CohortLayout, resolution: Resolution, modalities: Sequence[Modality], preset: str
-) -> list[tuple[str, Chain]]:
-    found = tilings_of(layout, resolution, modalities, preset)
-    if not found:
-        _log.info(
-            "no vectors of tiles are made: there are no tiles of the strategy 'default' on images of "
-            "H&E or IHC, which is what they are made of here; embed_tiles makes those of any others"
+def _directory(
+    layout: CohortLayout,
+    resolution: Resolution,
+    name: str,
+    out: Target | None,
+    options: StorageOptions | None,
+) -> Path | Place:
+    """Return where predictions go: a directory here, or a place in a store that can be written."""
+    if out is not None:
+        return target_of_prediction(out, options)
+    own = layout.predictions(resolution, name)
+    if not isinstance(own, StorePath):
+        return own
+    if not own.place.is_writable:
+        msg = (
+            f"{layout.root} lies in a store that is read and not written: say where the predictions "
+            "go with out=, a directory here or an s3:// address"
         )
-    return found
+        raise ModeError(msg)
+    return own.place
 
 
-def _embed(
-    model: Any,
-    tiles: Chain,
-    table: Path,
-    preprocess: Preprocess | None,
-    *,
-    overwrite: bool,
-    resume: bool,
-    progress: Progress,
-) -> None:
-    """Make the vectors of tiles, or those that a table lacks, or look whether it is what is asked for."""
-    there = table.exists() and not overwrite
-    new = (
-        lacking_parts(model, tiles, table, batch_size=_EMBEDDED, preprocess=preprocess)
-        if there
-        else []
-    )
-    if new:
-        # One slide more is no reason to make the vectors of all others again.
-        add_vectors(
-            model,
-            tiles,
-            table,
-            new,
-            batch_size=_EMBEDDED,
-            preprocess=preprocess,
-            resume=resume,
-            progress=progress,
-        )
-    elif there:
-        settings = embedding_settings(model, tiles, batch_size=_EMBEDDED, preprocess=preprocess)
-        verify_finished(table, settings)
-        _log.info("%s is there already", table)
-    else:
-        embed_tiles(
-            model,
-            tiles,
-            table,
-            batch_size=_EMBEDDED,
-            preprocess=preprocess,
-            resume=resume,
-            progress=progress,
-        )
+def _images_in(directory: Path | Place, tissues: Iterable[str]) -> set[str]:
+    """Return of which tissues there is an image in a directory; a store is listed once."""
+    if isinstance(directory, Place):
+        listed = StorePath.opened(directory)
+        return {t for t in tissues if (listed / f"{t}.ome.zarr/zarr.json").is_file()}
+    return {t for t in tissues if MultiscaleImage.exists(directory / f"{t}.ome.zarr")}
 
 
-def _refuse(refused: Mapping[str, ExistsError | ModelError], count: int) -> NoReturn:
-    """Say of which tissues there is no prediction, and why.
-
-    Raises
-    ------
-    ModelError
-        If the model failed on some; the first of what it raised is the cause.
-    ExistsError
-        If other predictions were there.
-    """
-    there = [
-        str(error).removesuffix(ADVICE)
-        for error in refused.values()
-        if isinstance(error, ExistsError)
-    ]
-    failed = {name: error for name, error in refused.items() if isinstance(error, ModelError)}
-    told: list[str] = []
-    if failed:
-        first, *others = failed
-        told.append(f"{first}: {failed[first]}")
-        if others:
-            told.append(f"and the model failed on {_listed(others)}")
-    if there:
-        more = f"; and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
-        hint = "replace predictions with --overwrite (overwrite=True), of these tissues alone with --tissue (tissues=)"
-        told.append(f"{'; '.join(there[:_NAMED])}{more}; {hint}")
-    msg = f"{len(refused)} of {count} tissues are not predicted: {'; '.join(told)}"
-    if not failed:
-        raise ExistsError(msg)
-    error = next(iter(failed.values()))
-    raise ModelError(msg) from error.__cause__ or error
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+def _path(directory: Path | Place, name: str) -> Path:
+    if isinstance(directory, Place):
+        # To those who read it is one, as that of a cohort in a store.
+        return cast("Path", StorePath.opened(directory) / name)
+    return directory / name
 
 
 def _without_images(progress: Progress) -> Progress:
@@ -336,7 +315,7 @@ class _Task:
 
     model: Any
     place: tuple[CohortLayout, Modality, Resolution, str]
-    out: Path
+    directory: Path | Place
     options: Mapping[str, Any]
     noted: Mapping[str, Any]
     """Of what makes the model's input."""
@@ -344,8 +323,16 @@ class _Task:
     progress: Progress
 
 
-def _predicted(task: _Task) -> ExistsError | ModelError | None:
-    """Predict a tissue; returns why not, where another prediction is there or the model fails."""
+def _predicted(task: _Task) -> MicrotomeError | None:
+    """Predict a tissue; returns why not, which is of this tissue and no reason to stop the others."""
+    try:
+        _predict(task)
+    except MicrotomeError as error:
+        return error
+    return None
+
+
+def _predict(task: _Task) -> None:
     image = open_tissue_image(*task.place)
     options: dict[str, Any] = {**task.options, "mask": task.mask, "progress": task.progress}
     origin = {"modality": task.place[1].name, "image": identity_in(image.metadata), **task.noted}
@@ -353,15 +340,12 @@ def _predicted(task: _Task) -> ExistsError | ModelError | None:
     if isinstance(task.mask, str) and task.mask == _TISSUE:
         layout, _, resolution, tissue_id = task.place
         options["mask"] = open_tissue_mask(layout, resolution, tissue_id)
-    try:
-        if task.options["overwrite"]:
-            predict(task.model, image, task.out, **options)
-        else:
-            # As one of several: what is finished is kept, or refused where it is another prediction.
-            predict(task.model, {task.place[3]: image}, task.out.parent, **options)
-    except (ExistsError, ModelError) as error:
-        return error
-    return None
+    name = task.place[3]
+    if task.options["overwrite"]:
+        predict(task.model, image, task.directory / f"{name}.ome.zarr", **options)
+    else:
+        # As one of several: what is finished is kept, or refused where it is another prediction.
+        predict(task.model, {name: image}, task.directory, **options)
 
 
 def _with_origin(metadata: Mapping[str, Any] | None, origin: Mapping[str, Any]) -> dict[str, Any]:
@@ -370,11 +354,8 @@ def _with_origin(metadata: Mapping[str, Any] | None, origin: Mapping[str, Any]) 
     return {**given, "microtome": {**given.get("microtome", {}), "predicted_from": dict(origin)}}
 
 
-def _mask_of(mask: Any, layout: CohortLayout, resolution: Resolution, tissue_id: str) -> Any:
-    """Return the mask of a tissue, or the word for the cohort's own, which must be there."""
-    if isinstance(mask, str) and mask == _TISSUE:
-        open_tissue_mask(layout, resolution, tissue_id)
-        return _TISSUE
+def _mask_of(mask: Any, tissue_id: str) -> Any:
+    """Return the mask of a tissue, or the word for the cohort's own."""
     if isinstance(mask, Mapping) and not isinstance(mask, MultiscaleImage):
         return cast("Mapping[str, Any]", mask).get(tissue_id)
     return mask

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -23,7 +23,7 @@ from microtome.cohort import (
 from microtome.coordinates import Resolution
 from microtome.regions import ImageRegionData, collate_regions, decollate_regions
 
-from ._fingerprint import array_fingerprint, source_fingerprint
+from ._fingerprint import array_fingerprint, image_fingerprint
 
 __all__ = ["Chain", "tilings_of"]
 
@@ -35,11 +35,24 @@ class Chain:
     ----------
     datasets
         Datasets of tiles of one size and number of channels.
+    without
+        Tissues whose tiles are left out.
     """
 
-    def __init__(self, datasets: Sequence[BaseImagingDataset[Any]]) -> None:
+    def __init__(
+        self, datasets: Sequence[BaseImagingDataset[Any]], without: Collection[str] = ()
+    ) -> None:
         self._datasets = list(datasets)
-        self._ends = list(accumulate(len(dataset) for dataset in datasets))
+        self._own = [set(d.get_tissue_ids().tolist()) - set(without) for d in datasets]
+        # Of a dataset of which nothing is left out, rows are its own.
+        self._kept = [
+            None if len(own) == len(dataset.get_tissue_ids()) else _rows(dataset, own)
+            for dataset, own in zip(self._datasets, self._own, strict=True)
+        ]
+        sizes = [
+            len(d if k is None else k) for d, k in zip(self._datasets, self._kept, strict=True)
+        ]
+        self._ends = list(accumulate(sizes))
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -47,11 +60,11 @@ class Chain:
     def made_of(self) -> dict[str, str]:
         """Return what tells these tiles, and the images that they are of, from any others."""
         found: dict[str, str] = {}
-        for dataset in self._datasets:
+        for dataset, own in zip(self._datasets, self._own, strict=True):
             tiles = dataset.tiles
             if tiles is None:
                 continue
-            rows, own = tiles.rows(), set(dataset.get_tissue_ids().tolist())
+            rows = tiles.rows()
             for number, tissue_id in enumerate(tiles.tissue_ids):
                 mine = rows.tissue == number
                 if tissue_id not in own or not mine.any():
@@ -59,17 +72,17 @@ class Chain:
                 places = np.stack([rows.tile_id[mine], rows.row[mine], rows.col[mine]])
                 what = f"{dataset.modality} of {tissue_id}"
                 found[f"tiles of {what}"] = array_fingerprint(places)
-                found[what] = source_fingerprint(dataset.image(tissue_id), 0)
+                found[what] = image_fingerprint(dataset.image(tissue_id), 0)
         return found
 
     def parts(self) -> tuple[list[str], NDArray[np.int64]]:
         """Return the images that tiles are of, as `made_of` calls them, and of which each tile is."""
         names: list[str] = []
         owners: list[NDArray[np.int64]] = []
-        for dataset in self._datasets:
+        for dataset, own in zip(self._datasets, self._own, strict=True):
             if dataset.tiles is None:
                 continue
-            tissues, own = dataset.tiles.rows().tissue, set(dataset.get_tissue_ids().tolist())
+            tissues = dataset.tiles.rows().tissue
             number = np.full(len(dataset.tiles.tissue_ids), -1, np.int64)
             for place, tissue_id in enumerate(dataset.tiles.tissue_ids):
                 if tissue_id in own and (tissues == place).any():
@@ -82,12 +95,12 @@ class Chain:
     def inputs(self) -> dict[str, dict[str, Any]]:
         """Return the identities of each tissue's tiles, and by modality of its images."""
         found: dict[str, dict[str, Any]] = {}
-        for dataset in self._datasets:
+        for dataset, own in zip(self._datasets, self._own, strict=True):
             if dataset.tiles is None:
                 continue
             identities = tiles_identities(dataset.tiles)
             for tissue_id in dataset.get_tissue_ids().tolist():
-                if tissue_id in identities:
+                if tissue_id in identities and tissue_id in own:
                     mine = found.setdefault(tissue_id, {"tiles": identities[tissue_id]})
                     place = dataset.layout, dataset.modality, dataset.resolution, tissue_id
                     mine[dataset.modality.name] = image_of_tissue(*place)
@@ -108,13 +121,34 @@ class Chain:
         return collate_regions([part for part in parts if part is not None])
 
     def _read(self, place: int, rows: NDArray[np.int64]) -> ImageRegionData[Any]:
-        return self._datasets[place].read_batch(rows - (self._ends[place - 1] if place else 0))
+        mine, kept = rows - (self._ends[place - 1] if place else 0), self._kept[place]
+        return self._datasets[place].read_batch(mine if kept is None else kept[mine])
+
+
+def _rows(dataset: BaseImagingDataset[Any], own: set[str]) -> NDArray[np.int64]:
+    """Return the numbers of a dataset's tiles that are of some of its tissues."""
+    if dataset.tiles is None:
+        return np.zeros(0, np.int64)
+    there = set(dataset.get_tissue_ids().tolist())
+    names = dataset.tiles.tissue_ids
+    tissues = dataset.tiles.rows().tissue
+    # A dataset numbers those tiles of a table that are of its tissues.
+    counted = tissues[np.asarray([name in there for name in names], np.bool_)[tissues]]
+    return np.flatnonzero(np.asarray([name in own for name in names], np.bool_)[counted])
 
 
 def tilings_of(
-    layout: CohortLayout, resolution: Resolution, modalities: Sequence[Modality], preset: str
+    layout: CohortLayout,
+    resolution: Resolution,
+    modalities: Sequence[Modality],
+    preset: str,
+    *,
+    without: Collection[str] = (),
 ) -> list[tuple[str, Chain]]:
-    """Return the default tilings by size, with the brightfield modalities' values by a preset."""
+    """Return the default tilings by size, with the brightfield modalities' values by a preset.
+
+    Those that have tiles of other tissues than those that are left out.
+    """
     found: list[tuple[str, Chain]] = []
     for strategy, size in layout.tilings(resolution):
         if strategy != "default":
@@ -136,6 +170,7 @@ def tilings_of(
                 else SingleIHCImagingDataset(name, modality.name, **options)
             )
         kept = [dataset for dataset in datasets if len(dataset)]
-        if kept:
-            found.append((size, Chain(kept)))
+        chain = Chain(kept, without) if kept else None
+        if chain is not None and len(chain):
+            found.append((size, chain))
     return found

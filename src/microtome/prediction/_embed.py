@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from microtome.coordinates import FROM_EDGE, MicrometreGrid, counts_from_edge
 from microtome.errors import ExistsError, InvalidInputError
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData
-from microtome.storage import replace_file, verify_here
+from microtome.storage import Place, StorageOptions, StorePath, replace_file, upload_file
 
 from . import _embed_parts
 from ._embed_parts import Parts, checksums, sampled_rows
@@ -30,6 +29,7 @@ from ._model import Preprocess, model_name, running
 from ._output import as_array
 from ._record import library_version
 from ._resuming import differences
+from ._staging import Target, split_place, staged, target_of_prediction
 
 __all__ = [
     "TileBatches",
@@ -66,11 +66,12 @@ class TileBatches(Protocol):
 def embed_tiles(
     model: Any,
     tiles: TileBatches,
-    out: str | os.PathLike[str],
+    out: Target,
     *,
     batch_size: int = 64,
     preprocess: Preprocess | None = None,
     resume: bool = True,
+    storage_options: StorageOptions | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Describe every tile by a vector and write the table.
@@ -93,7 +94,8 @@ def embed_tiles(
         Path of the parquet file: `tissue_id`, `tile_id` or `cell_id`, `row`, `col` (top-left pixel),
         `centroid_y`, `centroid_x` (micrometres from the upper left edge of the image, null where
         nobody knows the pixel size: the tile's centre, of `CellCrops` the cell's) and `embedding`, a
-        list of D float32.
+        list of D float32. Or its address, ``s3://bucket/vectors.parquet``: it is made in the
+        directory for temporary files and put there in one request.
     batch_size
         Tiles that go through the model at once; no batch reaches over the end of a block. A run is gone
         on with in batches of any size, unless the model is a callable that holds a torch module in
@@ -102,12 +104,14 @@ def embed_tiles(
         What makes the model's input of a batch as the tiles give it, as for `predict`.
     resume
         Whether to go on with what a killed run left; False starts over.
+    storage_options
+        How a store at `out` is reached.
     progress
         Called with the tiles done and to do.
 
     Returns
     -------
-    The path of the file.
+    The path of the file; of one in a store a `StorePath`.
 
     Raises
     ------
@@ -118,16 +122,40 @@ def embed_tiles(
         If a run with another model or other tiles was left, and `resume` is true.
     BusyError
         If another process makes the same table.
+    ModeError
+        If `out` is in a store that is only read.
     ModelError
         If the model fails on a batch; what it raised is the cause.
     StorageError
-        If the disk refuses.
+        If the disk or a store refuses.
     """
     if not len(tiles) or batch_size < 1:
         msg = f"{len(tiles)} tiles in batches of {batch_size} cannot be embedded; give at least 1"
         raise InvalidInputError(msg)
-    verify_here(out)
-    path = Path(out)
+    target = target_of_prediction(out, storage_options)
+    how: dict[str, Any] = {"batch_size": batch_size, "preprocess": preprocess, "resume": resume}
+    if not isinstance(target, Place):
+        _embed_here(model, tiles, target, **how, progress=progress)
+        return target
+    above, name = split_place(target)
+    _, stamp = above.read_stamped(name)
+    with staged(target, name, resume=resume) as path:
+        _embed_here(model, tiles, path, **how, progress=progress)
+        upload_file(path, above, name, stamp)
+    # To those who read it is a path.
+    return cast("Path", StorePath.opened(above) / name)
+
+
+def _embed_here(
+    model: Any,
+    tiles: TileBatches,
+    path: Path,
+    *,
+    batch_size: int,
+    preprocess: Preprocess | None,
+    resume: bool,
+    progress: Progress,
+) -> None:
     settings = embedding_settings(model, tiles, batch_size=batch_size, preprocess=preprocess)
     # Before anything is written.
     with running(model, preprocess, method="embed") as run:
@@ -143,7 +171,6 @@ def embed_tiles(
             raise
         finally:
             parts.close(keep=keep)
-    return path
 
 
 def embedding_settings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import zlib
 from collections.abc import Iterable, Mapping
@@ -13,10 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from microtome.cohort import identity_in
 from microtome.image import MemoryArray, MultiscaleImage
 from microtome.regions import pixels_fingerprint
 
-__all__ = ["array_fingerprint", "model_fingerprint", "sees_batches", "source_fingerprint"]
+__all__ = [
+    "array_fingerprint",
+    "files_fingerprint",
+    "image_fingerprint",
+    "model_fingerprint",
+    "sees_batches",
+    "source_fingerprint",
+]
 
 # Slots that hold nothing of a value's own.
 _OWN = frozenset({"__dict__", "__weakref__"})
@@ -29,12 +38,43 @@ def source_fingerprint(image: MultiscaleImage, level: int) -> str:
     its pixels are not fetched for this.
     """
     chosen = image.level(level)
-    stored = getattr(chosen.array, "path", None)
-    path = stored if isinstance(stored, Path) else Path(image.uri)
-    local = "://" not in image.uri and path.exists()
-    if local or isinstance(chosen.array, MemoryArray):
+    if _local_place(image, level) is not None or isinstance(chosen.array, MemoryArray):
         return pixels_fingerprint(image, level)
     return f"{chosen.shape} {chosen.dtype} {chosen.axes} {image.uri}"
+
+
+def image_fingerprint(image: MultiscaleImage, level: int) -> str:
+    """Describe an image by what it was ingested from and how, where it says so, else by its pixels' files.
+
+    An image of a cohort that was moved or copied, here or into a store, is the same one.
+    """
+    identity = identity_in(image.metadata)
+    return source_fingerprint(image, level) if identity is None else identity
+
+
+def files_fingerprint(image: MultiscaleImage, level: int) -> str | None:
+    """Describe the files of a level by their names and sizes, which a copy has, too.
+
+    None where they are no files of a directory on this machine.
+    """
+    path = _local_place(image, level)
+    if path is None or not path.is_dir():
+        return None
+    total = 0
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(folder) / name
+            told = f"{file.relative_to(path).as_posix()} {file.stat().st_size}\n"
+            total = zlib.crc32(told.encode(), total)
+    return f"{total:08x}"
+
+
+def _local_place(image: MultiscaleImage, level: int) -> Path | None:
+    """Return where a level's pixels lie on this machine, if they do."""
+    stored = getattr(image.level(level).array, "path", None)
+    path = stored if isinstance(stored, Path) else Path(image.uri)
+    return path if "://" not in image.uri and path.exists() else None
 
 
 def model_fingerprint(model: Any) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from microtome.errors import ExistsError
+from microtome.errors import ExistsError, FormatError, NotFoundError
 from microtome.image import MultiscaleImage
+from microtome.storage import Place, read_group
 
 from ._resuming import differences
 
@@ -20,7 +21,7 @@ ADVICE = "; choose another place, or replace it with --overwrite (overwrite=True
 _NAMES = "channel_names"
 # What may be replaced: its name, which settings are others with it, and what must be the same.
 _REPLACED = {
-    "image": ("an image", {"source", "pixels"}, ("modality",)),
+    "image": ("an image", {"source", "pixels", "image", "files"}, ("modality",)),
     "statistics": ("statistics", {"preprocess_state"}, ("standardization", "channels")),
 }
 
@@ -30,7 +31,7 @@ def as_stored(settings: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(settings))
 
 
-def is_of(out: Path, settings: Mapping[str, Any]) -> bool:
+def is_of(out: Path | Place, settings: Mapping[str, Any]) -> bool:
     """Whether there is a prediction of the same image with the same settings.
 
     Among them may be `channel_names`, which no pixel depends on, and which the image itself tells.
@@ -40,7 +41,7 @@ def is_of(out: Path, settings: Mapping[str, Any]) -> bool:
 
 
 def refuse_finished(
-    out: Path, settings: Mapping[str, Any], metadata: Mapping[str, Any] | None = None
+    out: Path | Place, settings: Mapping[str, Any], metadata: Mapping[str, Any] | None = None
 ) -> None:
     """Refuse a place where a finished prediction is, and say how it differs from what is asked for.
 
@@ -85,12 +86,12 @@ def refuse_finished(
     raise ExistsError(msg)
 
 
-def record_at(out: Path) -> dict[str, Any]:
+def record_at(out: Path | Place) -> dict[str, Any]:
     """Return what the image at a place says of the prediction that it is; nothing where there is none."""
     return _ours(out).get("prediction", {})
 
 
-def _settings_of(out: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+def _settings_of(out: Path | Place, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what the prediction at a place was made with; None where nothing says so."""
     found: Any = record_at(out).get("settings")
     if not isinstance(found, dict):
@@ -100,12 +101,18 @@ def _settings_of(out: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**found, _NAMES: list(MultiscaleImage.open(out).channel_names or ())}
 
 
-def _ours(out: Path) -> dict[str, Any]:
+def _ours(out: Path | Place) -> dict[str, Any]:
     """Return what we have written into the image at a place; nothing where there is none."""
+    if isinstance(out, Place):
+        # One request, where an image would ask for more.
+        try:
+            found: Any = read_group(out).get("microtome", {})
+        except (NotFoundError, FormatError):
+            return {}
+        return found if isinstance(found, dict) else {}
     if not MultiscaleImage.exists(out):
         return {}
-    found: Any = MultiscaleImage.open(out).metadata.get("microtome", {})
-    return found
+    return MultiscaleImage.open(out).metadata.get("microtome", {})
 
 
 def _origin(ours: Any) -> dict[str, Any]:

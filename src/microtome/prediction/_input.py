@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+import numpy as np
 
 from microtome.cohort import CohortLayout, Modality, MultiplexImagingDataset, note_statistics
 from microtome.coordinates import Resolution
-from microtome.errors import InvalidInputError
+from microtome.errors import InvalidInputError, MicrotomeError
+from microtome.image import Channels, MultiscaleImage, channel_indices
 from microtome.normalization import Normalization, load_normalization
-from microtome.standardize import MEAN_STD, RgbStandardizer, Standardizer
+from microtome.standardize import MEAN_STD, Level, RgbStandardizer, Standardizer
 
 from ._model import Preprocess, model_name
 
@@ -24,6 +28,7 @@ __all__ = [
     "Standardization",
     "chosen_standardization",
     "preprocess_of",
+    "verify_kind",
     "verify_modalities",
 ]
 
@@ -37,6 +42,11 @@ Standardization = str | os.PathLike[str] | Normalization
 ``.json`` file of one."""
 
 _KINDS = {"brightfield": "H&E and IHC", "multiplex": "multiplex images"}
+_COLOURS = {("red", "green", "blue"), ("r", "g", "b")}
+# What writers call channels that nobody named.
+_SAYS_NOTHING = re.compile(r"(c|ch|chan|channel|band)?[ :_-]*\d*([ :_-]+\d+)*", re.IGNORECASE)
+# Of any number of channels these are told.
+_NAMED = 5
 # What a dataset of brightfield does if nobody says otherwise.
 _BRIGHTFIELD = "imagenet"
 
@@ -55,6 +65,8 @@ class CohortInput:
         What is done to them; None and `STORED` are nothing.
     preprocess
         A function instead.
+    stats_level
+        Level of the means and standard deviations, where a cohort has both.
 
     Raises
     ------
@@ -67,35 +79,41 @@ class CohortInput:
     channels: Sequence[str] | None
     standardization: Standardization | None
     preprocess: Preprocess | None
+    stats_level: Level | None = None
 
     def __post_init__(self) -> None:
         if self.preprocess is not None and self.standardization not in (None, STORED):
             msg = f"standardization={self.standardization!r} and preprocess= both make the model's input; give one of them"
             raise InvalidInputError(msg)
 
-    def of(self, modality: Modality, tissues: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def of(
+        self, modality: Modality, tissues: Sequence[str]
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, MicrotomeError]]:
         """Return the options `channels` and `preprocess` of `predict` for tissues of a modality.
+
+        Returns
+        -------
+        The options of each tissue, and of those that have none why: they lack a channel, or
+        statistics of any.
 
         Raises
         ------
         InvalidInputError
-            If the modality has no such standardization, or no channel of a tissue is left.
+            If the modality has no such standardization.
         NotFoundError
             If there are no statistics, or there is no file of a normalization.
-        UnknownNameError
-            If a tissue has no such channel.
         """
         given = self.standardization
         if given is None or given == STORED:
             options = {"channels": self.channels, "preprocess": self.preprocess}
-            return dict.fromkeys(tissues, options)
+            return dict.fromkeys(tissues, options), {}
         normalization = _normalization(given)
         if normalization is not None:
             options = {"channels": self.channels, "preprocess": normalization.normalize}
-            return dict.fromkeys(tissues, options)
+            return dict.fromkeys(tissues, options), {}
         if modality.kind == "brightfield":
             options = {"channels": self.channels, "preprocess": _preset(given, modality)}
-            return dict.fromkeys(tissues, options)
+            return dict.fromkeys(tissues, options), {}
         dataset = MultiplexImagingDataset(
             self.layout.root.name,
             modality,
@@ -103,16 +121,22 @@ class CohortInput:
             resolution=self.resolution,
             standardization=str(given),
             channels=self.channels,
+            stats_level=self.stats_level,
         )
         found: dict[str, dict[str, Any]] = {}
+        lacking: dict[str, MicrotomeError] = {}
         for tissue in tissues:
-            standardizer = dataset.get_standardizer(tissue)
+            try:
+                standardizer = dataset.get_standardizer(tissue)
+            except MicrotomeError as error:
+                lacking[tissue] = error
+                continue
             # As in a batch of the dataset, without those that have no statistics.
             found[tissue] = {
                 "channels": list(standardizer.channel_names),
                 "preprocess": standardizer,
             }
-        return found
+        return found, lacking
 
     def noted(self, modality: Modality, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a prediction notes of the cohort's statistics, where its input is made by them.
@@ -132,7 +156,18 @@ class CohortInput:
             or modality.kind == "brightfield"
         ):
             return {}
-        return note_statistics(standardizer.spec, standardizer.statistics)
+        return note_statistics(
+            standardizer.spec, standardizer.statistics, stats_level=self._level_of_means(modality)
+        )
+
+    def _level_of_means(self, modality: Modality) -> Level | None:
+        """Return the level that was asked for, or the only one that there is."""
+        place = self.layout.standardization(modality, self.resolution) / str(self.standardization)
+        levels: tuple[Level, ...] = get_args(Level)
+        there: list[Level] = [
+            each for each in levels if (place / f"{each}_level_means.parquet").is_file()
+        ]
+        return self.stats_level or (there[0] if len(there) == 1 else None)
 
     def of_tiles(self) -> tuple[str, Preprocess | None]:
         """Return the preset that a dataset of brightfield tiles has, and what is done after it."""
@@ -246,6 +281,55 @@ def verify_modalities(model: Any, modalities: Sequence[Modality]) -> None:
             "modality=)"
         )
         raise InvalidInputError(msg)
+
+
+def verify_kind(model: Any, image: MultiscaleImage, channels: Channels | None) -> None:
+    """Refuse an image whose channels say that it is of a kind that a model says it is not for.
+
+    Of an image by itself nobody says which modality it is; but three channels that are called DAPI,
+    FITC and Cy3 are no red, green and blue. Names that say nothing are taken for either.
+
+    Parameters
+    ----------
+    model
+        As for `verify_modalities`.
+    image
+        The image.
+    channels
+        Those that the model sees; None for all.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is of the other kind.
+    """
+    kind = getattr(_inner(model), "modality_kind", None)
+    if kind not in _KINDS or not image.channel_names:
+        return
+    chosen = channel_indices(channels, image.channel_names, image.nchannels)
+    names = [image.channel_names[index] for index in chosen]
+    colours = tuple(name.lower() for name in names) in _COLOURS
+    telling = not all(_SAYS_NOTHING.fullmatch(name) for name in names)
+    what = model_name(_inner(model))
+    if kind == "multiplex":
+        if colours and image.dtype == np.uint8:
+            msg = f"{what} is for {_KINDS[kind]}, and {image.uri} is red, green and blue: give a model of these (--model)"
+            raise InvalidInputError(msg)
+    elif telling and not colours:
+        msg = (
+            f"{what} is for {_KINDS[kind]}, in red, green and blue, and would see the channels "
+            f"{', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''} of {image.uri}: give a "
+            "model of these (--model)"
+        )
+        raise InvalidInputError(msg)
+    elif image.dtype != np.uint8:
+        _log.warning(
+            "%s is for %s, which have values from 0 to 255, and %s has %s",
+            what,
+            _KINDS[kind],
+            image.uri,
+            image.dtype,
+        )
 
 
 def _normalization(given: Standardization) -> Normalization | None:

@@ -19,6 +19,7 @@ from microtome.tiling import plan_tiles
 
 from ._batches import TileReading, level_index, planned_level, sample_count, spatial_shape
 from ._failure import telling_failures
+from ._input import verify_kind
 from ._instances import checked_share
 from ._instances_pieces import Pieces
 from ._instances_spool import InstanceWorkplace
@@ -129,6 +130,7 @@ def predict_instances(  # noqa: PLR0913 - a job with its options, all but three 
     chosen = planned_level(opened, level)
     plan = plan_tiles(spatial_shape(chosen), tile_size, overlap)
     reading = TileReading.of(opened, plan, level, channels, batch_size)
+    verify_kind(model, opened, channels)
     space = OutputSpace.of(opened, level)
     masks = masks_of(opened, level, mask, skip_empty=skip_empty)
     settings = {

@@ -17,6 +17,7 @@ from microtome.errors import InvalidInputError
 from microtome.image import Channels, Level, MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.regions import ImageRegionData
+from microtome.storage import Place
 from microtome.tiling import TilePlan, plan_tiles
 
 from ._batches import TileReading, level_index, planned_level, sample_count, spatial_shape
@@ -25,11 +26,13 @@ from ._canvas import Canvas, Made
 from ._devices import in_turn, running_on
 from ._failure import telling_failures
 from ._finished import as_stored, is_of, record_at, refuse_finished
+from ._input import verify_kind
 from ._model import Preprocess, model_name, verify_channels
 from ._output import as_array, checked_maps, place_of
 from ._record import record_of, with_record
 from ._resuming import settings_of
 from ._space import OutputSpace, checked_fill, checked_names, free_place
+from ._staging import Final, put_image
 from ._tissue import masks_of, tiles_with_tissue
 from ._workplace import ResumedTarget, Workplace
 
@@ -61,13 +64,17 @@ class Job:
     metadata: Mapping[str, Any] | None
     devices: Sequence[Any] | None = None
     keep_finished: bool = False
+    # Where the result goes in the end, if that is no directory here.
+    final: Final | None = None
     # Refuses a type that the result cannot be written with, when the model has answered first.
     verify_type: Callable[[np.dtype[Any]], None] | None = None
 
     def run(
-        self, image: MultiscaleImage, out: Path, mask: Any, progress: Progress
+        self, image: MultiscaleImage, out: Path | Place, mask: Any, progress: Progress
     ) -> MultiscaleImage:
         """Predict an image, or what is missing of it."""
+        if isinstance(out, Place):
+            return put_image(self, image, out, mask, progress)
         return _Run(self, image, out, mask, progress).result()
 
 
@@ -111,6 +118,9 @@ class _Run:
         # Refused now rather than after the mask was made.
         reading = TileReading.of(image, self._plan, self._level, job.channels, job.batch_size)
         verify_channels(job.preprocess, len(reading.channels), image)
+        # Of an image of a cohort it is known, and told of all together.
+        if "predicted_from" not in (job.metadata or {}).get("microtome", {}):
+            verify_kind(job.model, image, job.channels)
         self._space = OutputSpace.of(image, job.level)
         self._names = job.channel_names
         if self._names is None:
@@ -129,6 +139,11 @@ class _Run:
                 asked = {**settings, "channel_names": list(self._names)}
             keep = True
             try:
+                if job.final is not None and job.final.is_there(
+                    self._out, self._image, asked, job.metadata
+                ):
+                    keep = False
+                    return MultiscaleImage.open(job.final.place)
                 if self._is_published(place) or (job.keep_finished and is_of(self._out, asked)):
                     keep = False
                     return MultiscaleImage.open(self._out)

@@ -15,6 +15,7 @@ from microtome.image import MultiscaleImage
 from microtome.jobs import run_each
 from microtome.progress import Progress, silent
 from microtome.sources import open_image
+from microtome.storage import Place
 
 from ._devices import copies_of
 from ._job import Job, verify_image
@@ -31,7 +32,7 @@ _TOLD = 5
 class _Task:
     job: Job
     image: Any
-    out: Path
+    out: Path | Place
     mask: Any
     progress: Progress
 
@@ -71,14 +72,14 @@ def named_images(images: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
 def predict_each(
     job: Job,
     images: Mapping[str, Any] | Sequence[Any],
-    out: Path,
+    out: Path | Place,
     *,
     mask: Any,
     executor: Executor | None,
     progress: Progress,
 ) -> dict[str, MultiscaleImage]:
     """Predict each image into a directory; see `predict`."""
-    if is_tiff(out):
+    if is_tiff(Path(str(out))):
         msg = f"several images are predicted into a directory of OME-Zarr images, got out={str(out)!r}; give a directory, or one image"
         raise InvalidInputError(msg)
     named = named_images(images)
@@ -89,7 +90,7 @@ def predict_each(
         if unknown:
             msg = f"masks of {unknown}, which are no images; there are {sorted(named)}"
             raise InvalidInputError(msg)
-    if (out.exists() and not out.is_dir()) or MultiscaleImage.exists(out):
+    if (isinstance(out, Path) and out.exists() and not out.is_dir()) or MultiscaleImage.exists(out):
         msg = f"{out} is there and no directory of predictions; choose another place"
         raise ExistsError(msg)
     _verify_each(job, named)

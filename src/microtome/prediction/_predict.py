@@ -14,13 +14,14 @@ from microtome.errors import InvalidInputError
 from microtome.image import Channels, MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.sources import open_image
-from microtome.storage import verify_here
+from microtome.storage import Place, StorageOptions
 
 from ._blend import Blend, checked_blend
 from ._devices import checked_devices
 from ._job import Job
 from ._many import predict_each
 from ._model import Preprocess, verify_function
+from ._staging import Target, target_of_prediction
 from ._tiff import is_tiff, predict_tiff
 
 __all__ = ["predict"]
@@ -48,6 +49,7 @@ class Options(TypedDict, total=False):
     overwrite: bool
     allow_nan: bool
     metadata: Mapping[str, Any] | None
+    storage_options: StorageOptions | None
     progress: Progress
 
 
@@ -55,14 +57,14 @@ class Options(TypedDict, total=False):
 def predict(  # pyright: ignore[reportOverlappingOverload] - an image is a mapping of its levels, and one image
     model: Any,
     images: MultiscaleImage | str | os.PathLike[str] | NDArray[Any],
-    out: str | os.PathLike[str],
+    out: Target,
     **options: Unpack[Options],
 ) -> MultiscaleImage: ...
 @overload
 def predict(  # pyright: ignore[reportOverlappingOverload] - what is left is one image
     model: Any,
     images: Mapping[str, Any] | list[Any] | tuple[Any, ...],
-    out: str | os.PathLike[str],
+    out: Target,
     **options: Unpack[Options],
 ) -> dict[str, MultiscaleImage]: ...
 @overload
@@ -72,7 +74,7 @@ def predict(
 def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-only and optional
     model: Any,
     images: Any,
-    out: str | os.PathLike[str],
+    out: Target,
     *,
     tile_size: int | Sequence[int] | None = 512,
     overlap: int | Sequence[int] = 64,
@@ -93,6 +95,7 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     overwrite: bool = False,
     allow_nan: bool = False,
     metadata: Mapping[str, Any] | None = None,
+    storage_options: StorageOptions | None = None,
     progress: Progress = silent,
 ) -> MultiscaleImage | dict[str, MultiscaleImage]:
     """Run a model over a level of an image and write what it returns as a new image.
@@ -131,7 +134,9 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         ``.ome.tiff``: one OME-TIFF instead, by way of a hidden OME-Zarr beside it, with the same
         pixel size, place, channels and record. Of several images, the directory of their
         predictions, ``<name>.ome.zarr``: those that are there, of the same images with the same
-        settings, are kept. All images are opened before the first is predicted.
+        settings, are kept. All images are opened before the first is predicted. Either OME-Zarr may
+        go to the address of a store, ``s3://bucket/prediction.ome.zarr``: it is made in the directory
+        for temporary files and put there whole.
     tile_size
         Pixels; one number, (height, width), or (depth, height, width) where the image has planes.
         None predicts the whole level at once.
@@ -187,9 +192,11 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     metadata
         Further attributes of the image. Source, level, tiles, model and version are added under
         ``["microtome"]["prediction"]``.
+    storage_options
+        How a store at `out` is reached.
     progress
         Called with the tiles done and to do, then with the blocks of the pyramid, then, of an
-        OME-TIFF, with its strips.
+        OME-TIFF, with its strips, and of one into a store with the files that are put there.
 
     Returns
     -------
@@ -202,6 +209,10 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
         message says how the settings of what is there differ.
     BusyError
         If another process is predicting to `out`.
+    ModeError
+        If `out` is in a store that is only read.
+    StorageError
+        If the disk or a store refuses, or the store cannot be reached.
     InvalidInputError
         If the overlap is not below the tile size, the image has other axes, no channel is left,
         or the model returns another shape, changing channels, NaN or infinity; the message names the tile.
@@ -220,7 +231,7 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     if multiple_of < 1:
         msg = f"multiple_of must be at least 1, got {multiple_of}"
         raise InvalidInputError(msg)
-    verify_here(out)
+    place = target_of_prediction(out, storage_options)
     # Before images are opened, tissue is looked for and the first tiles are read.
     verify_function(preprocess, "preprocess", "normalize")
     verify_function(postprocess, "postprocess", "denormalize")
@@ -250,13 +261,15 @@ def predict(  # noqa: PLR0913 - a job with its options, all but three keyword-on
     # An image is a mapping, too: of its levels.
     if isinstance(images, Mapping | list | tuple) and not isinstance(images, MultiscaleImage):
         several = cast("Mapping[str, Any] | Sequence[Any]", images)
-        return predict_each(
-            job, several, Path(out), mask=mask, executor=executor, progress=progress
-        )
-    place = Path(out)
+        return predict_each(job, several, place, mask=mask, executor=executor, progress=progress)
+    named = Path(place.uri if isinstance(place, Place) else place)
     # Not of `run_v1.2`, whose end is no format.
-    if place.suffix[1:2].isalpha() and place.suffix.lower() != ".zarr" and not is_tiff(place):
-        msg = f"{place} is written as OME-Zarr or OME-TIFF; call it {place.name}.ome.zarr, or .ome.tif"
+    if named.suffix[1:2].isalpha() and named.suffix.lower() != ".zarr" and not is_tiff(named):
+        msg = f"{place} is written as OME-Zarr or OME-TIFF; call it {named.name}.ome.zarr, or .ome.tif"
         raise InvalidInputError(msg)
-    run = predict_tiff if is_tiff(place) else Job.run
-    return run(job, open_image(images), place, mask, progress)
+    if not is_tiff(named):
+        return job.run(open_image(images), place, mask, progress)
+    if isinstance(place, Place):
+        msg = f"{place}: an OME-TIFF is written to a disk here; write it here and copy it there, or predict into .ome.zarr"
+        raise InvalidInputError(msg)
+    return predict_tiff(job, open_image(images), place, mask, progress)

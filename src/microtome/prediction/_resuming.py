@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from microtome.cohort import identity_in
 from microtome.errors import BusyError, ExistsError
 from microtome.image import Channels, MultiscaleImage, channel_indices
 from microtome.storage import storage_errors
@@ -18,6 +19,7 @@ from microtome.tiling import TilePlan
 
 from ._fingerprint import (
     array_fingerprint,
+    files_fingerprint,
     model_fingerprint,
     sees_batches,
     source_fingerprint,
@@ -28,6 +30,8 @@ __all__ = ["Claim", "differences", "settings_of", "verify_settings"]
 
 
 _BATCH_SIZE = "batch_size"
+# Which image it is, by what it was ingested from, and the names and sizes of its files.
+_IMAGE, _FILES = "image", "files"
 _CHECKSUM = re.compile("[0-9a-f]{8,}")
 
 
@@ -40,6 +44,8 @@ class Claim:
         Where the result will be.
     path
         What a killed run leaves there.
+    told
+        What the result is called in messages; by default by its path.
 
     Raises
     ------
@@ -49,7 +55,7 @@ class Claim:
         If the disk refuses.
     """
 
-    def __init__(self, out: Path, path: Path) -> None:
+    def __init__(self, out: Path, path: Path, *, told: str | None = None) -> None:
         with storage_errors(out):
             out.parent.mkdir(parents=True, exist_ok=True)
             # Images are predicted by threads, too, and closed by another one after an error.
@@ -57,7 +63,7 @@ class Claim:
             try:
                 self._lock.acquire(timeout=0)
             except Timeout as error:
-                msg = f"another process is predicting {out}; wait for it, or choose another place"
+                msg = f"another process is predicting {told or out}; wait for it, or choose another place"
                 raise BusyError(msg) from error
 
     def release(self) -> None:
@@ -85,6 +91,7 @@ def settings_of(  # noqa: PLR0913 - all that a run depends on
     found: dict[str, Any] = {
         "source": image.uri,
         "pixels": source_fingerprint(image, level),
+        **_identity(image, level),
         "level": level,
         "channels": channel_indices(channels, image.channel_names, image.nchannels),
         "tile_size": list(plan.tile_size),
@@ -129,17 +136,40 @@ def differences(
     # Noted always, formerly; where it is not, the result does not depend on it.
     keys = wanted.keys() | (found.keys() - {_BATCH_SIZE})
     changed = {key for key in keys if found.get(key) != wanted.get(key)}
+    known = None not in (found.get(_IMAGE), wanted.get(_IMAGE))
+    if not known or _IMAGE not in changed:
+        changed.discard(_IMAGE)
+    if (
+        known
+        and _IMAGE not in changed
+        and (_FILES not in changed or _unknown(_FILES, found, wanted))
+    ):
+        # It was moved or copied: where it lies and when it was written is nothing that pixels depend on.
+        changed -= {"source", "pixels"}
+    changed.discard(_FILES)
     if "source" in changed:
-        changed.discard("pixels")  # of another file
+        changed -= {"pixels", _IMAGE}  # of another file
+    elif _IMAGE in changed:
+        changed.discard("pixels")
     # Of another function nobody wants to know how its numbers differ.
     other = sorted(changed - {f"{key}_state" for key in changed} - set(ignored))
     return "; ".join(_told(key, found.get(key), wanted.get(key)) for key in other)
 
 
+def _unknown(key: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return None in (found.get(key), wanted.get(key))
+
+
+def _identity(image: MultiscaleImage, level: int) -> dict[str, Any]:
+    """Return what tells an image from others wherever it lies; nothing of one that does not say."""
+    identity = identity_in(image.metadata)
+    return {} if identity is None else {_IMAGE: identity, _FILES: files_fingerprint(image, level)}
+
+
 def _told(key: str, then: Any, now: Any) -> str:
     """Say how one setting differs; of checksums only that they do, which nobody can read."""
     if all(isinstance(value, str) and _CHECKSUM.fullmatch(value) for value in (then, now)):
-        if key == "pixels":
+        if key in {"pixels", _IMAGE}:
             return "the image has changed since, or its files were written anew"
         what = key.removesuffix("_state")
         return f"{what}: other weights, numbers or code" if what != key else f"{what}: another now"

@@ -92,7 +92,7 @@ def engine_errors(path: object) -> Generator[None]:
         yield
     except MicrotomeError:
         raise
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, NotImplementedError) as error:
         text = str(error)
         match = _STATUS.fullmatch(text)
         status, rest = (match[1], match[2]) if match else ("", text)

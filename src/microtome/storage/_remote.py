@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, cast
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 import tensorstore as ts
 
-from microtome.errors import InvalidInputError, ModeError
+from microtome.errors import InvalidInputError, ModeError, StorageError
 
 from ._addresses import is_address, spelled
 from ._credentials import stated_credentials
@@ -31,6 +32,7 @@ _SILENT = frozenset({"http"})
 _FAR = frozenset({"s3", "gcs", "http"})
 _WRITABLE = frozenset({"memory", "s3"})
 _ZIP = (".zip", ".ozx")
+_FIRST_PAUSE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,20 @@ class Place:
             found = self._keys().read(name).result()
         return found.value if found.state == "value" else None
 
+    def read_stamped(self, name: str) -> tuple[bytes | None, bytes]:
+        """Return the bytes of a key, None where there is none, and what tells them from any others.
+
+        The stamp is for `write_if`; errors as `read`.
+        """
+        with engine_errors(f"{self.uri}/{name}"):
+            found = self._keys().read(name).result()
+        return found.value if found.state == "value" else None, found.stamp.generation
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether such a store can be written: HTTP, Google's and zip files are read."""
+        return self._stored["driver"] in _WRITABLE
+
     @property
     def is_remote(self) -> bool:
         """Whether it is on another machine, as far as its address tells."""
@@ -115,6 +131,54 @@ class Place:
         """
         with engine_errors(f"{self.uri}/{name}"):
             self._writable_keys().write(name, data).result()
+
+    def write_if(self, name: str, data: bytes, stamp: bytes) -> bytes | None:
+        """Write the bytes of a key where it still holds what it held; errors as `write`.
+
+        Parameters
+        ----------
+        name
+            The key.
+        data
+            What it shall hold.
+        stamp
+            As `read_stamped` told it, also of a key that is not there.
+
+        Returns
+        -------
+        The new stamp; None where the key holds something else, which stays.
+        """
+        written = self._patiently(name, data, stamp)
+        if written:
+            return written
+        # The answer to a request that was done may be lost on the way, and the request repeated.
+        found, now = self.read_stamped(name)
+        return now if found == data else None
+
+    def _patiently(self, name: str, data: bytes, stamp: bytes) -> bytes:
+        """Write a key on a condition; the engine looks before, and does not look again if that fails."""
+        pause = _FIRST_PAUSE
+        for left in range(self.options.retries, -1, -1):
+            try:
+                with engine_errors(f"{self.uri}/{name}"):
+                    keys = self._writable_keys()
+                    return keys.write(name, data, if_equal=stamp).result().generation
+            except StorageError as error:
+                if isinstance(error.__cause__, NotImplementedError):
+                    msg = (
+                        f"{self.uri}/{name}: the store takes no writes on a condition (If-None-Match), "
+                        "by which two writers are kept apart; write here and copy it there"
+                    )
+                    raise StorageError(msg) from error
+                if not left or "PERMISSION_DENIED" in str(error.__cause__):
+                    raise
+            time.sleep(min(pause, self.options.longest_pause))
+            pause *= 2
+        raise AssertionError  # the last attempt returns or raises
+
+    def begin_write(self, name: str, data: bytes | None) -> ts.Future[Any]:
+        """Begin to write a key as `write`, or with None to remove it, and return what is waited for."""
+        return self._writable_keys().write(name, data)
 
     def remove(self, name: str) -> None:
         """Remove a key, if it is there; errors as `write`."""

@@ -266,10 +266,19 @@ def _statistics(now: _Now) -> Iterator[_Found]:
             for tissue in before
         }
         name = manifest.get("standardization")
-        command = f"microtome stats {now.named} --method {name}"
+        option = _level_option(path.parent, manifest)
+        command = f"microtome stats {now.named} --method {name}{option}"
         advice = f"run `{command}` again, which counts only these anew"
         what = f"statistics of {modality} were"
         yield resolution, path.parent, before, after, what, advice, True
+
+
+def _level_option(directory: Path, manifest: Mapping[str, Any]) -> str:
+    """Return the option of `microtome stats` that says whose means are counted, where both are there."""
+    levels = ("image", "global")
+    both = all((directory / f"{level}_level_means.parquet").is_file() for level in levels)
+    level = manifest.get("stats_level")
+    return f" --stats-level {level}" if both and level in levels else ""
 
 
 def _cells(now: _Now) -> Iterator[_Found]:
