@@ -176,3 +176,19 @@ def test_files_that_cannot_be_turned_refuse_an_aligned_image(aligned, tmp_path):
     with pytest.raises(InvalidInputError, match="TRIDENT and CLAM are counted"):
         add_tiles(aligned, tmp_path / "t.h5", tissue_id="t", modality="ihc_CD3")
     assert not (tmp_path / "job").exists()
+
+
+def test_tiles_that_are_read_as_if_an_aligned_image_were_not_are_told(aligned, caplog):
+    how = {"path": aligned, "tile_size": TILE, "tile_strategy": "grid", "resolution": 1.0}
+    said = "study: images of t as ihc_CD3 lie in their tissues by an alignment"
+    mt.HEImagingDataset("study", **how)
+    mt.ComposedImagingDataset("study", ["ihc_CD3"], **how)
+    tiles = CohortTiles.open(aligned, modality="ihc_CD3", tile_size=TILE, tile_strategy="grid")
+    assert not any("alignment" in record.getMessage() for record in caplog.records)
+    mt.SingleIHCImagingDataset("study", "ihc_CD3", **how)
+    tiles.read_batch([0])
+    told = [m for record in caplog.records if said in (m := record.getMessage())]
+    assert len(told) == 2
+    assert "ComposedImagingDataset(..., ['ihc_CD3']) reads them where they lie" in told[0]
+    tiles.read_batch([1])
+    assert sum(said in record.getMessage() for record in caplog.records) == 2

@@ -3,7 +3,7 @@
 `ingest`, `mask`, `tile` and `stats` fill it, datasets such as `HEImagingDataset` read it.
 """
 
-from ._alignment import read_alignments, set_alignment
+from ._alignment import read_alignments, set_alignment, tell_aligned
 from ._create import create_cohort
 from ._file_list import write_file_list
 from ._images import (
@@ -142,6 +142,7 @@ __all__ = [
     "set_alignment",
     "size_name",
     "stats",
+    "tell_aligned",
     "tile",
     "tile_size_of",
     "tile_statistics",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,22 @@ from ._layout import CohortLayout
 from ._modality import Modality, parse_modality
 from ._tables import read_parquet, tissue_row, write_parquet
 
-__all__ = ["Alignments", "as_frame_transform", "read_alignments", "set_alignment"]
+__all__ = [
+    "Alignments",
+    "as_frame_transform",
+    "read_alignments",
+    "set_alignment",
+    "tell_aligned",
+]
+
+_log = logging.getLogger(__name__)
 
 Alignments = Mapping[tuple[str, str], AffineTransform]
 """Transform by (tissue id, modality): from micrometres of the image to those of the tissue."""
 
 _AXES = ("x", "y")
+# Of any number of tissues these are named.
+_NAMED = 3
 # x' = x_x x + x_y y + x_0, and y' likewise.
 _ENTRIES = ("x_x", "x_y", "x_0", "y_x", "y_y", "y_0")
 _SCHEMA = pa.schema(
@@ -183,6 +194,35 @@ def read_alignments(layout: CohortLayout) -> Alignments:
             msg = f"{layout.alignments}: tissue {key[0]!r} imaged as {key[1]}: {error}"
             raise FormatError(msg) from error
     return found
+
+
+def tell_aligned(
+    layout: CohortLayout, modality: Modality, tissue_ids: Iterable[str], *, who: str, advice: str
+) -> None:
+    """Warn where tiles are read on the own grid of images that lie elsewhere in their tissues.
+
+    Parameters
+    ----------
+    layout, modality, tissue_ids
+        Which images.
+    who
+        What reads them.
+    advice
+        What reads them where they lie.
+    """
+    known = read_alignments(layout)
+    turned = [tissue for tissue in tissue_ids if (tissue, modality.name) in known]
+    if turned:
+        more = f" and {len(turned) - _NAMED} more" if len(turned) > _NAMED else ""
+        _log.warning(
+            "%s: images of %s%s as %s lie in their tissues by an alignment, in whose frame tiles are "
+            "counted, and tiles are read on the images' own grids, as if there were none; %s",
+            who,
+            ", ".join(turned[:_NAMED]),
+            more,
+            modality,
+            advice,
+        )
 
 
 def _rows(layout: CohortLayout) -> list[dict[str, Any]]:

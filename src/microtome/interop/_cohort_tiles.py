@@ -20,6 +20,7 @@ from microtome.cohort import (
     parse_modality,
     read_tissues,
     size_name,
+    tell_aligned,
     tile_size_of,
     tissue_row,
     tissues_with_images,
@@ -283,6 +284,14 @@ class CohortTiles:
     def _images(self, numbers: NDArray[np.int64]) -> list[MultiscaleImage]:
         """Return the images of some tissues by ascending number; those are kept open."""
         found: list[MultiscaleImage] = []
+        if not self._opened:
+            tell_aligned(
+                self.images.layout,
+                self.images.modality,
+                self.tiles.tissue_ids,
+                who=str(self.images.layout.root),
+                advice="ComposedImagingDataset reads them where they lie",
+            )
         for number in np.unique(numbers).tolist():
             if number not in self._opened:
                 self._opened[number] = self.images[self.tiles.tissue_ids[number]]

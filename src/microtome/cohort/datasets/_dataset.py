@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from microtome.cohort._alignment import tell_aligned
 from microtome.cohort._directory import cohort_directory
 from microtome.cohort._layout import CohortLayout
 from microtome.cohort._modality import Modality, parse_modality
@@ -120,6 +121,13 @@ class ModalityDataset(ABC):
         if (self._image_of < 0).any():
             # Tiles of tissues that are not of this modality or split.
             self._rows = np.flatnonzero(self._image_of[self.tiles.rows().tissue] >= 0)
+        tell_aligned(
+            self.layout,
+            self.modality,
+            (t for t in self.tiles.tissue_ids if t in self._place),
+            who=self.name,
+            advice=f"ComposedImagingDataset(..., ['{self.modality.name}']) reads them where they lie",
+        )
         if not len(self):
             told = f"{len(self.tiles)} tiles, none of them on one of its {len(self._tissue_ids)} tissues"
             _log.warning("%s is empty: the tiling %s %s has %s", self.name, strategy, size, told)
