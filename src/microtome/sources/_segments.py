@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
@@ -22,6 +22,14 @@ _LARGEST = 8
 
 _Key = tuple[int, int, int]
 
+
+class _Sized(Protocol):
+    @property
+    def nbytes(self) -> int: ...
+
+
+_Kept = TypeVar("_Kept", bound=_Sized)
+
 _owners = itertools.count()
 
 
@@ -30,8 +38,8 @@ def new_owner() -> int:
     return next(_owners)
 
 
-class Segments:
-    """The segments that were used last.
+class Segments(Generic[_Kept]):
+    """The segments that were used last, or what is known of them.
 
     Parameters
     ----------
@@ -42,7 +50,7 @@ class Segments:
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
         self._taken = 0
-        self._kept: OrderedDict[_Key, NDArray[Any]] = OrderedDict()
+        self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         self._guard = threading.Lock()
 
     @property
@@ -50,7 +58,7 @@ class Segments:
         """Bytes that are kept."""
         return self._taken
 
-    def get(self, key: _Key) -> NDArray[Any] | None:
+    def get(self, key: _Key) -> _Kept | None:
         """Return a segment, None if it is not kept. It is shared, and not to be written."""
         with self._guard:
             found = self._kept.get(key)
@@ -58,7 +66,7 @@ class Segments:
                 self._kept.move_to_end(key)
             return found
 
-    def keep(self, key: _Key, pixels: NDArray[Any]) -> None:
+    def keep(self, key: _Key, pixels: _Kept) -> None:
         """Keep a segment, and forget those used longest ago that no longer fit."""
         if pixels.nbytes * _LARGEST > self._most:
             return
@@ -78,4 +86,4 @@ class Segments:
                 self._taken -= self._kept.pop(key).nbytes
 
 
-SEGMENTS = Segments(_BYTES)
+SEGMENTS: Segments[NDArray[Any]] = Segments(_BYTES)

@@ -8,9 +8,7 @@ number of threads.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import FormatError
-from microtome.storage import READ, Box, Pending
+from microtome.storage import Box, Pending
 
+from ._jpeg_parts import KERNELS, NOTES, JpegParts
+from ._segment_reads import begin
 from ._segments import SEGMENTS, new_owner
 from ._shared_file import SharedFile
 from ._tiff_pages import Plane, planes_of
@@ -35,9 +35,6 @@ _ORDER = "tczyx"
 
 # PlanarConfiguration 2: a page holds its samples one plane after the other.
 _SEPARATE = 2
-
-# Decoding fewer segments than this costs less than handing them to other threads.
-_INLINE = 4
 
 # What decoding one segment may allocate: a small file can claim a huge one.
 _LARGEST = 2**31
@@ -65,6 +62,15 @@ class _Segment(NamedTuple):
     left: int
     target: NDArray[Any]
     """What is asked for of the page, (samples, rows, columns)."""
+
+
+class _Part(NamedTuple):
+    """What a window shows of a segment, in pixels of the picture."""
+
+    segment: _Segment
+    window: _Window
+    rows: tuple[int, int]
+    columns: tuple[int, int]
 
 
 class TiffArray:
@@ -116,6 +122,7 @@ class TiffArray:
             else (min(index(key.rowsperstrip) or height, height), width)
         )
         self._plain = PlainRows.of(key)
+        self._jpeg = JpegParts.of(key)
         self._ycc = key.compression == APERIO_YCC and self._dtype == np.uint8
         self._planes = planes_of(path, series, math.prod(size for _, size, _ in leads))
         files = {plane.file for plane in self._planes}
@@ -157,24 +164,21 @@ class TiffArray:
     def read(self, box: Box) -> NDArray[Any]:
         """Read a box."""
         out = np.empty([stop - start for start, stop in box], self._dtype)
-        self.read_into(box, out)
+        self.read_into(box, out).result()
         return out
 
     def read_into(self, box: Box, out: NDArray[Any]) -> Pending:
-        """Decode the segments that a box touches and copy what is inside."""
+        """Begin to decode the segments that a box touches and to copy what is inside.
+
+        What was begun in one thread is done together when the first of it is waited for.
+        """
         samples = box[self.axes.index("c")] if self._samples else (0, 1)
         window = _Window(samples, *box[-2:])
-        segments = [
-            segment
+        return begin(
+            ((self._owner, segment.page, segment.number), self._fill, (segment, window))
             for page, target in self._pages(box, out)
             for segment in self._touched(page, window, target)
-        ]
-        if len(segments) > _INLINE:
-            list(_pool().map(lambda segment: self._copy(segment, window), segments))
-        else:
-            for segment in segments:
-                self._copy(segment, window)
-        return READ
+        )
 
     def _pages(self, box: Box, out: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
         """Find the pages that a box needs, and what of a buffer each fills: (samples, rows, columns)."""
@@ -206,18 +210,24 @@ class TiffArray:
                     number = position + sample * per_plane
                     yield _Segment(page, number, sample, *corner, target)
 
-    def _copy(self, segment: _Segment, window: _Window) -> None:
+    def _fill(self, needs: Sequence[tuple[_Segment, _Window]]) -> None:
+        """Read a segment for all windows that show some of it."""
         height, width = self._segment
-        y0 = max(window.rows[0], segment.top)
-        y1 = min(window.rows[1], segment.top + height)
-        x0 = max(window.columns[0], segment.left)
-        x1 = min(window.columns[1], segment.left + width)
-        if self._read_straight(segment, window, (y0, y1), (x0, x1)):
-            return
-        # What is read of plain rows stays in the nearest caches until it is copied.
-        step = y1 - y0 if self._plain is None else max(_ROWS_BYTES // self._plain.row_bytes, 1)
-        for top in range(y0, y1, step):
-            self._copy_part(segment, window, (top, min(top + step, y1)), (x0, x1))
+        parts: list[_Part] = []
+        for segment, window in needs:
+            y0, x0 = max(window.rows[0], segment.top), max(window.columns[0], segment.left)
+            y1 = min(window.rows[1], segment.top + height)
+            x1 = min(window.columns[1], segment.left + width)
+            part = _Part(segment, window, (y0, y1), (x0, x1))
+            if self._plain is None:
+                parts.append(part)
+            elif not self._read_straight(segment, window, *part[2:]):
+                # What is read of plain rows stays in the nearest caches until it is copied.
+                step = max(_ROWS_BYTES // self._plain.row_bytes, 1)
+                for top in range(y0, y1, step):
+                    self._copy([part._replace(rows=(top, min(top + step, y1)))])
+        if parts:
+            self._copy(parts)
 
     def _read_straight(
         self,
@@ -244,29 +254,30 @@ class TiffArray:
         start = plane.offsets[segment.number] + first * plain.row_bytes
         return plain.read_into(self._files[plane.file], start, target)
 
-    def _copy_part(
-        self,
-        segment: _Segment,
-        window: _Window,
-        rows: tuple[int, int],
-        columns: tuple[int, int],
-    ) -> None:
-        (y0, y1), (x0, x1) = rows, columns
-        within = (y0 - segment.top, y1 - segment.top), (x0 - segment.left, x1 - segment.left)
-        part = self._part(segment, *within)
-        sample = slice(None) if segment.sample is None else segment.sample - window.samples[0]
-        target = segment.target[
-            sample,
-            y0 - window.rows[0] : y1 - window.rows[0],
-            x0 - window.columns[0] : x1 - window.columns[0],
-        ]
-        if part is None:
-            # A sparse segment was never written: the format says it reads as zero.
-            target[...] = 0
-        elif segment.sample is None:
-            target[...] = part[..., slice(*window.samples)].transpose(2, 0, 1)
-        else:
-            target[...] = part[..., 0]
+    def _copy(self, parts: Sequence[_Part]) -> None:
+        """Copy parts of one segment to where they go."""
+        first = parts[0].segment
+        top, bottom = min(p.rows[0] for p in parts), max(p.rows[1] for p in parts)
+        left, right = min(p.columns[0] for p in parts), max(p.columns[1] for p in parts)
+        pixels = self._part(
+            first, (top - first.top, bottom - first.top), (left - first.left, right - first.left)
+        )
+        for segment, window, (y0, y1), (x0, x1) in parts:
+            sample = slice(None) if segment.sample is None else segment.sample - window.samples[0]
+            target = segment.target[
+                sample,
+                y0 - window.rows[0] : y1 - window.rows[0],
+                x0 - window.columns[0] : x1 - window.columns[0],
+            ]
+            if pixels is None:
+                # A sparse segment was never written: the format says it reads as zero.
+                target[...] = 0
+                continue
+            part = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+            if segment.sample is None:
+                target[...] = part[..., slice(*window.samples)].transpose(2, 0, 1)
+            else:
+                target[...] = part[..., 0]
 
     def _part(
         self, segment: _Segment, rows: tuple[int, int], columns: tuple[int, int]
@@ -284,6 +295,14 @@ class TiffArray:
         key = (self._owner, segment.page, segment.number)
         pixels = SEGMENTS.get(key)
         if pixels is None:
+            if self._jpeg is not None and self._jpeg.pays(key, rows, columns):
+                data = self._files[plane.file].read(
+                    plane.offsets[segment.number], plane.counts[segment.number]
+                )
+                tables, kernels = plane.jpeg_tables, KERNELS.found
+                found = self._jpeg.part(key, data, tables, rows, columns, kernels=kernels)
+                if found is not None:
+                    return found
             pixels = self._decode(segment.page, segment.number)
             if pixels is None:
                 return None
@@ -340,6 +359,7 @@ class TiffArray:
     def __del__(self) -> None:
         if hasattr(self, "_owner"):
             SEGMENTS.forget(self._owner)
+            NOTES.forget(self._owner)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return next(iter(self._files.values())).__reduce__()
@@ -374,13 +394,3 @@ def _check_inside(plane: Plane, size: int) -> None:
         if offset + count > size:
             msg = f"{plane.file} is cut short: a segment ends at byte {offset + count}, the file at {size}"
             raise FormatError(msg)
-
-
-_POOL: dict[int, ThreadPoolExecutor] = {}
-
-
-def _pool() -> ThreadPoolExecutor:
-    pid = os.getpid()
-    if pid not in _POOL:
-        _POOL[pid] = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="microtome-tiff")
-    return _POOL[pid]

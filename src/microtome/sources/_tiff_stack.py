@@ -168,10 +168,11 @@ class _Unfolded:
         lead, within = box[: self._lead], box[self._lead :]
         inner = tuple(within[at] for at in self._order)
         if not lead:
-            self._pages.read_into(inner, out.transpose(self._order))
+            self._pages.read_into(inner, out.transpose(self._order)).result()
             return READ
         for at in product(*(range(start, stop) for start, stop in lead)):
             page = int(np.ravel_multi_index(at, self._shape[: self._lead]))
             target = out[tuple(i - start for i, (start, _) in zip(at, lead, strict=True))]
-            self._pages.read_into(((page, page + 1), *inner), target.transpose(self._order)[None])
+            part = target.transpose(self._order)[None]
+            self._pages.read_into(((page, page + 1), *inner), part).result()
         return READ
