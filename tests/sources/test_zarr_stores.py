@@ -247,3 +247,49 @@ def test_an_element_whose_levels_do_not_fit(spatialdata: Path) -> None:
     document.write_text(json.dumps(text))
     with pytest.raises(FormatError):
         open_image(spatialdata, image="images/turned")
+
+
+# ---------------------------------------------------------------- what several libraries read
+
+
+def by_ome_zarr_py(path: Path, version: str, pixels: np.ndarray) -> None:
+    writer = pytest.importorskip("ome_zarr.writer")
+    form = pytest.importorskip("ome_zarr.format").format_from_version(version)
+    root = zarr.open_group(path, mode="w", zarr_format=form.zarr_format)
+    writer.write_image(pixels, root, axes="cyx", scale_factors=(2, 4), fmt=form)
+
+
+def by_ngff_zarr(path: Path, version: str, pixels: Any) -> None:
+    ngff_zarr: Any = pytest.importorskip("ngff_zarr")
+    image = ngff_zarr.to_ngff_image(pixels, dims=("c", "y", "x"))
+    levels = ngff_zarr.to_multiscales(image, scale_factors=[2, 4], chunks=64)
+    ngff_zarr.to_ngff_zarr(str(path), levels, version=version)
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("write", "version"),
+    [
+        *((by_ome_zarr_py, version) for version in ("0.4", "0.5")),
+        *((by_ngff_zarr, version) for version in ("0.4", "0.5", "0.6")),
+    ],
+)
+def test_zarr_python_and_ome_zarr_py_read_the_same(
+    tmp_path: Path, write: Any, version: str, pixels_equal: Any
+) -> None:
+    path = tmp_path / "a.ome.zarr"
+    pixels = RNG.integers(0, 5000, (3, 203, 150), dtype=np.uint16)
+    write(path, version, pixels)
+    image = open_image(path)
+    assert image.level_count == 3
+    np.testing.assert_array_equal(image.level(0)[...], pixels)
+    for number in range(3):
+        array = zarr.open_array(path / image.level(number).path, mode="r")
+        pixels_equal(image, np.asarray(array[...]), level=number, windows=3)
+    if version != "0.6":  # which ome-zarr-py does not read
+        reader, io = (pytest.importorskip(f"ome_zarr.{name}") for name in ("reader", "io"))
+        (node,) = reader.Reader(io.parse_url(str(path), mode="r"))()
+        for number, theirs in enumerate(node.data):
+            pixels_equal(image, np.asarray(theirs), level=number, windows=1)
