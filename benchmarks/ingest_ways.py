@@ -12,16 +12,21 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .machine import cpu_seconds
 from .pyramid_builders import peak_memory
 
-__all__ = ["LEVELS", "WAYS"]
+__all__ = ["INTO_OURS", "LEVELS", "WAYS"]
+
+INTO_OURS = ", our layout"
+"""How the names end of those who write our default layout."""
 
 LEVELS = 7
 _SIDE = 1024
+_CHUNK, _SHARD = (1, 128, 128), 2048
 _BLOCK = 1 << 22
 
 
@@ -60,13 +65,18 @@ def ingest_train(source: Path, target: Path) -> None:
     _ingested(source, target, "train")
 
 
-def _pixels(source: Path, side: int) -> Any:
+def _pixels(source: Path, side: int, channels: int = 1) -> Any:
     import dask.array as da
     import tifffile
     import zarr
 
     store = tifffile.imread(source, aszarr=True)
-    return da.from_zarr(zarr.open_array(store, mode="r")).rechunk((1, side, side))
+    return da.from_zarr(zarr.open_array(store, mode="r")).rechunk((channels, side, side))
+
+
+def _shard(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return what one file has in our default layout."""
+    return (shape[0], *(min(_SHARD, -(-side // _CHUNK[-1]) * _CHUNK[-1]) for side in shape[1:]))
 
 
 def _codec() -> Any:
@@ -79,7 +89,7 @@ def _factors() -> list[dict[str, int]]:
     return [{"c": 1, "y": 2**level, "x": 2**level} for level in range(1, LEVELS)]
 
 
-def ome_zarr_py(source: Path, target: Path) -> None:
+def ome_zarr_py(source: Path, target: Path, *, ours: bool = False) -> None:
     """Write with ome-zarr-py: its pyramid of local means, all levels as one dask graph."""
     import zarr
     from ome_zarr import OMEZarrImage, OMEZarrMultiscale
@@ -88,23 +98,26 @@ def ome_zarr_py(source: Path, target: Path) -> None:
 
     axes = ["c", "y", "x"]
     pyramid = OMEZarrMultiscale(
-        OMEZarrImage(data=_pixels(source, _SIDE), axes=axes),
+        OMEZarrImage(
+            data=_pixels(source, _SHARD, -1) if ours else _pixels(source, _SIDE), axes=axes
+        ),
         scale_factors=_factors(),
         method=Methods.LOCAL_MEAN,
     )
     levels: list[Any] = [level.data for level in pyramid.images]
-    write_multiscale(
-        levels,
-        zarr.open_group(target, mode="w"),
-        axes=axes,
-        storage_options={"compressors": [_codec()]},
-    )
+    options: list[dict[str, Any]] = [{"compressors": [_codec()]} for _ in levels]
+    if ours:
+        for level, option in zip(levels, options, strict=True):
+            option |= {"chunks": _CHUNK, "shards": _shard(level.shape)}
+        levels = [level.rechunk(_shard(level.shape)) for level in levels]
+    write_multiscale(levels, zarr.open_group(target, mode="w"), axes=axes, storage_options=options)
 
 
-def ngff_zarr(source: Path, target: Path) -> None:
+def ngff_zarr(source: Path, target: Path, *, ours: bool = False) -> None:
     """Write with ngff-zarr: each level from the one before."""
     import ngff_zarr as nz
 
+    channels, height, width = _CHUNK if ours else (1, _SIDE, _SIDE)
     image = nz.to_ngff_image(
         _pixels(source, _SIDE), dims=["c", "y", "x"], scale={"c": 1.0, "y": 0.5, "x": 0.5}
     )
@@ -112,16 +125,23 @@ def ngff_zarr(source: Path, target: Path) -> None:
         image,
         scale_factors=[{"y": 2**level, "x": 2**level} for level in range(1, LEVELS)],
         method=nz.Methods.ITKWASM_BIN_SHRINK,
-        chunks={"c": 1, "y": _SIDE, "x": _SIDE},
+        chunks={"c": channels, "y": height, "x": width},
     )
-    nz.to_ngff_zarr(target, made, version="0.5", compressors=[_codec()])
+    files = {"c": image.data.shape[0], "y": _SHARD // height, "x": _SHARD // width}
+    nz.to_ngff_zarr(
+        target,
+        made,
+        version="0.5",
+        compressors=[_codec()],
+        chunks_per_shard=files if ours else None,
+    )
 
 
-def bioio(source: Path, target: Path) -> None:
+def bioio(source: Path, target: Path, *, ours: bool = False) -> None:
     """Write with the writer of bioio, which resizes each level from the finest."""
     from bioio_ome_zarr.writers import OMEZarrWriter
 
-    pixels = _pixels(source, _SIDE)
+    pixels = _pixels(source, _SHARD, -1) if ours else _pixels(source, _SIDE)
     shapes = [
         (pixels.shape[0], pixels.shape[1] >> level, pixels.shape[2] >> level)
         for level in range(LEVELS)
@@ -130,7 +150,8 @@ def bioio(source: Path, target: Path) -> None:
         str(target),
         level_shapes=shapes,
         dtype=pixels.dtype,
-        chunk_shape=(1, _SIDE, _SIDE),
+        chunk_shape=_CHUNK if ours else (1, _SIDE, _SIDE),
+        shard_shape=[_shard(shape) for shape in shapes] if ours else None,
         compressor=_codec(),
         axes_names=["c", "y", "x"],
         axes_types=["channel", "space", "space"],
@@ -176,7 +197,13 @@ def copy(source: Path, target: Path) -> None:
 
 
 _TIFF = ["tifffile", "imagecodecs", "zarr", "dask.array"]
-_OURS = ["tensorstore", "ome_zarr_models.v05", *_TIFF[:2]]
+_OURS = [
+    "tensorstore",
+    "ome_zarr_models.v05",
+    "microtome.storage._compiled_frames",
+    "microtome.image._compiled_halves",
+    *_TIFF[:2],
+]
 
 WAYS: Mapping[str, tuple[Callable[[Path, Path], None], Sequence[str]]] = {
     "microtome": (microtome, ["microtome.image", "microtome.sources", *_OURS]),
@@ -191,7 +218,16 @@ WAYS: Mapping[str, tuple[Callable[[Path, Path], None], Sequence[str]]] = {
     "ome-zarr-py": (ome_zarr_py, [*_TIFF, "ome_zarr", "ome_zarr.writer", "skimage.transform"]),
     "ngff-zarr": (ngff_zarr, [*_TIFF, "ngff_zarr", "itkwasm_downsample"]),
     "bioio": (bioio, [*_TIFF, "bioio_ome_zarr.writers"]),
-    "dask": (dask, _TIFF),
+    f"dask{INTO_OURS}": (dask, _TIFF),
+    f"ome-zarr-py{INTO_OURS}": (
+        partial(ome_zarr_py, ours=True),
+        [*_TIFF, "ome_zarr", "ome_zarr.writer", "skimage.transform"],
+    ),
+    f"ngff-zarr{INTO_OURS}": (
+        partial(ngff_zarr, ours=True),
+        [*_TIFF, "ngff_zarr", "itkwasm_downsample"],
+    ),
+    f"bioio{INTO_OURS}": (partial(bioio, ours=True), [*_TIFF, "bioio_ome_zarr.writers"]),
     "copy": (copy, []),
 }
 """Each with the modules that it needs: importing is not what is measured."""
