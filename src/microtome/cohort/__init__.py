@@ -14,7 +14,7 @@ from ._images import (
 )
 from ._info import CohortInfo, ContainerInfo, ImageInfo, LevelInfo, info
 from ._layout import CohortLayout, check_tissue_id, size_name, tile_size_of
-from ._made_of import Inputs, identity_in, image_of_tissue, note_inputs
+from ._made_of import Inputs, identity_in, image_of_tissue, note_inputs, noted_inputs
 from ._masks import mask
 from ._metadata import add_metadata
 from ._modality import (
@@ -127,6 +127,7 @@ __all__ = [
     "modality_names",
     "note_inputs",
     "note_statistics",
+    "noted_inputs",
     "open_cell_mask",
     "open_tiles",
     "open_tissue_image",
