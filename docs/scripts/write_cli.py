@@ -55,6 +55,7 @@ takes and that go before it:
 |---|---|---|
 | `--endpoint-url` | `AWS_ENDPOINT_URL` | server of `s3://` addresses that is not Amazon's, such as `https://minio.example.org:9000` |
 | `--profile` | `AWS_PROFILE` | whose credentials of `~/.aws` are used, also where there are keys in the environment |
+| `--anonymous` | `AWS_NO_SIGN_REQUEST=YES` | read public buckets without credentials |
 | `--disk-cache` | `MICROTOME_DISK_CACHE` | directory here in which what was read of stores is kept |
 | `--disk-cache-limit` | `MICROTOME_DISK_CACHE_LIMIT` | how much of it, such as `50GiB`; 10 GiB by default |
 

@@ -9,11 +9,13 @@ import pytest
 
 from microtome.cli._stores import StoreOptions, stores_reached
 from microtome.cohort import ingest, mask, tile
+from microtome.storage import place_of
 
 NAMES = (
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
     "AWS_PROFILE",
+    "AWS_NO_SIGN_REQUEST",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -82,7 +84,7 @@ def test_options_are_of_one_run_and_go_before_the_environment(bare, monkeypatch)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of somebody else")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://elsewhere")
     before = dict(os.environ)
-    asked = StoreOptions("http://here:9", "lab", "cache", "1GiB")
+    asked = StoreOptions("http://here:9", "lab", disk_cache="cache", disk_cache_limit="1GiB")
     with stores_reached(asked):
         assert os.environ["AWS_ENDPOINT_URL_S3"] == "http://here:9"
         assert os.environ["AWS_PROFILE"] == "lab"
@@ -91,6 +93,11 @@ def test_options_are_of_one_run_and_go_before_the_environment(bare, monkeypatch)
         assert os.environ["MICROTOME_DISK_CACHE"] == "cache"
         assert os.environ["MICROTOME_DISK_CACHE_LIMIT"] == "1GiB"
     assert dict(os.environ) == before
+    with stores_reached(StoreOptions(anonymous=True)):
+        assert os.environ["AWS_NO_SIGN_REQUEST"] == "YES"
+        spec = place_of("s3://public/slides").spec
+        assert spec["aws_credentials"] == {"type": "anonymous"}
+    assert "aws_credentials" not in place_of("s3://public/slides").spec
     with stores_reached(None):
         assert dict(os.environ) == before
     with pytest.raises(ZeroDivisionError), stores_reached(asked):
@@ -105,10 +112,11 @@ def test_options_are_of_one_run_and_go_before_the_environment(bare, monkeypatch)
             ["--endpoint-url", "localhost:9000"],
             "--endpoint-url is the address of a server, such as",
         ),
+        (["--anonymous", "--profile", "lab"], "leave one out"),
         (["--disk-cache-limit", "1GiB"], "say where it is with --disk-cache DIRECTORY"),
         (["--disk-cache", "here", "--disk-cache-limit", "much"], "a size is a number and a unit"),
     ],
-    ids=["endpoint", "limit alone", "limit"],
+    ids=["endpoint", "anonymous", "limit alone", "limit"],
 )
 def test_what_is_no_option_is_told(run, bare, options, named):
     found = run("info", "s3://nothing/there", *options)

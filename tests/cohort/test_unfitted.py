@@ -61,6 +61,8 @@ def test_they_are_left_out_with_the_reason_and_nothing_is_nan(
     (warned,) = [r.getMessage() for r in caplog.records]
     assert "channels of tissue d are left out. CD8: statistics were" in warned
     assert "degenerate" not in warned
+    # The command as it can be copied.
+    assert f"`microtome stats {cohort} --method" in warned
     with pytest.raises(InvalidInputError, match=r"no channel of tissue 'e'.*" + WORDS):
         found.get_tissue("e", kind="complete")
 

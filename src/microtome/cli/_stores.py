@@ -31,6 +31,8 @@ class StoreOptions:
     (AWS_ENDPOINT_URL)."""
     profile: Annotated[str | None, Parameter(name="--profile")] = None
     """Whose credentials of ~/.aws are used (AWS_PROFILE)."""
+    anonymous: Annotated[bool, Parameter(name="--anonymous", negative=(), show_default=False)] = False
+    """Read public buckets without credentials (AWS_NO_SIGN_REQUEST=YES)."""
     disk_cache: Annotated[str | None, Parameter(name="--disk-cache")] = None
     """Directory here in which what was read of stores is kept (MICROTOME_DISK_CACHE)."""
     disk_cache_limit: Annotated[str | None, Parameter(name="--disk-cache-limit")] = None
@@ -74,6 +76,11 @@ def _variables(options: StoreOptions) -> dict[str, str | None]:
         told["AWS_ENDPOINT_URL_S3"] = endpoint
     if options.profile is not None:
         told |= {"AWS_PROFILE": options.profile, **dict.fromkeys(_KEYS)}
+    if options.anonymous:
+        if options.profile is not None:
+            msg = "--anonymous reads without credentials, and --profile says whose are used; leave one out"
+            raise InvalidInputError(msg)
+        told["AWS_NO_SIGN_REQUEST"] = "YES"
     if options.disk_cache is not None:
         told["MICROTOME_DISK_CACHE"] = options.disk_cache
     if options.disk_cache_limit is not None:

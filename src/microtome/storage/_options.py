@@ -33,7 +33,8 @@ class StorageOptions:
         ``AWS_DEFAULT_REGION``), or else the server's.
     credentials
         ``"environment"`` (variables, shared files, instance roles, as Amazon's own tools do it)
-        or ``"anonymous"`` for public buckets.
+        or ``"anonymous"`` for public buckets, which the environment can say as well
+        (``AWS_NO_SIGN_REQUEST=YES``).
     cache_bytes
         How much decoded pixels all these images together keep in memory until the process ends;
         the least recently used go first. 0 keeps nothing. What is kept is compared with the store

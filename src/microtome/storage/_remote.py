@@ -284,7 +284,9 @@ def _s3(text: str, options: StorageOptions) -> dict[str, Any]:
     region = options.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region:
         spec["aws_region"] = region
-    if options.credentials == "anonymous":
+    # By the name that GDAL's tools know.
+    unsigned = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in {"yes", "true", "1"}
+    if options.credentials == "anonymous" or unsigned:
         spec["aws_credentials"] = {"type": "anonymous"}
     return spec
 

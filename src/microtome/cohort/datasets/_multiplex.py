@@ -369,7 +369,9 @@ class MultiplexImagingDataset(BaseImagingDataset[MultiplexTissue]):
             use_mean_std=self._mean_std,
             quantile_mask=self._mask,
         )
-        standardizer = kept_channels(whole, self.name, tissue_id, self._tables, self._measured)
+        standardizer = kept_channels(
+            whole, self.name, tissue_id, self._tables, self._measured, root=str(self.layout.root)
+        )
         names = standardizer.channel_names
         return _Planes(
             measured,

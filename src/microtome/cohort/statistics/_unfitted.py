@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ __all__ = ["fit_again", "fitted_where", "kept_channels", "why_missing"]
 
 _log = logging.getLogger(__name__)
 
-_COMMAND = "microtome stats COHORT --method {} --overwrite"
+_COMMAND = "microtome stats {} --method {} --overwrite"
 
 
 def fit_again(command: str) -> str:
@@ -40,6 +41,8 @@ def kept_channels(
     tissue_id: str,
     tables: StatisticsTables | None,
     measured: MeasuredChannels,
+    *,
+    root: str,
 ) -> Standardizer:
     """Return the standardizer of the channels that can be standardized; others are told of.
 
@@ -53,6 +56,8 @@ def kept_channels(
         What the statistics are from.
     measured
         Who measured what.
+    root
+        Where the cohort is, for the command that is advised.
 
     Raises
     ------
@@ -63,7 +68,7 @@ def kept_channels(
     keep = whole.keep & ~missing
     names = np.asarray(whole.channel_names)
     if missing.any() and tables is not None:
-        command = _COMMAND.format(whole.spec)
+        command = _COMMAND.format(shlex.quote(root), whole.spec)
         why = _of_tissue(names[missing].tolist(), tissue_id, tables, measured, command)
         if not keep.any():
             msg = f"no channel of tissue {tissue_id!r} can be standardized by {whole.spec}. {why}"
