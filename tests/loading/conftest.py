@@ -1,4 +1,4 @@
-"""A source whose pixels are known without reading anything back."""
+"""A source whose pixels are known without reading anything back, and a small cohort."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from microtome.cohort import MultiplexImagingDataset, ingest, mask, tile
 from microtome.regions import ImageRegionData
 
 
@@ -48,3 +49,30 @@ class ArraySource:
 @pytest.fixture
 def source_of():
     return ArraySource
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """Its root, and what opens it: two tissues in 96 tiles of 32 pixels."""
+    root = tmp_path / "cohort"
+    rng = np.random.default_rng(1)
+    for tissue in "ab":
+        pixels = rng.integers(0, 900, (2, 192, 256), dtype=np.uint16)
+        ingest(
+            pixels,
+            axes="cyx",
+            cohort=root,
+            tissue_id=tissue,
+            modality="imc",
+            mpp=1.0,
+            channel_names=["CD3", "DNA"],
+        )
+    mask(root, method="whole")
+    tile(root, tile_size=32, method="grid", strategy="default", tolerance=0.1)
+
+    def opened():
+        return MultiplexImagingDataset(
+            "c", "imc", path=root, tile_size=32, standardization="identity"
+        )
+
+    return root, opened

@@ -101,12 +101,17 @@ def draws(study):
     )
 
 
+def turned_draws(study):
+    return AugmentedDataset(draws(study), EVERY, seed=1)
+
+
 COLLATE = {
     patches: RegionDataset.collate,
     tiles: collate_regions,
     turned: collate_regions,
     composed: list,
     draws: list,
+    turned_draws: list,
 }
 EVERY_DATASET = pytest.mark.parametrize("make", COLLATE, ids=lambda make: make.__name__)
 
