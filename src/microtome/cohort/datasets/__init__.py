@@ -7,7 +7,8 @@ from ._frames import FrameBox, FramePlace
 from ._imaging import BaseImagingDataset
 from ._multiplex import ChannelKind, MultiplexImagingDataset
 from ._options import DatasetOptions
-from ._spora import SamplingUnit, SporaDataset
+from ._spora import SporaDataset
+from ._spora_single import SamplingUnit
 from ._spora_tables import Draws
 from ._tissues import (
     CellMask,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import threading
@@ -14,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from microtome.cohort._directory import cohort_directory
 from microtome.cohort._html import spora_html
 from microtome.cohort._modality import Modality
 from microtome.coordinates import Resolution
@@ -30,11 +28,11 @@ from ._spora_arguments import (
     item_numbers,
     merged_options,
     sample_of,
-    tell_unused,
     verify_names,
-    verify_there,
 )
-from ._spora_index import CohortIndex, CohortWish, read_cohort_index
+from ._spora_index import CohortWish
+from ._spora_opening import open_cohorts
+from ._spora_single import SamplingUnit, SingleDraws
 from ._spora_tables import (
     Draws,
     described,
@@ -44,17 +42,9 @@ from ._spora_tables import (
     write_drawn,
 )
 
-__all__ = ["SamplingUnit", "SporaDataset"]
+__all__ = ["SporaDataset"]
 
 _log = logging.getLogger(__name__)
-
-SamplingUnit = Literal["tiles", "tissues"]
-"""What a draw is."""
-
-# Positions of a stream of single draws: more than anybody calls for.
-_ENDLESS = 2**40
-# Whose random numbers single draws have: those of the last epoch there could be.
-_NO_EPOCH = 2**32 - 1
 
 
 class SporaDataset:
@@ -156,8 +146,13 @@ class SporaDataset:
             name: merged_options(modality_kwargs, (dataset_modality_kwargs or {}).get(name))
             for name in dataset_names
         }
-        self._storage_options = storage_options
-        self._cohorts = self._opened(dataset_names, datasets_dir)
+        self._cohorts = open_cohorts(
+            dataset_names,
+            datasets_dir,
+            self._wish,
+            self._options,
+            storage_options=storage_options,
+        )
         self._number = {cohort.name: i for i, cohort in enumerate(self._cohorts)}
         if patient_quota is not None:
             for cohort in self._cohorts:
@@ -178,37 +173,9 @@ class SporaDataset:
         self._sampler = CohortSampler(self._rows_of(unit), rule, seed=self.seed)
         self._datasets: dict[str, ComposedImagingDataset] = {}
         self._lock = threading.Lock()
-        self._counted = itertools.count()
+        self._single = SingleDraws(self._rows_of, self._weighting, self.seed)
         if verbose:
             _log.info("%r", self)
-
-    def _opened(
-        self, names: Sequence[str], directory: str | os.PathLike[str] | None
-    ) -> list[CohortIndex]:
-        found: list[CohortIndex] = []
-        for name in names:
-            path = cohort_directory(name, None, among=directory, said_by="datasets_dir=")
-            verify_there(name, path)
-            cohort = read_cohort_index(
-                name, path, self._wish, self._options[name], storage_options=self._storage_options
-            )
-            if cohort is None:
-                _log.warning(
-                    "dataset %r is skipped: it has no images%s at %s um per pixel or finer",
-                    name,
-                    f" of {', '.join(map(str, self._wish.modalities))}"
-                    if self._wish.modalities is not None
-                    else "",
-                    self._wish.resolution,
-                )
-                continue
-            cohort.verify_statistics(self._wish, self._options[name])
-            found.append(cohort)
-        if not found:
-            msg = f"none of the datasets {list(names)} has images of {self._wish.modalities or 'any modality'}"
-            raise InvalidInputError(msg)
-        tell_unused(self._options, found)
-        return found
 
     def _rows_of(self, unit: SamplingUnit) -> list[Any]:
         return [c.tile_rows if unit == "tiles" else c.tissue_rows for c in self._cohorts]
@@ -428,36 +395,15 @@ class SporaDataset:
         if self._wish.tile_size is None:
             msg = "sample_random_tile needs a dataset with a tile_size"
             raise InvalidInputError(msg)
-        draws = self._single("tiles", self._random_tiles, index)
+        draws = self._placed(*self._single.rows("tiles", index), "tiles")
         (row,) = described(self._cohorts, draws, tiles=True).to_pylist()
         return self.get_tile_sample(row["dataset_name"], row["tissue_id"], row["tile_id"])
 
     def sample_random_tissue(self, index: int | None = None) -> dict[str, Any]:
         """Draw one tissue; as `sample_random_tile`."""
-        draws = self._single("tissues", self._random_tissues, index)
+        draws = self._placed(*self._single.rows("tissues", index), "tissues")
         (row,) = described(self._cohorts, draws, tiles=False).to_pylist()
         return self.get_tissue_sample(row["dataset_name"], row["tissue_id"])
-
-    def _single(self, unit: SamplingUnit, sampler: CohortSampler, index: int | None) -> Draws:
-        number = next(self._counted) if index is None else index
-        return self._placed(*sampler.rows(number, number + 1), unit)
-
-    @cached_property
-    def _random_tiles(self) -> CohortSampler:
-        return self._endless("tiles")
-
-    @cached_property
-    def _random_tissues(self) -> CohortSampler:
-        return self._endless("tissues")
-
-    def _endless(self, unit: SamplingUnit) -> CohortSampler:
-        rule = SamplingRule(
-            self._weighting.alpha,
-            self._weighting.weights,
-            replacement=True,
-            epoch_length=_ENDLESS,
-        )
-        return CohortSampler(self._rows_of(unit), rule, seed=self.seed, epoch=_NO_EPOCH)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made_again, (self._arguments, self.epoch)
