@@ -16,13 +16,15 @@ from microtome.sources import image_names, open_image
 __all__ = [
     "CZI",
     "MCD",
+    "SCN",
+    "TIFF",
     "microscope_changed",
     "packed_as_jpeg_xr",
     "read_microscope",
     "write_microscope_files",
 ]
 
-MCD, CZI = "sources/a.mcd", "sources/a.czi"
+MCD, CZI, TIFF, SCN = "sources/a.mcd", "sources/a.czi", "sources/a.tif", "sources/a.scn"
 _CHANNELS = ("Ir191", "Ir193", "Pr141")
 _HEIGHT, _WIDTH = 30, 40
 _TEXTS = (
@@ -35,10 +37,12 @@ _ELEMENT = re.compile(rb"<(\w+)>([^<>]*)</\1>")
 
 
 def write_microscope_files(root: Path) -> None:
-    """Write an MCD file of two acquisitions and a picture, and a CZI file of several planes and tiles."""
+    """Write an MCD file, a CZI file, a TIFF whose pages are packed in many ways, and a slide of Leica."""
     (root / "sources").mkdir(parents=True, exist_ok=True)
     _write_mcd(root / MCD)
     _write_czi(root / CZI)
+    _write_tiff(root / TIFF)
+    _write_scn(root / SCN)
 
 
 def _write_mcd(path: Path) -> None:
@@ -141,6 +145,56 @@ def packed_as_jpeg_xr(data: bytes) -> bytes:
     return bytes(found)
 
 
+def _write_tiff(path: Path) -> None:
+    import tifffile
+
+    rng = np.random.default_rng(2)
+    pixels = rng.integers(0, 255, (100, 120, 3), dtype=np.uint8) // 8 * 8
+    with tifffile.TiffWriter(path) as tiff:
+        for packing in ("jpeg", "jpeg2000", "deflate", "lzw", "zstd", "packbits", None):
+            tiff.write(
+                pixels,
+                photometric="rgb",
+                tile=(64, 64),
+                compression=packing,
+                metadata=None,
+                resolution=(20000, 20000),
+                resolutionunit="CENTIMETER",
+            )
+
+
+def _write_scn(path: Path) -> None:
+    """Write what OpenSlide takes for a slide of Leica: two levels of JPEG tiles."""
+    import tifffile
+
+    rng = np.random.default_rng(3)
+    pixels = rng.integers(0, 255, (128, 192, 3), dtype=np.uint8) // 8 * 8
+    size = 'sizeX="96000" sizeY="64000"'  # in nanometres, of a slide that is a pixel larger
+    text = (
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" '
+        f'uuid="urn:uuid:1"><collection name="c" uuid="urn:uuid:2" sizeX="96500" sizeY="64500"><barcode>MTIz</barcode>'
+        '<image name="i" uuid="urn:uuid:3"><creationDate>2010-10-11</creationDate>'
+        '<device model="Leica SCN400" version="1"/><pixels sizeX="192" sizeY="128">'
+        '<dimension sizeX="192" sizeY="128" r="0" ifd="0"/>'
+        '<dimension sizeX="96" sizeY="64" r="1" ifd="1"/></pixels>'
+        f'<view {size} offsetX="0" offsetY="0" spacingZ="0"/><scanSettings><objectiveSettings>'
+        "<objective>20</objective></objectiveSettings><illuminationSettings>"
+        "<illuminationSource>brightfield</illuminationSource></illuminationSettings></scanSettings>"
+        "</image></collection></scn>"
+    )
+    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+        for number in range(2):
+            tiff.write(
+                pixels[:: number + 1, :: number + 1],
+                photometric="rgb",
+                tile=(64, 64),
+                compression="jpeg",
+                metadata=None,
+                software=False,
+                description=text if not number else None,
+            )
+
+
 def microscope_changed(rng: random.Random, data: bytes) -> bytes:
     """Change the text of elements where there are any, and bytes anywhere."""
     found = bytearray(data)
@@ -198,7 +252,7 @@ def _text_changed(rng: random.Random, data: bytearray) -> bytearray:
 def read_microscope(path: Path) -> None:
     """Open every image of a file and read of each level what a viewer would first."""
     refused: MicrotomeError | None = None
-    for name in range(len(image_names(path)[:4])):
+    for name in range(len(image_names(path)[:8])):
         try:
             image = open_image(path, image=name)
             _ = image.mpp, image.channel_names, image.metadata, repr(image)

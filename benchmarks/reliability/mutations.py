@@ -42,7 +42,15 @@ from microtome.cohort import (
 from microtome.errors import MicrotomeError
 from microtome.sources import open_image
 
-from .microscopes import CZI, MCD, microscope_changed, read_microscope, write_microscope_files
+from .microscopes import (
+    CZI,
+    MCD,
+    SCN,
+    TIFF,
+    microscope_changed,
+    read_microscope,
+    write_microscope_files,
+)
 
 __all__ = ["TARGETS", "Mutated", "Target", "mutate_at_random", "write_cohort"]
 
@@ -427,6 +435,8 @@ TARGETS = {
         ),
         Target("MCD file", MCD, microscope_changed, lambda root: read_microscope(root / MCD)),
         Target("CZI file", CZI, microscope_changed, lambda root: read_microscope(root / CZI)),
+        Target("TIFF file", TIFF, microscope_changed, lambda root: read_microscope(root / TIFF)),
+        Target("SCN file", SCN, microscope_changed, lambda root: read_microscope(root / SCN)),
     )
 }
 

@@ -31,6 +31,7 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="processes are watched as on POSIX"),
 ]
 
+NEEDED = {"CZI file": "pylibCZIrw", "SCN file": "openslide"}
 REPOSITORY = Path(__file__).parents[2]
 MUTATIONS = int(os.environ.get("MICROTOME_MUTATIONS", "40"))
 TARGETS = (
@@ -46,6 +47,8 @@ TARGETS = (
     "archive of a cell mask",
     "MCD file",
     "CZI file",
+    "TIFF file",
+    "SCN file",
 )
 
 
@@ -68,8 +71,8 @@ def cohort(mutations: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_changed_at_random(mutations: ModuleType, cohort: Path, name: str) -> None:
-    if name == "CZI file":
-        pytest.importorskip("pylibCZIrw")
+    if name in NEEDED:
+        pytest.importorskip(NEEDED[name])
     target = mutations.TARGETS[name]
     whole = (cohort / target.path).read_bytes()
     found = mutations.mutate_at_random(cohort, target, MUTATIONS, seed=1)

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,29 @@ def test_the_main_script_is_not_run_again(tmp_path: Path) -> None:
         [sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("once (2, 90, 110)\n", "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_processes_end_with_the_one_that_asks(tmp_path: Path) -> None:
+    """However it ends: here, without a chance to say goodbye."""
+    written(tmp_path / "a.czi", panel((1, 2, 1)))
+    script = (
+        "import microtome as mt, time\nfrom microtome.sources import _czi\n"
+        "image = mt.open_image('a.czi')\n"
+        "print(_czi._APART._idle[0]._process.pid, flush=True)\ntime.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as asking:
+        assert asking.stdout is not None
+        place = Path("/proc", asking.stdout.readline().strip(), "stat")
+        assert place.exists()
+        asking.kill()
+    until = time.monotonic() + 60
+    # One that has ended is Z until whoever inherited it looks.
+    while place.exists() and place.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("compression", ["zstd0:", "zstd1:"])
