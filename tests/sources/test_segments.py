@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 
+from microtome.errors import FormatError
 from microtome.sources import open_image
 from microtome.sources._segments import SEGMENTS, Segments
-from microtome.sources._tiff_array import TiffArray
+from microtome.sources._tiff_array import TiffArray, _check_inside
+from microtome.sources._tiff_pages import Plane
 
 RNG = np.random.default_rng(2)
 
@@ -108,3 +112,16 @@ def test_threads_that_share_segments(tmp_path: Path) -> None:
         )
     for (y, x), part in zip(corners, found, strict=True):
         np.testing.assert_array_equal(part, pixels[y : y + 50, x : x + 50])
+
+
+NUMBERS = st.one_of(st.integers(-3, 130), st.sampled_from([2**63 - 1, 2**63, 2**64, -(2**63)]))
+
+
+@given(segments=st.lists(st.tuples(NUMBERS, NUMBERS), max_size=4))
+def test_segments_that_are_not_in_the_file_are_refused(segments: list[tuple[int, int]]) -> None:
+    plane = Plane(Path("a.tif"), [o for o, _ in segments], [c for _, c in segments], None)
+    if all(min(offset, count) >= 0 and offset + count <= 100 for offset, count in segments):
+        _check_inside(plane, 100)
+    else:
+        with pytest.raises(FormatError, match=r"cannot be|cut short"):
+            _check_inside(plane, 100)
