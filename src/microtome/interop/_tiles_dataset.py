@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from microtome.errors import DependencyError, InvalidInputError, ModeError, OutOfRangeError
 from microtome.image import Resampling
-from microtome.regions import ImageRegionData, Padding, columns_fingerprint, decollate_regions
+from microtome.regions import ImageRegionData, Padding, columns_fingerprint
 from microtome.storage import StorageOptions
 
 from ._annotations import annotation_values, tables_of_tiles
 from ._elements import Elements
+from ._grid_batches import GridBatches, grid_readers
 from ._items import ItemMaker, imported_spatialdata
 from ._object import ObjectElements
 from ._pairing import Names, paired_regions, verify_system
@@ -168,18 +169,18 @@ class ImageTilesDataset:
         raster = dict(rasterize_kwargs or {}) if rasterize else None
         if raster is not None and tile_size is None:
             raster_size(raster, self._plan.side(0))
-        self._grids: list[GridReader] = []
+        self._readers: list[GridReader] = []
         if output == "region":
             size = fixed_size(tile_size, pixel_size, raster, self._plan)
-            counts = {pair[0].region: len(pair) for pair in self._cut}
-            if len(set(counts.values())) > 1:
-                msg = f"batches have the same images for every region, got {counts} of them"
-                raise InvalidInputError(msg)
-            self._grids = [
-                GridReader(self._plan, column, size, raster is not None, *how, pixel_size)
-                for column in zip(*self._cut, strict=True)
-                for how in [_of(column[0], interpolation, padding)]
-            ]
+            self._readers = grid_readers(
+                self._plan,
+                self._cut,
+                size,
+                rasterize=raster is not None,
+                interpolation=interpolation,
+                padding=padding,
+                pixel_size=pixel_size,
+            )
         self._single = isinstance(table_name, str)
         self._tables = (
             []
@@ -192,6 +193,7 @@ class ImageTilesDataset:
             single = isinstance(return_annotations, str)
             self._names = (return_annotations,) if single else tuple(return_annotations)
             self._values = annotation_values(self._tables, self._names, self._plan, self._pairs)
+        self._grids = GridBatches(self._plan, self._pairs, self._readers, self._values, self._names)
         self._items = ItemMaker(
             self._plan,
             self._cut,
@@ -219,14 +221,14 @@ class ImageTilesDataset:
             If the tile lies outside the image and nothing pads it.
         """
         row = self._row(index)
-        item = self._regions([row])[0] if self._grids else self._items.item(row)
+        item = self._grids.items([row])[0] if self._readers else self._items.item(row)
         return item if self.transform is None else self.transform(item)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return tiles, read together; torch asks for a batch like this."""
-        if not self._grids:
+        if not self._readers:
             return [self[index] for index in indices]
-        items = self._regions([self._row(index) for index in indices])
+        items = self._grids.items([self._row(index) for index in indices])
         return items if self.transform is None else [self.transform(item) for item in items]
 
     def read_batch(
@@ -253,7 +255,7 @@ class ImageTilesDataset:
         InvalidInputError
             If tiles are not asked for by number.
         """
-        if not self._grids:
+        if not self._readers:
             msg = "only tiles of one size make a batch: give output='region' and tile_size"
             raise ModeError(msg)
         numbers = np.asarray(rows)
@@ -271,7 +273,7 @@ class ImageTilesDataset:
                 UserWarning,
                 stacklevel=2,
             )
-        found = self._read([self._row(row) for row in numbers.tolist()], convert=True)
+        found = self._grids.batches([self._row(row) for row in numbers.tolist()], convert=True)
         return found[0] if len(found) == 1 else tuple(found)
 
     def _row(self, index: Any) -> int:
@@ -285,51 +287,6 @@ class ImageTilesDataset:
             raise OutOfRangeError(msg)
         return row % len(self)
 
-    def _regions(self, rows: list[int]) -> list[Any]:
-        if not rows:
-            return []
-        columns = [
-            # torch's default_collate takes no None: what nobody knows is not there.
-            [
-                region._replace(additional_metadata=_known(region.additional_metadata))
-                for region in decollate_regions(batch)
-            ]
-            for batch in self._read(rows, convert=False)
-        ]
-        return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
-
-    def _read(self, rows: list[int], *, convert: bool) -> list[ImageRegionData[Any]]:
-        """Return a batch for each image or labels that tiles are cut from."""
-        if not rows:
-            msg = "a batch of no tiles cannot be read"
-            raise InvalidInputError(msg)
-        numbers = np.asarray(rows, np.int64)
-        found: list[ImageRegionData[Any]] = []
-        for grid in self._grids:
-            names = [pair.picture.name for pair in grid.pairs]
-            facts = [self._facts(row, names) for row in rows]
-            if not convert:
-                found.append(grid.read(numbers, facts))
-                continue
-            kind = grid.pairs[0].picture.image.kind
-            found.append(grid.read_as(numbers, facts, np.dtype("i8" if kind == "labels" else "f4")))
-        return found
-
-    def _facts(self, row: int, images: Sequence[str]) -> dict[str, Any]:
-        number = int(self._plan.region[row])
-        pair = self._pairs[number]
-        facts: dict[str, Any] = {
-            "instance_id": self._plan.instance(row),
-            "region": pair.region,
-            "cs": pair.system,
-            "image": images[number],
-            "box": self._plan.box(row),
-        }
-        if self._values is not None:
-            facts["annotations"] = self._values[row].tolist()
-            facts["annotation_names"] = self._names
-        return facts
-
     # -- what there is
 
     @property
@@ -341,7 +298,7 @@ class ImageTilesDataset:
             for pairs in self._cut
             for pair in pairs
         ]
-        how = [(grid.size, grid.rasterize, grid.method, grid.pixel) for grid in self._grids]
+        how = [(grid.size, grid.rasterize, grid.method, grid.pixel) for grid in self._readers]
         sides = np.broadcast_to(plan.extent, len(plan)).astype(np.float64)
         ids = plan.ids
         if ids.dtype.kind not in "iu":
@@ -428,15 +385,6 @@ class ImageTilesDataset:
             f"{p.region!r} of {p.picture.name!r} in {p.system!r}" for p in self._pairs
         )
         return f"ImageTilesDataset({len(self)} tiles: {pairs})"
-
-
-def _known(facts: Any) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if value is not None}
-
-
-def _of(pair: Pair, interpolation: Resampling, padding: Padding) -> tuple[Resampling, Padding]:
-    """Return how an image is resampled and padded; labels are never mixed, nor made up."""
-    return ("nearest", 0) if pair.picture.image.kind == "labels" else (interpolation, padding)
 
 
 def _images_of(pairs: Sequence[Pair]) -> str | tuple[str, ...]:
