@@ -288,3 +288,42 @@ def test_worker_processes_are_refused_for_whole_batches(study):
     )
     with pytest.raises(InvalidInputError, match="num_workers=0"):
         next(iter(loader))
+
+
+def _of_datasets(study):
+    dataset = patches(study)
+    return dataset, opened(dataset, RegionDataset.collate, batch_size=8)
+
+
+def _of_batches(study):
+    made = iterable_dataset(TileLoader(patches(study), 8, seed=4))
+    return made, stateful.StatefulDataLoader(made, batch_size=None)
+
+
+@pytest.mark.parametrize("make", [_of_datasets, _of_batches], ids=["dataset", "batches"])
+def test_a_training_loop_goes_on_wherever_it_was_stopped(study, make):
+    """One that sets the epoch first thing in each: also at the last batch of one."""
+
+    def train(parts, first, stop_at=None):
+        dataset, loader = parts
+        seen, states = [], []
+        for epoch in range(first, 3):
+            dataset.set_epoch(epoch)
+            for batch in loader:
+                seen.append(bits(batch))
+                states.append((epoch, loader.state_dict()))
+                if len(seen) == stop_at:
+                    return seen, states
+        return seen, states
+
+    parts = make(study)
+    begin = parts[1].state_dict()  # of the sampler, which has no seed of its own
+    whole, states = train(parts, 0)
+    assert len({str(batch) for batch in whole}) == len(whole)
+    again = make(study)
+    again[1].load_state_dict(begin)
+    assert train(again, 0)[0] == whole
+    for done, (epoch, state) in enumerate(states, 1):
+        later = make(study)
+        later[1].load_state_dict(state)
+        assert train(later, epoch)[0] == whole[done:]
