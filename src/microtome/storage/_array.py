@@ -28,7 +28,7 @@ from ._batches import BoxBatch, read_batch
 from ._chunks import ChunkReader, known_layout
 from ._documents import array_metadata
 from ._engine import ENGINE, engine_errors
-from ._facts import ArrayFacts, array_facts
+from ._facts import ArrayFacts, array_facts, verify_chunk
 from ._handles import FORKED, Stamp, facts_of, open_handle, stamp_of, verify_stamp
 from ._inventory import Inventory
 from ._options import StorageOptions
@@ -425,6 +425,7 @@ class StoredArray:
                 "change what its group says of it"
             )
             raise FormatError(msg)
+        verify_chunk(found, self._path)
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:

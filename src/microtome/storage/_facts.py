@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,16 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from microtome.errors import InvalidInputError
+from microtome.errors import FormatError, InvalidInputError
 
 from ._layout import Layout, codec_chain
 
-__all__ = ["ArrayFacts", "array_document", "array_facts"]
+__all__ = ["ArrayFacts", "array_document", "array_facts", "verify_chunk"]
 
 # Without complex numbers, strings and times: no picture is made of them.
 _PIXEL_TYPES = frozenset(
     "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()  # noqa: SIM905
 )
+
+# What a decoder may be asked for at once, as of every other format.
+_LARGEST_CHUNK = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,31 @@ def _facts(document: Mapping[str, Any]) -> ArrayFacts | None:
     if not len(shape) == len(unit) == len(chunks) or min((*unit, *chunks), default=1) < 1:
         return None
     return ArrayFacts(shape, np.dtype(pixel), chunks, unit)
+
+
+def verify_chunk(facts: ArrayFacts, where: object) -> None:
+    """Refuse to read an array whose chunks do not fit into memory: the engine ends the process.
+
+    Parameters
+    ----------
+    facts
+        Of the array.
+    where
+        Its place, for messages.
+
+    Raises
+    ------
+    FormatError
+        If a chunk takes more than 2 GiB.
+    """
+    size = math.prod(facts.chunks) * facts.dtype.itemsize
+    if size > _LARGEST_CHUNK:
+        msg = (
+            f"{where}: its chunks of {' x '.join(map(str, facts.chunks))} {facts.dtype} take "
+            f"{size / 2**30:,.1f} GiB each in memory, and no more than 2 GiB are decoded in one piece: "
+            "write it again in smaller chunks, if that is what it really has"
+        )
+        raise FormatError(msg)
 
 
 def _sizes(numbers: object) -> tuple[int, ...]:
