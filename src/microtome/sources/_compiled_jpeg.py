@@ -25,8 +25,9 @@ ALL_BITS = 16
 LOOK = 13
 """Bits that are looked at together: tables of more do not fit the nearest cache."""
 
-POINT = 8
-"""Units (the smallest rectangles of whole blocks of all components) between noted places."""
+POINT = 24
+"""Blocks between noted places, about; a unit, the smallest rectangle of whole blocks of all components,
+has three to ten."""
 
 _LAST = 64  # coefficients of a block
 _END = 1 << 12
@@ -200,6 +201,12 @@ def _walk(
 
 
 @_compiled
+def _point(marks: Any, width: Any) -> int:
+    """Return how many units lie between noted places."""
+    return (width + marks.shape[1] - 1) // marks.shape[1]
+
+
+@_compiled
 def extend(  # noqa: PLR0913, PLR0917 - what a scan is made of
     words: Any, length: Any, marks: Any, known: Any, wanted: Any, width: Any, blocks: Any,
     codes: Any, groups: Any, short: Any,
@@ -224,10 +231,11 @@ def extend(  # noqa: PLR0913, PLR0917 - what a scan is made of
     False where codes are wrong, or end too early.
     """
     state = marks[known, 0].astype(np.int64)
+    point = _point(marks, width)
     for row in range(known, wanted):
         for place in range(marks.shape[1]):
             marks[row, place] = state
-            units = min(POINT, width - place * POINT)
+            units = min(point, width - place * point)
             if not _walk(words, state, blocks, 0, units * len(blocks), codes, groups, short):
                 return False
         if state[0] > length:
@@ -279,12 +287,12 @@ def _copy(words: Any, start: Any, stop: Any, out: Any, at: Any, held: Any, count
 
 @_compiled
 def _reach(
-    words: Any, marks: Any, unit: Any, blocks: Any, codes: Any, groups: Any, short: Any
+    words: Any, marks: Any, unit: Any, point: Any, blocks: Any, codes: Any, groups: Any, short: Any
 ) -> Any:
     """Return place and levels before a unit of a row; the place is -1 where codes are wrong."""
-    place = min(unit // POINT, len(marks) - 1)
+    place = min(unit // point, len(marks) - 1)
     state = marks[place].astype(np.int64)
-    count = (unit - place * POINT) * len(blocks)
+    count = (unit - place * point) * len(blocks)
     if not _walk(words, state, blocks, 0, count, codes, groups, short):
         state[0] = -1
     return state
@@ -323,7 +331,7 @@ def _first_unit(  # noqa: PLR0913, PLR0917 - what a scan is made of
 
 @_compiled
 def cut(  # noqa: PLR0913, PLR0917 - what a scan is made of
-    words: Any, length: Any, marks: Any, rows: Any, columns: Any, blocks: Any, codes: Any,
+    words: Any, length: Any, marks: Any, rows: Any, columns: Any, width: Any, blocks: Any, codes: Any,
     groups: Any, short: Any, written: Any, out: Any,
 ) -> int:  # fmt: skip
     """Write the codes of a rectangle of units, and a restart after each row but the last.
@@ -334,6 +342,8 @@ def cut(  # noqa: PLR0913, PLR0917 - what a scan is made of
         As of `extend`; noted up to the last row.
     rows, columns
         First and one past the last.
+    width
+        Units of a row.
     blocks, codes, groups, short
         As of `_walk`.
     written
@@ -346,9 +356,10 @@ def cut(  # noqa: PLR0913, PLR0917 - what a scan is made of
     The bytes written, -1 where codes are wrong or a level has no code.
     """
     at = 0
+    point = _point(marks, width)
     for row in range(rows[0], rows[1]):
-        state = _reach(words, marks[row], columns[0], blocks, codes, groups, short)
-        end = _reach(words, marks[row], columns[1], blocks, codes, groups, short)[0]
+        state = _reach(words, marks[row], columns[0], point, blocks, codes, groups, short)
+        end = _reach(words, marks[row], columns[1], point, blocks, codes, groups, short)[0]
         if state[0] < 0 or end < state[0] or end > length:
             return -1
         # The worst that bits can become: each byte followed by a zero.

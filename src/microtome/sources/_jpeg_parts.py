@@ -229,15 +229,15 @@ class JpegParts:
         bits = kernels.spread(np.frombuffer(data, np.uint8), kind.size, end, wanted, words)
         if bits < 0:
             return None
+        across = frame.units[1]
         scan = frame.blocks, frame.codes, kind.groups, kind.short
         if notes.known < bottom:
-            across = frame.units[1]
             if not kernels.extend(words, bits, notes.marks, notes.known, bottom, across, *scan):
                 return None
             notes.known = bottom
             NOTES.keep(key, notes)
         out = np.empty(2 * len(data) + 4096, np.uint8)
-        box = (top, bottom), (left, right)
+        box = (top, bottom), (left, right), across
         size = kernels.cut(words, bits, notes.marks, *box, *scan, frame.written, out)
         if size < 0:
             return None
@@ -283,7 +283,8 @@ def _kind_of(kernels: Any, frame: Frame) -> _Kind:
 
 def _no_marks(kernels: Any, frame: Frame) -> NDArray[np.int32]:
     rows, across = frame.units
-    return np.zeros((rows + 1, -(-across // kernels.POINT), 1 + _CHANNELS), np.int32)
+    point = max(kernels.POINT // len(frame.blocks), 1)
+    return np.zeros((rows + 1, -(-across // point), 1 + _CHANNELS), np.int32)
 
 
 def _compile(kernels: Any) -> None:
