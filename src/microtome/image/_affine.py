@@ -36,7 +36,7 @@ from microtome.storage import Box
 
 from ._level import Level
 from ._resample import _rounded  # pyright: ignore[reportPrivateUsage] - one rule of rounding
-from ._window import Padding, checked_size, fill_value, read_window
+from ._window import Padding, allocated, checked_size, fill_value, read_window
 
 __all__ = ["Resampling", "resample_level"]
 
@@ -196,9 +196,10 @@ def resample_level(
         level.shape[-rank:],
         bounded=not isinstance(padding, str),
     )
-    out = np.full(
-        checked_size([*lead, *shape]), fill_value(padding), level.dtype if dtype is None else dtype
+    out = allocated(
+        checked_size([*lead, *shape]), level.dtype if dtype is None else np.dtype(dtype)
     )
+    out[...] = fill_value(padding)
     samples = _samples(place, method)
     for block in _blocks(shape, _side(place, shape, math.prod(lead), math.prod(samples))):
         window = place.window(block)

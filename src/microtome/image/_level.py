@@ -181,7 +181,7 @@ class Level:
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read like a numpy array: integers, slices without a step, an ellipsis."""
         box, drop = _box_of(index, self.shape)
-        return self.array.read(box)[drop]
+        return read_box(self.array, box)[drop]
 
     def __setitem__(self, index: Any, values: Any) -> None:
         """Write like a numpy array; values are broadcast but never cast.
@@ -250,6 +250,14 @@ class Level:
             If shape or dtype differ.
         """
         self[coords] = values
+
+
+def read_box(array: PixelArray, box: Box) -> NDArray[Any]:
+    """Read a box of an array, which may be empty: then the array, of whatever format, is not asked."""
+    for start, stop in box:
+        if start >= stop:
+            return np.empty([stop - start for start, stop in box], array.dtype)
+    return array.read(box)
 
 
 def as_array(values: object, what: str) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from microtome.errors import InvalidInputError
 
 from ._affine import Resampling
 from ._channels import Channels, channel_indices, wanted_channels
-from ._level import as_index
+from ._level import as_index, read_box
 from ._levels import LevelStack
 from ._plain import ResultOrder, SpatialRead, read_plain
 from ._resample import Interpolation
@@ -48,7 +48,7 @@ class ReadableImage(LevelStack):
         level
             Index or key.
         y, x
-            Half-open intervals inside the level.
+            Half-open intervals inside the level; of an empty one no pixels are returned.
         channels
             Channels by number or name; None for all. The channel axis stays.
 
@@ -64,8 +64,22 @@ class ReadableImage(LevelStack):
         self._verify_readable()
         chosen = self.level(level)
         box = [(0, size) for size in chosen.shape]
-        if None in map(as_index, (*y, *x)):
-            msg = f"{self._uri}: rows and columns are whole numbers, got {y} and {x}"
+        try:
+            edges = [as_index(edge) for pair in (y, x) for edge in pair]
+        except TypeError:
+            edges = []
+        if len(edges) != 4 or len(y) != 2 or None in edges:
+            msg = (
+                f"{self._uri}: rows and columns are two whole numbers each, the first and one past "
+                f"the last, got y={y!r} and x={x!r}; (0, {chosen.height}) and (0, {chosen.width}) "
+                "are all of them"
+            )
+            raise InvalidInputError(msg)
+        if y[0] > y[1] or x[0] > x[1]:
+            msg = (
+                f"{self._uri}: rows and columns are half-open, the first before the last, got "
+                f"{y} and {x}"
+            )
             raise InvalidInputError(msg)
         if not (0 <= y[0] <= y[1] <= chosen.height and 0 <= x[0] <= x[1] <= chosen.width):
             msg = (
@@ -75,16 +89,20 @@ class ReadableImage(LevelStack):
             raise InvalidInputError(msg)
         box[-2:] = [y, x]
         if channels is None:
-            return chosen.array.read(tuple(box))
+            return read_box(chosen.array, tuple(box))
         picked = channel_indices(channels, self._channel_names, self.nchannels)
         if not self.has_channel_axis:
-            return chosen.array.read(tuple(box))
+            if len(picked) != 1:
+                # There is no axis along which none, or several, could be returned.
+                msg = f"{self._uri} has one channel and no axis of channels, got channels={channels!r}"
+                raise InvalidInputError(msg)
+            return read_box(chosen.array, tuple(box))
         axis = self.axes.index("c")
         low, high = min(picked, default=0), max(picked, default=-1) + 1
         box[axis] = (low, high)
         # One slice, then a selection in memory: fancy indexing in the engine costs far more.
         within = np.asarray(picked, dtype=np.intp) - low
-        return np.take(chosen.array.read(tuple(box)), within, axis=axis)
+        return np.take(read_box(chosen.array, tuple(box)), within, axis=axis)
 
     def read_spatial_region(  # noqa: PLR0913 - the seed's arguments, and those that it lacks
         self,

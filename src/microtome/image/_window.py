@@ -14,7 +14,7 @@ from microtome.storage import Pending
 
 from ._level import Level
 
-__all__ = ["Padding", "checked_padding", "checked_size", "fill_value", "read_window"]
+__all__ = ["Padding", "allocated", "checked_padding", "checked_size", "fill_value", "read_window"]
 
 Padding = float | Literal["edge", "reflect"]
 """What stands outside the image: a number, the nearest pixel, or the mirror image; False for
@@ -79,6 +79,25 @@ def checked_size(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(shape)
 
 
+def allocated(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return memory for a result, not filled.
+
+    Raises
+    ------
+    InvalidInputError
+        If this machine has not as much.
+    """
+    try:
+        return np.empty(shape, dtype)
+    except MemoryError as error:
+        msg = (
+            f"{math.prod(shape) * dtype.itemsize / 2**30:.1f} GiB of pixels were asked for, more "
+            f"than this machine has memory: {tuple(shape)} of {dtype}; give a smaller region, or a "
+            "coarser level"
+        )
+        raise InvalidInputError(msg) from error
+
+
 def read_window(
     level: Level,
     box: Sequence[tuple[int, int]],
@@ -104,10 +123,12 @@ def read_window(
     """
     sizes = level.shape[-len(box) :]
     shape = _shape(level, box, channels)
+    if 0 in shape:
+        return allocated(shape, level.dtype)
     if isinstance(padding, str):
         places = [_continued(*part, size, padding) for part, size in zip(box, sizes, strict=True)]
         inner = [(int(place.min()), int(place.max()) + 1) for place in places]
-        data = np.empty(_shape(level, inner, channels), level.dtype)
+        data = allocated(_shape(level, inner, channels), level.dtype)
         _read_into(level, inner, channels, data)
         for axis, (place, part) in enumerate(zip(places, inner, strict=True)):
             if part != tuple(box[axis]):
@@ -118,10 +139,11 @@ def read_window(
         for (start, stop), size in zip(box, sizes, strict=True)
     ]
     if inner == [tuple(part) for part in box]:
-        data = np.empty(shape, level.dtype)
+        data = allocated(shape, level.dtype)
         _read_into(level, inner, channels, data)
         return data
-    data = np.full(shape, fill_value(padding), level.dtype)
+    data = allocated(shape, level.dtype)
+    data[...] = fill_value(padding)
     if all(start < stop for start, stop in inner):
         within = [
             slice(start - origin, stop - origin)
@@ -147,10 +169,10 @@ def _read_into(
     out: NDArray[Any],
 ) -> None:
     whole = [(0, size) for size in level.shape[: -len(box)]] + list(box)
+    if not out.size:
+        return
     if channels is None:
         level.array.read_into(tuple(whole), out).result()
-        return
-    if not channels:
         return
     axis = level.axes.index("c")
     reads: list[Pending] = []
