@@ -218,7 +218,7 @@ def soma(
     flat
         The pixels.
     store
-        Where its copy goes.
+        Where its copy goes, or is.
     side, batch
         Pixels of a region, regions of a batch.
     tile
@@ -226,6 +226,29 @@ def soma(
     config
         Settings of TileDB; None for its defaults.
     """
+    tiledbsoma: Any = import_module("tiledbsoma")
+
+    channels = np.load(flat, mmap_mode="r").shape[0]
+    if not Path(store).exists():
+        _write_soma(flat, f"{store}.part", tile)
+        Path(f"{store}.part").rename(store)
+    buffer = np.ones((batch, channels, side, side), np.float32)
+    context = tiledbsoma.SOMATileDBContext(tiledb_config=config) if config else None
+    far = side - 1  # its boxes include their ends
+    with tiledbsoma.MultiscaleImage.open(store, context=context) as image:
+
+        def read(items: Items) -> Iterator[NDArray[Any]]:
+            for start in range(0, len(items), batch):
+                corners = items[start : start + batch].tolist()
+                for place, (y, x) in zip(buffer, corners, strict=False):
+                    region = image.read_spatial_region(0, (x, y, x + far, y + far))
+                    place[...] = region.data.to_numpy()
+                yield buffer[: len(corners)]
+
+        yield read
+
+
+def _write_soma(flat: str, store: str, tile: list[int] | None) -> None:
     import pyarrow as pa
 
     tiledbsoma: Any = import_module("tiledbsoma")
@@ -242,21 +265,6 @@ def soma(
         store, type=pa.from_numpy_dtype(pixels.dtype), level_shape=pixels.shape, **options
     ) as copy:
         copy["level0"].write((slice(None),) * 3, pa.Tensor.from_numpy(pixels))
-    buffer = np.ones((batch, len(pixels), side, side), np.float32)
-    del pixels
-    context = tiledbsoma.SOMATileDBContext(tiledb_config=config) if config else None
-    far = side - 1  # its boxes include their ends
-    with tiledbsoma.MultiscaleImage.open(store, context=context) as image:
-
-        def read(items: Items) -> Iterator[NDArray[Any]]:
-            for start in range(0, len(items), batch):
-                corners = items[start : start + batch].tolist()
-                for place, (y, x) in zip(buffer, corners, strict=False):
-                    region = image.read_spatial_region(0, (x, y, x + far, y + far))
-                    place[...] = region.data.to_numpy()
-                yield buffer[: len(corners)]
-
-        yield read
 
 
 def spatialdata(

@@ -150,12 +150,12 @@ def _random(picture: Picture, theirs: Path, options: Options) -> Table:
         )
     if _is_there(bench, PEERS, "tiledbsoma"):
         soma = partial(outside, "soma", PEERS, flat=picture.flat, **tile)
-        work = options.work
+        kept = options.shared
         slower |= {
-            "tiledbsoma, its defaults": (few, partial(soma, store=work / "soma-default")),
+            "tiledbsoma, its defaults": (few, partial(soma, store=kept / "soma-default")),
             "tiledbsoma, tuned": (
                 few,
-                partial(soma, store=work / "soma-tuned", tile=(CHANNELS, 256, 256), config=_TUNED),
+                partial(soma, store=kept / "soma-tuned", tile=(CHANNELS, 256, 256), config=_TUNED),
             ),
         }
     if _is_there(bench, PEERS, "spatialdata"):
