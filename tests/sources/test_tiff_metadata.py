@@ -27,6 +27,8 @@ def write_ome(path: Path, **metadata: Any) -> None:
         ("mm", 0.0005, 0.5),
         ("cm", 0.0001, 1.0),
         ("m", 5e-7, 0.5),
+        ("pm", 5e5, 0.5),
+        ("thou", 0.02, 0.508),
         ("Å", 2500.0, 0.25),
         ("in", 1e-5, 0.254),
         (None, 0.65, 0.65),  # the schema's default is the micrometre
@@ -110,6 +112,40 @@ def test_dots_per_inch_of_print_are_no_pixel_size(tmp_path: Path, dpi: int) -> N
     assert image.mpp is None
     with pytest.raises(NoResolutionError, match="--mpp"):
         image.require_mpp()
+
+
+@pytest.mark.parametrize(
+    ("unit", "a_unit"), [("inch", 72), ("inch", 1200), ("cm", 28.35), ("cm", 118.11)]
+)
+def test_nor_are_those_that_imagej_repeats_as_its_unit(
+    tmp_path: Path, unit: str, a_unit: float
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        PLANES,
+        imagej=True,
+        resolution=(a_unit, a_unit),
+        metadata={"axes": "CYX", "unit": unit},
+    )
+    assert open_image(path).mpp is None
+
+
+@pytest.mark.parametrize(
+    ("unit", "a_unit", "um"), [("inch", 50800, 0.5), ("cm", 20000, 0.5), ("mm", 20, 50)]
+)
+def test_finer_ones_and_those_in_units_of_microscopes_are(
+    tmp_path: Path, unit: str, a_unit: float, um: float
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        PLANES,
+        imagej=True,
+        resolution=(a_unit, a_unit),
+        metadata={"axes": "CYX", "unit": unit},
+    )
+    assert open_image(path).require_mpp().x == pytest.approx(um)
 
 
 def test_print_resolution_in_centimetres_neither(tmp_path: Path) -> None:

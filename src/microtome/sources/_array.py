@@ -157,6 +157,7 @@ def image_from_levels(  # noqa: PLR0913 - what an image is made of
     kind: Kind = "intensity",
     metadata: dict[str, Any] | None = None,
     placements: Sequence[Placement] | None = None,
+    z_spacing: float | None = None,
 ) -> MultiscaleImage:
     """Make an image of `PixelArray`s that share their axes, finest first.
 
@@ -174,6 +175,8 @@ def image_from_levels(  # noqa: PLR0913 - what an image is made of
         Passed on.
     placements
         Where the levels lie; by default as their shapes say.
+    z_spacing
+        How far planes of the first are apart, in micrometres; 1 where nobody says.
     """
     base = arrays[0]
     if "c" in axes:
@@ -183,7 +186,7 @@ def image_from_levels(  # noqa: PLR0913 - what an image is made of
             channel_names = _RGB if rgb else [f"channel {i}" for i in range(count)]
     else:
         channel_names = None
-    size = {"z": 1.0, "y": mpp.y if mpp else 1.0, "x": mpp.x if mpp else 1.0}
+    size = {"z": z_spacing or 1.0, "y": mpp.y if mpp else 1.0, "x": mpp.x if mpp else 1.0}
     levels: list[Level] = []
     for index, array in enumerate(arrays):
         factors, shift = placements[index] if placements else _by_shape(base, array, axes)

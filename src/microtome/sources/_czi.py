@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ def open_czi(path: Path, *, mpp: Mpp | None, image: str | int | None) -> Multisc
         [FetchedArray(pixels.shape, pixels.dtype, pixels.chunks, pixels.fetch)],
         pixels.axes,
         mpp=mpp or _pixel_size(file.root),
+        z_spacing=_distances(file.root).get("Z"),
         channel_names=distinct([str(name) for name in stated]) if known else None,
         uri=str(path),
         name=path.name.split(".")[0] + (f" {names[number]}" if len(names) > 1 else ""),
@@ -116,15 +118,19 @@ def _texts(root: Any, place: str) -> dict[str, str]:
 
 
 def _pixel_size(root: Any) -> Mpp | None:
-    metres = {
-        distance.get("Id"): distance.findtext("Value")
-        for distance in root.findall("Metadata/Scaling/Items/Distance")
-    }
-    try:
-        y, x = (float(metres.get(axis) or 0) * _METRE_UM for axis in "YX")
-    except ValueError:
-        return None
-    return Mpp(y, x, "metadata") if min(y, x) > 0 else None
+    found = _distances(root)
+    return Mpp(found["Y"], found["X"], "metadata") if found.keys() >= {"Y", "X"} else None
+
+
+def _distances(root: Any) -> dict[str, float]:
+    """Return how far pixels and planes are apart by axis, in micrometres, where the file says."""
+    found: dict[str, float] = {}
+    for distance in root.findall("Metadata/Scaling/Items/Distance"):
+        with suppress(ValueError):
+            size = float(distance.findtext("Value") or 0) * _METRE_UM
+            if 0 < size < math.inf:
+                found[str(distance.get("Id"))] = size
+    return found
 
 
 class _File:

@@ -24,7 +24,7 @@ from ._array import image_from_levels
 from ._choice import chosen, distinct
 from ._tiff_array import CHANNEL_LETTERS, TiffArray
 from ._tiff_facts import acquisition
-from ._tiff_metadata import channel_names, noted_by_us, pixel_size, verify_description
+from ._tiff_metadata import channel_names, noted_by_us, pixel_size, verify_description, z_step
 from ._tiff_pages import verify_pages
 
 __all__ = ["TiffArray", "open_tiff", "tiff_images"]
@@ -75,6 +75,7 @@ def open_tiff(path: Path, *, mpp: Mpp | None, image: str | int | None = None) ->
             arrays,
             base.axes,
             mpp=size,
+            z_spacing=z_step(tiff, number),
             channel_names=None
             if "S" in series.axes
             else channel_names(tiff, number, _channel_pages(series, base), count),

@@ -20,6 +20,7 @@ __all__ = [
     "ome_image",
     "pixel_size",
     "verify_description",
+    "z_step",
 ]
 
 # Of the annotation by which an OME-TIFF of ours, see `write_ome_tiff`, says where its image lies and
@@ -32,6 +33,9 @@ _TAG_UNITS = {_CENTIMETER: 1e4, _INCH: 25400.0}
 # 1200 dots per inch, the finest of print, is 21 um: a tag coarser than that speaks of paper
 # (72, 96 and 300 dpi are what image libraries write when they know nothing).
 _PRINT_UM = 21.0
+
+# In them ImageJ repeats those tags; what somebody calibrated it has in smaller ones.
+_OF_PRINT = ("inch", "in", "cm")
 
 _LENGTHS = {
     "": 1.0,
@@ -46,7 +50,10 @@ _LENGTHS = {
     "mm": 1e3,
     "cm": 1e4,
     "m": 1e6,
+    "dm": 1e5,
+    "pm": 1e-6,
     "Å": 1e-4,
+    "thou": 25.4,
     "in": 25400.0,
     "inch": 25400.0,
 }
@@ -115,11 +122,46 @@ def pixel_size(tiff: Any, number: int) -> Mpp | None:
             units = [_LENGTHS.get(facts.get(f"PhysicalSize{a}Unit", "µm")) for a in "YX"]
             return _mpp(y, x, units, "metadata")
     if tiff.is_imagej:
-        unit = _LENGTHS.get(str((tiff.imagej_metadata or {}).get("unit", "none")).lower())
-        return _from_tags(page, unit, "metadata") if unit else None
+        name = str((tiff.imagej_metadata or {}).get("unit", "none")).lower()
+        unit = _LENGTHS.get(name)
+        below = _PRINT_UM if name in _OF_PRINT else math.inf
+        return _from_tags(page, unit, "metadata", below=below) if unit else None
     unit_tag = page.tags.get("ResolutionUnit")
     unit = _TAG_UNITS.get(int(unit_tag.value)) if unit_tag is not None else _TAG_UNITS[_INCH]
     return _from_tags(page, unit, "tag", below=_PRINT_UM) if unit else None
+
+
+def z_step(tiff: Any, number: int) -> float | None:
+    """Return how far the planes of a TIFF are apart, in micrometres; None where it does not say.
+
+    OME-XML has it in `PhysicalSizeZ`, ImageJ in `spacing`, either in a unit of its own.
+
+    Parameters
+    ----------
+    tiff
+        The open `tifffile.TiffFile`.
+    number
+        Which of its series.
+    """
+    if tiff.is_ome:
+        image = ome_image(tiff, number)
+        pixels = image.find("{*}Pixels") if image is not None else None
+        facts = dict(pixels.attrib) if pixels is not None else {}
+        step, unit = facts.get("PhysicalSizeZ"), facts.get("PhysicalSizeZUnit", "µm")
+    elif tiff.is_imagej:
+        known = tiff.imagej_metadata or {}
+        step, unit = (
+            known.get("spacing"),
+            str(known.get("zunit", known.get("unit", "none"))).lower(),
+        )
+    else:
+        return None
+    try:
+        # ImageJ counts downwards where its stack was turned about; a step has no direction here.
+        found = abs(float(step or 0)) * _LENGTHS.get(unit, 0.0)
+    except (TypeError, ValueError):
+        return None
+    return found if 0 < found < math.inf else None
 
 
 def noted_by_us(tiff: Any, number: int) -> tuple[dict[str, float], dict[str, Any]]:
