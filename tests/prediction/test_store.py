@@ -32,7 +32,8 @@ from microtome.errors import (
     StorageError,
 )
 from microtome.image import MultiscaleImage
-from microtome.prediction import embed_tiles, predict, predict_cohort
+from microtome.jobs import process_pool
+from microtome.prediction import _staging, embed_tiles, predict, predict_cohort, predict_instances
 from microtome.storage import StorageOptions, _upload, place_of
 
 BUCKET = "predicted"
@@ -400,6 +401,25 @@ def answering(moto: str, wrong: Any) -> Iterator[StorageOptions]:
             thread.join()
 
 
+def test_one_that_another_machine_made_meanwhile_is_kept(
+    image, options, key, tmp_path, monkeypatch
+):
+    alone = predict(first, image, tmp_path / "a.ome.zarr", **OPTIONS)
+    theirs = alone.metadata["microtome"]["prediction"]["run"]
+    real = _staging.upload_directory
+
+    def later(path: Path, place: Any, **more: Any) -> None:
+        real(tmp_path / "a.ome.zarr", place, run=theirs, overwrite=False)
+        real(path, place, **more)
+
+    monkeypatch.setattr(_staging, "upload_directory", later)
+    at: dict[str, Any] = {"storage_options": options, **OPTIONS}
+    made = predict(first, {"a": image}, f"s3://{BUCKET}/{key}", **at)
+    assert made["a"].metadata["microtome"]["prediction"]["run"] == theirs
+    with pytest.raises(ExistsError, match="exists already"):
+        predict(first, image, f"s3://{BUCKET}/{key}/b.ome.zarr", **at)
+
+
 def test_an_answer_that_is_lost_is_no_other_writer(moto, client, key):
     """Of a conditional request that was done and repeated, the second is refused: it is ours."""
     lost: list[str] = []
@@ -649,3 +669,97 @@ def test_a_tissue_more_adds_its_vectors(study, options, client, key, tmp_path):
     wanted = copy / "predictions/1_0mpp/m/64_tile_embeddings.parquet"
     (tmp_path / "found.parquet").write_bytes(table)
     assert pq.read_table(tmp_path / "found.parquet").equals(pq.read_table(wanted))
+
+
+# ------------------------------------------------------------------ labels
+
+
+def objects(batch: Any) -> Any:
+    return (np.asarray(batch)[:, :1] > 200).astype(np.int32)
+
+
+def test_labels_go_into_a_store(image, options, client, key, tmp_path, staging):
+    address = f"s3://{BUCKET}/{key}/cells.ome.zarr"
+    at: dict[str, Any] = {"storage_options": options, **OPTIONS}
+    made = predict_instances(objects, image, address, **at)
+    wanted = predict_instances(objects, image, tmp_path / "cells.ome.zarr", **OPTIONS)
+    np.testing.assert_array_equal(made.level(0)[...], wanted.level(0)[...])
+    found = stored(client, f"{key}/cells.ome.zarr")
+    assert plain(found) == plain(here(tmp_path / "cells.ome.zarr"))
+    assert left(staging) == []
+    with pytest.raises(ExistsError, match="exists already"):
+        predict_instances(objects, image, address, **at)
+    again = predict_instances(objects, image, address, overwrite=True, **at)
+    np.testing.assert_array_equal(again.level(0)[...], wanted.level(0)[...])
+    with pytest.raises(InvalidInputError, match="labels inside of an image"):
+        predict_instances(objects, image, f"{address}/labels/cells", **at)
+
+
+# ------------------------------------------------------------------ other faces
+
+
+def test_workers_put_theirs(image, options, client, key, tmp_path):
+    images = {"a": image, "b": mt.open_image(255 - PIXELS, axes="cyx", mpp=0.5)}
+    with process_pool(2) as executor:
+        made = predict(
+            np.positive,
+            images,
+            f"s3://{BUCKET}/{key}",
+            executor=executor,
+            storage_options=options,
+            **OPTIONS,
+        )
+    np.testing.assert_array_equal(made["a"].level(0)[...], PIXELS)
+    np.testing.assert_array_equal(made["b"].level(0)[...], 255 - PIXELS)
+
+
+def test_the_command_line_predicts_a_cohort_where_it_lies(cohort, trouble, client, key, tmp_path):
+    command = [sys.executable, "-m", "microtome", "--endpoint-url", trouble.endpoint, "predict"]
+    (tmp_path / "my_models.py").write_text(
+        "def first(batch):\n    return batch[:, :1]\n", encoding="utf-8"
+    )
+    environment = {**os.environ, "AWS_REGION": "us-east-1", "PYTHONPATH": str(tmp_path)}
+    given = ["--model", "my_models:first", "--tile-size", "128", "--overlap", "16"]
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *words, *given],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=120,
+        )
+
+    done = run(cohort, "--name", "m")
+    assert done.returncode == 0, done.stderr
+    where = f"{cohort}/predictions/1_0mpp/m"
+    assert done.stdout.split() == [f"{where}/t{number}.ome.zarr" for number in range(3)]
+    assert f"{key}/study/predictions/1_0mpp/m/t2.ome.zarr/zarr.json" in {
+        f"{key}/{name}" for name in stored(client, key)
+    }
+    one = f"{cohort}/he/1_0mpp/images/t0.ome.zarr"
+    done = run(one, "--out", f"s3://{BUCKET}/{key}/one.ome.zarr")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [f"s3://{BUCKET}/{key}/one.ome.zarr"]
+    done = run(f"s3://{BUCKET}/{key}/nothing")
+    assert done.returncode == 1
+    assert f"there is no cohort at s3://{BUCKET}/{key}/nothing" in " ".join(done.stderr.split())
+
+
+def test_what_is_asked_of_the_store_does_not_grow(cohort, options, trouble, client):
+    at: dict[str, Any] = {"storage_options": options, **COHORT}
+    made = predict_cohort(first, cohort, **at)
+    trouble.forget()
+    predict_cohort(first, cohort, **at)
+    kept = len(trouble.asked)
+    # The cohort is opened and its predictions are listed; of each tissue a few documents are read.
+    assert kept <= 4 + 3 * 9
+    for path in made:
+        for name in stored(client, where := str(path).partition(f"{BUCKET}/")[2]):
+            client.delete_object(Bucket=BUCKET, Key=f"{where}/{name}")
+    trouble.forget()
+    predict_cohort(first, cohort, **at)
+    files = sum(len(stored(client, str(path).partition(f"{BUCKET}/")[2])) for path in made)
+    asked = [path for path in trouble.asked if "predictions" in path]
+    assert len(asked) <= 1 + files + 3 * 17

@@ -164,6 +164,8 @@ def predict(
         if given:
             msg = f"{', '.join(given)} is for one image, with --out; over a cohort nothing of it is done"
             raise InvalidInputError(msg)
+    # Of an address a path has lost a slash.
+    address = spelled(source)
     loaded = load_model(model)
     asked = loaded if turns == 1 else TestTimeAugmentation(loaded, turns)
     with executor_of(workers, dask) as executor, progress() as show:
@@ -186,13 +188,13 @@ def predict(
             )
             written = [made.uri]
         elif (
-            is_address(spelled(source))
+            is_address(address)
             or (source / "cohort.json").is_file()
             or (source / "metadata").is_dir()
         ):
             written = predict_cohort(
                 asked,
-                CohortLayout.open(source, reading=True).root,
+                CohortLayout.open(address, reading=True).root,
                 name=name or model.replace(":", "."),
                 modality=modality,
                 tissues=tissue,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +14,7 @@ from microtome.errors import InvalidInputError
 from microtome.image import Channels, MultiscaleImage
 from microtome.progress import Progress, silent
 from microtome.sources import open_image
+from microtome.storage import Place, StorageOptions
 from microtome.tiling import plan_tiles
 
 from ._batches import TileReading, level_index, planned_level, sample_count, spatial_shape
@@ -29,6 +29,7 @@ from ._output import place_of
 from ._record import record_of, with_record
 from ._resuming import settings_of
 from ._space import OutputSpace
+from ._staging import Target, put_labels, target_of_prediction
 from ._tissue import masks_of, tiles_with_tissue
 
 __all__ = ["predict_instances"]
@@ -37,7 +38,7 @@ __all__ = ["predict_instances"]
 def predict_instances(  # noqa: PLR0913 - a job with its options, all but three keyword-only and optional
     model: Any,
     image: Any,
-    out: str | os.PathLike[str],
+    out: Target,
     *,
     tile_size: int | Sequence[int] = 512,
     overlap: int | Sequence[int] = 64,
@@ -52,6 +53,7 @@ def predict_instances(  # noqa: PLR0913 - a job with its options, all but three 
     resume: bool = True,
     overwrite: bool = False,
     metadata: Mapping[str, Any] | None = None,
+    storage_options: StorageOptions | None = None,
     progress: Progress = silent,
 ) -> MultiscaleImage:
     """Run a model that finds objects over a level of an image, and write them as labels.
@@ -79,7 +81,8 @@ def predict_instances(  # noqa: PLR0913 - a job with its options, all but three 
     out
         Directory of the new OME-Zarr image of labels, uint32 (uint64 above 4 billion objects). One
         in the folder ``labels`` of an OME-Zarr 0.5 image, ``slide.ome.zarr/labels/cells``, is listed
-        there.
+        there. Or the address of one that is not in such a folder, ``s3://bucket/cells.ome.zarr``: it
+        is made in the directory for temporary files and put there whole.
     tile_size
         Pixels; one number, (height, width), or (depth, height, width) where the image has planes.
     overlap
@@ -102,6 +105,8 @@ def predict_instances(  # noqa: PLR0913 - a job with its options, all but three 
     metadata
         Further attributes of the image. Source, level, tiles, model and version are added under
         ``["microtome"]["prediction"]``.
+    storage_options
+        How a store at `out` is reached.
     progress
         Called with the tiles done and to do, then with the shards, then with the blocks of the
         pyramid.
@@ -116,6 +121,8 @@ def predict_instances(  # noqa: PLR0913 - a job with its options, all but three 
         If there is something at `out`, or a run with other settings was left and `resume` is true.
     BusyError
         If another process is predicting to `out`.
+    ModeError
+        If `out` is in a store that is only read.
     InvalidInputError
         If the overlap is not below the tile size, the image has other axes, no channel is left, or
         the model returns something else than labels; the message names the tile.
@@ -127,6 +134,34 @@ def predict_instances(  # noqa: PLR0913 - a job with its options, all but three 
         If there is no such level or channel.
     """
     opened = open_image(image)
+    target = target_of_prediction(out, storage_options)
+    if isinstance(target, Place):
+
+        def make(path: Path) -> MultiscaleImage:
+            return predict_instances(
+                model,
+                opened,
+                path,
+                tile_size=tile_size,
+                overlap=overlap,
+                batch_size=batch_size,
+                min_share=min_share,
+                level=level,
+                channels=channels,
+                preprocess=preprocess,
+                postprocess=postprocess,
+                mask=mask,
+                skip_empty=skip_empty,
+                resume=resume,
+                # Labels do not say of which settings they are: what was left whole is made again.
+                overwrite=True,
+                metadata=metadata,
+                progress=progress,
+            )
+
+        return put_labels(
+            make, opened, target, overwrite=overwrite, resume=resume, progress=progress
+        )
     chosen = planned_level(opened, level)
     plan = plan_tiles(spatial_shape(chosen), tile_size, overlap)
     reading = TileReading.of(opened, plan, level, channels, batch_size)
@@ -147,7 +182,7 @@ def predict_instances(  # noqa: PLR0913 - a job with its options, all but three 
         ),
         "min_share": checked_share(min_share),
     }
-    path = Path(out)
+    path = target
     place = InstanceWorkplace(path, settings, resume=resume)
     keep = True
     try:

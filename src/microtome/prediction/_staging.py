@@ -7,12 +7,12 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microtome.errors import InvalidInputError, ModeError, StorageError
+from microtome.errors import ExistsError, InvalidInputError, ModeError, StorageError
 from microtome.image import MultiscaleImage
 from microtome.progress import Progress
 from microtome.storage import (
@@ -34,7 +34,15 @@ from ._resuming import Claim
 if TYPE_CHECKING:
     from ._job import Job
 
-__all__ = ["Final", "Target", "put_image", "split_place", "staged", "target_of_prediction"]
+__all__ = [
+    "Final",
+    "Target",
+    "put_image",
+    "put_labels",
+    "split_place",
+    "staged",
+    "target_of_prediction",
+]
 
 Target = str | os.PathLike[str] | Place | AtPlace
 """Where a prediction goes: a path, or the address of a store or what stands for one."""
@@ -113,12 +121,14 @@ class Final:
             If it is the image that is predicted.
         """
         place = self.place
-        if str(place).rstrip("/") == image.uri.rstrip("/"):
-            msg = f"{place} is the image that is predicted; choose another place"
-            raise InvalidInputError(msg)
+        _refuse_source(place, image)
         run = record_at(place).get("run")
+        if run is None:
+            # No prediction, which costs no further look.
+            verify_upload(place, overwrite=self.overwrite)
+            return False
         # Of a run that was killed after its last step, but for tidying up.
-        if run is not None and run == record_at(staged).get("run"):
+        if run == record_at(staged).get("run"):
             return True
         if self.keep and is_of(place, settings):
             return True
@@ -188,21 +198,81 @@ def put_image(
         made = inner.run(image, path, mask, progress)
         run = str(record_at(path).get("run"))
         if made.uri == str(place):
-            forget_upload(place, run)
+            if path.exists():
+                forget_upload(place, run)
         else:
             made.close()
-            upload_directory(path, place, run=run, overwrite=job.overwrite, progress=progress)
+            settings = record_at(path).get("settings", {})
+            try:
+                upload_directory(path, place, run=run, overwrite=job.overwrite, progress=progress)
+            except ExistsError:
+                # Another machine may share the images of a cohort, and have been faster with this one.
+                if not (final.keep and is_of(place, settings)):
+                    raise
     return MultiscaleImage.open(place)
+
+
+def put_labels(
+    make: Callable[[Path], MultiscaleImage],
+    image: MultiscaleImage,
+    place: Place,
+    *,
+    overwrite: bool,
+    resume: bool,
+    progress: Progress,
+) -> MultiscaleImage:
+    """Make labels of an image here, and put them into a store.
+
+    Parameters
+    ----------
+    make
+        What makes them at a path.
+    image
+        What they are of.
+    place
+        Where they will be.
+    overwrite
+        Whether an image that is there may be replaced.
+    resume
+        Whether what a killed run left is gone on with.
+    progress
+        Called with the files that are there and all.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is the image itself, or in the folder of labels of an image, which would have to be
+        told of them.
+    ExistsError
+        If something is there that may not be replaced.
+    """
+    _refuse_source(place, image)
+    *_, above, name = ["", *place.uri.rstrip("/").split("/")]
+    if above == "labels":
+        msg = f"{place}: labels inside of an image are listed there, and one in a store is not changed; choose another place"
+        raise InvalidInputError(msg)
+    verify_upload(place, overwrite=overwrite)
+    with staged(place, name, resume=resume) as path:
+        make(path).close()
+        run = str(record_at(path).get("run"))
+        upload_directory(path, place, run=run, overwrite=overwrite, progress=progress)
+    return MultiscaleImage.open(place)
+
+
+def _refuse_source(place: Place, image: MultiscaleImage) -> None:
+    if str(place).rstrip("/") == image.uri.rstrip("/"):
+        msg = f"{place} is the image that is predicted; choose another place"
+        raise InvalidInputError(msg)
 
 
 def _own_directory() -> Path:
     """Return the directory for what this user stages, which nobody else can write into."""
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    found = Path(tempfile.gettempdir()) / f"microtome-staging-{user}"
+    user = os.getuid() if hasattr(os, "getuid") else None
+    found = Path(tempfile.gettempdir()) / f"microtome-staging-{'own' if user is None else user}"
     with storage_errors(found):
         found.mkdir(mode=0o700, exist_ok=True)
         facts = found.lstat()
-    if not found.is_dir() or found.is_symlink() or (user and facts.st_uid != user):
+    if not found.is_dir() or found.is_symlink() or (user is not None and facts.st_uid != user):
         msg = f"{found}, where predictions for a store are kept until they are complete, is not yours; set TMPDIR to another directory"
         raise StorageError(msg)
     return found

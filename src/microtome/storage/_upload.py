@@ -106,13 +106,14 @@ def upload_directory(
         forget_upload(place, run)
         return
     _verify_names(place, before, overwrite=overwrite)
-    with _Claim(place, run) as claim:
+    with _Claim(place, run, is_free=not before) as claim:
         there = set(place.names()) - {_CLAIM}
         _verify_names(place, [*there, _CLAIM], overwrite=overwrite)
-        if not claim.is_cleared:
+        if there and not claim.resumes:
+            claim.note(cleared=False)
             _clear(place, there)
             there = set[str]()
-            claim.clear()
+        claim.note(cleared=True)
         missing = [name for name in files if name not in there]
         done = len(files) - len(missing)
         # What names arrays comes after their pixels: nobody takes the rest for anything.
@@ -172,12 +173,16 @@ def forget_upload(place: Place, run: str) -> None:
 class _Claim:
     """The right to write to a place, renewed by a thread; a `with` block that fails leaves it behind.
 
+    `resumes` says whether it was there, of the same run, and all that is there was written under it.
+
     Parameters
     ----------
     place
         The directory of an image.
     run
         Of which run it is.
+    is_free
+        Whether there was nothing at the place.
 
     Raises
     ------
@@ -185,11 +190,12 @@ class _Claim:
         If another process has it.
     """
 
-    def __init__(self, place: Place, run: str) -> None:
+    def __init__(self, place: Place, run: str, *, is_free: bool = False) -> None:
         if not place.is_writable:
             verify_upload(place, overwrite=False)
         self._place = place
-        self._document: dict[str, Any] = {"run": run, "cleared": False, "beat": 0}
+        self._document: dict[str, Any] = {"run": run, "cleared": is_free, "beat": 0}
+        self.resumes = False
         self._guard = threading.Lock()
         self._ended = threading.Event()
         self._lost: BaseException | None = None
@@ -197,17 +203,13 @@ class _Claim:
         stated = _stated(found)
         if stated.get("run") == run:
             # Of this machine's own, which was killed: its lock here says that it lives no more.
-            self._document |= {"cleared": stated.get("cleared") is True}
+            self.resumes = stated.get("cleared") is True
+            self._document["cleared"] = self.resumes
         elif found is not None and stated.get("ended") is not True:
             _await_silence(place, stamp)
         self._stamp = stamp
         self._write()
         self._thread = threading.Thread(target=self._renew, name="microtome-upload", daemon=True)
-
-    @property
-    def is_cleared(self) -> bool:
-        """Whether all that is there was written under this claim."""
-        return bool(self._document["cleared"])
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -227,10 +229,11 @@ class _Claim:
             with contextlib.suppress(OSError):
                 self._write()
 
-    def clear(self) -> None:
-        """Note that what was there before is gone."""
-        self._document["cleared"] = True
-        self._write()
+    def note(self, *, cleared: bool) -> None:
+        """Note whether what was there before is gone, so that all that is there is of this run."""
+        if self._document["cleared"] != cleared:
+            self._document["cleared"] = cleared
+            self._write()
 
     def verify(self) -> None:
         """Refuse to go on where another process has taken the place over.
