@@ -168,7 +168,7 @@ def test_other_names_of_channels_are_told_though_their_table_is_no_file_of_it(
     panel.write_text(text + "\n")  # says the same
     put(source, "a", tmp_path)
     panel.write_text(text.replace("CD3", "CD4"))
-    with pytest.raises(ExistsError, match="another source"):
+    with pytest.raises(ExistsError, match="other settings"):
         put(source, "a", tmp_path)
 
 
