@@ -301,20 +301,27 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path, tree: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "told"),
     [
-        {"source": np.zeros((90, 80, 3), np.uint8)},
-        {"mpp": 0.4},
-        {"codec": "small"},
+        (
+            {"source": np.zeros((90, 80, 3), np.uint8)},
+            r"from another source \(its bytes differ: sha256 \w{12} then, \w{12} now\); replace",
+        ),
+        ({"mpp": 0.4}, r"with other settings \(mpp: \[.*\] then, \[0.4, 0.4\] now\); replace"),
+        ({"codec": "small"}, r"made with other settings \(codec: \w+ then, small now\); replace"),
+        (
+            {"codec": "small", "source": np.zeros((90, 80, 3), np.uint8)},
+            r"from another source \(its .*\) and with other settings \(codec: \w+ then, small now\);",
+        ),
     ],
-    ids=["source", "mpp", "codec"],
+    ids=["source", "mpp", "codec", "both"],
 )
 def test_something_else_under_the_same_name_is_refused(
-    tmp_path: Path, tree: Any, change: dict[str, Any]
+    tmp_path: Path, tree: Any, change: dict[str, Any], told: str
 ) -> None:
     one(tmp_path)
     before = tree(tmp_path)
-    with pytest.raises(ExistsError, match="--overwrite"):
+    with pytest.raises(ExistsError, match=f"{told}.*--overwrite"):
         one(tmp_path, **change)
     with pytest.raises(FileExistsError):
         one(tmp_path, **change)
@@ -323,6 +330,25 @@ def test_something_else_under_the_same_name_is_refused(
     assert tree(tmp_path) != before
     one(tmp_path, overwrite=True)
     assert tree(tmp_path) == before
+
+
+def test_an_image_of_other_channels_or_of_nobody_says_so(tmp_path: Path) -> None:
+    pixels = RNG.integers(0, 256, (6, 50, 40), dtype=np.uint16)
+    names = ["DNA", "a", "b", "c", "d", "e"]
+    options: dict[str, Any] = {"cohort": tmp_path, "tissue_id": "t", "modality": "imc"}
+    source = open_image(pixels, axes="cyx", mpp=1.0, channel_names=names)
+    ingest(source, **options)
+    fewer = open_image(pixels[:2], axes="cyx", mpp=1.0, channel_names=["DNA", "CD3"])
+    told = r"channels: a, b, c and 2 more only then, CD3 only now\)"
+    with pytest.raises(ExistsError, match=told):
+        ingest(fewer, **options)
+    place = tmp_path / "he/1_0mpp/images/t.ome.zarr"
+    place.parent.mkdir(parents=True)
+    with MultiscaleImage.create(place, type="uint8", level_shape=(3, 9, 9), mpp=1.0) as image:
+        image.level(0)[...] = 7
+    slide = open_image(pixels[:3].astype(np.uint8), axes="cyx", mpp=1.0)
+    with pytest.raises(ExistsError, match=r"does not say what it was made from; replace"):
+        ingest(slide, **(options | {"modality": "he"}))
 
 
 def test_the_same_file_elsewhere_is_the_same_source(tmp_path: Path) -> None:

@@ -267,7 +267,8 @@ class _Job:
     def verify_free(self, *, overwrite: bool) -> None:
         """Refuse to replace what was made from something else."""
         if not overwrite and MultiscaleImage.exists(self.path) and not self._is_made(None):
-            raise ExistsError(taken(self.path))
+            made = MultiscaleImage.open(self.path).metadata.get("microtome", {}).get("ingest") or {}
+            raise ExistsError(taken(self.path, made, self.settings))
 
     def fill(self, progress: Progress, *, note: bool) -> tuple[list[str], bool]:
         """Write the image unless it is there, and only then note its channels.

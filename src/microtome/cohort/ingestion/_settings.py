@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from microtome.image import MultiscaleImage
 from microtome.storage import Codec
 
 __all__ = ["settings_of", "taken", "verify_settings"]
+
+# What a source is, not what somebody asked to be made of it.
+_OF_SOURCE = ("sha256", "image")
 
 
 def settings_of(
@@ -50,15 +54,48 @@ def verify_settings(path: Path, settings: dict[str, Any]) -> None:
         return
     made = MultiscaleImage.open(path).metadata.get("microtome", {}).get("ingest") or {}
     if {**made, "sha256": ""} != {**settings, "sha256": ""}:
-        raise ExistsError(taken(path))
+        raise ExistsError(taken(path, made, {**settings, "sha256": made.get("sha256")}))
 
 
-def taken(path: Path) -> str:
-    """Say that an image was made of something else."""
-    return (
-        f"{path} was made from another source or with other settings; replace it with "
-        "--overwrite (overwrite=True), or use another tissue id"
-    )
+def taken(path: Path, made: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Say that an image was made of something else, and of what.
+
+    Parameters
+    ----------
+    path
+        The image that is there.
+    made, settings
+        What it was made of, and what it would be made of now.
+    """
+    if not made:
+        found = "does not say what it was made from"
+    else:
+        names = [name for name in {**settings, **made} if made.get(name) != settings.get(name)]
+        told = [_told(name, made.get(name), settings.get(name)) for name in names]
+        source = [part for name, part in zip(names, told, strict=True) if name in _OF_SOURCE]
+        others = [part for name, part in zip(names, told, strict=True) if name not in _OF_SOURCE]
+        parts = [f"from another source ({'; '.join(source)})"] if source else []
+        parts += [f"with other settings ({'; '.join(others)})"] if others else []
+        found = f"was made {' and '.join(parts)}"
+    return f"{path} {found}; replace it with --overwrite (overwrite=True), or use another tissue id"
+
+
+def _told(name: str, then: Any, now: Any) -> str:
+    """Say how something differs, in a few words also where it is long."""
+    if name == "sha256":
+        return f"its bytes differ: sha256 {str(then)[:12]} then, {str(now)[:12]} now"
+    if name == "channels" and isinstance(then, list) and isinstance(now, list):
+        gone, new = ([c for c in a if c not in b] for a, b in ((then, now), (now, then)))
+        if not gone and not new:
+            return "channels: in another order"
+        parts = [
+            f"{', '.join(map(str, some[:3]))}{f' and {len(some) - 3} more' if some[3:] else ''} {when}"
+            for some, when in ((gone, "only then"), (new, "only now"))
+            if some
+        ]
+        return f"channels: {', '.join(parts)}"
+    shown = ["none" if value is None else value for value in (then, now)]
+    return f"{name}: {shown[0]} then, {shown[1]} now"
 
 
 def _stored_type(
