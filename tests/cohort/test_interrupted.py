@@ -152,7 +152,7 @@ def died(script: str, root: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        ("cohort._layout", "replace_file"),  # before the manifest
+        ("cohort._cohort_json", "replace_file"),  # before the manifest
         ("cohort.ingestion._ingest", "begin_image"),  # before the image
         ("cohort.ingestion._ingest", "add_tissue"),  # between the image and the table
     ],

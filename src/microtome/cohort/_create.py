@@ -9,7 +9,8 @@ from typing import Any
 from microtome.errors import ExistsError, InvalidInputError
 from microtome.storage import locked, replace_file
 
-from ._layout import CohortLayout, sweep
+from ._layout import CohortLayout
+from ._partial import sweep
 
 __all__ = ["create_cohort"]
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,11 @@ from microtome.storage import (
     locked,
     names_in,
     path_to_read,
-    replace_file,
     spelled,
     storage_errors,
 )
 
+from ._cohort_json import read_cohort_json, write_cohort_json
 from ._modality import Modality, parse_modality
 
 __all__ = [
@@ -33,13 +31,9 @@ __all__ = [
     "check_tissue_id",
     "is_written",
     "size_name",
-    "sweep",
-    "sweep_all",
     "tile_size_of",
 ]
 
-FORMAT = "microtome-cohort"
-FORMAT_VERSION = 1
 _LOCK = ".cohort.lock"
 
 _TISSUE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -115,7 +109,7 @@ class CohortLayout:
             msg = f"there is no cohort at {path}; make one with `microtome ingest ... --cohort {path}`"
             raise NotFoundError(msg)
         if layout.manifest.is_file():
-            layout.read_manifest()
+            read_cohort_json(layout.manifest)
         elif not layout.tissues.is_file():
             msg = f"{path} is a directory but no cohort: it has neither cohort.json nor metadata/tissues.parquet"
             raise FormatError(msg)
@@ -159,16 +153,8 @@ class CohortLayout:
 
     def write_manifest(self) -> None:
         """Write cohort.json unless the cohort has begun; under the cohort's lock."""
-        if self.has_begun:
-            return
-        manifest = {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "created_with": f"microtome {version('microtome')}",
-        }
-        sweep(self.manifest)
-        with replace_file(self.manifest) as temporary:
-            temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        if not self.has_begun:
+            write_cohort_json(self.manifest)
 
     def withdraw(self, *, keep_root: bool) -> None:
         """Undo the beginning of a cohort into which nothing came; leaves any other as it is.
@@ -203,21 +189,7 @@ class CohortLayout:
         FormatError
             If it is damaged, something else's, or of a newer version.
         """
-        if not self.manifest.is_file():
-            return {}
-        try:
-            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
-        # As deep as a damaged one may be nested, nobody reads it.
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            msg = f"{self.manifest} is damaged: {error}"
-            raise FormatError(msg) from error
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            msg = f"{self.manifest} is not a microtome cohort's"
-            raise FormatError(msg)
-        if not isinstance(manifest.get("version"), int) or manifest["version"] > FORMAT_VERSION:
-            msg = f"{self.manifest} has version {manifest.get('version')!r}; this microtome reads up to {FORMAT_VERSION}"
-            raise FormatError(msg)
-        return dict(manifest)
+        return read_cohort_json(self.manifest) if self.manifest.is_file() else {}
 
     @property
     def manifest(self) -> Path:
@@ -416,23 +388,6 @@ def _verify_no_address(path: str | os.PathLike[str] | Place | StorePath) -> None
             "here, work on the copy, and copy back what was made; or mount the store as a directory"
         )
         raise InvalidInputError(msg)
-
-
-def sweep(target: Path) -> None:
-    """Remove what killed writers of a file left beside it; under the lock that they held."""
-    _remove_partial(target.parent, f".{target.name}.")
-
-
-def sweep_all(directory: Path) -> None:
-    """Remove what killed writers of files left in a directory; under the lock that they held."""
-    _remove_partial(directory, ".")
-
-
-def _remove_partial(directory: Path, beginning: str) -> None:
-    # No glob: a name may hold [, * or ?.
-    for entry in directory.iterdir() if directory.is_dir() else ():
-        if entry.name.startswith(beginning) and entry.name.endswith(".partial"):
-            entry.unlink(missing_ok=True)
 
 
 def _is_beginning(name: str) -> bool:

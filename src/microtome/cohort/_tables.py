@@ -24,8 +24,9 @@ from microtome.errors import (
 from microtome.storage import locked, replace_file
 
 from ._columns import verify_filled, verify_flat, verify_named_once, verify_text
-from ._layout import CohortLayout, sweep
+from ._layout import CohortLayout
 from ._modality import Modality
+from ._partial import sweep
 
 __all__ = [
     "TISSUES_SCHEMA",

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from microtome.cohort._images import is_there, served_from
-from microtome.cohort._layout import sweep_all
+from microtome.cohort._partial import sweep_all
 from microtome.errors import NotFoundError
 from microtome.standardize import QuantileSketch, ValueCounts
 from microtome.storage import locked, replace_file

@@ -11,8 +11,9 @@ from numbers import Real
 from pathlib import Path
 from typing import get_args
 
-from microtome.cohort._layout import CohortLayout, sweep_all
+from microtome.cohort._layout import CohortLayout
 from microtome.cohort._modality import Modality, parse_modality
+from microtome.cohort._partial import sweep_all
 from microtome.coordinates import Resolution
 from microtome.errors import ExistsError, InvalidInputError
 from microtome.jobs import verify_executor

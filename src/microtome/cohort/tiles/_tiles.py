@@ -14,9 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from microtome.cohort._images import tissues_with_images
-from microtome.cohort._layout import CohortLayout, size_name, sweep
+from microtome.cohort._layout import CohortLayout, size_name
 from microtome.cohort._made_of import Inputs
 from microtome.cohort._modality import Modality
+from microtome.cohort._partial import sweep
 from microtome.coordinates import Resolution
 from microtome.errors import InvalidInputError
 from microtome.jobs import run_each
