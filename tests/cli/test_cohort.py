@@ -210,7 +210,7 @@ def test_a_manifest_that_fails(run: Any, manifest: Path, tmp_path: Path) -> None
     assert done.code == 2
     assert "2 problems, nothing was ingested" in done.err
     assert "row 2: tissue id '../t1'" in done.err
-    assert "row 3: /none/" in done.err
+    assert "row 3 (t2, he): /none/" in done.err
     assert not root.exists()
 
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import tifffile
 
-from microtome.cohort import CohortLayout, ingest, ingest_manifest, read_tissues
+from microtome.cohort import CohortLayout, ingest, ingest_manifest, read_tissues, validate
 from microtome.cohort._given import read_given
 from microtome.errors import (
     ExistsError,
@@ -194,7 +194,7 @@ def test_again_changes_nothing_and_goes_on(manifest: Path, tmp_path: Path, tree:
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a path as id": ({"tissue_id": "../a"}, "tissue id '../a' becomes part of a path"),
     "no id": ({"tissue_id": ""}, "row 1: no tissue_id"),
-    "no path": ({"path": ""}, "row 1: no path"),
+    "no path": ({"path": ""}, "row 1 (a, imc): no path"),
     "modality": ({"modality": "xray"}, "row 1: unknown modality 'xray'"),
     "missing file": ({"path": "raw/none.tif"}, "none.tif does not exist"),
     "mpp no number": ({"mpp": "fine"}, "mpp 'fine' is not micrometres"),
@@ -265,6 +265,43 @@ def test_splits_that_are_spelled_in_two_ways_are_one(manifest: Path, tmp_path: P
         ingest_manifest(manifest, tmp_path / "cohort")
 
 
+def test_tissues_that_are_one_directory_elsewhere_are_one(manifest: Path, tmp_path: Path) -> None:
+    rows = rows_of(manifest)
+    rows[1] |= {"tissue_id": "A", "patient_id": rows[0]["patient_id"], "split": rows[0]["split"]}
+    write_csv(manifest, rows)
+    with pytest.raises(InvalidInputError) as caught:
+        ingest_manifest(manifest, tmp_path / "cohort")
+    assert "tissue ids differ in capital letters or spaces only: 'a' (row 1), 'A' (row 2)" in str(
+        caught.value
+    )
+    assert "1 problem" in str(caught.value)
+    write_csv(manifest, rows[:1])
+    ingest_manifest(manifest, tmp_path / "cohort")
+    write_csv(manifest, [rows[1]])
+    with pytest.raises(InvalidInputError, match=r"'a' \(in the cohort\), 'A' \(row 1\)"):
+        ingest_manifest(manifest, tmp_path / "cohort")
+    one: dict[str, Any] = {"tissue_id": "A", "modality": "imc", "mpp": 1.0}
+    one |= {name: rows[0][name] for name in ("patient_id", "split")}
+    source = manifest.parent / rows[1]["path"]
+    ingest(source, cohort=tmp_path / "cohort", channel_names=["CD8", "DNA"], **one)
+    found = {finding.kind: finding.what for finding in validate(tmp_path / "cohort")}
+    assert found["tissue-spelling"].endswith("only: a, A")
+
+
+def test_a_row_without_its_file_is_reported_by_its_path(manifest: Path, tmp_path: Path) -> None:
+    rows = rows_of(manifest)
+    rows[0]["path"] = "raw/gone.tif"
+    write_csv(manifest, rows)
+    with pytest.raises(MicrotomeError, match=r"row 1 \(a, imc\): .*gone.tif does not exist"):
+        ingest_manifest(
+            manifest, tmp_path / "cohort", on_error="continue", report=tmp_path / "r.csv"
+        )
+    with (tmp_path / "r.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert first["source"] == str(manifest.parent / "raw/gone.tif")
+    assert first["state"] == "failed"
+
+
 def test_what_table_and_files_say_is_told_in_one_round(manifest: Path, tmp_path: Path) -> None:
     rows = rows_of(manifest)
     (manifest.parent / "raw/x.tif").write_bytes(b"II*\0broken")
@@ -282,14 +319,14 @@ def test_what_table_and_files_say_is_told_in_one_round(manifest: Path, tmp_path:
     for line, (start, *words) in zip(
         told,
         [
-            ("row 1: mpp 0 is not a possible pixel size", "the column mpp"),
+            ("row 1 (a, imc): mpp 0 is not a possible pixel size", "the column mpp"),
             ("row 1 (a, imc): ", "3 channel names"),
             ("row 2 (b, imc): ", "in the column mpp; ", "give them in order in the column channel"),
             ("row 3: tissue id '-c'",),
             ("row 3 (-c, imc): ", "no image 'scene 2'"),
             ("row 4 (x, he): ", "damaged"),
             ("row 5 (y, imc): ", "coarser than", "; ", "is a colour photograph"),
-            ("row 6: ", "gone.tif does not exist"),
+            ("row 6 (gone, imc): ", "gone.tif does not exist"),
             ("rows 1, 7: tissue 'a' as imc",),
         ],
         strict=True,

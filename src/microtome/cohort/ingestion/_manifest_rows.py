@@ -196,7 +196,8 @@ def _check(
         row = ManifestRow(
             number,
             tissue_id or str(values.get("tissue_id") or "no tissue_id"),
-            path or base,  # of a row without a file nothing is read: that is a problem
+            # Of a row without a file nothing is read: that is a problem.
+            path or base / str(values.get("path") or ""),
             modality,
             mpp,
             values.get("patient_id"),
@@ -215,7 +216,8 @@ def _check(
     if wrong and named and apart:
         into.wrong[number] = InvalidInputError("; ".join(wrong))
     else:
-        into.problems.extend((number, f"row {number}: {each}") for each in wrong)
+        name = str(row) if named else f"row {number}"
+        into.problems.extend((number, f"{name}: {each}") for each in wrong)
 
 
 def _possible(row: ManifestRow, values: Mapping[str, Any], resolution: Resolution) -> ManifestRow:
@@ -271,9 +273,10 @@ def _repeated(rows: list[ManifestRow]) -> list[str]:
 
 
 def _contradictions(rows: list[ManifestRow], layout: CohortLayout) -> list[str]:
-    """Say which patients and tissues are in two splits, which tissues of two patients, and splits alike."""
+    """Say which patients and tissues are in two splits, which tissues of two patients, and which names are alike."""
     said: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
     splits: dict[str | None, str] = {}
+    ids: dict[str | None, str] = {}
     mine = {(row.tissue_id, row.modality.name) for row in rows}
     if layout.tissues.is_file():
         for row in read_tissues(layout).to_pylist():
@@ -282,26 +285,35 @@ def _contradictions(rows: list[ManifestRow], layout: CohortLayout) -> list[str]:
                 values = {k: row.get(k) for k in ("tissue_id", "patient_id", "split")}
                 _say(said, values, _THERE)
                 splits.setdefault(row.get("split"), _THERE)
+                ids.setdefault(row["tissue_id"], _THERE)
     for row in rows:
         values = {"tissue_id": row.tissue_id, "patient_id": row.patient_id, "split": row.split}
         _say(said, values, f"row {row.number}")
         splits.setdefault(row.split, f"row {row.number}")
-    return _alike(splits) + [
-        f"{whose} {name!r} has {len(values)} values of {what}: "
-        + ", ".join(f"{value!r} ({where})" for value, where in values.items())
-        for (whose, name, what), values in said.items()
-        if len(values) > 1
-    ]
+        ids.setdefault(row.tissue_id, f"row {row.number}")
+    return (
+        _alike("splits", splits)
+        + _alike("tissue ids", ids)
+        + [
+            f"{whose} {name!r} has {len(values)} values of {what}: "
+            + ", ".join(f"{value!r} ({where})" for value, where in values.items())
+            for (whose, name, what), values in said.items()
+            if len(values) > 1
+        ]
+    )
 
 
-def _alike(splits: Mapping[str | None, str]) -> list[str]:
-    """Say which splits are one that somebody spelled in two ways: of Train nobody would train."""
+def _alike(what: str, names: Mapping[str | None, str]) -> list[str]:
+    """Say which names are one that somebody spelled in two ways.
+
+    Of a split Train nobody would train; of tissues h1 and H1, Windows and macOS make one directory.
+    """
     return [
-        "splits differ in capital letters or spaces only: "
-        + ", ".join(f"{each!r} ({splits[each]})" for each in several)
+        f"{what} differ in capital letters or spaces only: "
+        + ", ".join(f"{each!r} ({names[each]})" for each in several)
         + "; spell them alike"
-        for several in spelled_twice(splits)
-        if any(splits[each] != _THERE for each in several)
+        for several in spelled_twice(names)
+        if any(names[each] != _THERE for each in several)
     ]
 
 

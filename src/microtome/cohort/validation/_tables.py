@@ -109,12 +109,16 @@ def _check_splits(survey: Survey, path: Path) -> None:
 
 
 def _check_spelling(survey: Survey, path: Path) -> None:
-    """Report splits that are one to a reader, and two to whoever asks for one."""
+    """Report splits and tissues that are one to a reader or a file system, and two to others."""
     for several in spelled_twice(
         None if r.get("split") is None else str(r["split"]) for r in survey.rows
     ):
         what = f"splits differ in capital letters or spaces only: {listed(several)}"
         survey.report("warning", "split-spelling", path, what, "spell them alike")
+    for several in spelled_twice(str(r["tissue_id"]) for r in survey.rows):
+        what = f"tissue ids differ in capital letters only: {listed(several)}"
+        advice = "rename one: Windows, macOS and many shares make one directory of both"
+        survey.report("warning", "tissue-spelling", path, what, advice)
 
 
 def check_cells(survey: Survey) -> None:
