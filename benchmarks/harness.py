@@ -189,6 +189,12 @@ class Benchmark:
                 for name, setup in self._setups.items()
             }
             self._check(reads, self._draw(seed, 0, min(self.items, self.checked or self.items)))
+            if self.checked is not None and self.checked < self.items:
+                # What comes once comes now: code that is loaded, memory that is touched.
+                items = self._draw(seed, 0, self.items)
+                for name, read in reads.items():
+                    for _ in read(items[: self._most.get(name)]):
+                        pass
             found = {name: Measurement(name, [], []) for name in reads}
             for number in range(1, rounds + 1):
                 items = self._draw(seed, number, self.items)
