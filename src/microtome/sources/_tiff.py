@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from ._array import image_from_levels
 from ._choice import chosen, distinct
 from ._tiff_array import CHANNEL_LETTERS, TiffArray
 from ._tiff_facts import acquisition
+from ._tiff_log import tifffile_heard
 from ._tiff_metadata import channel_names, noted_by_us, pixel_size, verify_description, z_step
 from ._tiff_pages import verify_pages
 
@@ -139,27 +140,37 @@ def _channel_pages(series: Any, base: TiffArray) -> list[Any]:
 @contextmanager
 def _opened(path: Path) -> Generator[Any]:
     """Open a TIFF whose pages are all there; whatever tifffile stumbles over is an error of ours."""
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            verify_description(tiff)
-            verify_pages(path, tiff)
-            if not tiff.series:
-                msg = f"{path} holds no image"
-                raise FormatError(msg)
-            if tiff.is_imagej and tiff.series[0].kind != "imagej":
-                # tifffile takes what the description does not fit for a picture of fewer planes.
-                msg = f"{path} is cut short: it does not hold what its ImageJ description promises"
-                raise FormatError(msg)
-            yield tiff
-    except MicrotomeError:
-        raise
-    except Exception as error:
-        # A damaged tag can be of any type and size, and so is what tifffile stumbles over then.
-        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
-            msg = f"{path} cannot be read: {error.strerror}"
-            raise StorageError(msg) from error
-        msg = f"{path} is a damaged TIFF: {error}"
-        raise FormatError(msg) from error
+    with tifffile_heard() as heard:
+        try:
+            with tifffile.TiffFile(path) as tiff:
+                verify_description(tiff)
+                verify_pages(path, tiff)
+                if not tiff.series:
+                    msg = f"{path} holds no image"
+                    raise FormatError(msg)
+                if tiff.is_imagej and tiff.series[0].kind != "imagej":
+                    # tifffile takes what the description does not fit for a picture of fewer planes.
+                    msg = f"{path} is cut short: it does not hold what its ImageJ description promises"
+                    raise FormatError(msg)
+                yield tiff
+        except MicrotomeError:
+            raise
+        except Exception as error:
+            # A damaged tag can be of any type and size, and so is what tifffile stumbles over then.
+            if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
+                msg = f"{path} cannot be read: {error.strerror}"
+                raise StorageError(msg) from error
+            msg = f"{path} is a damaged TIFF: {_stumbled(error, heard)}"
+            raise FormatError(msg) from error
+
+
+def _stumbled(error: Exception, heard: Sequence[str]) -> str:
+    """Say what is wrong with a file in whose reading an error was raised."""
+    if isinstance(error, ValueError | OSError) and str(error):
+        return str(error)
+    # An index, a key or a division by zero of tifffile says nothing to who has the file.
+    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{heard[-1]} ({told})" if heard else f"its tags cannot be ({told})"
 
 
 def _stated_size(path: Path, tiff: Any, number: int) -> Mpp | None:

@@ -114,6 +114,9 @@ class TiffArray:
         self._strides = {letter: stride for letter, _, stride in leads}
         self._lead_places = [i for i, a in enumerate(self.axes) if a in self._strides]
         self._dtype = np.dtype(series.dtype).newbyteorder("=")
+        self._of_bits = self._dtype.kind == "b" and key.bitspersample == 1
+        if self._of_bits:
+            self._dtype = np.dtype(np.uint8)  # a mask, and as labels numbers are wanted
         if self._dtype.kind not in "iuf":
             msg = f"{path}: pixels of type {self._dtype} cannot be read"
             raise FormatError(msg)
@@ -328,6 +331,9 @@ class TiffArray:
         if decoded is None:
             return None
         pixels = np.asarray(decoded)
+        if self._of_bits and pixels.dtype.kind != "b":
+            msg = f"{self._path}: segment {segment} of plane {page} holds {pixels.dtype}, not bits"
+            raise FormatError(msg)
         pixels = pixels.reshape(pixels.shape[-3:])
         return rgb_of_ycc(pixels) if self._ycc and holds_ycc(data) else pixels
 

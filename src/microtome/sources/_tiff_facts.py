@@ -18,6 +18,9 @@ _TAGS = ("Artist", "DateTime", "HostComputer", "Make", "Model", "Software")
 
 _AS_STORED = 1
 
+# How whoever shows a picture turns its numbers into light, where that is not the usual way.
+_SHOWN = {0: "MinIsWhite", 3: "Palette"}
+
 _LONGEST = 10_000
 
 
@@ -36,7 +39,8 @@ def acquisition(tiff: Any, number: int) -> dict[str, Any]:
     Values that JSON knows. Of Aperio what stands between bars in the description, of OME-XML the
     attributes of the image's elements, of Akoya's XML its short elements, of ImageJ and MIBI what
     they wrote; of all files the tags that name people, times and instruments. `Orientation` is
-    there where it is not the usual one: pixels are given as they are stored, whatever it says.
+    there where it is not the usual one, and so is `PhotometricInterpretation` where the smallest
+    number is white or numbers stand for colours of a palette: pixels are given as they are stored.
     """
     page = tiff.series[number].keyframe
     found: dict[str, Any] = {}
@@ -47,6 +51,9 @@ def acquisition(tiff: Any, number: int) -> dict[str, Any]:
     turned = page.tags.get("Orientation")
     if turned is not None and turned.value != _AS_STORED:
         found["Orientation"] = _plain(turned.value)
+    shown = _SHOWN.get(int(page.photometric))
+    if shown is not None:
+        found["PhotometricInterpretation"] = shown
     text = str(page.description)
     if tiff.is_svs:
         found |= _bars(text)

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from defusedxml import ElementTree
@@ -15,6 +16,7 @@ from microtome.coordinates import Mpp, MppSource
 from microtome.errors import FormatError
 
 __all__ = [
+    "absent_files",
     "channel_names",
     "noted_by_us",
     "ome_image",
@@ -90,6 +92,21 @@ def verify_description(tiff: Any) -> None:
             if name != name.replace("\\", "/").rpartition("/")[2] or name == "..":
                 msg = f"{tiff.filehandle.path}: its OME-XML speaks of a file elsewhere, {name!r}"
                 raise FormatError(msg)
+
+
+def absent_files(tiff: Any) -> list[str]:
+    """Return the names of the files in which OME-XML says that planes are, and which are not there."""
+    if not tiff.is_ome:
+        return []
+    root = _ome_root(tiff)
+    # A file may have been renamed since; by its id it is still found.
+    others = (
+        other.get("FileName", "")
+        for other in root.iterfind("{*}Image/{*}Pixels/{*}TiffData/{*}UUID")
+        if other.text != root.get("UUID")
+    )
+    folder = Path(tiff.filehandle.path).parent
+    return sorted({name for name in others if name and not (folder / name).exists()})
 
 
 def pixel_size(tiff: Any, number: int) -> Mpp | None:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from microtome.errors import FormatError
 
+from ._tiff_metadata import absent_files
+
 __all__ = ["Plane", "planes_of", "verify_pages"]
 
 
@@ -71,6 +73,10 @@ def planes_of(path: Path, series: Any, count: int) -> list[Plane]:
         ]
     if len(pages) > 1 or series.dataoffset is None:
         msg = f"{path}: {lost} of {count} planes are missing"
+        absent = absent_files(series.keyframe.parent)
+        if absent:
+            more = f" and {len(absent) - 3} more" if absent[3:] else ""
+            msg += f"; they are in {', '.join(absent[:3])}{more}, to be put beside it"
         raise FormatError(msg)
     # ImageJ describes only the first plane of a stack past 4 GB; the others follow it.
     page, size = pages[0], int(pages[0].nbytes)
