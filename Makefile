@@ -4,8 +4,8 @@
 #   make test         the test suite; `make test TEST_ARGS="-k tiling"` takes a part
 #   make lint types docs
 #   make interop      only the tests that open what we write in other projects' readers
-#   make bench        the benchmarks
-#   make bench-peers  spatial reads beside tiledbsoma too, in an environment of its own
+#   make bench        the benchmarks; of those of which something is asked: make bench BENCH_ARGS=--asked
+#   make bench-peers  these with every peer, in environments of their own, and the page of what is asked
 #   make soma         tests beside tiledbsoma, in the same environment
 #   make spatialdata  tests beside spatialdata, in an environment of its own
 #   make check        what CI runs, in CI's order
@@ -55,12 +55,29 @@ interop: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
+# The peers run in processes of their own, with what they ask for (benchmarks/outside.py): nothing of it is
+# beside us, and none of it is part of CI. Of zarr 3.4 only where there is a newer interpreter.
+NEWER ?= python3.13
+bench-peers: $(VENV)/.installed-test build/peers-venv/.installed build/zarr-venv/.installed
+	$(BIN)/python -m benchmarks --asked $(BENCH_ARGS)
+
+build/peers-venv/.installed: benchmarks/peers-pins.txt
+	$(PYTHON) -m venv --clear build/peers-venv
+	build/peers-venv/bin/python -m pip --disable-pip-version-check --quiet install torch==$(TORCH)
+	build/peers-venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --requirement $<
+	@touch $@
+
+build/zarr-venv/.installed: benchmarks/zarr-pins.txt
+	if $(NEWER) -c '' 2>/dev/null; then \
+		$(NEWER) -m venv --clear build/zarr-venv && \
+		build/zarr-venv/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<; \
+	else mkdir -p build/zarr-venv && echo "no $(NEWER) here: zarr 3.4 is left out; make NEWER=... names another"; fi
+	@touch $@
+
 # What tiledbsoma needs is pinned beside what everything else does, and is no part of CI.
 PEERS := .venv-bench/bin/python
 PEERS_INSTALL := $(PEERS) -m pip --disable-pip-version-check --quiet install \
 	--constraint constraints.txt --constraint constraints-bench.txt
-bench-peers: .venv-bench/.installed
-	$(PEERS) -W ignore -m benchmarks spatial_reads $(BENCH_ARGS)
 
 soma: .venv-bench/.installed
 	$(PEERS) -m pytest tests/interop/test_soma.py $(TEST_ARGS)

@@ -312,7 +312,7 @@ def test_an_image_on_disk_is_read_alike(written):
 def test_whole_pixels_outside_are_refused_in_memory_as_on_disk(image, written, y, swap):
     for chosen in (image, MultiscaleImage.open(written[0])):
         rows, columns = ((0, 1), y) if swap else (y, (0, 1))
-        with pytest.raises(InvalidInputError, match="do not lie inside|first before the last"):
+        with pytest.raises(InvalidInputError, match=r"do not lie inside|first before the last"):
             chosen.read(0, rows, columns)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import microtome as mt
 from microtome.errors import ExistsError
-from microtome.prediction import _embed_more, predict_cohort
+from microtome.prediction import _embed_more, predict_cohort, vectors_to_anndata
 from microtome.view import embedding_map
 
 SEEN: list[int] = []
@@ -129,3 +129,75 @@ def test_what_is_another_table_is_refused_in_words(tmp_path):
     assert "(tiles" not in str(caught.value)
     assert "--overwrite" in str(caught.value)
     assert table.read_bytes() == before
+
+
+def keys(table):
+    rows = pq.read_table(table).select(["tissue_id", "modality", "tile_id"]).to_pylist()
+    return [tuple(row.values()) for row in rows]
+
+
+def test_a_tile_of_each_image_of_a_tissue_is_one_row(tmp_path):
+    root = tmp_path / "c"
+    add(root, "a", 1)
+    add(root, "a", 2, "ihc_CD3")
+    add(root, "z", 3, "ihc_CD3")
+    table = run(root)
+    found = keys(table)
+    assert len(set(found)) == len(found)
+    assert {(tissue, kind) for tissue, kind, _ in found} == {
+        ("a", "he"),
+        ("a", "ihc_CD3"),
+        ("z", "ihc_CD3"),
+    }
+    made = vectors_to_anndata(table)
+    assert made.obs_names.is_unique
+    assert "a_ihc_CD3_0" in made.obs_names
+
+
+def test_only_the_tissues_that_are_asked_for_are_embedded_and_looked_at(tmp_path, small_groups):
+    root = tmp_path / "c"
+    for seed, tissue in enumerate("abc"):
+        add(root, tissue, seed)
+    table = run(root, tissues=["b"])
+    assert {tissue for tissue, _, _ in keys(table)} == {"b"}
+    b_alone = pq.read_table(table)
+    # Another image of b is no matter of a run that is of c.
+    add_again(root, "b", 77)
+    run(root, tissues=["c"])
+    assert {tissue for tissue, _, _ in keys(table)} == {"b", "c"}
+    rows = pq.read_table(table)
+    assert rows.slice(0, b_alone.num_rows).equals(b_alone)
+    with pytest.raises(ExistsError, match="he of b has other image now"):
+        run(root, tissues=["b", "c"])
+    run(root, tissues=["b"], overwrite=True)
+    assert sum(SEEN) == b_alone.num_rows
+    run(root)
+    together = pq.read_table(run(root, name="all"))
+    found = pq.read_table(table)
+    assert found.equals(together)
+    assert found.schema.metadata == together.schema.metadata
+
+
+def add_again(root, tissue, seed):
+    pixels = np.random.default_rng(seed).integers(10, 250, (3, 150, 200), np.uint8)
+    mt.ingest(
+        pixels,
+        axes="cyx",
+        cohort=root,
+        tissue_id=tissue,
+        modality="he",
+        mpp=1.0,
+        resolution=1.0,
+        overwrite=True,
+    )
+
+
+def test_a_table_of_an_earlier_microtome_gets_the_column_with_the_next_slide(tmp_path):
+    root = tmp_path / "c"
+    add(root, "a", 1)
+    table = run(root)
+    old = pq.read_table(table)
+    pq.write_table(old.drop(["modality"]), table)
+    add(root, "b", 2)
+    run(root)
+    assert pq.read_table(table).equals(pq.read_table(run(root, name="all")))

@@ -79,10 +79,11 @@ def rows_of_vectors(
             told = "and do not say of which image each is; give those of one image"
         msg = f"{torn.size} of {len(wanted)} {what}s have several vectors: {what} {number} of tissue {tissue!r} has {len(rows)}, {told}"
         raise InvalidInputError(msg)
-    places = there[~there.duplicated()].get_indexer(wanted)
+    first = np.flatnonzero(~there.duplicated())
+    places = there.take(first).get_indexer(wanted)
     lost = np.flatnonzero(places < 0)
     if lost.size:
         tissue, number = wanted[int(lost[0])]
         msg = f"the vectors have none of {tissue}_{number}, and lack {lost.size} of {len(wanted)} {what}s; they are of {', '.join(vectors.obs_names[:3])}, ..."
         raise UnknownNameError(msg)
-    return mine[np.flatnonzero(~there.duplicated())[places]]
+    return mine[first[places]]

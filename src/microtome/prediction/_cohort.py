@@ -207,7 +207,14 @@ def predict_cohort(  # noqa: PLR0913 - a job with its options, all keyword-only
     if hasattr(model, "embed") and len(unread) < len(chosen):
         preset, then = shown.of_tiles()
         asked = VectorsAsked(
-            model, preset, then, overwrite, options.get("resume", True), unread, progress
+            model,
+            preset,
+            then,
+            overwrite,
+            options.get("resume", True),
+            list(chosen),
+            unread,
+            progress,
         )
         try:
             names += embed_cohort(asked, layout, target, kinds, directory)

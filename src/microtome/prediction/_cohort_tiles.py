@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,15 +35,22 @@ class Chain:
     ----------
     datasets
         Datasets of tiles of one size and number of channels.
-    without
-        Tissues whose tiles are left out.
+    tissues
+        Those whose tiles are taken, where a dataset has them.
+    noted
+        Of images that are not looked at, what a table of their vectors says that they were made of: as
+        `made_of` says it, and as `inputs` does.
     """
 
     def __init__(
-        self, datasets: Sequence[BaseImagingDataset[Any]], without: Collection[str] = ()
+        self,
+        datasets: Sequence[BaseImagingDataset[Any]],
+        tissues: Collection[str],
+        noted: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
     ) -> None:
         self._datasets = list(datasets)
-        self._own = [set(d.get_tissue_ids().tolist()) - set(without) for d in datasets]
+        self._noted = noted
+        self._own = [set(d.get_tissue_ids().tolist()) & set(tissues) for d in datasets]
         # Of a dataset of which nothing is left out, rows are its own.
         self._kept = [
             None if len(own) == len(dataset.get_tissue_ids()) else _rows(dataset, own)
@@ -56,6 +63,25 @@ class Chain:
 
     def __len__(self) -> int:
         return self._ends[-1]
+
+    def beside(self, settings: Mapping[str, Any], inputs: Mapping[str, Any]) -> Chain:
+        """Return these tiles with those of other tissues of which there are vectors.
+
+        Parameters
+        ----------
+        settings, inputs
+            What the table of these says that they were made of. Images and tiles of the others are not
+            looked at.
+        """
+        mine = set[str]().union(*self._own)
+        others = {
+            key.split(" of ", 1)[1]
+            for key in settings
+            if " of " in key and not key.startswith("tiles of ")
+        } - mine
+        made = {key: value for key, value in settings.items() if _tissue_of(key) in others}
+        known = {tissue: inputs[tissue] for tissue in others if tissue in inputs}
+        return Chain(self._datasets, mine | others, (made, known)) if others else self
 
     def made_of(self) -> dict[str, str]:
         """Return what tells these tiles, and the images that they are of, from any others."""
@@ -71,6 +97,10 @@ class Chain:
                     continue
                 places = np.stack([rows.tile_id[mine], rows.row[mine], rows.col[mine]])
                 what = f"{dataset.modality} of {tissue_id}"
+                if what in self._noted[0]:
+                    found[f"tiles of {what}"] = self._noted[0][f"tiles of {what}"]
+                    found[what] = self._noted[0][what]
+                    continue
                 found[f"tiles of {what}"] = array_fingerprint(places)
                 found[what] = image_fingerprint(dataset.image(tissue_id), 0)
         return found
@@ -94,13 +124,13 @@ class Chain:
 
     def inputs(self) -> dict[str, dict[str, Any]]:
         """Return the identities of each tissue's tiles, and by modality of its images."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, dict[str, Any]] = {t: dict(told) for t, told in self._noted[1].items()}
         for dataset, own in zip(self._datasets, self._own, strict=True):
             if dataset.tiles is None:
                 continue
             identities = tiles_identities(dataset.tiles)
             for tissue_id in dataset.get_tissue_ids().tolist():
-                if tissue_id in identities and tissue_id in own:
+                if tissue_id in identities and tissue_id in own and tissue_id not in self._noted[1]:
                     mine = found.setdefault(tissue_id, {"tiles": identities[tissue_id]})
                     place = dataset.layout, dataset.modality, dataset.resolution, tissue_id
                     mine[dataset.modality.name] = image_of_tissue(*place)
@@ -122,7 +152,18 @@ class Chain:
 
     def _read(self, place: int, rows: NDArray[np.int64]) -> ImageRegionData[Any]:
         mine, kept = rows - (self._ends[place - 1] if place else 0), self._kept[place]
-        return self._datasets[place].read_batch(mine if kept is None else kept[mine])
+        dataset = self._datasets[place]
+        batch = dataset.read_batch(mine if kept is None else kept[mine])
+        # A tissue is there once in each way in which it was imaged.
+        for facts in cast("list[dict[str, Any]]", batch.additional_metadata):
+            facts["modality"] = dataset.modality.name
+        return batch
+
+
+def _tissue_of(key: str) -> str | None:
+    """Return the tissue that an entry of settings speaks of: ``"he of a"``, ``"tiles of he of a"``."""
+    what, _, tissue = key.removeprefix("tiles of ").partition(" of ")
+    return tissue if what else None
 
 
 def _rows(dataset: BaseImagingDataset[Any], own: set[str]) -> NDArray[np.int64]:
@@ -142,12 +183,11 @@ def tilings_of(
     resolution: Resolution,
     modalities: Sequence[Modality],
     preset: str,
-    *,
-    without: Collection[str] = (),
+    tissues: Collection[str],
 ) -> list[tuple[str, Chain]]:
     """Return the default tilings by size, with the brightfield modalities' values by a preset.
 
-    Those that have tiles of other tissues than those that are left out.
+    Those that have tiles of some of the tissues.
     """
     found: list[tuple[str, Chain]] = []
     for strategy, size in layout.tilings(resolution):
@@ -170,7 +210,7 @@ def tilings_of(
                 else SingleIHCImagingDataset(name, modality.name, **options)
             )
         kept = [dataset for dataset in datasets if len(dataset)]
-        chain = Chain(kept, without) if kept else None
+        chain = Chain(kept, tissues) if kept else None
         if chain is not None and len(chain):
             found.append((size, chain))
     return found

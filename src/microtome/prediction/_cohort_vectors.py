@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from microtome.cohort import CohortLayout, Modality
+import pyarrow.parquet as pq
+
+from microtome.cohort import CohortLayout, Modality, noted_inputs
 from microtome.coordinates import Resolution
 from microtome.progress import Progress
 from microtome.storage import Place
@@ -38,8 +40,10 @@ class VectorsAsked:
         What is done to pixels.
     overwrite, resume
         As for `predict_cohort`.
+    tissues
+        Whose tiles. Vectors that are there of others stay, and are not looked at.
     without
-        Tissues that cannot be read, whose tiles are left out.
+        Those that cannot be read, whose tiles are left out.
     progress
         Called with the tiles done and to do.
     """
@@ -49,6 +53,7 @@ class VectorsAsked:
     preprocess: Preprocess | None
     overwrite: bool
     resume: bool
+    tissues: Collection[str]
     without: Collection[str]
     progress: Progress
 
@@ -71,7 +76,8 @@ def embed_cohort(
     directory
         Where the tables go.
     """
-    found = tilings_of(layout, resolution, modalities, asked.preset, without=asked.without)
+    tissues = set(asked.tissues) - set(asked.without)
+    found = tilings_of(layout, resolution, modalities, asked.preset, tissues)
     if not found:
         _log.info(
             "no vectors of tiles are made: there are no tiles of the strategy 'default' on images of "
@@ -106,6 +112,14 @@ def _embed(asked: VectorsAsked, tiles: Chain, table: Path, *, told: str) -> None
     model = asked.model
     how: dict[str, Any] = {"batch_size": _EMBEDDED, "preprocess": asked.preprocess}
     doing: dict[str, Any] = {**how, "resume": asked.resume, "progress": asked.progress}
+    noted = noted_settings(table) if table.exists() else None
+    if noted is not None:
+        inputs = noted_inputs(pq.read_schema(table).metadata)
+        every = tiles.beside(noted, inputs)
+        if asked.overwrite and every is not tiles:
+            _renew(asked, (tiles, every), table, noted, told=told, doing=doing)
+            return
+        tiles = every
     if not table.exists() or asked.overwrite:
         embed_tiles(model, tiles, table, **doing)
         return
@@ -121,3 +135,33 @@ def _embed(asked: VectorsAsked, tiles: Chain, table: Path, *, told: str) -> None
     else:
         verify_finished(table, embedding_settings(model, tiles, **how))
         _log.info("%s is there already", told)
+
+
+def _renew(
+    asked: VectorsAsked,
+    tiles: tuple[Chain, Chain],
+    table: Path,
+    noted: Mapping[str, Any],
+    *,
+    told: str,
+    doing: Mapping[str, Any],
+) -> None:
+    """Make vectors of some tissues anew in a table of more, which keeps those of the others."""
+    some, every = tiles
+    settings = embedding_settings(
+        asked.model, every, batch_size=_EMBEDDED, preprocess=asked.preprocess
+    )
+    mine, known = set(some.parts()[0]), set(every.parts()[0])
+    own = {key for name in mine for key in (name, f"tiles of {name}")} | {"tiles"}
+    others = {key: value for key, value in noted.items() if key not in own}
+    if others == {key: value for key, value in settings.items() if key not in own}:
+        add_vectors(asked.model, every, table, [n for n in every.parts()[0] if n in mine], **doing)
+        return
+    _log.warning(
+        "%s is replaced by vectors of %d images: it had those of %d others, which were made with other "
+        "settings, and one table holds vectors of one model",
+        told,
+        len(mine),
+        len(known - mine),
+    )
+    embed_tiles(asked.model, some, table, **doing)

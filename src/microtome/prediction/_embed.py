@@ -341,6 +341,8 @@ class _Ids:
     row: int
     col: int
     centre: tuple[float | None, float | None]
+    modality: str | None = None
+    """How it was imaged, where a table may have tiles of several images of a tissue."""
 
     def __str__(self) -> str:
         what = self.key.removesuffix("_id")
@@ -367,7 +369,17 @@ def _ids(batch: ImageRegionData[Any], start: int) -> list[_Ids]:
         name = facts[key]
         name = int(name) if isinstance(name, int | np.integer) else str(name)
         centre = _centre(facts, place, size)
-        found.append(_Ids(str(facts["tissue_id"]), key, name, int(place[0]), int(place[1]), centre))
+        found.append(
+            _Ids(
+                str(facts["tissue_id"]),
+                key,
+                name,
+                int(place[0]),
+                int(place[1]),
+                centre,
+                facts.get("modality"),
+            )
+        )
     return found
 
 
@@ -415,6 +427,11 @@ def _places(ids: list[_Ids]) -> pa.Table:
     return pa.table(
         {
             "tissue_id": pa.array([one.tissue_id for one in ids], pa.string()),
+            **(
+                {}
+                if ids[0].modality is None
+                else {"modality": pa.array([one.modality for one in ids], pa.string())}
+            ),
             ids[0].key: pa.array([one.name for one in ids], kind),
             "row": pa.array([one.row for one in ids], pa.int64()),
             "col": pa.array([one.col for one in ids], pa.int64()),

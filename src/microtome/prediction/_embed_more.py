@@ -24,6 +24,7 @@ __all__ = ["PartedTiles", "add_vectors", "lacking_parts"]
 
 _GROUP = 4096
 _OF_BATCHES = "batch_size"
+_MODALITY = "modality"
 
 
 class PartedTiles(TileBatches, Protocol):
@@ -138,12 +139,14 @@ def add_vectors(
         with table.open("rb") as old, beside.open("rb") as added:
             files = [pq.ParquetFile(old), pq.ParquetFile(added)]
             told = table_note(model_name(model), settings, tiles)
-            schema = files[0].schema_arrow.with_metadata(told)
+            # Of an earlier microtome, which did not say how a tissue was imaged.
+            schema = files[1].schema_arrow.with_metadata(told)
+            modalities = np.asarray([name.split(" of ", 1)[0] for name in names], object)[part_of]
             with (
                 replace_file(table) as temporary,
                 pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
             ):
-                for rows in _merged([_File(file) for file in files], source, place):
+                for rows in _merged([_File(file) for file in files], source, place, modalities):
                     writer.write_table(rows.cast(schema), row_group_size=_GROUP)
     finally:
         beside.unlink(missing_ok=True)
@@ -209,14 +212,20 @@ class _File:
 
 
 def _merged(
-    files: Sequence[_File], source: NDArray[np.int64], place: NDArray[np.int64]
+    files: Sequence[_File],
+    source: NDArray[np.int64],
+    place: NDArray[np.int64],
+    modalities: NDArray[Any],
 ) -> Iterator[pa.Table]:
     """Yield the rows in the order of the tiles, a row group at a time."""
     for start in range(0, source.size, _GROUP):
         sources, places = source[start : start + _GROUP], place[start : start + _GROUP]
         cuts = np.flatnonzero(np.diff(sources)) + 1
-        pieces = [
-            files[int(which)].take(rows).replace_schema_metadata()
-            for rows, which in zip(np.split(places, cuts), sources[np.r_[0, cuts]], strict=True)
-        ]
-        yield pa.concat_tables(pieces).combine_chunks()
+        pieces: list[pa.Table] = []
+        for rows, which in zip(np.split(places, cuts), sources[np.r_[0, cuts]], strict=True):
+            taken = files[int(which)].take(rows).replace_schema_metadata()
+            there = [name for name in taken.column_names if name != _MODALITY]
+            pieces.append(taken.select(there))
+        whole = pa.concat_tables(pieces).combine_chunks()
+        column = pa.array(modalities[start : start + _GROUP].tolist(), pa.string())
+        yield whole.add_column(1, _MODALITY, column)

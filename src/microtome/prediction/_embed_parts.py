@@ -24,7 +24,7 @@ __all__ = ["BLOCK", "Parts", "checksums", "sampled_rows"]
 BLOCK = 1024
 """Tiles whose vectors are kept together; what a kill costs at most."""
 
-_VERSION = 1
+_VERSION = 2
 # Of each block that is there so many tiles are read again, to see whether they are still the same.
 _LOOKED_AT = 8
 _PIXELS = b"pixels"

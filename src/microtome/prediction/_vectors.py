@@ -43,7 +43,7 @@ def vectors_to_anndata(
     `pool_labels` are `X` as well, whose variables are the channels by name, where their names differ;
     of a model's vectors `X` has no column. ``obsm["spatial"]`` has the centres (x, y) in micrometres
     from the upper left edge of the image, where all are known; `obs` every other column, named by
-    tissue and number; ``uns["microtome"]`` which model and version made them, and what micrometres are
+    tissue and number, and between these by modality where a tissue has several images; ``uns["microtome"]`` which model and version made them, and what micrometres are
     counted from: in a table that does not say so, of an earlier microtome, from the image's
     translation, the middle of its first pixel; they stay as they are.
 
@@ -83,6 +83,14 @@ def vectors_to_anndata(
     names = [
         f"{tissue}_{name}" for tissue, name in zip(columns["tissue_id"], columns[key], strict=True)
     ]
+    if "modality" in columns and len(set(names)) < len(names):
+        # A tissue of several images has a tile of one number in each.
+        names = [
+            f"{tissue}_{modality}_{name}"
+            for tissue, modality, name in zip(
+                columns["tissue_id"], columns["modality"], columns[key], strict=True
+            )
+        ]
     obs = pd.DataFrame(columns, index=pd.Index(names, dtype=object))
     obs["tissue_id"] = pd.Categorical(obs["tissue_id"])
     note = json.loads((found.schema.metadata or {}).get(b"microtome", b"{}"))
