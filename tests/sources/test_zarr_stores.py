@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,37 @@ def test_the_fields_of_a_plate(tmp_path: Path, version: int, pixels_equal: Any) 
     with pytest.raises(UnknownNameError, match="no image 'A/2/0'"):
         open_image(path, image="A/2/0")
     assert open_image(path, image="B/3/0", mpp=2).require_mpp().y == 2.0
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_the_fields_of_a_well(tmp_path: Path, version: int, pixels_equal: Any) -> None:
+    path = plate(tmp_path / "p.zarr", version)
+    expected = {name: image(path / name, seed) for seed, name in enumerate(FIELDS)}
+    assert image_names(path / "A/1") == ("0", "1")
+    pixels_equal(open_image(path / "A/1", image="1"), expected["A/1/1"], windows=2)
+    with pytest.raises(InvalidInputError, match=r"holds 2 images; .*: '0', '1'"):
+        open_image(path / "A/1")
+    pixels_equal(open_image(path / "B/3"), expected["B/3/0"], windows=2)
+
+
+@pytest.mark.parametrize("how", ["root", "folder", "none"])
+def test_a_zip_file_whose_image_is_not_at_its_root_says_where_it_is(
+    tmp_path: Path, how: str, pixels_equal: Any
+) -> None:
+    pixels = image(tmp_path / "a.ome.zarr", 1)
+    if how == "none":
+        (tmp_path / "a.ome.zarr/zarr.json").parent.rename(tmp_path / "b")
+        (tmp_path / "a.ome.zarr").mkdir()
+        (tmp_path / "a.ome.zarr/notes.txt").write_text("of other things")
+    base = "a.ome.zarr" if how == "folder" else None
+    root = tmp_path if base else tmp_path / "a.ome.zarr"
+    made = shutil.make_archive(str(tmp_path / "z"), "zip", root, base)
+    if how == "root":
+        pixels_equal(open_image(made), pixels, windows=2)
+        return
+    words = "in its folder 'a.ome.zarr'" if how == "folder" else "there is no zarr.json in it"
+    with pytest.raises(FormatError, match=words):
+        open_image(made)
 
 
 @pytest.mark.slow

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 from microtome.coordinates import Mpp
-from microtome.errors import FormatError, InvalidInputError
+from microtome.errors import FormatError, InvalidInputError, NotFoundError
 from microtome.image import ImageMetadata, Level, MultiscaleImage, PixelArray, read_metadata
 from microtome.storage import Place, StorageOptions, open_store, read_group
 
@@ -49,6 +50,10 @@ def _opened(
     if image is None:
         try:
             return MultiscaleImage.open(path, context=context)
+        except NotFoundError as error:
+            if isinstance(path, Place) and is_zipfile(path.uri):
+                raise FormatError(_zipped_otherwise(path.uri)) from error
+            raise
         except FormatError:
             if isinstance(path, Place):
                 raise
@@ -68,6 +73,19 @@ def _opened(
     if is_spatialdata(read_group(path / name)):
         return _element(path / name, context)
     return MultiscaleImage.open(path / name, context=context)
+
+
+def _zipped_otherwise(path: str) -> str:
+    """Say what is wrong with a zip file that holds no image at its root."""
+    with ZipFile(path) as file:
+        deeper = [name for name in file.namelist() if name.endswith(("/zarr.json", "/.zgroup"))]
+    if not deeper:
+        return f"{path} is a zip file, but holds no OME-Zarr image: there is no zarr.json in it"
+    folder = min(deeper, key=lambda name: (name.count("/"), name)).rpartition("/")[0]
+    return (
+        f"{path} holds no OME-Zarr image at its root, where it must lie, but one in its folder "
+        f"{folder!r}; unpack it, and zip what is in that folder, without the folder"
+    )
 
 
 def _element(path: Path, context: StorageOptions | None) -> MultiscaleImage:

@@ -23,7 +23,7 @@ def zarr_images(path: Path) -> tuple[str, ...]:
     """Return the paths of the images in a Zarr directory.
 
     Of an image: ``"."``, and ``"labels/NAME"`` for its labels. Of a plate: ``"A/1/0"``, row, column
-    and field. Of what bioformats2raw writes: ``"0"``, ``"1"``... Of SpatialData: ``"images/NAME"``,
+    and field, of a well of one ``"0"``, its fields. Of what bioformats2raw writes: ``"0"``, ``"1"``... Of SpatialData: ``"images/NAME"``,
     ``"labels/NAME"``.
 
     Raises
@@ -53,6 +53,8 @@ def contained_images(path: Path) -> tuple[str, ...]:
         attributes = _attributes(path)
         if "plate" in attributes:
             found = _fields(path, attributes["plate"])
+        elif "well" in attributes:
+            found = [str(field["path"]) for field in attributes["well"]["images"]]
         elif _SERIES in attributes:
             found = _series(path)
         elif _SPATIALDATA in attributes:
