@@ -110,7 +110,7 @@ class ModelError(MicrotomeError, RuntimeError):
 
 
 class WorkerError(MicrotomeError, RuntimeError):
-    """A process or machine that worked for a job is gone: killed, or out of memory."""
+    """A process or machine that worked for a job is gone, killed or out of memory; or is of another version."""
 
 
 class DependencyError(MicrotomeError, ImportError):

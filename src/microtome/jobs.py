@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 import math
 import multiprocessing
 import os
@@ -29,11 +30,13 @@ from concurrent.futures import (
 )
 from itertools import islice
 from multiprocessing.connection import wait as wait_for
+from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from microtome.errors import InvalidInputError, WorkerError
 
-__all__ = ["process_pool", "read_ahead", "run_each", "verify_executor"]
+__all__ = ["code_digest", "process_pool", "read_ahead", "run_each", "verify_executor"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -72,7 +75,7 @@ def run_each(
     InvalidInputError
         If the executor forks: a copy of the array engine made by fork hangs.
     WorkerError
-        If workers died, and no other does their work.
+        If workers died, and no other does their work; or if those of dask run another microtome.
 
     Notes
     -----
@@ -328,13 +331,16 @@ def _end_with_parent() -> None:
 
 
 def verify_executor(executor: Executor | None) -> None:
-    """Refuse an executor whose workers are forks of this process.
+    """Refuse an executor whose workers are forks of this process, or run other code than it.
 
     Raises
     ------
     InvalidInputError
         If it is a pool of processes with the start method ``"fork"``.
+    WorkerError
+        If it is dask's, and a worker runs another microtome than this process.
     """
+    _verify_same_code(executor)
     if not isinstance(executor, ProcessPoolExecutor):
         return
     context = getattr(executor, "_mp_context", None)
@@ -346,6 +352,61 @@ def verify_executor(executor: Executor | None) -> None:
             'ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))'
         )
         raise InvalidInputError(msg)
+
+
+@functools.cache
+def code_digest() -> str:
+    """Return what tells the code of this package from that of another version or edit of it.
+
+    It is of the files as they were when a process first asked: one that has been at work since
+    before they were changed says so by it.
+    """
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+# Clients whose workers were asked; those that join later come from where these did.
+_ASKED: WeakSet[Any] = WeakSet()
+
+
+def _verify_same_code(executor: Executor | None) -> None:
+    """Ask the workers of a dask client once whether they run the code that runs here.
+
+    What another version makes of the same task looks like a result, or a damage, and is neither.
+    """
+    client = getattr(executor, "_client", None)
+    # By its name: dask need not be installed.
+    if client is None or type(executor).__module__.partition(".")[0] != "distributed":
+        return
+    if client in _ASKED:
+        return
+
+    def ask() -> str | None:  # within a function, which travels whole: theirs may have none such
+        try:
+            from microtome.jobs import code_digest
+        except ImportError:
+            return None
+        return code_digest()
+
+    answers: dict[str, Any] = client.run(ask, on_error="return")
+    # Of a worker that died meanwhile its tasks tell.
+    own = code_digest()
+    others = [
+        worker
+        for worker, found in answers.items()
+        if found != own and not isinstance(found, Exception)
+    ]
+    if others:
+        named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if others[3:] else "")
+        msg = (
+            f"{len(others)} of {len(answers)} dask workers ({named}) run another microtome than this "
+            "process, or none; start them again with the one that is installed here"
+        )
+        raise WorkerError(msg)
+    _ASKED.add(client)
 
 
 @functools.cache
