@@ -177,3 +177,37 @@ def test_bits_flipped(tmp_path: Path, suffix: str) -> None:
         except MicrotomeError:
             continue
         assert image.level(0)[...].shape == image.level_shape(0)
+
+
+@pytest.mark.parametrize("turned", [None, 1, 3, 6, 8])
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_how_a_camera_was_turned_is_told_and_not_applied(
+    tmp_path: Path, suffix: str, order: Any, turned: int | None
+) -> None:
+    mark = "<" if order == "little" else ">"
+    entries = [(0x010F, 2, 4, b"abc\0")]  # who made it, which stands before
+    if turned is not None:
+        entries.append((0x0112, 3, 1, struct.pack(f"{mark}HH", turned, 0)))
+    exif = b"Exif\0\0" + (b"II" if order == "little" else b"MM")
+    exif += struct.pack(f"{mark}HIH", 42, 8, len(entries))
+    exif += b"".join(struct.pack(f"{mark}HHI", *entry[:3]) + entry[3] for entry in entries) + bytes(
+        4
+    )
+    path = tmp_path / f"a{suffix}"
+    saved(path, Image.fromarray(RGB), exif=exif)
+    with Image.open(path) as peer:
+        assert peer.getexif().get(0x0112) == turned
+        stored = np.asarray(peer)
+    opened = open_image(path)
+    facts = {} if turned in {None, 1} else {"Orientation": turned}
+    assert dict(opened.metadata) == {"acquisition": facts, "associated_images": []}
+    np.testing.assert_array_equal(opened.level(0)[...], np.moveaxis(stored, -1, 0))
+
+
+@pytest.mark.parametrize(
+    "exif", [b"", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff\x12\x01", b"MM\0*\0\0\0\0"]
+)
+def test_damaged_notes_of_a_camera_are_none(tmp_path: Path, exif: bytes) -> None:
+    path = saved(tmp_path / "a.jpg", Image.fromarray(RGB), exif=b"Exif\0\0" + exif)
+    assert open_image(path).metadata["acquisition"] == {}

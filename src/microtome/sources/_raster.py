@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import imagecodecs
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from microtome.errors import FormatError
 from microtome.image import MultiscaleImage
 
 from ._array import image_from_array
+from ._restated import restated
 
 __all__ = ["decoded", "open_raster"]
 
@@ -21,20 +22,30 @@ __all__ = ["decoded", "open_raster"]
 _LARGEST = 2**31
 
 _SCAN, _END = 0xDA, b"\xff\xd9"
+# Of what cameras note, a TIFF without pictures: where a JPEG has it, a PNG, and the tag in it.
+_APP1, _EXIF, _PNG_EXIF = 0xE1, b"Exif\0\0", b"eXIf"
+_ORIENTATION, _AS_STORED = 0x0112, 1
 
 
 def open_raster(path: Path, *, mpp: Mpp | None) -> MultiscaleImage:
     """Open a PNG or JPEG file.
 
-    Its density tag, if any, speaks of print and is ignored: without `mpp` the image has none.
+    Its density tag, if any, speaks of print and is ignored: without `mpp` the image has none. That
+    a camera was turned (Exif's `Orientation`) is told among its metadata, and not applied.
 
     Raises
     ------
     FormatError
         If the file is damaged or would be larger than 2 GiB in memory.
     """
-    pixels, axes = decoded(path.read_bytes(), str(path))
-    return image_from_array(pixels, axes=axes, mpp=mpp, uri=str(path), name=path.name.split(".")[0])
+    data = path.read_bytes()
+    pixels, axes = decoded(data, str(path))
+    opened = image_from_array(
+        pixels, axes=axes, mpp=mpp, uri=str(path), name=path.name.split(".")[0]
+    )
+    turned = _orientation(data)
+    facts = {} if turned in {None, _AS_STORED} else {"Orientation": turned}
+    return restated(opened, metadata={"acquisition": facts, "associated_images": []})
 
 
 def decoded(data: bytes, where: str) -> tuple[NDArray[Any], str]:
@@ -97,6 +108,32 @@ def _is_cut_short(data: bytes) -> bool:
     start = next((at for marker, at in _jpeg_markers(data) if marker == _SCAN), None)
     # Within a scan no other byte than 0 and restart markers follow 0xFF.
     return start is not None and data.find(_END, start) < 0
+
+
+def _orientation(data: bytes) -> int | None:
+    """Return how a picture was turned, 1 to 8 as in TIFF; None where nobody says."""
+    exif = b""
+    if data.startswith(b"\x89PNG"):
+        at = 8
+        while at + 8 <= len(data) and not exif:
+            length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+            exif = data[at + 8 : at + 8 + length] if name == _PNG_EXIF else b""
+            at += length + 12
+    else:
+        parts = (data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
+                 for marker, at in _jpeg_markers(data) if marker == _APP1)  # fmt: skip
+        exif = next((part[len(_EXIF) :] for part in parts if part.startswith(_EXIF)), b"")
+    order: Literal["little", "big"] = "little" if exif.startswith(b"II") else "big"
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(exif[at : at + size], order)
+
+    first = number(4, 4)
+    for at in range(first + 2, min(first + 2 + 12 * number(first, 2), len(exif)), 12):
+        if number(at, 2) == _ORIENTATION:
+            found = number(at + 8, 2)
+            return found if 1 <= found <= 8 else None
+    return None
 
 
 def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
