@@ -68,11 +68,16 @@ def test_a_zip_of_something_else_is_refused(tmp_path):
     path = tmp_path / "a.ozx"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(NotFoundError, match="no Zarr group"):
+    with pytest.raises(FormatError, match=r"holds no OME-Zarr image: there is no zarr\.json"):
         mt.open_image(path)
     path.write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises((FormatError, StorageError)):
         mt.open_image(path)
+
+
+def test_an_address_where_nothing_lies_is_doubted():
+    with pytest.raises(NotFoundError, match=r"memory://nowhere/a.*nothing lies there, .*address"):
+        mt.open_image("memory://nowhere/a")
 
 
 def test_memory(local, pixels):

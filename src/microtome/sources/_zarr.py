@@ -53,6 +53,10 @@ def _opened(
         except NotFoundError as error:
             if isinstance(path, Place) and is_zipfile(path.uri):
                 raise FormatError(_zipped_otherwise(path.uri)) from error
+            if isinstance(path, Place):
+                # A store that has no such bucket says no more than one that has no such key.
+                msg = f"{error}; nothing lies there, or something else: is the address right?"
+                raise NotFoundError(msg) from error
             raise
         except FormatError:
             if isinstance(path, Place):
