@@ -12,6 +12,7 @@ import tifffile
 
 from microtome.cohort import CohortInfo, ImageInfo, info, ingest, mask, stats, tile
 from microtome.errors import FormatError, NotFoundError
+from microtome.sources import image_names
 
 
 def test_a_slide(shared_data: Path) -> None:
@@ -160,3 +161,15 @@ def test_a_file_of_several_images_lists_them(tmp_path: Path) -> None:
     assert found.as_dict() == {"uri": str(tmp_path), "images": ("one", "two")}
     assert str(found) == f"{tmp_path}: 2 images; of one more with --image (image=)\n  one\n  two"
     assert info(tmp_path, image="two").levels[0].shape[-2:] == (16, 20)
+
+
+def test_other_pictures_of_a_file_are_listed(shared_data: Path) -> None:
+    path = shared_data / "wsi/cmu-1-small-region.svs"
+    found = info(path)
+    assert isinstance(found, ImageInfo)
+    assert found.associated_images == image_names(path)[1:] != ()
+    assert f"with it     {', '.join(found.associated_images)}; of one more" in str(found)
+    other = info(path, image=found.associated_images[0])
+    assert isinstance(other, ImageInfo)
+    assert other.associated_images == ()
+    assert "with it" not in str(other)

@@ -66,6 +66,8 @@ class ImageInfo:
     """Where the pixel size was read; None where nothing states it."""
     channel_names: tuple[str, ...] | None
     levels: tuple[LevelInfo, ...]
+    associated_images: tuple[str, ...] = ()
+    """Names of the other pictures in its file, each of which `image=` takes."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as plain types."""
@@ -93,6 +95,9 @@ class ImageInfo:
             lines.append(
                 f"  level {i}     {_shape(level.shape)}{at}, chunks {_shape(level.chunks)}{shards}"
             )
+        if self.associated_images:
+            names = ", ".join(self.associated_images)
+            lines.append(f"  with it     {names}; of one more with --image (image=)")
         return "\n".join(lines)
 
 
@@ -203,6 +208,7 @@ def _image_info(image: MultiscaleImage) -> ImageInfo:
         mpp_source=image.mpp.source if image.mpp else None,
         channel_names=image.channel_names,
         levels=tuple(levels),
+        associated_images=tuple(image.metadata.get("associated_images") or ()),
     )
 
 
