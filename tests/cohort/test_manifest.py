@@ -28,6 +28,7 @@ from microtome.errors import (
     MicrotomeError,
     NoResolutionError,
     NotFoundError,
+    StorageError,
 )
 from microtome.image import MultiscaleImage
 from microtome.jobs import process_pool
@@ -247,6 +248,24 @@ def test_a_cohort_in_a_store_is_refused_before_any_file_is_opened(manifest: Path
             ingest_manifest(manifest, address)
         with pytest.raises(InvalidInputError, match=r"^s3://bucket/study is an address"):
             ingest("gone.tif", cohort=address, tissue_id="a", modality="he")
+
+
+def test_a_file_where_the_cohort_should_be_is_refused_before_any_other_is_opened(
+    manifest: Path, tmp_path: Path
+) -> None:
+    write_csv(manifest, [row | {"path": "raw/gone.tif"} for row in rows_of(manifest)])
+    before = manifest.read_bytes()
+    with pytest.raises(FormatError, match=r"manifest\.csv is a file, not a cohort directory"):
+        ingest_manifest(manifest, manifest)
+    with pytest.raises(FormatError, match=r"manifest\.csv is a file, not a cohort directory"):
+        CohortLayout.open(manifest)
+    assert manifest.read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="only Linux has /proc")
+def test_a_place_where_no_directory_can_be_is_told_in_words(manifest: Path) -> None:
+    with pytest.raises(StorageError, match=r"no directory can be made at /proc/x: .*another place"):
+        ingest_manifest(manifest, "/proc/x")
 
 
 def test_splits_that_are_spelled_in_two_ways_are_one(manifest: Path, tmp_path: Path) -> None:

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from microtome.coordinates import Resolution
-from microtome.errors import FormatError, InvalidInputError, MicrotomeError, NotFoundError
+from microtome.errors import (
+    FormatError,
+    InvalidInputError,
+    MicrotomeError,
+    NotFoundError,
+    StorageError,
+)
 from microtome.storage import (
     Place,
     StorageOptions,
@@ -106,6 +112,9 @@ class CohortLayout:
             _verify_no_address(path)
         layout = cls(path_to_read(path, storage_options))
         if not layout.root.is_dir():
+            if layout.root.is_file():
+                msg = f"{path} is a file, not a cohort directory"
+                raise FormatError(msg)
             msg = f"there is no cohort at {path}; make one with `microtome ingest ... --cohort {path}`"
             raise NotFoundError(msg)
         if layout.manifest.is_file():
@@ -135,8 +144,12 @@ class CohortLayout:
             if any(not _is_beginning(entry.name) for entry in layout.root.iterdir()):
                 return cls.open(path)
         there = layout.root.is_dir()
-        with storage_errors(layout.root):
-            layout.root.mkdir(parents=True, exist_ok=True)
+        try:
+            with storage_errors(layout.root):
+                layout.root.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # as in /proc, where its parent is there
+            msg = f"no directory can be made at {path}: {error.strerror}; choose another place"
+            raise StorageError(msg) from error
         try:
             with locked(layout.lock, what=f"the cohort {layout.root}"):
                 layout.write_manifest()

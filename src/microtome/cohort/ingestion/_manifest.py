@@ -106,6 +106,8 @@ def ingest_manifest(  # noqa: PLR0913 - what holds for all rows, and where the w
     verify_executor(executor)
     target = Resolution.parse(resolution)
     layout = CohortLayout(Path(cohort))
+    if layout.root.is_file():
+        CohortLayout.open(cohort)  # refuses it, before all sources are asked what they state
     before = Beginning.of(cohort)
     if before.cohort:
         CohortLayout.open(cohort)  # refuses one that is damaged
