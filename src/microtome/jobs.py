@@ -174,7 +174,8 @@ def read_ahead(
     tasks
         What to read.
     prefetch
-        How many are begun before they are asked for, beside the one that is; 0 reads here.
+        How many are begun before they are asked for, beside the one that is, once the first was read;
+        0 reads here.
     threads
         How many are read at the same time.
     name
@@ -194,11 +195,13 @@ def read_ahead(
             under_way.append(pool.submit(read, task))
 
     try:
-        begin(prefetch)
+        # The first by itself: whoever waits for it has nothing else to do, and would share the
+        # processors with those that come after it.
+        begin(1)
         while under_way:
             wait([under_way[0]])
             # The next read starts before the consumer works, not when it comes back.
-            begin(1)
+            begin(prefetch + 1 - len(under_way))
             yield under_way.popleft().result()
     finally:
         # A loop that was left is closed by whoever drops it last; where the garbage collector

@@ -91,16 +91,12 @@ def expect_halving(size: int) -> None:
     _COMPILER.expect(size)
 
 
-# Bytes that are halved without it before it pays to import Numba.
-_WORTH = 1 << 28
-
-
 def _compiled_halves() -> Compiled | None:
     found: Any = import_module("microtome.image._compiled_halves")
     return Compiled(found.halve_quads, np.empty(0, np.int64))
 
 
-_COMPILER = Compiler(_compiled_halves, _WORTH)
+_COMPILER = Compiler(_compiled_halves)
 
 
 def _is_plain(pixels: NDArray[Any]) -> bool:

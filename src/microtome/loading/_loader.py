@@ -293,9 +293,8 @@ class TileLoader:
 
     def _batches(self, order: Order, first: int) -> Iterator[Any]:
         tasks = self._tasks(first)
-        ahead = self._prefetch and max(-(-self._prefetch // self._together), self._threads)
-        if self._together == 1:
-            ahead = self._prefetch
+        # Of what is read at once one is enough: all processors read it, and it is no small part of memory.
+        ahead = -(-self._prefetch // self._together)
         # Read ahead, under way, and in the hands of the consumer.
         tiles = (ahead + 2) * self._together * self._plan.batch_size
         if not of_whole_tissues(self._source):  # whose sizes nobody knows before

@@ -107,8 +107,8 @@ def read_regions(
     around = padding if isinstance(padding, str) else 0
     for image in np.unique(windows.image[~fused]).tolist():
         rows = np.flatnonzero(~fused & (windows.image == image))
-        batch[rows] = read_regions(images, windows.take(rows), channels=picks, padding=around)
-        box.finish(rows, windows, batch, conversions[image])
+        stored = read_regions(images, windows.take(rows), channels=picks, padding=around)
+        box.finish(rows, windows, stored, batch, conversions[image])
     _turn(batch, turned, np.flatnonzero(~fused))
     for source in sources.values():
         source.verify_there()
@@ -141,17 +141,20 @@ class _Boxes:
         self,
         rows: NDArray[np.intp],
         windows: Windows,
+        stored: NDArray[Any],
         batch: NDArray[np.float32],
         conversion: Conversion,
     ) -> None:
-        """Take windows that are float32 already through the steps, and fill what is outside."""
-        for row in rows.tolist():
-            window = conversion.apply(batch[row])
+        """Take windows as they are stored through the steps, and fill what is outside."""
+        for row, window in zip(rows.tolist(), stored, strict=True):
+            # One by one: each is converted while it is in the caches.
+            batch[row] = window
+            converted = conversion.apply(batch[row])
             if self.wanted[row] and not self.whole[row]:
                 start = windows.start[row].tolist()
-                inside = _part(window, start, self.low[row].tolist(), self.high[row].tolist())
+                inside = _part(converted, start, self.low[row].tolist(), self.high[row].tolist())
                 pixels = inside.copy()
-                window[...] = self.fill
+                converted[...] = self.fill
                 inside[...] = pixels
 
 

@@ -137,6 +137,8 @@ def read_batch(reader: ChunkReader, batch: BoxBatch) -> bool:  # noqa: PLR0911 -
     try:
         call = _COMPILER.after(reader.chunk_bytes * len(plan.local))
         if call is None and batch.conversion is not None:
+            call = _COMPILER.soon()
+        if call is None and batch.conversion is not None:
             # To convert piece by piece would cost it more than to do it for the batch.
             return False
         return all(_read(call, reader, piece, batch) for piece in plan.pieces(_MOST_FILES))

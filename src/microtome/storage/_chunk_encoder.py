@@ -26,9 +26,7 @@ _LZ4 = "lz4", "lz4hc"
 # Bytes of a pixel that are laid apart by compiled code.
 _ITEMS = 1, 2, 4, 8
 
-# Whoever writes less has written it by the time that compiled code is there.
-_WORTH = 1 << 28
-_COMPILER = Compiler(compiled_frames, _WORTH)
+_COMPILER = Compiler(compiled_frames)
 
 
 def expect_encoding(size: int) -> None:

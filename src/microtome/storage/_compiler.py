@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,11 @@ _log = logging.getLogger(__name__)
 TURNED_ROWS = 16
 """Rows that are turned together: as many float32 as a line of the processor's cache has."""
 
-_WORTH = 1 << 26
+# Loading takes the time in which so many bytes are worked on without, and the first batches wait
+# for whoever loads beside them.
+_WORTH = 1 << 28
+# Seconds that are waited for it, in all: enough to load it, not to compile it.
+_PATIENCE = 1.5
 
 
 class Compiled(NamedTuple):
@@ -49,6 +54,7 @@ class Compiler:
         self._make, self._worth = make, worth
         self._lock = threading.Lock()
         self._begun: threading.Thread | None = None
+        self._patience = _PATIENCE
         self._found: Compiled | None = None
 
     def after(self, size: int) -> Compiled | None:
@@ -57,6 +63,18 @@ class Compiler:
             self.seen += size
             if self.seen > self._worth:
                 self._begin()
+        return self._found
+
+    def soon(self) -> Compiled | None:
+        """Return the call if it is being loaded and there in a moment, which is all that is waited for.
+
+        Whoever goes on without it meanwhile takes several times as long, and holds up the loading.
+        """
+        begun = self._begun
+        if begun is not None and self._found is None and self._patience > 0:
+            asked = perf_counter()
+            begun.join(self._patience)
+            self._patience -= perf_counter() - asked
         return self._found
 
     def expect(self, size: int) -> None:

@@ -32,9 +32,11 @@ MISSING = 2**64 - 1
 # Shards that are open at once, in all: a process may open a thousand files, and has other use for
 # them.
 _MOST_OPEN = 256
-# Bytes of shards that were read lately, whose pages count as this process's memory although the
-# system could take them back: half of them belongs to those read last, half to those before.
-_MOST_RESIDENT = 256 << 20
+# Of shards that were read lately, whose pages count as this process's although the system keeps them
+# for all and could take them back: half of them belongs to those read last, half to those before.
+# Pages that were given back are found again at twice the price of what is decoded from them.
+_LEAST_RESIDENT = 256 << 20
+_RESIDENT_SHARE = 8
 _CRC_BYTES = 4
 _CLOSE = 1 << 16
 _MAPPING = threading.Lock()
@@ -190,7 +192,7 @@ class _Shards:
         Bytes of those whose pages are kept, most of the time: less than all for a large image.
     """
 
-    def __init__(self, most: int, resident: int = _MOST_RESIDENT) -> None:
+    def __init__(self, most: int, resident: int) -> None:
         self._most = most
         self._most_young = resident // 2
         self._open: OrderedDict[str, Shard] = OrderedDict()
@@ -261,7 +263,16 @@ def _most_open() -> int:
     return max(1, min(_MOST_OPEN, allowed // 4))
 
 
-SHARDS = _Shards(_most_open())
+def _most_resident() -> int:
+    """Return of how many bytes of shards the pages are kept: an eighth of the machine's memory."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows, or a system that does not say
+        return _LEAST_RESIDENT
+    return max(_LEAST_RESIDENT, memory // _RESIDENT_SHARE)
+
+
+SHARDS = _Shards(_most_open(), _most_resident())
 
 
 def chunk_grid(shard: Sequence[int], chunk: Sequence[int]) -> tuple[int, ...]:
