@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import microtome as mt
-from microtome.errors import InvalidInputError
+from microtome.errors import InvalidInputError, ModeError
 from microtome.export import write_ome_tiff
 from microtome.prediction import Stitcher, embed_tiles, predict, predict_cohort
 from microtome.storage import Draft, replace_file, verify_free, verify_here
@@ -49,7 +49,7 @@ def test_who_has_a_directory_called_so_means_it(tmp_path, monkeypatch):
     verify_here(Path("s3:/a"))
 
 
-def test_every_result_of_a_model_is_refused_before_the_model_is_run(tmp_path, monkeypatch):
+def test_what_cannot_be_written_there_is_refused_before_the_model_is_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pixels = np.zeros((3, 90, 90), np.uint8)
     image = mt.open_image(pixels, axes="cyx", mpp=1.0)
@@ -67,13 +67,19 @@ def test_every_result_of_a_model_is_refused_before_the_model_is_run(tmp_path, mo
     ways = [
         lambda to: predict(model, image, to, tile_size=64, overlap=8),
         lambda to: predict(model, [image], to, tile_size=64, overlap=8),
-        lambda to: predict(model, image, f"{to}.ome.tif", tile_size=64, overlap=8),
         lambda to: predict_cohort(model, "study", name="m", out=to),
         lambda to: embed_tiles(model, [0], to),
+    ]
+    for way in ways:
+        for address in ("gs://bucket/out", "https://example.org/out"):
+            with pytest.raises(ModeError, match="can be read, not written: give an s3:// address"):
+                way(address)
+    files = [
+        lambda to: predict(model, image, f"{to}.ome.tif", tile_size=64, overlap=8),
         lambda to: write_ome_tiff(image, f"{to}.ome.tif"),
         stitched,
     ]
-    for way in ways:
-        with pytest.raises(InvalidInputError, match="is an address, and this is written to a disk"):
+    for way in files:
+        with pytest.raises(InvalidInputError, match="written to a disk here"):
             way("s3://bucket/out")
     assert [path.name for path in tmp_path.iterdir()] == ["study"]

@@ -31,7 +31,9 @@ class StoreOptions:
     (AWS_ENDPOINT_URL)."""
     profile: Annotated[str | None, Parameter(name="--profile")] = None
     """Whose credentials of ~/.aws are used (AWS_PROFILE)."""
-    anonymous: Annotated[bool, Parameter(name="--anonymous", negative=(), show_default=False)] = False
+    anonymous: Annotated[bool, Parameter(name="--anonymous", negative=(), show_default=False)] = (
+        False
+    )
     """Read public buckets without credentials (AWS_NO_SIGN_REQUEST=YES)."""
     disk_cache: Annotated[str | None, Parameter(name="--disk-cache")] = None
     """Directory here in which what was read of stores is kept (MICROTOME_DISK_CACHE)."""
