@@ -269,8 +269,8 @@ class _Disk:
     def is_asked(self) -> bool:
         """Whether this batch is announced."""
         waited, before, self._waited = _waits(), self._waited, _waits()
-        if waited > before:
-            self._left = _ANNOUNCED
+        # A page or two may be anybody's, of code for instance; of files that lie on the disk it is more.
+        self._left = max(self._left, min(_ANNOUNCED, waited - before))
         self._left -= self._left > 0
         return self._left > 0
 
