@@ -37,6 +37,12 @@ def drawn(dtype, shape, seed):
 def test_compiled_code_gives_the_same_bits(dtype, planes, height, width, edge, seed):
     # A part of something larger, into a part of something larger.
     whole = drawn(dtype, (planes, height + edge, width + edge), seed)
+    if seed % 2:
+        # As of a file that is mapped: not to be written, and where no such pixel should begin.
+        memory = np.empty(whole.nbytes + 1, np.uint8)
+        memory[1:] = whole.reshape(-1).view(np.uint8)
+        whole = memory[1:].view(whole.dtype).reshape(whole.shape)
+    whole.flags.writeable = seed % 3 > 0
     pixels = whole[:, edge:, edge:]
     call = _pyramid._COMPILER.load()
     assert call is not None

@@ -48,8 +48,16 @@ def _halve_real(pixels: Any, out: Any, width: int) -> None:
 
 
 def _compiled(function: Any, *names: str) -> Any:
-    planes = [_types.Array(getattr(_types, name), 2, "C") for name in names]
-    signatures = [_types.void(plane, plane, _types.int64) for plane in planes]
+    planes = [
+        [_types.Array(getattr(_types, name), 2, "C", readonly=fixed) for fixed in (False, True)]
+        for name in names
+    ]
+    # Of what is read, either: a file that is mapped may not be written.
+    signatures = [
+        _types.void(source, usual, _types.int64)
+        for usual, fixed in planes
+        for source in (usual, fixed)
+    ]
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         return _numba.njit(signatures, cache=True, **options)(function)

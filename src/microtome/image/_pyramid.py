@@ -105,6 +105,7 @@ def _is_plain(pixels: NDArray[Any]) -> bool:
     return (
         pixels.size > 0
         and pixels.dtype.isnative
+        and pixels.flags.aligned
         and pixels.dtype.str[1:] in _COMPILED
         and item == pixels.itemsize
         and row >= item * pixels.shape[-1]
