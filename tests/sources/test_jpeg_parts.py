@@ -17,8 +17,9 @@ from microtome.errors import FormatError
 from microtome.regions import Windows, read_regions
 from microtome.sources import _jpeg_parts, open_image
 from microtome.sources._jpeg_frame import frame_of, header_size
-from microtome.sources._jpeg_parts import KERNELS, NOTES, JpegParts, Kernels
+from microtome.sources._jpeg_parts import KERNELS, NOTES, JpegParts, compiled_walk
 from microtome.sources._tiff_array import TiffArray
+from microtome.storage import Compiled, Compiler
 
 SAMPLINGS = ("444", "422", "420", "440", "411")
 Span = tuple[int, int]
@@ -27,15 +28,15 @@ Span = tuple[int, int]
 @pytest.fixture(scope="module", name="compiled")
 def compiled_fixture() -> Any:
     pytest.importorskip("numba")
-    kernels = Kernels().load()
-    assert kernels is not None
-    return kernels
+    call = Compiler(compiled_walk).load()
+    assert call is not None
+    return call.kernel
 
 
 @pytest.fixture(name="forced")
 def forced_fixture(compiled: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Parts of tiles are cut out from the first on."""
-    monkeypatch.setattr(KERNELS, "found", compiled)
+    monkeypatch.setattr(KERNELS, "_found", Compiled(compiled, np.empty(0, np.int64)))
     monkeypatch.setattr(_jpeg_parts, "_LEAST_PIXELS", 1)
     return compiled
 
@@ -300,8 +301,8 @@ def test_notes_go_with_the_file(tmp_path: Path, forced: Any) -> None:
 
 
 def test_numba_is_loaded_when_enough_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels = Kernels()
-    monkeypatch.setattr(Kernels, "_work", lambda self: setattr(self, "found", "calls"))
+    kernels = Compiler(compiled_walk, KERNELS._worth)
+    monkeypatch.setattr(Compiler, "_work", lambda self: setattr(self, "_found", "calls"))
     assert kernels.after(1 << 25) is None
     assert kernels.after(1 << 25) is None
     kernels.after(1)
@@ -312,4 +313,4 @@ def test_numba_is_loaded_when_enough_is_read(monkeypatch: pytest.MonkeyPatch) ->
 def test_without_compilation_tiles_are_decoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     numba: Any = pytest.importorskip("numba")
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    assert Kernels().load() is None
+    assert Compiler(compiled_walk).load() is None

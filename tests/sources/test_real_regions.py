@@ -125,7 +125,7 @@ def test_a_small_read_takes_no_more_segments_than_it_touches(
 
     monkeypatch.setattr(TiffArray, "_decode", counted)
     # Of tiles that are decoded whole: where compiled code is loaded, parts of them are.
-    monkeypatch.setattr("microtome.sources._jpeg_parts.JpegParts.pays", lambda *_: False)
+    monkeypatch.setattr("microtome.sources._jpeg_parts.JpegParts.calls", lambda *_: None)
     image = open_image(shared_data / name)
     with tifffile.TiffFile(shared_data / name) as tiff:
         page = tiff.series[0].keyframe

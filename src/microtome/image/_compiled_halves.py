@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from microtome.storage import jit
+
 __all__ = ["halve_quads"]
 
-_numba: Any = import_module("numba")
 _types: Any = import_module("numba.core.types")
 
 
@@ -58,12 +59,7 @@ def _compiled(function: Any, *names: str) -> Any:
         for usual, fixed in planes
         for source in (usual, fixed)
     ]
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        return _numba.njit(signatures, cache=True, **options)(function)
-    except RuntimeError:
-        # No place to keep what was compiled: an installation that cannot be written, without a home.
-        return _numba.njit(signatures, **options)(function)
+    return jit(function, signatures, error_model="numpy")
 
 
 _SMALL = _compiled(_halve_small, "uint8", "int8", "uint16", "int16")

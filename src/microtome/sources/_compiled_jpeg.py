@@ -10,14 +10,13 @@ B.1.1.5), which are none.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-__all__ = ["ALL_BITS", "LOOK", "POINT", "cut", "extend", "group_codes", "spread"]
+from microtome.storage import jit
 
-numba: Any = import_module("numba")
+__all__ = ["ALL_BITS", "LOOK", "POINT", "cut", "extend", "group_codes", "spread"]
 
 ALL_BITS = 16
 """The longest code."""
@@ -37,15 +36,7 @@ _MOST_SIZE = 11  # bits of a level's difference
 _LOW, _HIGH = np.uint32(0x01010101), np.uint32(0x80808080)
 
 
-def _compiled(function: Any) -> Any:
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:
-        # No place to keep what was compiled: an installation that cannot be written, without a home.
-        return numba.njit(nogil=True)(function)
-
-
-@_compiled
+@jit
 def group_codes(single: Any, grouped: Any) -> None:
     """Sum up how far all whole codes of some bits lead, for each value that these bits can have.
 
@@ -69,7 +60,7 @@ def group_codes(single: Any, grouped: Any) -> None:
         grouped[value] = used | passed << 5 | ends
 
 
-@_compiled
+@jit
 def spread(data: Any, start: Any, stop: Any, wanted: Any, words: Any) -> int:
     """Write codes as words, without the zeros that are none; return how many bits.
 
@@ -119,7 +110,7 @@ def spread(data: Any, start: Any, stop: Any, wanted: Any, words: Any) -> int:
     return 32 * word + count
 
 
-@_compiled
+@jit
 def _filled(words: Any, bits: Any, left: Any, at: Any) -> Any:
     """Return more than 32 bits, how many, and the word that follows them."""
     if left <= 32:
@@ -128,7 +119,7 @@ def _filled(words: Any, bits: Any, left: Any, at: Any) -> Any:
     return bits, left, at
 
 
-@_compiled
+@jit
 def _begun(words: Any, place: Any) -> Any:
     """Start reading at a place."""
     at, skipped = np.uint64(place >> 5), place & 31
@@ -137,7 +128,7 @@ def _begun(words: Any, place: Any) -> Any:
     return bits << np.uint64(skipped), left - skipped, at
 
 
-@_compiled
+@jit
 def _walk(
     words: Any, state: Any, blocks: Any, first: Any, count: Any, codes: Any, groups: Any, short: Any
 ) -> bool:
@@ -200,13 +191,13 @@ def _walk(
     return True
 
 
-@_compiled
+@jit
 def _point(marks: Any, width: Any) -> int:
     """Return how many units lie between noted places."""
     return (width + marks.shape[1] - 1) // marks.shape[1]
 
 
-@_compiled
+@jit
 def extend(  # noqa: PLR0913, PLR0917 - what a scan is made of
     words: Any, length: Any, marks: Any, known: Any, wanted: Any, width: Any, blocks: Any,
     codes: Any, groups: Any, short: Any,
@@ -244,7 +235,7 @@ def extend(  # noqa: PLR0913, PLR0917 - what a scan is made of
     return True
 
 
-@_compiled
+@jit
 def _put(out: Any, at: Any, held: Any, count: Any, value: Any, size: Any) -> Any:
     """Append bits; what makes whole bytes is written, with a zero after each that is 255."""
     held = held << np.uint64(size) | value
@@ -260,7 +251,7 @@ def _put(out: Any, at: Any, held: Any, count: Any, value: Any, size: Any) -> Any
     return at, held, count
 
 
-@_compiled
+@jit
 def _copy(words: Any, start: Any, stop: Any, out: Any, at: Any, held: Any, count: Any) -> Any:
     """Append the bits between two places."""
     bits, left, word = _begun(words, start)
@@ -285,7 +276,7 @@ def _copy(words: Any, start: Any, stop: Any, out: Any, at: Any, held: Any, count
     return at, held, count
 
 
-@_compiled
+@jit
 def _reach(
     words: Any, marks: Any, unit: Any, point: Any, blocks: Any, codes: Any, groups: Any, short: Any
 ) -> Any:
@@ -298,7 +289,7 @@ def _reach(
     return state
 
 
-@_compiled
+@jit
 def _first_unit(  # noqa: PLR0913, PLR0917 - what a scan is made of
     words: Any, state: Any, blocks: Any, codes: Any, groups: Any, short: Any,
     written: Any, out: Any, at: Any, held: Any, count: Any,
@@ -329,7 +320,7 @@ def _first_unit(  # noqa: PLR0913, PLR0917 - what a scan is made of
     return at, held, count
 
 
-@_compiled
+@jit
 def cut(  # noqa: PLR0913, PLR0917 - what a scan is made of
     words: Any, length: Any, marks: Any, rows: Any, columns: Any, width: Any, blocks: Any, codes: Any,
     groups: Any, short: Any, written: Any, out: Any,

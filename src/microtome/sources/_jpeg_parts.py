@@ -8,23 +8,20 @@ at once. With Numba only: without, tiles are decoded whole.
 
 from __future__ import annotations
 
-import logging
-import threading
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from microtome.storage import Compiled, Compiler
+
 from ._jpeg_frame import Frame, frame_of, header_size
 from ._segments import Segments
 
-__all__ = ["KERNELS", "NOTES", "JpegParts"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["KERNELS", "NOTES", "JpegParts", "compiled_walk"]
 
 _JPEG = 7
 _CONTIGUOUS, _RGB, _YCBCR = 1, 2, 6
@@ -77,51 +74,17 @@ class _Asked(NamedTuple):
 _LATELY: Segments[_Asked] = Segments(_LATELY_BYTES)
 
 
-class Kernels:
-    """Gets hold of the compiled calls, beside whoever reads without them meanwhile.
-
-    Loading them takes half a second, and compiling them, once for an installation, some ten.
-    """
-
-    def __init__(self) -> None:
-        self.found: Any = None
-        self._seen = 0
-        self._begun: threading.Thread | None = None
-        self._lock = threading.Lock()
-
-    def after(self, wanted: int) -> Any:
-        """Return the calls once they are there; `wanted` bytes more are asked for now."""
-        if self.found is None and self._begun is None:
-            self._seen += wanted
-            if self._seen > _WORTH:
-                self._begin()
-        return self.found
-
-    def load(self) -> Any:
-        """Return the calls, and wait until they are there; None where there is no Numba."""
-        self._begin().join()
-        return self.found
-
-    def _begin(self) -> threading.Thread:
-        with self._lock:
-            if self._begun is None:
-                self._begun = threading.Thread(target=self._work, name="microtome-jpeg")
-                self._begun.start()
-            return self._begun
-
-    def _work(self) -> None:
-        try:
-            if find_spec("numba") is None or import_module("numba").config.DISABLE_JIT:
-                return
-            kernels: Any = import_module("microtome.sources._compiled_jpeg")
-            _compile(kernels)
-        except Exception as error:  # noqa: BLE001 - whatever Numba cannot do here is done without
-            _log.warning("tiles of JPEG are decoded whole, since Numba cannot compile: %s", error)
-            return
-        self.found = kernels
+def compiled_walk() -> Compiled | None:
+    """Return the calls that walk through codes, compiled; None where Numba is told to compile nothing."""
+    if import_module("numba").config.DISABLE_JIT:
+        return None
+    kernels: Any = import_module("microtome.sources._compiled_jpeg")
+    _compile(kernels)
+    return Compiled(kernels, np.empty(0, np.int64))
 
 
-KERNELS = Kernels()
+KERNELS = Compiler(compiled_walk, _WORTH)
+"""Compiling them, once for an installation, takes some ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +134,17 @@ class JpegParts:
         told = page.photometric != _RGB or page.is_jfif
         return cls((page.tilelength, page.tilewidth), None if told else _RGB)
 
-    def pays(self, key: _Key, rows: tuple[int, int], columns: tuple[int, int]) -> bool:
-        """Whether part of a tile costs less than the whole, and it is the first part for a while."""
+    def calls(self, key: _Key, rows: tuple[int, int], columns: tuple[int, int]) -> Any:
+        """Return the calls where part of a tile costs less than the whole; else, or asked for anew, None."""
         height, width = self.shape
         asked = (rows[1] - rows[0]) * (columns[1] - columns[0])
-        if asked > _MOST * height * width or KERNELS.after(_CHANNELS * height * width) is None:
-            return False
-        if _LATELY.get(key) is not None:
-            return False
+        if asked > _MOST * height * width:
+            return None
+        found = KERNELS.after(_CHANNELS * height * width)
+        if found is None or _LATELY.get(key) is not None:
+            return None
         _LATELY.keep(key, _Asked(_CHANNELS * height * width))
-        return True
+        return found.kernel
 
     def part(
         self,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from microtome.errors import FormatError
 from microtome.storage import READ, Box, Pending
 
-from ._jpeg_parts import KERNELS, NOTES, JpegParts
+from ._jpeg_parts import NOTES, JpegParts
 from ._segment_reads import begin
 from ._segments import SEGMENTS, new_owner
 from ._shared_file import SharedFile
@@ -301,11 +301,12 @@ class TiffArray:
         key = (self._owner, segment.page, segment.number)
         pixels = SEGMENTS.get(key)
         if pixels is None:
-            if self._jpeg is not None and self._jpeg.pays(key, rows, columns):
+            kernels = None if self._jpeg is None else self._jpeg.calls(key, rows, columns)
+            if self._jpeg is not None and kernels is not None:
                 data = self._files[plane.file].read(
                     plane.offsets[segment.number], plane.counts[segment.number]
                 )
-                tables, kernels = plane.jpeg_tables, KERNELS.found
+                tables = plane.jpeg_tables
                 found = self._jpeg.part(key, data, tables, rows, columns, kernels=kernels)
                 if found is not None:
                     return found

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from microtome.storage import jit
 
 __all__ = ["LANES", "PLACED_LANES", "WORTH", "CompiledCounting", "compiled_counting"]
 
@@ -49,14 +50,7 @@ def compiled_counting() -> CompiledCounting | None:
     """Return the loops, compiled when they are first called; None where there is no Numba."""
     if find_spec("numba") is None:
         return None
-    numba: Any = import_module("numba")
-    try:
-        compiled: Any = numba.njit(nogil=True, cache=True)
-        return CompiledCounting(*map(compiled, (_count_exact, _count_placed, _collect)))
-    except RuntimeError:
-        # No place to keep what was compiled: an installation that cannot be written, without a home.
-        compiled = numba.njit(nogil=True)
-        return CompiledCounting(*map(compiled, (_count_exact, _count_placed, _collect)))
+    return CompiledCounting(*map(jit, (_count_exact, _count_placed, _collect)))
 
 
 # Numbers without a sign throughout: what might be negative is looked at before each use as an index.

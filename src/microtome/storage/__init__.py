@@ -6,7 +6,7 @@ from ._batches import BoxBatch
 from ._buffers import Buffers
 from ._chunk_encoder import Run, expect_encoding
 from ._chunk_order import order_chunks
-from ._compiler import Compiled, Compiler
+from ._compiler import Compiled, Compiler, jit
 from ._conversion import Conversion
 from ._disk_cache import DiskCache
 from ._documents import OURS, is_group, read_group, write_group
@@ -82,6 +82,7 @@ __all__ = [
     "is_inside",
     "is_left_over",
     "is_versioned",
+    "jit",
     "label_layout",
     "locked",
     "names_in",

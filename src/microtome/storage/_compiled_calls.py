@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from ._compiler import jit
+
 __all__ = [
     "call_blosc",
     "call_clock",
@@ -43,15 +45,10 @@ def compiled(function: Any, signature: Any = None) -> Any:
     Numba looks up what it kept by the function's own file. As others are compiled into it, its name
     says which sources they had.
     """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     if signature is None:
-        return numba.njit(**options)(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)
     function.__qualname__ += f"_{_sources():08x}"
-    try:
-        return numba.njit(signature, cache=True, **options)(function)
-    except RuntimeError:
-        # No place to keep what was compiled: an installation that cannot be written, without a home.
-        return numba.njit(signature, **options)(function)
+    return jit(function, signature, error_model="numpy")
 
 
 def _sources() -> int:
@@ -100,9 +97,9 @@ def _foreign(result: Any, *arguments: Any) -> Any:
     """Return code that calls a C function by its address; pointers are numbers like any other."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        del context, signature
         kind = _ir.FunctionType(result, list(arguments))
-        return builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
+        found = builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
+        return context.get_dummy_value() if signature.return_type == _types.void else found
 
     return generate
 
@@ -146,14 +143,7 @@ def call_lz4_begin(typing: Any, at: Any, state: Any, size: Any) -> Any:
 def call_lz4_state(typing: Any, at: Any, state: Any, level: Any) -> Any:
     del typing, at, state, level
     i32, i64 = _types.int32, _types.int64
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        del signature
-        kind = _ir.FunctionType(_ir.VoidType(), [_I64, _I32])
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
-        return context.get_dummy_value()
-
-    return _types.void(i64, i64, i32), generate
+    return _types.void(i64, i64, i32), _foreign(_ir.VoidType(), _I64, _I32)
 
 
 @_extending.intrinsic

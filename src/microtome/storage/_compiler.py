@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ._blosc_frames import lz4
 
-__all__ = ["TURNED_ROWS", "Compiled", "Compiler", "compiled_frames", "compiled_reads"]
+__all__ = ["TURNED_ROWS", "Compiled", "Compiler", "compiled_frames", "compiled_reads", "jit"]
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +102,27 @@ class Compiler:
             _log.warning(
                 "work goes on without compiled code, which Numba could not make: %s", error
             )
+
+
+def jit(function: Any, signature: Any = None, **options: Any) -> Any:
+    """Compile a function by Numba, to run outside Python's lock, and keep the code for other processes.
+
+    Parameters
+    ----------
+    function
+        What is compiled: now, where its signature is given, else when it is first called.
+    signature
+        Of Numba's types; or several.
+    options
+        Of `numba.njit`.
+    """
+    numba: Any = import_module("numba")
+    given = () if signature is None else (signature,)
+    try:
+        return numba.njit(*given, nogil=True, cache=True, **options)(function)
+    except RuntimeError:
+        # No place to keep what was compiled: an installation that cannot be written, without a home.
+        return numba.njit(*given, nogil=True, **options)(function)
 
 
 def compiled_reads() -> Compiled | None:
