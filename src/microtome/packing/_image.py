@@ -73,6 +73,8 @@ def rewritten(task: Task) -> PackedImage:
             mpp=image.mpp,
             rgb=task.rgb,
             layout=layout,
+            # In a directory of this run alone: a worker that was killed before it could say so left it.
+            overwrite=True,
             # The same pixels: what was made of the one holds for the other.
             metadata={"packed": note, "microtome": {"packed_from": _ingested(image)}},
         ) as made:
