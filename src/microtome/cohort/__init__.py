@@ -3,7 +3,7 @@
 `ingest`, `mask`, `tile` and `stats` fill it, datasets such as `HEImagingDataset` read it.
 """
 
-from ._alignment import read_alignments, set_alignment, tell_aligned
+from ._alignment import Alignments, read_alignments, set_alignment, tell_aligned
 from ._create import create_cohort
 from ._file_list import write_file_list
 from ._images import (
@@ -65,6 +65,7 @@ from .tiles import TilingMethod, open_tiles, tile, tile_statistics, tiles_identi
 from .validation import Finding, Severity, validate
 
 __all__ = [
+    "Alignments",
     "BaseImagingDataset",
     "CODEXModality",
     "CellMask",

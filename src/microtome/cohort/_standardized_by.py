@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -66,11 +66,9 @@ def statistics_now(
     spec = StandardizationSpec.parse(str(noted["standardization"]))
     place = layout.standardization(parse_modality(noted["modality"]), resolution) / str(spec)
     level = noted.get("stats_level")
-    levels: tuple[Level, ...] = get_args(Level)
-    if level not in levels:
-        both = all((place / f"{each}_level_means.parquet").is_file() for each in levels)
-        known: list[Level | None] = [*levels] if both else [None]
-    else:
+    there = StatisticsTables.levels_of_means(place)
+    known: Sequence[Level | None] = there if len(there) > 1 else [None]
+    if level in get_args(Level):
         known = [level]
     found = [
         _identity(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from microtome.cohort import CohortLayout, Modality, open_tiles, size_name
+from microtome.cohort import CohortLayout, Modality, open_tiles, read_alignments, size_name
 from microtome.coordinates import Resolution
 from microtome.errors import ExistsError, InvalidInputError
 from microtome.storage import locked
@@ -123,7 +123,7 @@ def _box_in_frame(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the first and the last corner (row, col) of what an image covers, in pixels of the frame."""
     corners = np.array([(x, y, 1) for x in (0, shape[1]) for y in (0, shape[0])], np.float64)
-    matrix = onto_image(images, tissue_id, (1.0, 1.0))
+    matrix = onto_image(images, tissue_id, (1.0, 1.0), read_alignments(images.layout))
     if matrix is not None:
         corners = corners @ np.linalg.inv(matrix).T
     return corners[:, 1::-1].min(axis=0), corners[:, 1::-1].max(axis=0)
@@ -144,7 +144,7 @@ def _read(
         if not objects:
             msg = f"{path} holds no {kind}{_held(path, kind)}"
             raise InvalidInputError(msg)
-        matrix = onto_image(images, tissue_id, scale)
+        matrix = onto_image(images, tissue_id, scale, read_alignments(images.layout))
         return tiles_of_objects(
             moved_objects(
                 objects, None if matrix is None else np.asarray(np.linalg.inv(matrix), np.float64)

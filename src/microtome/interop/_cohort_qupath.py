@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from microtome.cohort import read_alignments
 from microtome.errors import InvalidInputError
 from microtome.progress import Progress, silent
 
@@ -65,12 +66,13 @@ def export_qupath_tiles(
         If the disk refuses.
     """
     scales = slide_scales(tiles.images, source_mpp)
+    known = read_alignments(tiles.images.layout)
 
     def write(tissue: str, path: Path) -> None:
         drawn = tile_objects(
             tiles.tiles, tissue_id=tissue, scale=scales[tissue], classes=classes, colors=colors
         )
-        matrix = onto_image(tiles.images, tissue, scales[tissue])
+        matrix = onto_image(tiles.images, tissue, scales[tissue], known)
         write_qupath(moved_objects(drawn, matrix), path, overwrite=overwrite)
 
     files = {tissue: Path(out) / f"{tissue}.geojson" for tissue in tiles.images}
@@ -143,8 +145,8 @@ def export_qupath_cells(
         for at, group in enumerate(groups)
         for tissue in group
     }
-
     cells = cells_by_tissue(groups[0].layout)
+    known = read_alignments(groups[0].layout)
 
     def write(image: tuple[int, str], path: Path) -> None:
         at, tissue = image
@@ -156,7 +158,7 @@ def export_qupath_cells(
             classes=classes,
             colors=colors,
         )
-        matrix = onto_image(groups[at], tissue, scales[at][tissue])
+        matrix = onto_image(groups[at], tissue, scales[at][tissue], known)
         write_qupath(moved_objects(outlined, matrix), path, overwrite=overwrite)
 
     return each_tissue(files, write, overwrite=overwrite, progress=progress)

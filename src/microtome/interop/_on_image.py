@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.cohort import read_alignments
+from microtome.cohort import Alignments, read_alignments
 from microtome.errors import InvalidInputError
 
 from ._cohort_tiles import TissueImages
@@ -22,7 +22,7 @@ _DECIMALS = 8
 
 
 def onto_image(
-    images: TissueImages, tissue: str, scale: tuple[float, float]
+    images: TissueImages, tissue: str, scale: tuple[float, float], known: Alignments
 ) -> NDArray[np.float64] | None:
     """Return what takes pixels of a slide, as those of the frame are scaled to, to where they lie on it.
 
@@ -32,13 +32,15 @@ def onto_image(
         Which image.
     scale
         Pixels of the slide in one of the resolution, (y, x).
+    known
+        How the cohort's images lie, as `read_alignments` of its layout says it.
 
     Returns
     -------
     (3, 3), of (x, y, 1); None where the image begins at the frame's origin, as all do of which nobody
     says how they lie.
     """
-    found = read_alignments(images.layout).get((tissue, images.modality.name))
+    found = known.get((tissue, images.modality.name))
     if found is None:
         return None
     y, x = (float(s) / mpp for s, mpp in zip(scale, images.resolution.mpp, strict=True))

@@ -16,7 +16,7 @@ from microtome.patching import checked_seed
 from microtome.regions import ImageRegionData
 
 from ._augmented_tile import changed_batch, changed_region, changed_samples, results_of
-from ._items import ItemSource
+from ._items import ItemSource, gives_batches
 from ._of_epochs import OfEpochs
 from ._region_dataset import RegionDataset
 from ._source import Batch, EpochTileSource, TileSource
@@ -91,7 +91,7 @@ class AugmentedDataset(OfEpochs):
                 "that could be augmented"
             )
             raise InvalidInputError(msg)
-        self._batches = batches and getattr(dataset, "gives_batches", True) is True
+        self._batches = gives_batches(dataset)
         self._augmentations = verified_augmentations(augmentations)
         self._by_modality = self._verified(modality_augmentations or {})
 

@@ -15,7 +15,15 @@ from microtome.errors import InvalidInputError
 from ._ragged import PanelCollate
 from ._slices import cut
 
-__all__ = ["Collate", "CollateKind", "ItemSource", "Reading", "of_whole_tissues", "reading"]
+__all__ = [
+    "Collate",
+    "CollateKind",
+    "ItemSource",
+    "Reading",
+    "gives_batches",
+    "of_whole_tissues",
+    "reading",
+]
 
 CollateKind = Literal["stack", "list", "pad", "panel"]
 """`stack`: one array, tiles must agree in shape. `list`: the samples as the source gives them.
@@ -75,6 +83,12 @@ def of_whole_tissues(source: Any) -> bool:
     return hasattr(source, "tiles") and source.tiles is None and hasattr(source, "get_tissue_ids")
 
 
+def gives_batches(source: Any) -> bool:
+    """Whether a source gives batches; a dataset around another gives what that gives, and says so."""
+    has = callable(getattr(source, "read_batch", None))
+    return has and getattr(source, "gives_batches", True) is True
+
+
 def reading(source: Any, collate: Collate | None) -> Reading:
     """Return how rows of a source become a batch.
 
@@ -91,11 +105,7 @@ def reading(source: Any, collate: Collate | None) -> Reading:
     InvalidInputError
         If it is no source, or cannot be read so.
     """
-    # A dataset around another gives what that gives, and says so.
-    batches = (
-        callable(getattr(source, "read_batch", None))
-        and getattr(source, "gives_batches", True) is True
-    )
+    batches = gives_batches(source)
     items = callable(getattr(source, "__getitems__", None))
     # Asked at the border: without it the first thread to fail would be the one to tell.
     if not (hasattr(source, "__len__") and (batches or items)):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,13 @@ from microtome.coordinates import Resolution
 from microtome.errors import InvalidInputError, MicrotomeError
 from microtome.image import Channels, MultiscaleImage, channel_indices
 from microtome.normalization import Normalization, load_normalization
-from microtome.standardize import MEAN_STD, Level, RgbStandardizer, Standardizer
+from microtome.standardize import (
+    MEAN_STD,
+    Level,
+    RgbStandardizer,
+    Standardizer,
+    StatisticsTables,
+)
 
 from ._model import Preprocess, model_name
 
@@ -163,10 +169,7 @@ class CohortInput:
     def _level_of_means(self, modality: Modality) -> Level | None:
         """Return the level that was asked for, or the only one that there is."""
         place = self.layout.standardization(modality, self.resolution) / str(self.standardization)
-        levels: tuple[Level, ...] = get_args(Level)
-        there: list[Level] = [
-            each for each in levels if (place / f"{each}_level_means.parquet").is_file()
-        ]
+        there = StatisticsTables.levels_of_means(place)
         return self.stats_level or (there[0] if len(there) == 1 else None)
 
     def of_tiles(self) -> tuple[str, Preprocess | None]:

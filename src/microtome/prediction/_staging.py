@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microtome.errors import ExistsError, InvalidInputError, ModeError, StorageError
+from microtome.errors import ExistsError, InvalidInputError, StorageError
 from microtome.image import MultiscaleImage
 from microtome.progress import Progress
 from microtome.storage import (
@@ -64,9 +64,8 @@ def target_of_prediction(out: Target, options: StorageOptions | None = None) -> 
             return Path(out)
         out = text
     place = place_of(out, options)
-    if isinstance(place, Place) and not place.is_writable:
-        msg = f"{place} can be read, not written: give an s3:// address, or write here and copy it there"
-        raise ModeError(msg)
+    if isinstance(place, Place):
+        place.verify_writable()
     return place
 
 

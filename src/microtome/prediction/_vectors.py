@@ -43,9 +43,10 @@ def vectors_to_anndata(
     `pool_labels` are `X` as well, whose variables are the channels by name, where their names differ;
     of a model's vectors `X` has no column. ``obsm["spatial"]`` has the centres (x, y) in micrometres
     from the upper left edge of the image, where all are known; `obs` every other column, named by
-    tissue and number, and between these by modality where a tissue has several images; ``uns["microtome"]`` which model and version made them, and what micrometres are
-    counted from: in a table that does not say so, of an earlier microtome, from the image's
-    translation, the middle of its first pixel; they stay as they are.
+    tissue and number, and between these by modality where a tissue has several images;
+    ``uns["microtome"]`` which model and version made them, and what micrometres are counted from: in a
+    table that does not say so, of an earlier microtome, from the image's translation, the middle of its
+    first pixel; they stay as they are.
 
     Raises
     ------

@@ -156,6 +156,11 @@ class StatisticsTables:
         )
 
     @staticmethod
+    def levels_of_means(directory: Path) -> tuple[Level, ...]:
+        """Return the levels of which a directory has means and standard deviations."""
+        return _levels(directory, "means")
+
+    @staticmethod
     def manifest(
         directory: str | os.PathLike[str], *, stats_level: Level | None = None
     ) -> tuple[dict[str, Any], bool]:
@@ -277,12 +282,16 @@ def _file(directory: Path, level: Level, name: str) -> Path:
     return directory / f"{level}_level_{name}.parquet"
 
 
+def _levels(directory: Path, name: str) -> tuple[Level, ...]:
+    levels: tuple[Level, ...] = get_args(Level)
+    return tuple(level for level in levels if _file(directory, level, name).exists())
+
+
 def _choose_level(directory: Path, name: str, level: Level | None, option: str) -> Level | None:
     """Level of which there are files; None if there are none and none is asked for."""
     if level is not None and level not in get_args(Level):
         raise InvalidInputError(f"{option} must be 'image' or 'global', got {level!r}")
-    levels: tuple[Level, ...] = ("image", "global") if level is None else (level,)
-    found: list[Level] = [each for each in levels if _file(directory, each, name).exists()]
+    found: list[Level] = [each for each in _levels(directory, name) if level in (None, each)]
     if level is not None and not found:
         raise NotFoundError(f"{_file(directory, level, name)} does not exist")
     if len(found) > 1:

@@ -20,9 +20,10 @@ __all__ = ["CODECS", "Codec", "Layout", "default_layout", "image_layout", "label
 
 Codec = Literal["fast", "train", "panel", "small", "labels", "raw"]
 """`fast`: blosc lz4 5, byte shuffle. `train`: blosc lz4hc 2, byte shuffle: what it writes is up to a
-quarter smaller and read up to 1.3 times as fast, and takes about twice as long to write. `panel`: the same, and `image_layout` puts all channels of 64 x 64 px into one chunk: tiles of
-a whole panel are read 1.6 times as fast again, one channel of forty ten times slower. `small`: blosc
-zstd 1, byte shuffle. `labels`: zstd 1 without shuffle, 45-fold on masks. `raw`: no compression."""
+quarter smaller and read up to 1.3 times as fast, and takes about twice as long to write. `panel`: the
+same, and `image_layout` puts all channels of 64 x 64 px into one chunk: tiles of a whole panel are read
+1.6 times as fast again, one channel of forty ten times slower. `small`: blosc zstd 1, byte shuffle.
+`labels`: zstd 1 without shuffle, 45-fold on masks. `raw`: no compression."""
 
 CODECS: tuple[Codec, ...] = ("fast", "train", "panel", "small", "labels", "raw")
 

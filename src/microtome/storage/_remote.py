@@ -98,6 +98,18 @@ class Place:
         """Whether such a store can be written: HTTP, Google's and zip files are read."""
         return self._stored["driver"] in _WRITABLE
 
+    def verify_writable(self) -> None:
+        """Refuse a store that is only read.
+
+        Raises
+        ------
+        ModeError
+            If it is one.
+        """
+        if not self.is_writable:
+            msg = f"{self} can be read, not written: give an s3:// address, or write here and copy it there"
+            raise ModeError(msg)
+
     @property
     def is_remote(self) -> bool:
         """Whether it is on another machine, as far as its address tells."""

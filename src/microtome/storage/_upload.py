@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from microtome.errors import BusyError, ExistsError, ModeError
+from microtome.errors import BusyError, ExistsError
 from microtome.progress import Progress, silent
 
 from ._engine import engine_errors
@@ -61,9 +61,7 @@ def verify_upload(place: Place, *, overwrite: bool) -> None:
     StorageError
         If the store cannot be reached or refuses.
     """
-    if not place.is_writable:
-        msg = f"{place} can be read, not written: give an s3:// address, or write here and copy it there"
-        raise ModeError(msg)
+    place.verify_writable()
     _verify_names(place, place.names(), overwrite=overwrite)
 
 
@@ -191,8 +189,7 @@ class _Claim:
     """
 
     def __init__(self, place: Place, run: str, *, is_free: bool = False) -> None:
-        if not place.is_writable:
-            verify_upload(place, overwrite=False)
+        place.verify_writable()
         self._place = place
         self._document: dict[str, Any] = {"run": run, "cleared": is_free, "beat": 0}
         self.resumes = False

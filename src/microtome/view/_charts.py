@@ -112,11 +112,11 @@ def histogram_block(
 def _standardizer(directory: Path, tissue: Tissue, image: MultiscaleImage) -> Standardizer:
     spec = StandardizationSpec.parse(f"{directory.parent.name}/{directory.name}")
     # Of statistics at both levels, the one that every tissue shares is the usual one.
-    both = (directory / "global_level_means.parquet").is_file()
+    shared = "global" in StatisticsTables.levels_of_means(directory)
     tables = StatisticsTables.read(
         directory,
         quantile_level=spec.quantile_level,
-        stats_level="global" if both else None,
+        stats_level="global" if shared else None,
     )
     return build_standardizer(
         spec,

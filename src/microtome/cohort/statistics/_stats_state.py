@@ -129,7 +129,7 @@ def other_level(level: Level) -> Level:
 
 def has_means(place: Path, level: Level) -> bool:
     """Whether a directory has means of a level."""
-    return (place / f"{level}_level_means.parquet").exists()
+    return level in StatisticsTables.levels_of_means(place)
 
 
 def inputs_in(manifest: Mapping[str, Any]) -> dict[str, Inputs]:

@@ -275,10 +275,9 @@ def _statistics(now: _Now) -> Iterator[_Found]:
 
 def _level_option(directory: Path, manifest: Mapping[str, Any]) -> str:
     """Return the option of `microtome stats` that says whose means are counted, where both are there."""
-    levels = ("image", "global")
-    both = all((directory / f"{level}_level_means.parquet").is_file() for level in levels)
+    there = StatisticsTables.levels_of_means(directory)
     level = manifest.get("stats_level")
-    return f" --stats-level {level}" if both and level in levels else ""
+    return f" --stats-level {level}" if len(there) > 1 and level in there else ""
 
 
 def _cells(now: _Now) -> Iterator[_Found]:
