@@ -191,3 +191,35 @@ def trouble(moto: str, stumbling: Any) -> Iterator[Any]:
     """A proxy to the server that a test's `moto` is the address of."""
     with stumbling(moto) as trouble:
         yield trouble
+
+
+@contextlib.contextmanager
+def _cluster() -> Iterator[Any]:
+    """A dask scheduler and two workers, each a process of its own on this machine."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",  # the usual port may be another cluster's
+            host="127.0.0.1",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def dask_client() -> Iterator[Any]:
+    """A client of a cluster of one's own, whose workers may be killed."""
+    with _cluster() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[Any]:
+    """A client of a cluster that the tests of a module share."""
+    with _cluster() as client:
+        yield client

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,6 @@ import pytest
 import microtome
 from microtome.errors import WorkerError
 from microtome.jobs import code_digest, run_each
-
-
-@pytest.fixture
-def client() -> Iterator[Any]:
-    """A dask client of two workers, each a process of its own."""
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address="127.0.0.1:0",  # the usual port may be another cluster's
-            host="127.0.0.1",
-        ) as cluster,
-        Client(cluster) as found,
-    ):
-        yield found
 
 
 def changes() -> dict[str, Callable[[], None]]:
@@ -51,14 +33,16 @@ def changes() -> dict[str, Callable[[], None]]:
 
 
 @pytest.mark.parametrize("change", ["edited", "older"])
-def test_a_worker_of_another_version_is_refused_before_any_work(client: Any, change: str) -> None:
-    first, second = client.scheduler_info()["workers"]
-    with client.get_executor() as executor:
+def test_a_worker_of_another_version_is_refused_before_any_work(
+    dask_client: Any, change: str
+) -> None:
+    first, second = dask_client.scheduler_info()["workers"]
+    with dask_client.get_executor() as executor:
         assert list(run_each(abs, [-1, 2, -3], executor)) == [1, 2, 3]
     from distributed import Client
 
-    client.run(changes()[change], workers=[second])
-    with Client(client.scheduler.address) as late, late.get_executor() as executor:
+    dask_client.run(changes()[change], workers=[second])
+    with Client(dask_client.scheduler.address) as late, late.get_executor() as executor:
         with pytest.raises(
             WorkerError, match=r"1 of 2 dask workers .* another microtome"
         ) as caught:
@@ -69,12 +53,12 @@ def test_a_worker_of_another_version_is_refused_before_any_work(client: Any, cha
             list(run_each(abs, [-1], executor))
 
 
-def test_workers_are_asked_once_a_client(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_are_asked_once_a_client(dask_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    ask = client.run
-    monkeypatch.setattr(client, "run", lambda *a, **k: asked.append(a) or ask(*a, **k))
+    ask = dask_client.run
+    monkeypatch.setattr(dask_client, "run", lambda *a, **k: asked.append(a) or ask(*a, **k))
     for _ in range(3):
-        with client.get_executor() as executor:
+        with dask_client.get_executor() as executor:
             assert list(run_each(abs, [-1], executor)) == [1]
     assert len(asked) == 1
 

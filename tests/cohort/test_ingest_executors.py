@@ -71,24 +71,6 @@ def columns(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[Any]
     }
 
 
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[Any]:
-    """A dask scheduler and two workers, each a process of its own on this machine."""
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address="127.0.0.1:0",  # the usual port may be another cluster's
-            host="127.0.0.1",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
 @pytest.fixture(params=["here", "processes", "dask"])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor | None]:
     """Each place where work is done."""

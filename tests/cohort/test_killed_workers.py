@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +23,6 @@ pytestmark = pytest.mark.slow
 TISSUES = 6
 # Of each run of a prediction, drawn by chance on purpose.
 RUN = re.compile(rb'"run": "[0-9a-f]+"')
-
-
-@pytest.fixture
-def scheduler() -> Iterator[Any]:
-    """A dask scheduler and two workers, each a process of its own on this machine."""
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address="127.0.0.1:0",  # the usual port may be another cluster's
-            host="127.0.0.1",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +67,7 @@ VERBS: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_worker_is_killed(
-    scheduler: Any, stages: dict[str, Path], tmp_path: Path, verb: str
+    dask_client: Any, stages: dict[str, Path], tmp_path: Path, verb: str
 ) -> None:
     root = tmp_path / "cohort"
     killed: list[int] = []
@@ -107,8 +89,8 @@ def test_a_worker_is_killed(
         return found if verb == "validate" else None, tree
 
     expected = run()
-    pids = list(scheduler.run(os.getpid).values())
-    with scheduler.get_executor() as pool:
+    pids = list(dask_client.run(os.getpid).values())
+    with dask_client.get_executor() as pool:
         found = run(executor=pool, progress=kill)
     assert killed, "it was killed on the way"
     assert found[0] == expected[0]

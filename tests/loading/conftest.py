@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,3 +78,10 @@ def cohort(tmp_path):
         )
 
     return root, opened
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """The modules of the benchmarks, which are in the repository but in no package that installs."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    return lambda name: importlib.import_module(f"benchmarks.{name}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -11,15 +10,6 @@ import numpy as np
 import pytest
 
 import microtome as mt
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def bench(monkeypatch):
-    """The modules of the benchmarks, which are in the repository but in no package that installs."""
-    monkeypatch.syspath_prepend(REPOSITORY)
-    return lambda name: importlib.import_module(f"benchmarks.{name}")
 
 
 @pytest.fixture

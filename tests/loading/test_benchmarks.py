@@ -15,15 +15,6 @@ import tifffile
 
 import microtome as mt
 
-REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def bench(monkeypatch):
-    """The modules of the benchmarks, which are in the repository but in no package that installs."""
-    monkeypatch.syspath_prepend(REPOSITORY)
-    return lambda name: importlib.import_module(f"benchmarks.{name}")
-
 
 @pytest.fixture
 def made(bench):
