@@ -130,10 +130,10 @@ def _proxy(trouble: Trouble) -> type[http.server.BaseHTTPRequestHandler]:
                 return
             if fault == "slow":
                 time.sleep(0.3)
-            link = http.client.HTTPConnection(trouble.behind, timeout=60)
-            link.request(self.command, self.path, body=given, headers=dict(self.headers))
-            found = link.getresponse()
-            body = found.read()
+            with contextlib.closing(http.client.HTTPConnection(trouble.behind, timeout=60)) as link:
+                link.request(self.command, self.path, body=given, headers=dict(self.headers))
+                found = link.getresponse()
+                body = found.read()
             with trouble.guard:
                 asked = (self.path, self.headers.get("Range"), found.status, len(body))
                 trouble.answers.append(asked)
@@ -141,7 +141,6 @@ def _proxy(trouble: Trouble) -> type[http.server.BaseHTTPRequestHandler]:
             cut = fault == "cut"
             self.answer(found.status, body, headers, sent=len(body) // 2 if cut else None)
             self.close_connection = self.close_connection or cut
-            link.close()
 
         # The names that the server looks for.
         do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
